@@ -1,0 +1,46 @@
+# `make demo` and `make test` set everything up in .venv by themselves, in either order.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-gpu lint format benchmark clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: $(READY)  ## make the virtual environment
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY)  ## tokenize the example pictures and draw the kept patches over them
+	$(BIN)/python examples/demo.py --output demo
+
+test: lint  ## ruff, then all tests that need neither a GPU nor minutes each
+	$(BIN)/pytest -n 2 -m "not slow and not gpu"
+
+test-slow: $(READY)  ## the tests that take long
+	$(BIN)/pytest -m "slow and not gpu"
+
+test-gpu: $(READY)  ## the tests that need a CUDA device
+	$(BIN)/pytest -m gpu
+
+lint: $(READY)  ## ruff: lint and format, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)  ## ruff: mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: $(READY)  ## time the visual tokenizer and generation
+	$(BIN)/python benchmarks/tokenizer.py
+	$(BIN)/python benchmarks/generation.py
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) demo .cache .pytest_cache .ruff_cache
