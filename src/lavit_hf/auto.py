@@ -1,0 +1,40 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Registration with transformers' Auto classes, so that they and the pipelines load LaVIT."""
+
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+)
+from transformers.utils import is_torchvision_available
+
+from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
+from .image_processing_pil_lavit import LaVITImageProcessorPil
+from .modeling_lavit import LaVITForCausalLM
+from .modeling_visual_tokenizer import LaVITVisualTokenizer
+from .processing_lavit import LaVITProcessor
+
+
+def register_auto_classes() -> None:
+    """Makes every Auto class of transformers know LaVIT. Harmless to call again."""
+    for config_class in (LaVITConfig, LaVITVisualTokenizerConfig):
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        AutoImageProcessor.register(config_class, image_processor_classes=_image_processors(), exist_ok=True)
+    AutoModel.register(LaVITVisualTokenizerConfig, LaVITVisualTokenizer, exist_ok=True)
+    for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
+        auto_class.register(LaVITConfig, LaVITForCausalLM, exist_ok=True)
+    AutoProcessor.register(LaVITConfig, LaVITProcessor, exist_ok=True)
+
+
+def _image_processors() -> dict[str, type]:
+    classes: dict[str, type] = {"pil": LaVITImageProcessorPil}
+    if is_torchvision_available():
+        from .image_processing_lavit import LaVITImageProcessor
+
+        classes["torchvision"] = LaVITImageProcessor
+    return classes

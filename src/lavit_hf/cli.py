@@ -1,0 +1,51 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The `lavit` command: parses, calls, prints. What is heavy is imported by the command that needs it."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
+
+
+class DType(str, Enum):
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
+
+@app.callback()
+def lavit() -> None:
+    """LaVIT: one language model that reads and writes images."""
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Top folder of an original LaVIT checkpoint.")],
+    destination: Annotated[Path, typer.Argument(help="Folder to make; it must not exist.")],
+    num_attention_heads: Annotated[
+        int, typer.Option(help="Heads of encoder and merger, which a checkpoint does not tell.", min=1)
+    ] = 16,
+    dtype: Annotated[DType | None, typer.Option(help="Cast the weights; by default they keep their dtype.")] = None,
+) -> None:
+    """Convert an original LaVIT checkpoint into a Hugging Face folder."""
+    import torch
+
+    from .conversion import ConversionError, convert_checkpoint
+
+    try:
+        convert_checkpoint(
+            source, destination, num_attention_heads, dtype=None if dtype is None else getattr(torch, dtype.value)
+        )
+    except (ConversionError, OSError) as error:
+        typer.echo(f"lavit convert: {error}", err=True)
+        raise typer.Exit(code=1) from error
+    typer.echo(f"{destination} is ready: LaVITForCausalLM.from_pretrained({str(destination)!r})")
+
+
+if __name__ == "__main__":
+    app()
