@@ -10,6 +10,7 @@ from .image_processing_pil_lavit import LaVITImageProcessorPil
 from .modeling_lavit import LaVITForCausalLM
 from .modeling_visual_tokenizer import LaVITVisualTokenizer, LaVITVisualTokenizerOutput
 from .processing_lavit import LaVITProcessor
+from .remote_code import write_remote_code
 from .tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
 from .version import __version__
 
@@ -33,6 +34,7 @@ __all__ = [
     "__version__",
     "build_tokenizer",
     "load_sentencepiece_tokenizer",
+    "write_remote_code",
 ]
 
 register_auto_classes()

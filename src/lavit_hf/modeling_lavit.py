@@ -35,6 +35,7 @@ from .generation_lavit import (
 )
 from .image_slots import FilledSequence, check_image_slots, fill_image_slots, find_image_slots, pad_left
 from .modeling_visual_tokenizer import LaVITVisualTokenizer
+from .quantization_lavit import leave_images_unquantized
 from .token_merger import TokenMerger
 from .token_selector import TokenSelector
 
@@ -75,6 +76,7 @@ class LaVITPreTrainedModel(PreTrainedModel):
     config: LaVITConfig
     config_class = LaVITConfig
     input_modalities = ("image", "text")
+    output_modalities = ("image", "text")
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -113,7 +115,14 @@ class LaVITForCausalLM(LaVITPreTrainedModel, GenerationMixin):
         self.visual_tokenizer = LaVITVisualTokenizer(config.visual_tokenizer_config, encoder)
         self.understanding = LaVITUnderstanding(config)
         self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        self._pixel_decoder = None
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, quantization_config=None, **kwargs):
+        if quantization_config is not None:
+            kwargs["quantization_config"] = leave_images_unquantized(quantization_config)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @classmethod
     def from_backbones(
@@ -480,6 +489,35 @@ class LaVITForCausalLM(LaVITPreTrainedModel, GenerationMixin):
             "inputs_embeds": pad_left(branches, 0),
             "attention_mask": pad_left([torch.ones_like(branch[:, 0], dtype=torch.long) for branch in branches], 0),
         }
+
+    def attach_pixel_decoder(self, pipeline) -> None:
+        """
+        Lets [`~LaVITForCausalLM.decode_image_tokens`], and with it transformers' any-to-any pipeline, give pictures.
+
+        Args:
+            pipeline ([`LaVITPipeline`]):
+                What turns image tokens into pixels; it needs no language model of its own.
+        """
+        self._pixel_decoder = pipeline
+
+    def decode_image_tokens(self, image_tokens: torch.LongTensor) -> torch.Tensor:
+        """
+        Args:
+            image_tokens (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
+                What [`~LaVITForCausalLM.generate`] gives in image mode, prompts in front.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, 3, height, width)`, in 0..1.
+
+        Raises:
+            ValueError: If no pixel decoder is attached.
+        """
+        if self._pixel_decoder is None:
+            raise ValueError(
+                "codes become pixels in a pixel decoder, and none is attached: call model.attach_pixel_decoder("
+                "LaVITPipeline.from_pretrained(path, language_model=None)) with a repo that has one."
+            )
+        return self._pixel_decoder(image_token_ids=list(image_tokens), output_type="pt").images
 
     def prepare_inputs_for_generation(
         self,

@@ -1,0 +1,222 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The doors that users of transformers know: Auto classes, pipelines, remote code, quantisation, adapters."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlamaConfig,
+    pipeline,
+)
+from transformers.utils import logging
+
+from conftest import tiny_visual_config
+from lavit_hf import (
+    LaVITConfig,
+    LaVITForCausalLM,
+    LaVITImageProcessorPil,
+    LaVITProcessor,
+    LaVITVisualTokenizer,
+    write_remote_code,
+)
+
+
+PICTURES = Path(__file__).parents[1] / "examples" / "images"
+CAT, COFFEE = str(PICTURES / "cat.jpg"), str(PICTURES / "coffee.jpg")
+GREEDY = {"num_beams": 1, "max_new_tokens": 8, "min_new_tokens": 1, "do_sample": False}
+
+
+@pytest.fixture(scope="module")
+def repo(converted, tmp_path_factory):
+    """The converted folder, set to repeatable selection."""
+    folder = shutil.copytree(converted, tmp_path_factory.mktemp("repo") / "lavit")
+    model = LaVITForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.config.visual_tokenizer_config.selection = "threshold"
+    model.save_pretrained(folder)
+    return folder
+
+
+def caption(model, processor, image):
+    ids = model.generate(**processor(images=image, return_tensors="pt"), **GREEDY)
+    return processor.post_process_image_text_to_text(ids)[0]
+
+
+class TestAutoClasses:
+    def test_config_processors_and_tokenizer(self, repo):
+        assert type(AutoConfig.from_pretrained(repo)) is LaVITConfig
+        assert type(AutoProcessor.from_pretrained(repo)) is LaVITProcessor
+        assert type(AutoImageProcessor.from_pretrained(repo, backend="pil")) is LaVITImageProcessorPil
+        assert len(AutoTokenizer.from_pretrained(repo)) == LaVITConfig.from_pretrained(repo).text_config.vocab_size
+
+    @pytest.mark.parametrize(
+        "auto_class", [AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM]
+    )
+    def test_models(self, repo, auto_class):
+        assert type(auto_class.from_pretrained(repo)) is LaVITForCausalLM
+
+    def test_visual_tokenizer_alone(self, repo, tmp_path):
+        LaVITVisualTokenizer.from_pretrained(repo).save_pretrained(tmp_path)
+        assert type(AutoModel.from_pretrained(tmp_path)) is LaVITVisualTokenizer
+
+    def test_saving_again_gives_the_same_bytes(self, repo, tmp_path):
+        LaVITForCausalLM.from_pretrained(repo).save_pretrained(tmp_path / "first")
+        LaVITForCausalLM.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+        names = {path.name for path in (tmp_path / "first").iterdir()}
+        assert "visual_tokenizer.safetensors.index.json" in names
+        for name in names:
+            assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+
+
+class TestPipelines:
+    @pytest.fixture(scope="class")
+    def direct(self, repo):
+        model, processor = LaVITForCausalLM.from_pretrained(repo), LaVITProcessor.from_pretrained(repo)
+        return [caption(model, processor, picture) for picture in (CAT, COFFEE)]
+
+    @pytest.mark.parametrize("task", ["image-text-to-text", "image-to-text"])
+    def test_image_to_text(self, repo, direct, task):
+        logging.set_verbosity_error()  # transformers' own notice of the redirected name cannot be formatted
+        pipe = pipeline(task, model=str(repo))
+        logging.set_verbosity_warning()
+        outputs = pipe(images=[CAT, COFFEE], text=["", ""], generate_kwargs=GREEDY, return_full_text=False)
+        assert [output["generated_text"] for output in outputs] == direct
+
+    def test_chat(self, repo):
+        pipe = pipeline("image-text-to-text", model=str(repo))
+        content = [{"type": "image", "path": CAT}, {"type": "text", "text": "a photo of"}]
+        output = pipe(text=[{"role": "user", "content": content}], generate_kwargs=GREEDY, return_full_text=False)
+        model, processor = LaVITForCausalLM.from_pretrained(repo), LaVITProcessor.from_pretrained(repo)
+        inputs = processor(images=CAT, text="a photo of", return_tensors="pt")
+        ids = model.generate(**inputs, **GREEDY)[:, inputs["input_ids"].shape[1] :]
+        assert output[0]["generated_text"] == processor.post_process_image_text_to_text(ids)[0]
+
+    def test_any_to_any_writes_text(self, repo, direct):
+        pipe = pipeline("any-to-any", model=str(repo))
+        output = pipe(images=[CAT], text=[""], generate_kwargs=GREEDY, return_full_text=False)
+        assert output[0]["generated_text"] == direct[0]
+
+    def test_any_to_any_says_what_pictures_need(self, repo):
+        pipe = pipeline("any-to-any", model=str(repo))
+        with pytest.raises(ValueError, match="attach_pixel_decoder"):
+            pipe(
+                text=["a cat"],
+                generation_mode="image",
+                processor_kwargs={"generation_mode": "image"},
+                generate_kwargs={"max_new_tokens": 4, "min_new_tokens": 4},
+            )
+
+
+WITHOUT_THE_PACKAGE = """
+import sys
+sys.modules["lavit_hf"] = None  # as if it were not installed
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+repo, picture = sys.argv[1:]
+model = AutoModelForImageTextToText.from_pretrained(repo, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(repo, trust_remote_code=True)
+inputs = processor(images=picture, return_tensors="pt")
+ids = model.generate(**inputs, num_beams=1, max_new_tokens=8, min_new_tokens=1, do_sample=False)
+assert type(model).__module__.startswith("transformers_modules."), type(model)
+print("caption:", processor.post_process_image_text_to_text(ids)[0])
+"""
+
+
+def test_remote_code_works_without_the_package(repo, tmp_path, monkeypatch):
+    folder = shutil.copytree(repo, tmp_path / "with_code")
+    write_remote_code(folder)
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_PACKAGE, str(folder), CAT], capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    expected = caption(LaVITForCausalLM.from_pretrained(repo), LaVITProcessor.from_pretrained(repo), CAT)
+    assert f"caption: {expected}".strip() in run.stdout
+
+
+def test_processor_loads_in_two_seconds(repo):
+    LaVITProcessor.from_pretrained(repo)  # what is imported or compiled once
+    start = time.perf_counter()
+    LaVITProcessor.from_pretrained(repo)
+    assert time.perf_counter() - start < 2
+
+
+class TestQuantized:
+    """bitsandbytes on the CPU. What decides the codes stays as it is."""
+
+    @pytest.fixture(scope="class")
+    def plain(self, tmp_path_factory):
+        """A model whose sizes bitsandbytes' kernels can divide, saved."""
+        text_config = LlamaConfig(
+            vocab_size=128, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2
+        )
+        torch.manual_seed(0)
+        config = LaVITConfig(
+            text_config=text_config, visual_tokenizer_config=tiny_visual_config(selection="threshold")
+        )
+        folder = tmp_path_factory.mktemp("plain")
+        LaVITForCausalLM(config).save_pretrained(folder)
+        return LaVITForCausalLM.from_pretrained(folder)
+
+    @pytest.fixture(scope="class", params=["8bit", "4bit"])
+    def quantized(self, request, plain):
+        pytest.importorskip("bitsandbytes")
+        config = BitsAndBytesConfig(**{f"load_in_{request.param}": True})
+        return LaVITForCausalLM.from_pretrained(plain.name_or_path, quantization_config=config, device_map="cpu")
+
+    def test_codes_do_not_move(self, quantized, plain):
+        pixel_values = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        expected = plain.get_image_tokens(pixel_values)
+        assert all(map(torch.equal, quantized.get_image_tokens(pixel_values), expected))
+
+    def test_only_the_language_model_is_quantized(self, quantized):
+        quantized_names = {
+            name
+            for name, module in quantized.named_modules()
+            if type(module).__name__ in ("Linear8bitLt", "Linear4bit")
+        }
+        assert len(quantized_names) == 2 * 7  # layers and their projections
+        assert all(name.startswith("language_model.model.layers.") for name in quantized_names)
+
+    def test_logits_stay_near(self, quantized, plain):
+        ids = torch.arange(5, 15)[None]
+        with torch.no_grad():
+            difference = quantized(ids).logits - plain(ids).logits
+        assert 0 < difference.std() < 0.3 * plain(ids).logits.std()
+
+    def test_generates(self, quantized):
+        ids = torch.tensor([[102, 103, 5, 6]])
+        pixel_values = torch.randn(1, 3, 32, 32)
+        assert quantized.generate(ids, pixel_values, max_new_tokens=3, min_new_tokens=3).shape == (1, 7)
+
+
+def test_lora_attaches_by_name_and_trains(repo, golden):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], exclude_modules="visual_tokenizer.*")
+    model = peft.get_peft_model(LaVITForCausalLM.from_pretrained(repo), config)
+    ids = torch.tensor([[32000, 32001, 264, 8428]])
+    model(input_ids=ids, pixel_values=golden.tensors["pixel_values"][:1], labels=ids).loss.backward()
+    adapted = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert adapted and all("lora_" in name for name in adapted)
+    assert any("language_model" in name for name in adapted)
+    assert not any("visual_tokenizer" in name for name in adapted)
+
+
+def test_device_map_auto(repo, golden):
+    """accelerate finds a place for every module."""
+    model = LaVITForCausalLM.from_pretrained(repo, device_map="auto")
+    assert model.get_image_features(golden.tensors["pixel_values"][:1]).pooler_output[0].shape[1] == 64
