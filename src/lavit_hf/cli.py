@@ -18,6 +18,12 @@ class DType(str, Enum):
     float32 = "float32"
 
 
+class PixelDecoder(str, Enum):
+    none = "none"
+    highres = "highres"
+    lowres = "lowres"
+
+
 @app.callback()
 def lavit() -> None:
     """LaVIT: one language model that reads and writes images."""
@@ -28,8 +34,9 @@ def convert(
     source: Annotated[Path, typer.Argument(help="Top folder of an original LaVIT checkpoint.")],
     destination: Annotated[Path, typer.Argument(help="Folder to make; it must not exist.")],
     num_attention_heads: Annotated[
-        int, typer.Option(help="Heads of encoder and merger, which a checkpoint does not tell.", min=1)
+        int, typer.Option(help="Heads of encoder, merger and detokenizer, which a checkpoint does not tell.", min=1)
     ] = 16,
+    pixel_decoder: Annotated[PixelDecoder, typer.Option(help="The pixel decoder to take along.")] = PixelDecoder.none,
     dtype: Annotated[DType | None, typer.Option(help="Cast the weights; by default they keep their dtype.")] = None,
 ) -> None:
     """Convert an original LaVIT checkpoint into a Hugging Face folder."""
@@ -39,7 +46,11 @@ def convert(
 
     try:
         convert_checkpoint(
-            source, destination, num_attention_heads, dtype=None if dtype is None else getattr(torch, dtype.value)
+            source,
+            destination,
+            num_attention_heads,
+            dtype=None if dtype is None else getattr(torch, dtype.value),
+            pixel_decoder=pixel_decoder.value,
         )
     except (ConversionError, OSError) as error:
         typer.echo(f"lavit convert: {error}", err=True)

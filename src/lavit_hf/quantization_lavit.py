@@ -4,7 +4,6 @@
 
 import copy
 
-from transformers.quantizers import AutoQuantizationConfig
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 
@@ -29,6 +28,8 @@ def leave_images_unquantized(config: QuantizationConfigMixin | dict) -> Quantiza
         `QuantizationConfigMixin`: The same with a longer list, where the method has one.
     """
     if isinstance(config, dict):
+        from transformers.quantizers import AutoQuantizationConfig  # imports every quantisation library there is
+
         config = AutoQuantizationConfig.from_dict(config)
     config = copy.deepcopy(config)
     for name in SKIP_LIST_NAMES:

@@ -1,0 +1,239 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The converter: complete, careful with what it reads, and never half done."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, GenerationConfig, LlamaConfig
+from typer.testing import CliRunner
+
+from lavit_hf import LaVITConfig, LaVITForCausalLM
+from lavit_hf.cli import app
+from lavit_hf.conversion import ConversionError, convert_checkpoint
+from lavit_hf.conversion.convert import expected_tensors
+from lavit_hf.conversion.inference import infer_config
+from lavit_hf.conversion.layout import ENCODER, LANGUAGE_MODEL, TOKENIZER, UNDERSTANDING
+from lavit_hf.conversion.plan import check_complete, plan_file
+
+
+HEADS = 4
+
+
+@pytest.fixture
+def original(golden, tmp_path):
+    """A copy of the original checkpoint to spoil."""
+    return shutil.copytree(golden.original, tmp_path / "original", ignore=shutil.ignore_patterns("*pixel_decoding"))
+
+
+def edit(path, change):
+    tensors = torch.load(path, weights_only=True)
+    change(tensors)
+    torch.save(tensors, path)
+
+
+def assert_refused(original, message, error=ConversionError, heads=HEADS):
+    destination = original.parent / "destination"
+    with pytest.raises(error, match=message):
+        convert_checkpoint(original, destination, heads)
+    assert sorted(path.name for path in original.parent.iterdir()) == ["original"], "something half-written stays"
+
+
+class TestComplete:
+    def test_full_size_layout_maps_completely(self, golden):
+        """Every tensor of a 7B release has its place in the model, by name and by shape."""
+        layout = json.loads((golden.root / "layout_7b.json").read_text())
+        files = {
+            path: {name: torch.empty(shape, device="meta") for name, shape in tensors.items()}
+            for path, tensors in layout.items()
+        }
+        plan = {
+            **plan_file(ENCODER, files[ENCODER.path]),
+            **plan_file(TOKENIZER, files[TOKENIZER.path]),
+            **plan_file(UNDERSTANDING, files[UNDERSTANDING.path]),
+            **plan_file(LANGUAGE_MODEL, files["language_model/pytorch_model.bin"]),
+        }
+        specs = {name: make() for name, make in plan.items()}
+        text_config = LlamaConfig(vocab_size=48386)
+        config = infer_config(specs, text_config, 16)
+        check_complete(specs, expected_tensors(config))
+        visual_config = config.visual_tokenizer_config
+        assert visual_config.encoder_config.num_hidden_layers == 40
+        assert (visual_config.image_size, visual_config.num_patches) == (224, 256)
+        assert (visual_config.num_hidden_layers, visual_config.intermediate_size) == (12, 6144)
+        assert (visual_config.codebook_size, visual_config.codebook_dim) == (16384, 32)
+        assert (config.image_start_token_id, config.first_code_token_id) == (32000, 32002)
+        assert config.understanding_selector
+
+    def test_is_set_to_the_releases_behaviour(self, converted):
+        config = LaVITForCausalLM.from_pretrained(converted).config
+        assert config.visual_tokenizer_config.selection == "sample"
+        assert config.visual_tokenizer_config.merger_softmax == "original"
+
+    def test_keeps_the_dtype_and_casts_on_request(self, golden, converted, tmp_path):
+        weights = load_file(converted / "model.safetensors")
+        assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+        cast = convert_checkpoint(golden.original, tmp_path / "cast", HEADS, dtype=torch.bfloat16)
+        assert {tensor.dtype for tensor in load_file(cast / "model.safetensors").values()} == {torch.bfloat16}
+
+    def test_shards_hold_the_same_tensors(self, golden, converted, tmp_path):
+        folder = convert_checkpoint(golden.original, tmp_path / "shards", HEADS, max_shard_size="1MB")
+        shards = list(folder.glob("model-*.safetensors"))
+        assert len(shards) > 3
+        tensors = {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
+        expected = load_file(converted / "model.safetensors")
+        assert tensors.keys() == expected.keys()
+        assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+    def test_safetensors_and_single_files_are_read_too(self, original, converted):
+        folder = original / "language_model"
+        index = folder / "pytorch_model.bin.index.json"
+        shards = sorted(folder.glob("pytorch_model-*.bin"))
+        tensors = {name: tensor for shard in shards for name, tensor in torch.load(shard, weights_only=True).items()}
+        save_file(tensors, folder / "model.safetensors")
+        for path in (index, *shards):
+            path.unlink()
+        again = convert_checkpoint(original, original.parent / "again", HEADS)
+        assert (again / "model.safetensors").read_bytes() == (converted / "model.safetensors").read_bytes()
+
+    def test_release_with_more_copies_and_without_a_selector_for_understanding(self, original, converted):
+        encoder = torch.load(original / ENCODER.path, weights_only=True)
+        edit(
+            original / TOKENIZER.path,
+            lambda tensors: tensors.update({f"encoder.{name}": tensor for name, tensor in encoder.items()}),
+        )
+        drop = [name for name in torch.load(original / UNDERSTANDING.path) if name.startswith("token_predictor")]
+        edit(original / UNDERSTANDING.path, lambda tensors: [tensors.pop(name) for name in drop])
+        again = convert_checkpoint(original, original.parent / "again", HEADS)
+        expected = load_file(converted / "model.safetensors")
+        tensors = load_file(again / "model.safetensors")
+        assert {name for name in expected if not name.startswith("understanding.selector")} == tensors.keys()
+        assert LaVITForCausalLM.from_pretrained(again).understanding.selector is None
+
+    def test_repo_is_whole(self, converted):
+        assert {"README.md", "config.json", "generation_config.json", "tokenizer.json"} <= set(os.listdir(converted))
+        assert len(AutoTokenizer.from_pretrained(converted)) == 32514
+        assert "| 512 of width 16 |" in (converted / "README.md").read_text()
+
+
+class TestBadInput:
+    def test_destination_exists(self, golden, tmp_path):
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there" / "mine.txt").write_text("mine")
+        with pytest.raises(FileExistsError, match="exists already"):
+            convert_checkpoint(golden.original, tmp_path / "there", HEADS)
+        assert [path.name for path in tmp_path.rglob("*")] == ["there", "mine.txt"]
+
+    @pytest.mark.parametrize("heads", [0, 5, 1000])
+    def test_wrong_heads(self, original, heads):
+        assert_refused(original, "--num-attention-heads", heads=heads)
+
+    @pytest.mark.parametrize("path", [ENCODER.path, TOKENIZER.path, UNDERSTANDING.path])
+    def test_missing_file(self, original, path):
+        (original / path).unlink()
+        assert_refused(original, f"{path.split('/')[-1]} is missing")
+
+    def test_no_language_model(self, original):
+        for path in (original / "language_model").glob("pytorch_model*"):
+            path.unlink()
+        assert_refused(original, "holds no weights")
+
+    def test_missing_shard(self, original):
+        (original / "language_model" / "pytorch_model-00002-of-00003.bin").unlink()
+        assert_refused(original, "pytorch_model-00002-of-00003.bin is missing")
+
+    def test_not_a_checkpoint(self, tmp_path):
+        (tmp_path / "original").mkdir()
+        assert_refused(tmp_path / "original", "is missing")
+
+    @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+    def test_truncated_file(self, original, share):
+        path = original / TOKENIZER.path
+        content = path.read_bytes()
+        path.write_bytes(content[: int(len(content) * share)])
+        assert_refused(original, "tokenizer_encoder.bin cannot be read; it is probably truncated")
+
+    def test_truncated_safetensors(self, original):
+        folder = original / "language_model"
+        save_file({"model.norm.weight": torch.zeros(64)}, folder / "model.safetensors")
+        content = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(content[:-8])
+        assert_refused(original, "probably truncated")
+
+    def test_pickle_that_runs_code(self, original):
+        class Evil:
+            def __reduce__(self):
+                return os.system, (f"touch {original.parent / 'ran'}",)
+
+        torch.save({"cls_token": Evil()}, original / ENCODER.path)
+        assert_refused(original, "a pickle can run code")
+
+    def test_file_of_something_else(self, original):
+        torch.save(torch.zeros(3), original / ENCODER.path)
+        assert_refused(original, "does not hold a dictionary of tensors")
+
+    def test_unknown_tensors_are_listed(self, original):
+        edit(original / TOKENIZER.path, lambda tensors: tensors.update(mystery=torch.zeros(1)))
+        assert_refused(original, "no part of a known LaVIT release: mystery")
+
+    def test_missing_tensors_are_listed(self, original):
+        edit(original / TOKENIZER.path, lambda tensors: tensors.pop("causal_encoder.norm.bias"))
+        assert_refused(original, r"Missing: visual_tokenizer\.merger\.norm\.bias")
+
+    def test_missing_half_of_a_pair(self, original):
+        edit(original / ENCODER.path, lambda tensors: tensors.pop("blocks.1.attn.v_bias"))
+        assert_refused(original, r"blocks\.1\.attn\.v_bias")
+
+    def test_wrong_shape(self, original):
+        edit(
+            original / TOKENIZER.path,
+            lambda tensors: tensors.update({"encode_task_layer.0.weight": torch.zeros(96, 95)}),
+        )
+        assert_refused(original, r"shape does not fit.*quantizer\.in_proj\.weight")
+
+    def test_vocabulary_of_another_release(self, original):
+        edit(
+            original / TOKENIZER.path,
+            lambda tensors: tensors.update({"quantize.embedding.weight": torch.zeros(40000, 16)}),
+        )
+        assert_refused(original, "not of one release")
+
+    def test_interruption_leaves_nothing(self, original, monkeypatch):
+        def interrupt(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("lavit_hf.conversion.writing.save_file", interrupt)
+        assert_refused(original, "", error=KeyboardInterrupt)
+
+
+class TestCommandLine:
+    def test_converts(self, golden, tmp_path):
+        arguments = ["convert", str(golden.original), str(tmp_path / "lavit"), "--num-attention-heads", "4"]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert LaVITForCausalLM.from_pretrained(tmp_path / "lavit").config.text_vocab_size == 32000
+
+    def test_error_is_one_line(self, golden, tmp_path):
+        arguments = ["convert", str(golden.original), str(tmp_path / "lavit"), "--num-attention-heads", "5"]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 1
+        assert "--num-attention-heads" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "own_selector"), [("LaVIT-7B-v1", False), ("LaVIT-7B-v2", True)])
+def test_configurations_of_the_published_models(name, own_selector):
+    folder = Path(__file__).parents[1] / "hub_configs" / name
+    config = LaVITConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    assert model.num_parameters() > 8.6e9
+    assert (model.understanding.selector is not None) == own_selector
+    assert (config.first_code_token_id, config.text_config.vocab_size) == (32002, 48386)
+    assert GenerationConfig.from_pretrained(folder).image_generation["guidance_scale"] == 4
+    assert AutoImageProcessor.from_pretrained(folder).size["height"] == 224

@@ -1,0 +1,201 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Conversion of an original LaVIT checkpoint folder into a Hugging Face one."""
+
+from pathlib import Path
+
+import torch
+from diffusers import ModelMixin
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from ..checkpoint_index import write_visual_tokenizer_index
+from ..configuration_lavit import LaVITConfig
+from ..generation_lavit import DEFAULT_IMAGE_GENERATION
+from ..image_processing_pil_lavit import LaVITImageProcessorPil
+from ..modeling_lavit import LaVITForCausalLM
+from ..pipeline_lavit import LaVITPipeline
+from ..pipeline_repo import LANGUAGE_MODEL_FOLDER as LANGUAGE_MODEL_COMPONENT
+from ..processing_lavit import LaVITProcessor
+from ..remote_code import write_remote_code
+from ..tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
+from .card import write_model_card
+from .errors import ConversionError
+from .inference import infer_config
+from .layout import (
+    ENCODER,
+    LANGUAGE_MODEL,
+    LANGUAGE_MODEL_FOLDER,
+    PIXEL_DECODERS,
+    TOKENIZER,
+    UNDERSTANDING,
+    FileLayout,
+)
+from .pixel_decoder import plan_pixel_decoder
+from .plan import LazyTensor, PlannedModel, plan_file
+from .reading import find_weights, read_tensors
+from .writing import staged_folder, write_shards
+
+
+# Heads of encoder, merger and detokenizer in the published models.
+DEFAULT_NUM_ATTENTION_HEADS = 16
+
+# Small enough to be held in memory beside the largest tensor.
+MAX_SHARD_SIZE = "1GB"
+
+# Reading as released: a caption.
+TEXT_GENERATION = {"num_beams": 2, "min_new_tokens": 8, "max_new_tokens": 36}
+
+
+def convert_checkpoint(
+    source: str | Path,
+    destination: str | Path,
+    num_attention_heads: int = DEFAULT_NUM_ATTENTION_HEADS,
+    dtype: torch.dtype | None = None,
+    max_shard_size: str = MAX_SHARD_SIZE,
+    pixel_decoder: str = "none",
+) -> Path:
+    """
+    Converts an original LaVIT checkpoint. The result is set to the release's own behaviour: patches are sampled and
+    the merger uses the original softmax.
+
+    Args:
+        source (`str` or `Path`):
+            The original's top folder, which holds `visual_tokenizer/` and `language_model/`.
+        destination (`str` or `Path`):
+            The folder to make. It appears only when everything was written.
+        num_attention_heads (`int`, *optional*, defaults to 16):
+            Heads of encoder, merger and detokenizer, which an original checkpoint does not tell.
+        dtype (`torch.dtype`, *optional*):
+            What the weights are cast to. They keep their own by default.
+        max_shard_size (`str`, *optional*, defaults to `"1GB"`):
+            Largest size of a weight file, and about the memory that conversion needs.
+        pixel_decoder (`str`, *optional*, defaults to `"none"`):
+            `"highres"` or `"lowres"` takes one of the release's two pixel decoders along, and makes the folder a repo
+            for transformers and diffusers alike. `"none"` makes one that reads and writes image tokens only.
+
+    Returns:
+        `Path`: `destination`.
+
+    Raises:
+        ConversionError: If the source is incomplete, holds unknown tensors or does not fit `num_attention_heads`.
+        FileExistsError: If `destination` exists.
+        ValueError: If `pixel_decoder` is unknown.
+    """
+    if pixel_decoder not in ("none", *PIXEL_DECODERS):
+        raise ValueError(f"unknown pixel_decoder {pixel_decoder!r}: choose one of none, {', '.join(PIXEL_DECODERS)}.")
+    source, destination = Path(source), Path(destination)
+    with staged_folder(destination) as stage:
+        language_model = _plan_language_model(source, num_attention_heads)
+        processor = _processor(source, language_model.model.config)
+        if pixel_decoder == "none":
+            write_model(language_model, stage, max_shard_size, dtype)
+            processor.save_pretrained(stage)
+            write_remote_code(stage)
+        else:
+            models, others = plan_pixel_decoder(source, PIXEL_DECODERS[pixel_decoder], num_attention_heads)
+            models[LANGUAGE_MODEL_COMPONENT] = language_model
+            for name, model in models.items():
+                write_model(model, stage / name, max_shard_size, dtype)
+            _write_pipeline(models, {"processor": processor, **others}, stage)
+        write_model_card(stage, language_model.model.config, has_pixel_decoder=pixel_decoder != "none")
+    return destination
+
+
+def plan_checkpoint(source: Path) -> dict[str, LazyTensor]:
+    """How every tensor of the converted language model is made from the files in `source`."""
+    plan: dict[str, LazyTensor] = {}
+    for layout in (ENCODER, TOKENIZER, UNDERSTANDING, LANGUAGE_MODEL):
+        plan |= plan_file(layout, read_tensors(_weights_path(source, layout)))
+    return plan
+
+
+def expected_tensors(config: LaVITConfig) -> dict[str, torch.Tensor]:
+    """The tensors of a model of this configuration, on the meta device."""
+    return _empty_language_model(config).state_dict()
+
+
+def write_model(planned: PlannedModel, folder: Path, max_shard_size: str, dtype: torch.dtype | None) -> None:
+    """
+    Writes weights and configs of a model.
+
+    Args:
+        planned (`PlannedModel`):
+            The model.
+        folder (`Path`):
+            Where to write.
+        max_shard_size (`str`):
+            Largest size of a file.
+        dtype (`torch.dtype`, *optional*):
+            What the weights are cast to. They keep their own by default.
+    """
+    model = planned.model
+    write_shards(planned.plan, planned.specs, folder, max_shard_size, dtype, planned.weights_name)
+    if isinstance(model, ModelMixin):
+        model.save_config(folder)
+        return
+    model.config.dtype = dtype or next(iter(planned.specs.values())).dtype
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    if isinstance(model, LaVITForCausalLM):
+        model.generation_config.save_pretrained(folder)
+        write_visual_tokenizer_index(folder)
+
+
+def _plan_language_model(source: Path, num_attention_heads: int) -> PlannedModel:
+    plan = plan_checkpoint(source)
+    specs = {name: make().to("meta") for name, make in plan.items()}
+    config = infer_config(specs, _text_config(source), num_attention_heads)
+    model = _empty_language_model(config)
+    model.generation_config = _generation_config(config)
+    return PlannedModel(model, plan, SAFE_WEIGHTS_NAME)
+
+
+def _empty_language_model(config: LaVITConfig) -> LaVITForCausalLM:
+    with torch.device("meta"):
+        return LaVITForCausalLM(config)
+
+
+def _write_pipeline(models: dict[str, PlannedModel], others: dict, stage: Path) -> None:
+    """Writes what a pipeline has beside its models, by a pipeline of empty ones."""
+    for name, component in others.items():
+        component.save_pretrained(stage / name)
+    LaVITPipeline(**others, **{name: planned.model for name, planned in models.items()}).save_config(stage)
+
+
+def _weights_path(source: Path, layout: FileLayout) -> Path:
+    path = source / layout.path
+    return find_weights(path, layout.names) if layout.names else path
+
+
+def _text_config(source: Path) -> PreTrainedConfig:
+    try:
+        config = AutoConfig.from_pretrained(source / LANGUAGE_MODEL_FOLDER)
+    except OSError as error:
+        raise ConversionError(f"{source / LANGUAGE_MODEL_FOLDER} has no readable config.json.") from error
+    config.name_or_path = ""  # where the original lay is nobody's business
+    return config
+
+
+def _generation_config(config: LaVITConfig) -> GenerationConfig:
+    text_config = config.text_config
+    return GenerationConfig(
+        bos_token_id=text_config.bos_token_id,
+        eos_token_id=text_config.eos_token_id,
+        pad_token_id=text_config.pad_token_id,
+        image_generation=DEFAULT_IMAGE_GENERATION,
+        **TEXT_GENERATION,
+    )
+
+
+def _processor(source: Path, config: LaVITConfig) -> LaVITProcessor:
+    visual_config = config.visual_tokenizer_config
+    size = {"height": visual_config.image_size, "width": visual_config.image_size}
+    tokenizer = build_tokenizer(
+        load_sentencepiece_tokenizer(
+            source / LANGUAGE_MODEL_FOLDER, model_max_length=config.text_config.max_position_embeddings
+        ),
+        codebook_size=visual_config.codebook_size,
+        text_vocab_size=config.text_vocab_size,
+    )
+    return LaVITProcessor(image_processor=LaVITImageProcessorPil(size=size), tokenizer=tokenizer)

@@ -1,0 +1,121 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the sizes of a LaVIT off its tensors, since an original checkpoint has no config for its visual parts."""
+
+import math
+import re
+from collections.abc import Mapping
+
+import torch
+from transformers import Blip2VisionConfig, PreTrainedConfig
+
+from ..configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
+from .errors import ConversionError
+
+
+ENCODER = "visual_tokenizer.encoder.model"
+MERGER = "visual_tokenizer.merger"
+
+
+def infer_config(
+    specs: Mapping[str, torch.Tensor], text_config: PreTrainedConfig, num_attention_heads: int
+) -> LaVITConfig:
+    """
+    The configuration of a converted checkpoint, set to the release's own behaviour.
+
+    Args:
+        specs (`Mapping[str, torch.Tensor]`):
+            Tensors by their new names; meta tensors do.
+        text_config (`PreTrainedConfig`):
+            The language model's configuration.
+        num_attention_heads (`int`):
+            Heads of encoder and merger, which no tensor tells.
+
+    Raises:
+        ConversionError: If the heads do not divide the width, or the vocabulary does not count the codes.
+    """
+    width = _shape(specs, f"{ENCODER}.embeddings.class_embedding")[-1]
+    if num_attention_heads < 1 or width % num_attention_heads:
+        raise ConversionError(
+            f"the encoder's width {width} is not divisible by {num_attention_heads} attention heads: "
+            "pass the right number with --num-attention-heads."
+        )
+    patch_size = _shape(specs, f"{ENCODER}.embeddings.patch_embedding.weight")[-1]
+    num_patches = _shape(specs, f"{ENCODER}.embeddings.position_embedding")[1] - 1
+    encoder_config = Blip2VisionConfig(
+        hidden_size=width,
+        intermediate_size=_shape(specs, f"{ENCODER}.encoder.layers.0.mlp.fc1.weight")[0],
+        num_hidden_layers=_count_layers(specs, f"{ENCODER}.encoder."),
+        num_attention_heads=num_attention_heads,
+        patch_size=patch_size,
+        image_size=math.isqrt(num_patches) * patch_size,
+    )
+    codebook_size, codebook_dim = _shape(specs, "visual_tokenizer.quantizer.codebook.weight")
+    visual_config = LaVITVisualTokenizerConfig(
+        encoder_config=encoder_config,
+        num_hidden_layers=_count_layers(specs, f"{MERGER}."),
+        num_attention_heads=num_attention_heads,
+        intermediate_size=_shape(specs, f"{MERGER}.layers.0.mlp.fc1.weight")[0],
+        codebook_size=codebook_size,
+        codebook_dim=codebook_dim,
+        merger_softmax="original",
+        selection="sample",
+    )
+    _check_vocabulary(specs, text_config, codebook_size)
+    return LaVITConfig(
+        visual_tokenizer_config=visual_config,
+        text_config=text_config,
+        understanding_selector=any(name.startswith("understanding.selector.") for name in specs),
+    )
+
+
+def infer_detokenizer_config(specs: Mapping[str, torch.Tensor], num_attention_heads: int) -> LaVITDetokenizerConfig:
+    """
+    The configuration of a converted detokenizer, of either resolution.
+
+    Args:
+        specs (`Mapping[str, torch.Tensor]`):
+            Tensors by their new names; meta tensors do.
+        num_attention_heads (`int`):
+            Its heads, which no tensor tells.
+
+    Raises:
+        ConversionError: If tensors are missing.
+    """
+    _, num_patches, hidden_size = _shape(specs, "query_embedding")
+    projections = [name for name in specs if re.fullmatch(r"condition_projections\.\d+\.weight", name)]
+    pooled = specs.get("pooler.out_proj.weight")
+    negative = specs.get("negative_embeds")
+    return LaVITDetokenizerConfig(
+        num_patches=num_patches,
+        feature_size=_shape(specs, "feature_projection.2.weight")[0],
+        codebook_dim=_shape(specs, "in_proj.weight")[1],
+        hidden_size=hidden_size,
+        num_hidden_layers=_count_layers(specs, ""),
+        num_attention_heads=num_attention_heads,
+        intermediate_size=_shape(specs, "layers.0.mlp.fc1.weight")[0],
+        cross_attention_dims=[_shape(specs, name)[0] for name in sorted(projections)],
+        pooled_projection_dim=None if pooled is None else pooled.shape[0],
+        num_negative_embeds=0 if negative is None else negative.shape[1],
+    )
+
+
+def _check_vocabulary(specs: Mapping[str, torch.Tensor], text_config: PreTrainedConfig, codebook_size: int) -> None:
+    rows = _shape(specs, "language_model.model.embed_tokens.weight")[0]
+    if rows != text_config.vocab_size or rows <= codebook_size + 2:
+        raise ConversionError(
+            f"the language model has {rows} embedding rows and a vocab_size of {text_config.vocab_size}, and must "
+            f"count {codebook_size} codes and two image marks behind its text: language_model/ and "
+            "visual_tokenizer/ are not of one release."
+        )
+
+
+def _shape(specs: Mapping[str, torch.Tensor], name: str) -> torch.Size:
+    if name not in specs:
+        raise ConversionError(f"the checkpoint holds nothing for {name}: one of its files is incomplete.")
+    return specs[name].shape
+
+
+def _count_layers(specs: Mapping[str, torch.Tensor], prefix: str) -> int:
+    pattern = re.compile(re.escape(prefix) + r"layers\.(\d+)\.")
+    return 1 + max((int(match[1]) for name in specs if (match := pattern.match(name))), default=-1)

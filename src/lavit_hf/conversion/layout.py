@@ -1,0 +1,247 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The layout of an original LaVIT checkpoint as tables: which file holds what, and how each tensor is called here.
+
+Nothing else in the package knows these names.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME as DIFFUSERS_SAFE_WEIGHTS_NAME
+from diffusers.utils import WEIGHTS_NAME as DIFFUSERS_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
+
+
+# What a file of weights in a folder may be called, the better form first; each may also be an index of shards.
+TRANSFORMERS_WEIGHTS = (SAFE_WEIGHTS_NAME, WEIGHTS_NAME)
+DIFFUSERS_WEIGHTS = (DIFFUSERS_SAFE_WEIGHTS_NAME, DIFFUSERS_WEIGHTS_NAME)
+
+
+@dataclass(frozen=True)
+class Rule:
+    r"""
+    Renames the original tensors whose whole name matches `pattern`.
+
+    Args:
+        pattern (`str`):
+            Regular expression over the original name.
+        targets (`tuple[str, ...]`):
+            Templates of the names here. Several ones share the original's rows in equal parts, as in a fused
+            query-key-value matrix.
+        companion (`str`, *optional*):
+            Template of a second original tensor: the target is the first, zeros, and the second, as in an
+            attention bias without a part for the keys.
+    """
+
+    pattern: str
+    targets: tuple[str, ...]
+    companion: str | None = None
+
+
+def _same(pattern: str, target: str) -> Rule:
+    return Rule(pattern, (target,))
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """
+    One file of the original, the rules for its tensors, and what in it is knowingly dropped, with the reason. Where
+    `path` is a folder, `names` are what its weights may be called.
+    """
+
+    path: str
+    rules: tuple[Rule, ...]
+    dropped: dict[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    def is_dropped(self, name: str) -> bool:
+        return any(re.fullmatch(pattern, name) for pattern in self.dropped)
+
+
+def _encoder_rules(prefix: str, target: str) -> tuple[Rule, ...]:
+    layer = rf"{target}.encoder.layers.\1"
+    start = re.escape(prefix)
+    block = rf"{start}blocks\.(\d+)"
+    return (
+        _same(rf"{start}cls_token", f"{target}.embeddings.class_embedding"),
+        _same(rf"{start}pos_embed", f"{target}.embeddings.position_embedding"),
+        _same(rf"{start}patch_embed\.proj\.(weight|bias)", rf"{target}.embeddings.patch_embedding.\1"),
+        _same(rf"{block}\.norm([12])\.(weight|bias)", rf"{layer}.layer_norm\2.\3"),
+        _same(rf"{block}\.attn\.qkv\.weight", rf"{layer}.self_attn.qkv.weight"),
+        Rule(
+            rf"{block}\.attn\.q_bias",
+            (rf"{layer}.self_attn.qkv.bias",),
+            companion=rf"{prefix}blocks.\1.attn.v_bias",
+        ),
+        _same(rf"{block}\.attn\.proj\.(weight|bias)", rf"{layer}.self_attn.projection.\2"),
+        _same(rf"{block}\.mlp\.fc([12])\.(weight|bias)", rf"{layer}.mlp.fc\2.\3"),
+    )
+
+
+def _layer_rules(prefix: str, target: str, self_attention: str, cross_attention: str) -> tuple[Rule, ...]:
+    block, layer = rf"{re.escape(prefix)}blocks\.(\d+)", rf"{target}layers.\1"
+    norms = {"0": "self_attn_norm", "1": "cross_attn_norm", "2": "mlp_norm"}
+    projections = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "proj": "out_proj"}
+    return (
+        *(_same(rf"{block}\.norm{i}\.(weight|bias)", rf"{layer}.{name}.\2") for i, name in norms.items()),
+        Rule(
+            rf"{block}\.{self_attention}\.qkv\.(weight|bias)",
+            tuple(rf"{layer}.self_attn.{name}.\2" for name in ("q_proj", "k_proj", "v_proj")),
+        ),
+        _same(rf"{block}\.{self_attention}\.proj\.(weight|bias)", rf"{layer}.self_attn.out_proj.\2"),
+        *(
+            _same(rf"{block}\.{cross_attention}\.{old}\.(weight|bias)", rf"{layer}.cross_attn.{new}.\2")
+            for old, new in projections.items()
+        ),
+        _same(rf"{block}\.mlp\.fc([12])\.(weight|bias)", rf"{layer}.mlp.fc\2.\3"),
+    )
+
+
+def _selector_rules(target: str) -> tuple[Rule, ...]:
+    return (
+        _same(r"token_predictor\.in_conv\.0\.(weight|bias)", rf"{target}.norm.\1"),
+        _same(r"token_predictor\.in_conv\.1\.(weight|bias)", rf"{target}.in_proj.\1"),
+        _same(r"token_predictor\.out_conv\.([024])\.(weight|bias)", rf"{target}.classifier.\1.\2"),
+    )
+
+
+def _merger_rules(target: str) -> tuple[Rule, ...]:
+    return (
+        _same(r"causal_encoder\.ln_vision\.(weight|bias)", rf"{target}.source_norm.\1"),
+        *_layer_rules("causal_encoder.", f"{target}.", "token_causal_attn", "token_cross_attn"),
+        _same(r"causal_encoder\.norm\.(weight|bias)", rf"{target}.norm.\1"),
+    )
+
+
+_QUANTIZER_RULES = (
+    _same(r"encode_task_layer\.0\.(weight|bias)", r"visual_tokenizer.quantizer.in_proj.\1"),
+    _same(r"encode_task_layer\.2\.(weight|bias)", r"visual_tokenizer.quantizer.out_proj.\1"),
+    _same(r"quantize\.embedding\.weight", "visual_tokenizer.quantizer.codebook.weight"),
+)
+
+ENCODER = FileLayout(
+    "visual_tokenizer/eva_vitg_psz14.bin",
+    _encoder_rules("", "visual_tokenizer.encoder.model"),
+    dropped={
+        r"norm\.(weight|bias)": "the features are taken before the final norm",
+        r"head\.(weight|bias)": "the contrastive head is not part of LaVIT",
+    },
+)
+
+TOKENIZER = FileLayout(
+    "visual_tokenizer/tokenizer_encoder.bin",
+    (
+        *_selector_rules("visual_tokenizer.selector"),
+        *_merger_rules("visual_tokenizer.merger"),
+        *_QUANTIZER_RULES,
+        # Some releases hold the encoder once more; the later file counts.
+        *_encoder_rules("encoder.", "visual_tokenizer.encoder.model"),
+    ),
+    dropped={
+        r"encoder\.(norm|head)\.(weight|bias)": "as in the encoder's own file",
+        r"vit_proj\.(weight|bias)": "understanding has its own projection in language_model/visual_weight.bin",
+    },
+)
+
+UNDERSTANDING = FileLayout(
+    "language_model/visual_weight.bin",
+    (
+        *_selector_rules("understanding.selector"),
+        *_merger_rules("understanding.merger"),
+        _same(r"vit_proj\.(weight|bias)", r"understanding.projection.\1"),
+    ),
+)
+
+LANGUAGE_MODEL_FOLDER = "language_model"
+
+LANGUAGE_MODEL = FileLayout(
+    LANGUAGE_MODEL_FOLDER,
+    (_same(r"((?:model|lm_head)\..+)", r"language_model.\1"),),
+    dropped={r".*\.rotary_emb\.inv_freq": "computed from the config"},
+    names=TRANSFORMERS_WEIGHTS,
+)
+
+
+@dataclass(frozen=True)
+class PixelDecoderLayout:
+    """
+    One of the original's two ways from codes to pixels.
+
+    Args:
+        detokenizer (`FileLayout`):
+            Its detokenizer.
+        folder (`str`):
+            Where its diffusion models lie.
+        models (`tuple[str, ...]`):
+            Folders in it that hold weights and a config, called as the pipeline's components.
+        negative_embeds (`str`, *optional*):
+            The file in it that is one bare tensor, the rows of the negative condition.
+        feature_extractor (`bool`, *optional*):
+            Whether there is one.
+    """
+
+    detokenizer: FileLayout
+    folder: str
+    models: tuple[str, ...]
+    negative_embeds: str | None = None
+    feature_extractor: bool = False
+
+    def model_files(self, component: str) -> FileLayout:
+        """The weights of one of `models`."""
+        return FileLayout(f"{self.folder}/{component}", *_MODEL_FILES[component])
+
+
+# Of the low resolution `unet_proj` and nothing else, of the high resolution two projections and the pooling.
+_DETOKENIZER_RULES = (
+    _same(r"pos_embed", "position_embedding"),
+    _same(r"query_embed", "query_embedding"),
+    _same(r"in_proj\.(weight|bias)", r"in_proj.\1"),
+    *_layer_rules("", "", "self_attn", "cross_attn"),
+    _same(r"norm\.(weight|bias)", r"norm.\1"),
+    _same(r"decode_task_layer\.([02])\.(weight|bias)", r"feature_projection.\1.\2"),
+    _same(r"unet_proj(?:_1)?\.(weight|bias)", r"condition_projections.0.\1"),
+    _same(r"unet_proj_2\.(weight|bias)", r"condition_projections.1.\1"),
+    _same(r"unet_attnpool\.positional_embedding", "pooler.position_embedding"),
+    _same(r"unet_attnpool\.([qkv]_proj)\.(weight|bias)", r"pooler.\1.\2"),
+    _same(r"unet_attnpool\.c_proj\.(weight|bias)", r"pooler.out_proj.\1"),
+)
+
+_UNCHANGED = _same(r"(.+)", r"\1")
+
+# Rules, drops and file names of the diffusion models, which are in their libraries' own form, old or new.
+_MODEL_FILES = {
+    "unet": ((_UNCHANGED,), {}, DIFFUSERS_WEIGHTS),
+    "vae": (
+        (
+            *(
+                _same(rf"(.+\.attentions\.\d+)\.{old}\.(weight|bias)", rf"\1.{new}.\2")
+                for old, new in {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}.items()
+            ),
+            _UNCHANGED,
+        ),
+        {},
+        DIFFUSERS_WEIGHTS,
+    ),
+    "safety_checker": (
+        (_same(r"vision_model\.vision_model\.(.+)", r"vision_model.\1"), _UNCHANGED),
+        {r".*\.position_ids": "computed from the config"},
+        TRANSFORMERS_WEIGHTS,
+    ),
+}
+
+PIXEL_DECODERS = {
+    "highres": PixelDecoderLayout(
+        detokenizer=FileLayout("visual_tokenizer/highres_tokenizer_decoder.bin", _DETOKENIZER_RULES),
+        folder="highres_pixel_decoding",
+        models=("unet", "vae"),
+    ),
+    "lowres": PixelDecoderLayout(
+        detokenizer=FileLayout("visual_tokenizer/tokenizer_decoder.bin", _DETOKENIZER_RULES),
+        folder="pixel_decoding",
+        models=("unet", "vae", "safety_checker"),
+        negative_embeds="uncond_embeddings.bin",
+        feature_extractor=True,
+    ),
+}

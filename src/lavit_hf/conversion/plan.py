@@ -1,0 +1,132 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The plan of a conversion: for every tensor of the new checkpoint, how it is made from the original's."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from .errors import ConversionError
+from .layout import FileLayout, Rule
+
+
+# How many names an error lists before it only counts.
+LISTED_NAMES = 10
+
+# A tensor that is made when its shard is written, so that no more than a shard lies in memory.
+LazyTensor = partial
+
+
+@dataclass
+class PlannedModel:
+    """
+    A model of the new checkpoint.
+
+    Args:
+        model (`nn.Module`):
+            The model, on the meta device.
+        plan (`dict[str, LazyTensor]`):
+            How each of its tensors is made.
+        weights_name (`str`):
+            What its library calls the file of weights.
+
+    Raises:
+        ConversionError: If the plan does not fill the model.
+    """
+
+    model: nn.Module
+    plan: dict[str, LazyTensor]
+    weights_name: str
+
+    def __post_init__(self):
+        self.specs = {name: make().to("meta") for name, make in self.plan.items()}
+        check_complete(self.specs, self.model.state_dict())
+
+
+def plan_file(layout: FileLayout, tensors: Mapping[str, torch.Tensor]) -> dict[str, LazyTensor]:
+    """
+    Maps every tensor of an original file.
+
+    Args:
+        layout (`FileLayout`):
+            The file's rules.
+        tensors (`Mapping[str, torch.Tensor]`):
+            The file's tensors by their original names. Meta tensors do.
+
+    Returns:
+        `dict[str, LazyTensor]`: a function without arguments for each new name.
+
+    Raises:
+        ConversionError: If a tensor is neither mapped nor knowingly dropped.
+    """
+    plan: dict[str, LazyTensor] = {}
+    companions = set()
+    unknown = []
+    for name in tensors:
+        if layout.is_dropped(name):
+            continue
+        rule, match = _find_rule(layout, name)
+        if rule is None:
+            unknown.append(name)
+            continue
+        targets = [match.expand(target) for target in rule.targets]
+        if rule.companion is not None:
+            companion = match.expand(rule.companion)
+            if companion not in tensors:
+                raise ConversionError(f"{layout.path} holds {name} but not {companion}: the file is incomplete.")
+            companions.add(companion)
+            plan[targets[0]] = LazyTensor(_with_zeros_between, tensors[name], tensors[companion])
+        else:
+            for part, target in enumerate(targets):
+                plan[target] = LazyTensor(_part, tensors[name], part, len(targets))
+    if unknown := [name for name in unknown if name not in companions]:
+        raise ConversionError(
+            f"{layout.path} holds tensors that are no part of a known LaVIT release: {list_names(unknown)}."
+        )
+    return plan
+
+
+def check_complete(specs: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+    """
+    Compares the planned tensors with those that the new model has. Meta tensors do.
+
+    Raises:
+        ConversionError: If names are missing or left over, or shapes differ.
+    """
+    missing = [name for name in expected if name not in specs]
+    left_over = [name for name in specs if name not in expected]
+    if missing or left_over:
+        raise ConversionError(
+            f"the checkpoint does not fill the model. Missing: {list_names(missing)}. "
+            f"Left over: {list_names(left_over)}."
+        )
+    wrong = [name for name, tensor in expected.items() if specs[name].shape != tensor.shape]
+    if wrong:
+        raise ConversionError(f"tensors whose shape does not fit the rest of the checkpoint: {list_names(wrong)}.")
+
+
+def list_names(names: list[str]) -> str:
+    """`a, b, c and 4 more`."""
+    if not names:
+        return "none"
+    more = len(names) - LISTED_NAMES
+    return ", ".join(names[:LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _find_rule(layout: FileLayout, name: str) -> tuple[Rule | None, re.Match | None]:
+    for rule in layout.rules:
+        if match := re.fullmatch(rule.pattern, name):
+            return rule, match
+    return None, None
+
+
+def _part(tensor: torch.Tensor, part: int, parts: int) -> torch.Tensor:
+    return tensor if parts == 1 else tensor.chunk(parts)[part]
+
+
+def _with_zeros_between(first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    return torch.cat([first, torch.zeros_like(first), last])

@@ -1,0 +1,78 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Writing a converted checkpoint, a shard at a time and never half."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
+
+from .plan import LazyTensor
+
+
+@contextmanager
+def staged_folder(destination: Path) -> Iterator[Path]:
+    """
+    A folder beside `destination` that takes its name when all went well and vanishes when not.
+
+    Raises:
+        FileExistsError: If `destination` is there already.
+    """
+    if destination.exists():
+        raise FileExistsError(f"{destination} exists already: remove it or choose another destination.")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}."))
+    try:
+        yield stage
+        os.chmod(stage, 0o755)
+        stage.rename(destination)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def write_shards(
+    plan: Mapping[str, LazyTensor],
+    specs: Mapping[str, torch.Tensor],
+    folder: Path,
+    max_shard_size: str,
+    dtype: torch.dtype | None,
+    weights_name: str = SAFE_WEIGHTS_NAME,
+) -> None:
+    """
+    Writes the planned tensors as safetensors, with an index where they are more than one file.
+
+    Args:
+        plan (`Mapping[str, LazyTensor]`):
+            How each tensor is made.
+        specs (`Mapping[str, torch.Tensor]`):
+            Shapes and dtypes of the same tensors, on the meta device.
+        folder (`Path`):
+            Where to write.
+        max_shard_size (`str`):
+            Largest size of a file, such as `"1GB"`. No more than that lies in memory.
+        dtype (`torch.dtype`, *optional*):
+            What floating tensors are cast to. They keep their own by default.
+        weights_name (`str`, *optional*, defaults to `"model.safetensors"`):
+            The name under which the library that loads them looks for weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    split = split_torch_state_dict_into_shards(
+        dict(specs),
+        filename_pattern=weights_name.replace(".safetensors", "{suffix}.safetensors"),
+        max_shard_size=max_shard_size,
+    )
+    for file, names in logging.tqdm(split.filename_to_tensors.items(), desc="Writing shards"):
+        # A copy of its own for each tensor: parts of one matrix share memory, which safetensors refuses.
+        shard = {name: plan[name]().to(dtype=dtype, copy=True).contiguous() for name in names}
+        save_file(shard, folder / file, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / f"{weights_name}.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
