@@ -17,6 +17,7 @@ from transformers_suite import MARKS
 
 
 def pytest_configure(config) -> None:
+    torch.set_num_threads(1)  # two workers share two cores
     for mark in MARKS:
         config.addinivalue_line("markers", f"{mark}: set by transformers' common tests")
 
@@ -50,6 +51,16 @@ def converted(golden: Golden, tmp_path_factory) -> Path:
     return convert_checkpoint(
         golden.original, tmp_path_factory.mktemp("converted") / "lavit", golden.facts["dims"]["heads"]
     )
+
+
+@pytest.fixture(scope="session")
+def repos(golden: Golden, tmp_path_factory) -> dict[str, Path]:
+    """The golden checkpoint with each of its pixel decoders. Not to be changed."""
+    folder, heads = tmp_path_factory.mktemp("repos"), golden.facts["dims"]["heads"]
+    return {
+        name: convert_checkpoint(golden.original, folder / name, heads, pixel_decoder=name)
+        for name in ("highres", "lowres")
+    }
 
 
 def tiny_visual_config(initializer_range: float = 0.2, **kwargs) -> LaVITVisualTokenizerConfig:

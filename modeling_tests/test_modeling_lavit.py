@@ -325,6 +325,19 @@ class TestGenerate:
             assert len(image) >= 4
             assert all(i >= FIRST_CODE for i in image)
 
+    @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+    def test_an_image_ends_when_it_has_a_code_for_each_patch(self, model, guidance_scale):
+        ids = model.generate(
+            **left_pad([[5, START], [START]]),
+            generation_mode="image",
+            guidance_scale=guidance_scale,
+            min_new_tokens=30,
+            max_new_tokens=30,
+        )
+        num_patches = model.config.visual_tokenizer_config.num_patches
+        assert (ids[:, 2 : 2 + num_patches] >= FIRST_CODE).all()
+        assert (ids[:, 2 + num_patches] == END).all()
+
     @pytest.mark.parametrize("strict", [True, False])
     def test_strict_image_tokens(self, model, strict):
         class Favour(LogitsProcessor):

@@ -13,8 +13,9 @@ from transformers import (
 )
 from transformers.utils import is_torchvision_available
 
-from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
+from .configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
 from .image_processing_pil_lavit import LaVITImageProcessorPil
+from .modeling_detokenizer import LaVITDetokenizer
 from .modeling_lavit import LaVITForCausalLM
 from .modeling_visual_tokenizer import LaVITVisualTokenizer
 from .processing_lavit import LaVITProcessor
@@ -25,6 +26,8 @@ def register_auto_classes() -> None:
     for config_class in (LaVITConfig, LaVITVisualTokenizerConfig):
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoImageProcessor.register(config_class, image_processor_classes=_image_processors(), exist_ok=True)
+    AutoConfig.register(LaVITDetokenizerConfig.model_type, LaVITDetokenizerConfig, exist_ok=True)
+    AutoModel.register(LaVITDetokenizerConfig, LaVITDetokenizer, exist_ok=True)
     AutoModel.register(LaVITVisualTokenizerConfig, LaVITVisualTokenizer, exist_ok=True)
     for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
         auto_class.register(LaVITConfig, LaVITForCausalLM, exist_ok=True)

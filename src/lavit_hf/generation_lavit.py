@@ -38,6 +38,31 @@ class AllowedTokensLogitsProcessor(LogitsProcessor):
         return scores.masked_fill(self.forbidden.to(scores.device), -float("inf"))
 
 
+class ImageEndLogitsProcessor(LogitsProcessor):
+    """
+    Ends an image that has as many codes as there are patches.
+
+    Args:
+        prompt_length (`int`):
+            Length of the prompts, `[IMG]` included.
+        num_patches (`int`):
+            Largest number of codes.
+        end_token_id (`int`):
+            Id of `[/IMG]`.
+    """
+
+    def __init__(self, prompt_length: int, num_patches: int, end_token_id: int):
+        self.longest = prompt_length + num_patches
+        self.end_token_id = end_token_id
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        if input_ids.shape[1] < self.longest:
+            return scores
+        ended = torch.full_like(scores, -float("inf"))
+        ended[:, self.end_token_id] = 0
+        return ended
+
+
 def allowed_tokens(config: LaVITConfig, generation_mode: str, strict: bool, device: torch.device) -> torch.Tensor:
     """
     The ids that a mode may generate.

@@ -30,6 +30,7 @@ from .generation_lavit import (
     DEFAULT_IMAGE_GENERATION,
     GENERATION_MODES,
     AllowedTokensLogitsProcessor,
+    ImageEndLogitsProcessor,
     allowed_tokens,
     guide,
 )
@@ -414,8 +415,8 @@ class LaVITForCausalLM(LaVITPreTrainedModel, GenerationMixin):
         if guidance is not None:
             prompt = self._double_prompt(prompt, negative_prompt_ids, negative_prompt_attention_mask)
             prompt["guidance"] = guidance
-        allowed = allowed_tokens(self.config, generation_mode, strict_image_tokens, self.device)
-        processors = LogitsProcessorList([AllowedTokensLogitsProcessor(allowed), *(logits_processor or [])])
+        processors = self._mode_processors(generation_mode, prompt, strict_image_tokens)
+        processors += logits_processor or []
         return super().generate(generation_config=generation_config, logits_processor=processors, **prompt, **kwargs)
 
     def _mode_generation_config(
@@ -429,6 +430,17 @@ class LaVITForCausalLM(LaVITPreTrainedModel, GenerationMixin):
         if generation_config is not None:
             config.update(**generation_config.to_diff_dict())
         return config, config.update(**kwargs)
+
+    def _mode_processors(
+        self, generation_mode: str, prompt: dict[str, torch.Tensor], strict_image_tokens: bool
+    ) -> LogitsProcessorList:
+        allowed = allowed_tokens(self.config, generation_mode, strict_image_tokens, self.device)
+        processors = LogitsProcessorList([AllowedTokensLogitsProcessor(allowed)])
+        if generation_mode == "image":
+            prompt_length = prompt["input_ids"].shape[1] if "input_ids" in prompt else 0
+            num_patches = self.config.visual_tokenizer_config.num_patches
+            processors.append(ImageEndLogitsProcessor(prompt_length, num_patches, self.config.image_end_token_id))
+        return processors
 
     def _prompt_inputs(
         self,
@@ -541,9 +553,16 @@ class LaVITForCausalLM(LaVITPreTrainedModel, GenerationMixin):
         cache.reorder_cache(beam_idx)
         return cache
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
-        super().save_pretrained(save_directory, **kwargs)
-        write_visual_tokenizer_index(Path(save_directory))
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        max_shard_size: int | str = "50GB",
+        variant: str | None = None,
+        **kwargs,
+    ) -> None:
+        # diffusers hands on what it finds in the signature.
+        super().save_pretrained(save_directory, max_shard_size=max_shard_size, variant=variant, **kwargs)
+        write_visual_tokenizer_index(Path(save_directory), variant)
 
 
 def _pop_guidance(config: GenerationConfig, guidance_scale: float | None, generation_mode: str) -> float | None:

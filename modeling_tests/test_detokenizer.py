@@ -1,0 +1,222 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The detokenizer: equal to the released one, trainable, and clear about bad input."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lavit_hf.configuration_lavit import LaVITDetokenizerConfig
+from lavit_hf.modeling_detokenizer import LaVITDetokenizer
+
+
+PARITY = {"rtol": 0, "atol": 1e-4}
+SAME = {"rtol": 0, "atol": 1e-5}
+
+NUM_PATCHES, CODEBOOK_DIM, CODEBOOK_SIZE = 9, 6, 20
+
+
+def tiny_detokenizer(**kwargs) -> LaVITDetokenizer:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    torch.manual_seed(0)
+    config = LaVITDetokenizerConfig(
+        **{"cross_attention_dims": [8, 12], "pooled_projection_dim": 10, **kwargs},
+        num_patches=NUM_PATCHES,
+        feature_size=20,
+        codebook_dim=CODEBOOK_DIM,
+        initializer_range=0.2,
+        **sizes,
+    )
+    return LaVITDetokenizer(config).eval()
+
+
+@pytest.fixture
+def detokenizer():
+    detokenizer = tiny_detokenizer()
+    detokenizer.set_codebook(torch.randn(CODEBOOK_SIZE, CODEBOOK_DIM))
+    return detokenizer
+
+
+def code_rows(*lengths):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(length, CODEBOOK_DIM, generator=generator) for length in lengths]
+
+
+class TestParity:
+    @pytest.mark.parametrize("attention", ["eager", "sdpa"])
+    @pytest.mark.parametrize("resolution", ["highres", "lowres"])
+    def test_condition(self, repos, golden, resolution, attention):
+        detokenizer = LaVITDetokenizer.from_pretrained(
+            repos[resolution], subfolder="detokenizer", dtype=torch.float32, attn_implementation=attention
+        )
+        rows = golden.tensors["tokenizer.quantized"].split(golden.tensors["tokenizer.token_nums"].tolist())
+        with torch.no_grad():
+            outputs = detokenizer(rows)
+        torch.testing.assert_close(outputs.prompt_embeds, golden.tensors[f"{resolution}.prompt_embeds"], **PARITY)
+        if resolution == "highres":
+            expected = golden.tensors["highres.pooled_prompt_embeds"]
+            torch.testing.assert_close(outputs.pooled_prompt_embeds, expected, **PARITY)
+        else:
+            assert outputs.pooled_prompt_embeds is None
+
+    def test_negative_condition(self, repos, golden):
+        stored = golden.tensors["lowres.uncond_embeddings"]
+        detokenizer = LaVITDetokenizer.from_pretrained(repos["lowres"], subfolder="detokenizer", dtype=torch.float32)
+        embeds, mask = detokenizer.negative_condition(2)
+        assert embeds.shape == golden.tensors["lowres.prompt_embeds"][:2].shape
+        assert torch.equal(embeds[:, : stored.shape[1]], stored.expand(2, -1, -1))
+        assert not embeds[:, stored.shape[1] :].any()
+        assert mask.sum(dim=1).tolist() == [stored.shape[1]] * 2
+        assert mask[:, : stored.shape[1]].all()
+
+
+class TestForward:
+    def test_shapes(self, detokenizer):
+        outputs = detokenizer(code_rows(3, 1, 9))
+        assert outputs.features.shape == (3, NUM_PATCHES, 20)
+        assert outputs.prompt_embeds.shape == (3, NUM_PATCHES, 20)
+        assert outputs.pooled_prompt_embeds.shape == (3, 10)
+
+    def test_an_image_does_not_depend_on_its_batch(self, detokenizer):
+        rows = code_rows(2, 9, 5)
+        together = detokenizer(rows)
+        for number, image in enumerate(rows):
+            alone = detokenizer([image])
+            for name in ("features", "prompt_embeds", "pooled_prompt_embeds"):
+                torch.testing.assert_close(together[name][number], alone[name][0], **SAME)
+
+    def test_order_and_length_of_codes_matter(self, detokenizer):
+        (rows,) = code_rows(4)
+        features = detokenizer([rows]).features
+        for other in (rows.flip(0), rows[:3]):
+            assert (detokenizer([other]).features - features).abs().max() > 1e-3
+
+    def test_codes_are_rows_of_the_codebook(self, detokenizer):
+        codes = [torch.tensor([3, 0, 19]), torch.tensor([7])]
+        rows = [detokenizer.codebook[image] for image in codes]
+        assert torch.equal(detokenizer(codes=codes).features, detokenizer(rows).features)
+
+    def test_features_alone(self):
+        outputs = tiny_detokenizer(cross_attention_dims=[], pooled_projection_dim=None)(code_rows(2))
+        assert outputs.features is not None
+        assert outputs.prompt_embeds is None and outputs.pooled_prompt_embeds is None
+
+    def test_negative_condition_is_zeros_by_default(self, detokenizer):
+        embeds, mask = detokenizer.negative_condition(3)
+        assert embeds.shape == (3, NUM_PATCHES, 20) and not embeds.any()
+        assert mask is None
+
+    def test_half_precision(self, detokenizer):
+        outputs = detokenizer.to(torch.bfloat16)(code_rows(2, 5))
+        assert outputs.prompt_embeds.dtype == torch.bfloat16
+        assert outputs.prompt_embeds.isfinite().all()
+
+
+class TestTraining:
+    def test_every_parameter_and_the_rows_get_gradients(self, detokenizer):
+        rows = [image.requires_grad_() for image in code_rows(3, 9)]
+        outputs = detokenizer.train()(rows)
+        (outputs.prompt_embeds.square().sum() + outputs.pooled_prompt_embeds.square().sum()).backward()
+        without = [name for name, parameter in detokenizer.named_parameters() if not parameter.grad.any()]
+        assert [name for name in without if not name.endswith("k_proj.bias")] == []
+        assert all(image.grad.any() for image in rows)
+
+    def test_gradient_checkpointing_changes_nothing(self, detokenizer):
+        gradients = []
+        for checkpointed in (False, True):
+            if checkpointed:
+                detokenizer.gradient_checkpointing_enable()
+            detokenizer.zero_grad()
+            detokenizer.train()(code_rows(3, 9)).features.square().sum().backward()
+            gradients.append(detokenizer.in_proj.weight.grad.clone())
+        torch.testing.assert_close(*gradients)
+
+    def test_bare_parameters_are_drawn(self):
+        detokenizer = tiny_detokenizer()
+        for parameter in (
+            detokenizer.position_embedding,
+            detokenizer.query_embedding,
+            detokenizer.pooler.position_embedding,
+        ):
+            assert 0.05 < parameter.std() < 0.5
+
+    def test_missing_weights_are_drawn_on_load(self, tmp_path):
+        detokenizer = tiny_detokenizer()
+        weights = detokenizer.state_dict()
+        left_out = ["position_embedding", "query_embedding", "pooler.position_embedding"]
+        detokenizer.save_pretrained(
+            tmp_path, state_dict={name: tensor for name, tensor in weights.items() if name not in left_out}
+        )
+        loaded = LaVITDetokenizer.from_pretrained(tmp_path).state_dict()
+        for name in left_out:
+            assert 0.05 < loaded[name].std() < 0.5, name
+
+
+class TestSaveAndLoad:
+    def test_round_trip(self, tmp_path):
+        detokenizer = tiny_detokenizer(num_negative_embeds=3)
+        detokenizer.negative_embeds.normal_()
+        detokenizer.save_pretrained(tmp_path)
+        loaded = LaVITDetokenizer.from_pretrained(tmp_path)
+        rows = code_rows(4, 2)
+        assert torch.equal(loaded(rows).prompt_embeds, detokenizer(rows).prompt_embeds)
+        assert torch.equal(loaded.negative_condition(1)[0], detokenizer.negative_condition(1)[0])
+
+    def test_codebook_stays_with_the_visual_tokenizer(self, detokenizer, tmp_path):
+        detokenizer.save_pretrained(tmp_path)
+        assert not [name for name in load_file(tmp_path / "model.safetensors") if "codebook" in name]
+        assert LaVITDetokenizer.from_pretrained(tmp_path).codebook is None
+
+    def test_codebook_moves_along_and_is_no_parameter(self, detokenizer):
+        assert detokenizer.to(torch.float64).codebook.dtype == torch.float64
+        assert "codebook" not in dict(detokenizer.named_parameters())
+
+
+class TestBadInput:
+    def test_both_or_neither(self, detokenizer):
+        with pytest.raises(ValueError, match="either code_rows or codes"):
+            detokenizer()
+        with pytest.raises(ValueError, match="either code_rows or codes"):
+            detokenizer(code_rows(2), codes=[torch.tensor([1])])
+
+    @pytest.mark.parametrize(
+        "rows, message",
+        [
+            ([], "the list is empty"),
+            (code_rows(2, 0), "image 1 has 0 codes"),
+            (code_rows(NUM_PATCHES + 1), f"at most {NUM_PATCHES}"),
+            ([torch.zeros(3, CODEBOOK_DIM + 1)], r"shape \(kept, 6\)"),
+            ([torch.zeros(CODEBOOK_DIM)], r"shape \(kept, 6\)"),
+        ],
+    )
+    def test_code_rows(self, detokenizer, rows, message):
+        with pytest.raises(ValueError, match=message):
+            detokenizer(rows)
+
+    @pytest.mark.parametrize(
+        "codes, message",
+        [
+            (torch.tensor([0, CODEBOOK_SIZE]), f"code {CODEBOOK_SIZE}, but the codebook has {CODEBOOK_SIZE} rows"),
+            (torch.tensor([-1]), "code -1"),
+            (torch.tensor([0.5]), "integer codes"),
+            (torch.tensor([[1]]), "integer codes"),
+        ],
+    )
+    def test_codes(self, detokenizer, codes, message):
+        with pytest.raises(ValueError, match=message):
+            detokenizer(codes=[codes])
+
+    def test_no_codebook(self):
+        with pytest.raises(ValueError, match="set_codebook"):
+            tiny_detokenizer()(codes=[torch.tensor([1])])
+
+    def test_codebook_of_another_release(self, detokenizer):
+        with pytest.raises(ValueError, match="not of one release"):
+            detokenizer.set_codebook(torch.zeros(CODEBOOK_SIZE, CODEBOOK_DIM + 1))
+
+    @pytest.mark.parametrize(
+        "setting", [{"num_negative_embeds": 300}, {"pooled_projection_dim": 8, "feature_size": 1401}]
+    )
+    def test_config(self, setting):
+        with pytest.raises(ValueError, match=next(iter(setting)).split("_")[0]):
+            LaVITDetokenizerConfig(**setting)

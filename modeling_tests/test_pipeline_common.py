@@ -1,0 +1,566 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""What diffusers expects of every pipeline, on a tiny one of each form."""
+
+import contextlib
+import inspect
+import io
+import json
+import re
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.callbacks import SDCFGCutoffCallback, SDXLCFGCutoffCallback
+from diffusers.models.attention_processor import AttnProcessor
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    GenerationConfig,
+    LlamaConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerFast,
+)
+
+from conftest import tiny_visual_config
+from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITProcessor
+from lavit_hf.configuration_lavit import LaVITDetokenizerConfig
+from lavit_hf.image_processing_pil_lavit import LaVITImageProcessorPil
+from lavit_hf.modeling_detokenizer import LaVITDetokenizer
+from lavit_hf.pipeline_lavit import LaVITPipeline
+from lavit_hf.tokenization_lavit import build_tokenizer
+
+
+WORDS = ["<unk>", "<s>", "</s>", "a", "red", "apple", "dog"]
+CODEBOOK_SIZE, CODEBOOK_DIM, NUM_PATCHES = 24, 8, 16
+FIRST_CODE = len(WORDS) + 2
+CLOSE = {"rtol": 0, "atol": 1e-4}
+
+
+def tiny_processor() -> LaVITProcessor:
+    words = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    text_tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, **special)
+    image_processor = LaVITImageProcessorPil(size={"height": 32, "width": 32})
+    return LaVITProcessor(image_processor, build_tokenizer(text_tokenizer, CODEBOOK_SIZE))
+
+
+def tiny_language_model() -> LaVITForCausalLM:
+    text_config = LlamaConfig(
+        vocab_size=len(WORDS) + 2 + CODEBOOK_SIZE,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        pad_token_id=0,
+        initializer_range=0.2,
+    )
+    visual_config = tiny_visual_config(codebook_size=CODEBOOK_SIZE, codebook_dim=CODEBOOK_DIM)
+    model = LaVITForCausalLM(LaVITConfig(text_config=text_config, visual_tokenizer_config=visual_config))
+    model.generation_config = GenerationConfig(
+        eos_token_id=2,
+        pad_token_id=0,
+        image_generation={"do_sample": True, "min_new_tokens": 2, "max_new_tokens": 5},
+    )
+    return model.eval()
+
+
+def tiny_detokenizer(highres: bool) -> LaVITDetokenizer:
+    form = {"cross_attention_dims": [8, 12], "pooled_projection_dim": 10} if highres else {"num_negative_embeds": 3}
+    config = LaVITDetokenizerConfig(
+        **{"cross_attention_dims": [20], **form},
+        num_patches=NUM_PATCHES,
+        feature_size=16,
+        codebook_dim=CODEBOOK_DIM,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        initializer_range=0.2,
+    )
+    detokenizer = LaVITDetokenizer(config).eval()
+    if not highres:
+        detokenizer.negative_embeds.normal_()
+    return detokenizer
+
+
+def tiny_unet(highres: bool) -> UNet2DConditionModel:
+    sdxl = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 4,
+        "projection_class_embeddings_input_dim": 10 + 6 * 4,
+        "use_linear_projection": True,
+    }
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=2,
+        norm_num_groups=4,
+        cross_attention_dim=20,
+        **(sdxl if highres else {}),
+    ).eval()
+
+
+def tiny_vae() -> AutoencoderKL:
+    blocks = 2
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=16,
+    ).eval()
+
+
+def tiny_safety_checker() -> StableDiffusionSafetyChecker:
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text_config = {**sizes, "vocab_size": 10, "bos_token_id": 0, "eos_token_id": 1}
+    vision_config = {**sizes, "image_size": 16, "patch_size": 8}
+    return StableDiffusionSafetyChecker(
+        CLIPConfig(text_config=text_config, vision_config=vision_config, projection_dim=8)
+    ).eval()
+
+
+@pytest.fixture(params=["highres", "lowres"])
+def pipeline(request):
+    """A whole pipeline of its own for each test, always with the same weights."""
+    torch.manual_seed(0)
+    highres = request.param == "highres"
+    pipeline = LaVITPipeline(
+        language_model=tiny_language_model(),
+        processor=tiny_processor(),
+        detokenizer=tiny_detokenizer(highres),
+        unet=tiny_unet(highres),
+        vae=tiny_vae(),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1),
+        safety_checker=None if highres else tiny_safety_checker(),
+        feature_extractor=None if highres else CLIPImageProcessor(size=16, crop_size=16),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def tokens(*lengths):
+    return [torch.arange(FIRST_CODE, FIRST_CODE + length) for length in lengths]
+
+
+def run(pipeline, **kwargs):
+    """Pictures `(batch_size, 3, height, width)`, or latents, always from the same noise."""
+    arguments = {
+        "image_token_ids": tokens(5),
+        "num_inference_steps": 2,
+        "generator": torch.Generator().manual_seed(0),
+        "output_type": "latent",
+        **kwargs,
+    }
+    return pipeline(**arguments)[0]
+
+
+class TestCall:
+    def test_signature(self):
+        parameters = inspect.signature(LaVITPipeline.__call__).parameters
+        expected = {
+            "num_inference_steps",
+            "num_images_per_prompt",
+            "generator",
+            "latents",
+            "output_type",
+            "return_dict",
+        }
+        assert expected <= parameters.keys()
+        assert all(parameters[name].default is not inspect.Parameter.empty for name in expected)
+
+    @pytest.mark.parametrize("num_images", [1, 3])
+    def test_batches_and_num_images_per_prompt(self, pipeline, num_images):
+        arguments = {"image_token_ids": None, "num_images_per_prompt": num_images}
+        assert len(run(pipeline, prompt="a red apple", **arguments)) == num_images
+        assert len(run(pipeline, prompt=["a dog", "a red apple"], **arguments)) == 2 * num_images
+        assert len(run(pipeline, image_token_ids=tokens(2, 5), num_images_per_prompt=num_images)) == 2 * num_images
+
+    def test_a_picture_does_not_depend_on_its_batch(self, pipeline):
+        ids = tokens(2, 9, 5)
+        latents = pipeline.prepare_latents(3, 16, 16, torch.Generator().manual_seed(3))
+        together = run(pipeline, image_token_ids=ids, latents=latents)
+        for number in range(3):
+            alone = run(pipeline, image_token_ids=ids[number : number + 1], latents=latents[number : number + 1])
+            torch.testing.assert_close(together[number], alone[0], **CLOSE)
+
+    def test_tuple_and_output_class(self, pipeline):
+        pipeline.safety_checker = None
+        arguments = {"image_token_ids": tokens(4), "num_inference_steps": 1, "output_type": "np"}
+        outputs = pipeline(**arguments, generator=torch.Generator().manual_seed(1))
+        as_tuple = pipeline(**arguments, generator=torch.Generator().manual_seed(1), return_dict=False)
+        assert isinstance(as_tuple, tuple) and len(as_tuple) == 3
+        assert np.array_equal(outputs.images, as_tuple[0])
+        assert as_tuple[1] is None and torch.equal(as_tuple[2][0], outputs.image_token_ids[0])
+
+    def test_output_types(self, pipeline):
+        pipeline.safety_checker = None
+        pictures = run(pipeline, output_type="pt")
+        assert pictures.shape == (1, 3, 16, 16) and 0 <= pictures.min() < pictures.max() <= 1
+        as_array = run(pipeline, output_type="np")
+        assert np.allclose(as_array, pictures.permute(0, 2, 3, 1).numpy())
+        (picture,) = run(pipeline, output_type="pil")
+        assert np.array_equal(np.asarray(picture), (as_array[0] * 255).round().astype("uint8"))
+        assert run(pipeline, output_type="latent").shape == (1, 4, 8, 8)
+
+    def test_guidance(self, pipeline):
+        calls = []
+        pipeline.unet.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+        free, below = run(pipeline, guidance_scale=1.0), run(pipeline, guidance_scale=0.5)
+        assert calls == [1] * 4, "a step without guidance runs the negative side"
+        assert torch.equal(free, below)
+        guided, stronger = run(pipeline, guidance_scale=3.0), run(pipeline, guidance_scale=9.0)
+        assert calls[4:] == [2] * 4
+        assert not torch.allclose(free, guided) and not torch.allclose(guided, stronger)
+
+    def test_size_is_told_to_sdxl(self, pipeline):
+        seen = []
+        pipeline.unet.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
+        run(pipeline, height=16, width=24)
+        if pipeline.unet.config.addition_embed_type is None:
+            assert seen[0]["added_cond_kwargs"] is None
+        else:
+            assert seen[0]["added_cond_kwargs"]["time_ids"].tolist() == [[16, 24, 0, 0, 16, 24]] * 2
+
+    def test_negative_side(self, pipeline):
+        seen = []
+        pipeline.unet.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
+        run(pipeline)
+        negative, positive = seen[0]["encoder_hidden_states"]
+        mask = seen[0]["encoder_attention_mask"]
+        if pipeline.unet.config.addition_embed_type is None:
+            assert mask.sum(dim=1).tolist() == [3, NUM_PATCHES]
+            assert torch.equal(negative[:3], pipeline.detokenizer.negative_embeds[0]) and not negative[3:].any()
+        else:
+            assert mask is None
+            assert not negative.any() and not seen[0]["added_cond_kwargs"]["text_embeds"][0].any()
+        assert positive.any()
+
+
+class TestCallbacks:
+    def test_tensors_that_are_asked_for(self, pipeline):
+        seen = []
+
+        def callback(pipeline, step, timestep, tensors):
+            seen.append((step, int(timestep), sorted(tensors)))
+            return tensors
+
+        for names in (["latents"], pipeline._callback_tensor_inputs):
+            run(pipeline, callback_on_step_end=callback, callback_on_step_end_tensor_inputs=names)
+            assert seen == [
+                (step, int(timestep), sorted(names)) for step, timestep in enumerate(pipeline.scheduler.timesteps)
+            ]
+            seen.clear()
+
+    def test_tensors_can_be_changed(self, pipeline):
+        def zero_at_the_end(pipeline, step, timestep, tensors):
+            last = step == pipeline.num_timesteps - 1
+            return {"latents": torch.zeros_like(tensors["latents"])} if last else {}
+
+        assert not run(pipeline, callback_on_step_end=zero_at_the_end).any()
+
+    def test_callback_that_returns_nothing(self, pipeline):
+        assert torch.equal(run(pipeline), run(pipeline, callback_on_step_end=lambda *args: None))
+
+    def test_guidance_can_be_changed(self, pipeline):
+        def increase(pipeline, step, timestep, tensors):
+            pipeline._guidance_scale += 1.0
+            return tensors
+
+        run(pipeline, guidance_scale=2.0, callback_on_step_end=increase)
+        assert pipeline.guidance_scale == 2.0 + pipeline.num_timesteps
+
+    def test_interruption(self, pipeline):
+        steps = []
+
+        def interrupt(pipeline, step, timestep, tensors):
+            steps.append(step)
+            pipeline._interrupt = True
+            return tensors
+
+        run(pipeline, num_inference_steps=4, callback_on_step_end=interrupt)
+        assert steps == [0]
+        assert len(run(pipeline, num_inference_steps=2)) == 1, "the next call is still interrupted"
+
+    def test_callbacks_of_diffusers(self, pipeline):
+        highres = pipeline.unet.config.addition_embed_type is not None
+        cutoff = (SDXLCFGCutoffCallback if highres else SDCFGCutoffCallback)(
+            cutoff_step_ratio=None, cutoff_step_index=0
+        )
+        calls, masks = [], []
+        pipeline.unet.register_forward_pre_hook(
+            lambda module, args, kwargs: calls.append(len(args[0])) or masks.append(kwargs["encoder_attention_mask"]),
+            with_kwargs=True,
+        )
+        run(pipeline, num_inference_steps=3, callback_on_step_end=cutoff)
+        assert calls == [2, 1, 1]
+        assert masks[1:] == [None, None]
+
+
+class OneCodeOnly(LogitsProcessor):
+    """Has an image end behind its first code."""
+
+    def __call__(self, input_ids, scores):
+        is_code = input_ids[:, -1] >= FIRST_CODE
+        forced = torch.where(is_code, FIRST_CODE - 1, FIRST_CODE)
+        return torch.full_like(scores, -float("inf")).scatter(1, forced[:, None], 0.0)
+
+
+class TestProgressBars:
+    def output(self, pipeline, **kwargs):
+        with contextlib.redirect_stderr(io.StringIO()) as stderr:
+            run(pipeline, **kwargs)
+        return stderr.getvalue()
+
+    def test_denoising(self, pipeline):
+        pipeline.set_progress_bar_config(disable=False)
+        output = self.output(pipeline, num_inference_steps=3)
+        total = re.search("/(.*?) ", output).group(1)
+        assert total == "3" and "3/3" in output
+
+    def test_writing(self, pipeline):
+        """The bar of the language model ends full, also where `[/IMG]` comes early."""
+        pipeline.set_progress_bar_config(disable=False)
+        kwargs = {"logits_processor": LogitsProcessorList([OneCodeOnly()]), "min_new_tokens": 0, "max_new_tokens": 7}
+        output = self.output(pipeline, image_token_ids=None, prompt=["a dog", "a red apple"], generation_kwargs=kwargs)
+        assert " 7/7 " in output and " 2/2 " in output
+
+    def test_scheduler_of_the_second_order(self, pipeline):
+        pipeline.set_progress_bar_config(disable=False)
+        pipeline.scheduler = diffusers.HeunDiscreteScheduler.from_config(pipeline.scheduler.config)
+        output = self.output(pipeline, num_inference_steps=3)
+        assert "3/3" in output and "4/3" not in output
+
+    def test_disabled(self, pipeline):
+        assert self.output(pipeline, image_token_ids=None, prompt="a dog") == ""
+
+
+class TestSchedulers:
+    @pytest.mark.parametrize(
+        "name, kwargs",
+        [
+            ("DPMSolverMultistepScheduler", {}),
+            ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+            ("UniPCMultistepScheduler", {}),
+            ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}),
+            ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
+            ("EulerAncestralDiscreteScheduler", {}),
+            ("HeunDiscreteScheduler", {}),
+            ("PNDMScheduler", {"skip_prk_steps": True}),
+            ("LCMScheduler", {}),
+            ("DDPMScheduler", {}),
+        ],
+    )
+    def test_swapping(self, pipeline, name, kwargs):
+        """Runs, starts from the noise level of its own steps, and depends on the generator alone."""
+        original = run(pipeline, num_inference_steps=4)
+        pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config, **kwargs)
+        inputs = []
+        hook = pipeline.unet.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+        first = run(pipeline, num_inference_steps=4)
+        hook.remove()
+        assert 0.8 < inputs[0].std() < 1.2, "the U-Net sees noise of another strength than the scheduler wants"
+        torch.manual_seed(99)
+        assert torch.equal(first, run(pipeline, num_inference_steps=4))
+        assert first.isfinite().all() and not torch.equal(first, original)
+
+
+class TestSaveAndLoad:
+    def test_round_trip(self, pipeline, tmp_path):
+        pipeline.save_pretrained(tmp_path)
+        loaded = LaVITPipeline.from_pretrained(tmp_path)
+        loaded.set_progress_bar_config(disable=True)
+        arguments = {"image_token_ids": None, "prompt": "a red apple"}
+        torch.testing.assert_close(run(loaded, **arguments), run(pipeline, **arguments), **CLOSE)
+
+    def test_optional_components(self, pipeline, tmp_path):
+        for name in pipeline._optional_components:
+            setattr(pipeline, name, None)
+        expected = run(pipeline, output_type="pt")
+        pipeline.save_pretrained(tmp_path)
+        loaded = LaVITPipeline.from_pretrained(tmp_path)
+        loaded.set_progress_bar_config(disable=True)
+        assert all(getattr(loaded, name) is None for name in pipeline._optional_components)
+        torch.testing.assert_close(run(loaded, output_type="pt"), expected, **CLOSE)
+
+    def test_components_make_a_second_pipeline(self, pipeline):
+        second = LaVITPipeline(**pipeline.components)
+        second.set_progress_bar_config(disable=True)
+        assert torch.equal(run(second), run(pipeline))
+        third = LaVITPipeline.from_pipe(pipeline)
+        third.set_progress_bar_config(disable=True)
+        assert torch.equal(run(third), run(pipeline))
+        assert third.unet is pipeline.unet
+
+    def test_model_index(self, pipeline, tmp_path):
+        pipeline.save_pretrained(tmp_path)
+        index = json.loads((tmp_path / "model_index.json").read_text())
+        assert index["_class_name"] == "LaVITPipeline"
+        assert index["unet"] == ["diffusers", "UNet2DConditionModel"]
+        assert index["language_model"] == ["lavit_hf.modeling_lavit", "LaVITForCausalLM"]
+        assert index["detokenizer"] == ["lavit_hf.modeling_detokenizer", "LaVITDetokenizer"]
+
+    def test_variants(self, pipeline, tmp_path):
+        pipeline.save_pretrained(tmp_path, variant="fp16")
+        assert (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").is_file()
+        loaded = LaVITPipeline.from_pretrained(tmp_path, variant="fp16")
+        loaded.set_progress_bar_config(disable=True)
+        torch.testing.assert_close(run(loaded), run(pipeline), **CLOSE)
+
+    def test_dtypes_on_load(self, pipeline, tmp_path):
+        pipeline.save_pretrained(tmp_path)
+        loaded = LaVITPipeline.from_pretrained(tmp_path, dtype=torch.bfloat16)
+        models = [model for model in loaded.components.values() if isinstance(model, torch.nn.Module)]
+        assert {model.dtype for model in models} == {torch.bfloat16}
+        mixed = LaVITPipeline.from_pretrained(tmp_path, dtype={"unet": torch.bfloat16, "default": torch.float32})
+        assert (mixed.unet.dtype, mixed.detokenizer.dtype) == (torch.bfloat16, torch.float32)
+        mixed.set_progress_bar_config(disable=True)
+        assert run(mixed, image_token_ids=None, prompt="a dog").isfinite().all()
+
+
+class TestDevicesAndDtypes:
+    def test_to_dtype(self, pipeline):
+        expected = run(pipeline)
+        pipeline.to(torch.bfloat16)
+        models = [model for model in pipeline.components.values() if isinstance(model, torch.nn.Module)]
+        assert {model.dtype for model in models} == {torch.bfloat16}
+        latents = run(pipeline)
+        assert latents.dtype == torch.float32
+        assert (latents - expected).abs().max() < 0.1 * expected.abs().max()
+        assert run(pipeline, image_token_ids=None, prompt="a dog", output_type="pt").dtype == torch.float32
+
+    def test_to_device(self, pipeline):
+        assert pipeline.to("cpu").device.type == "cpu"
+        pipeline.to("meta")
+        models = [model for model in pipeline.components.values() if isinstance(model, torch.nn.Module)]
+        assert {model.device.type for model in models} == {"meta"}
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_vae_decodes_in_fp32_where_its_config_forces_it(self, pipeline, dtype):
+        seen = []
+        pipeline.vae.to(dtype)
+        pipeline.vae.decoder.register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
+        run(pipeline, output_type="pt")
+        assert seen == [torch.float32] and pipeline.vae.dtype == dtype
+
+    def test_vae_is_put_back_after_an_error(self, pipeline, monkeypatch):
+        def fail(*args, **kwargs):
+            raise RuntimeError("out of memory")
+
+        monkeypatch.setattr(pipeline.vae.decoder, "forward", fail)
+        pipeline.vae.to(torch.bfloat16)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            run(pipeline, output_type="pt")
+        assert pipeline.vae.dtype == torch.bfloat16
+
+    def test_vae_keeps_its_dtype_where_nothing_forces_it(self, pipeline):
+        seen = []
+        pipeline.vae.register_to_config(force_upcast=False)
+        pipeline.vae.to(torch.bfloat16)
+        pipeline.vae.decoder.register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
+        run(pipeline, output_type="pt")
+        assert seen == [torch.bfloat16]
+
+    def test_nothing_is_left_changed(self, pipeline):
+        models = {name: model for name, model in pipeline.components.items() if isinstance(model, torch.nn.Module)}
+        before = {name: {key: t.clone() for key, t in model.state_dict().items()} for name, model in models.items()}
+        run(pipeline, image_token_ids=None, prompt="a dog", output_type="pt")
+        for name, model in models.items():
+            assert all(torch.equal(before[name][key], tensor) for key, tensor in model.state_dict().items())
+
+    def test_model_offloading(self, pipeline):
+        """Hooks in the order of the stages, and the language model awake before `generate` touches its weights."""
+        arguments = {"image_token_ids": None, "prompt": "a dog", "llm_guidance_scale": 3.0, "output_type": "pt"}
+        expected = run(pipeline, **arguments)
+        pipeline.enable_model_cpu_offload(device="cpu")
+        awake = []
+        hook = pipeline.language_model._hf_hook
+        pre_forward = hook.pre_forward
+        hook.pre_forward = lambda model, *args, **kwargs: awake.append(model) or pre_forward(model, *args, **kwargs)
+        embedding = pipeline.language_model.get_input_embeddings()
+        embedding.register_forward_pre_hook(lambda *args: awake.append("weights"))
+        torch.testing.assert_close(run(pipeline, **arguments), expected, **CLOSE)
+        assert awake[0] is pipeline.language_model
+        torch.testing.assert_close(run(pipeline, **arguments), expected, **CLOSE)
+
+
+class TestMemoryAndAttention:
+    def test_vae_slicing_and_tiling(self, pipeline):
+        arguments = {"image_token_ids": tokens(3, 4), "output_type": "pt"}
+        pipeline.safety_checker = None
+        expected = run(pipeline, **arguments)
+        pipeline.vae.enable_slicing()
+        torch.testing.assert_close(run(pipeline, **arguments), expected, **CLOSE)
+        pipeline.vae.enable_tiling()
+        torch.testing.assert_close(run(pipeline, **arguments), expected, **CLOSE)
+
+    def test_attention_slicing_and_processors(self, pipeline):
+        expected = run(pipeline)
+        pipeline.enable_attention_slicing()
+        torch.testing.assert_close(run(pipeline), expected, **CLOSE)
+        pipeline.disable_attention_slicing()
+        pipeline.unet.set_attn_processor(AttnProcessor())
+        torch.testing.assert_close(run(pipeline), expected, **CLOSE)
+
+    def test_layerwise_casting(self, pipeline):
+        pipeline.unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+        assert run(pipeline).isfinite().all()
+
+
+class TestLora:
+    @pytest.fixture
+    def lora(self, pipeline, tmp_path):
+        """A LoRA for the U-Net as diffusers saves it."""
+        peft = pytest.importorskip("peft")
+        config = peft.LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False)
+        unet = UNet2DConditionModel.from_config(pipeline.unet.config)
+        unet.add_adapter(config)
+        layers = peft.get_peft_model_state_dict(unet)
+        layers = {name: tensor if "lora_A" in name else tensor * 10 for name, tensor in layers.items()}
+        LaVITPipeline.save_lora_weights(tmp_path / "lora", unet_lora_layers=layers)
+        return tmp_path / "lora"
+
+    def test_load_scale_fuse_unload(self, pipeline, lora):
+        plain = run(pipeline)
+        pipeline.load_lora_weights(lora, adapter_name="style")
+        assert pipeline.get_active_adapters() == ["style"]
+        styled = run(pipeline)
+        assert not torch.allclose(styled, plain, **CLOSE)
+        torch.testing.assert_close(run(pipeline, cross_attention_kwargs={"scale": 0.0}), plain, **CLOSE)
+        pipeline.set_adapters("style", 0.5)
+        half = run(pipeline)
+        assert not torch.allclose(half, plain, **CLOSE) and not torch.allclose(half, styled, **CLOSE)
+        pipeline.set_adapters("style", 1.0)
+        pipeline.fuse_lora()
+        torch.testing.assert_close(run(pipeline), styled, **CLOSE)
+        pipeline.unfuse_lora()
+        pipeline.unload_lora_weights()
+        torch.testing.assert_close(run(pipeline), plain, **CLOSE)
+
+    def test_text_encoder_layers_are_passed_over(self, pipeline, lora):
+        from safetensors.torch import load_file
+
+        weights = load_file(lora / "pytorch_lora_weights.safetensors")
+        pipeline.load_lora_weights(weights)
+        expected = run(pipeline)
+        pipeline.unload_lora_weights()
+        layer = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+        weights |= {f"{layer}.lora_A.weight": torch.zeros(2, 8), f"{layer}.lora_B.weight": torch.zeros(8, 2)}
+        pipeline.load_lora_weights(weights)
+        torch.testing.assert_close(run(pipeline), expected, **CLOSE)
+
+    def test_something_else(self, pipeline):
+        pytest.importorskip("peft")
+        with pytest.raises(ValueError, match="no LoRA"):
+            pipeline.load_lora_weights({"unet.conv_in.weight": torch.zeros(1)})

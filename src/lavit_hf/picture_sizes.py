@@ -1,0 +1,64 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Which sizes pictures can have."""
+
+# (height, width) in pixels at the high resolution, whose U-Net is trained for 1024 x 1024.
+ASPECT_RATIOS = {
+    "1:1": (1024, 1024),
+    "4:3": (896, 1152),
+    "3:2": (832, 1216),
+    "16:9": (768, 1344),
+    "2:3": (1216, 832),
+    "3:4": (1152, 896),
+}
+ASPECT_RATIO_BASE = 1024
+
+
+def resolve_size(
+    native: int, multiple: int, height: int | None = None, width: int | None = None, aspect_ratio: str | None = None
+) -> tuple[int, int]:
+    """
+    The size of pictures.
+
+    Args:
+        native (`int`):
+            Height and width that the U-Net is trained for, in pixels.
+        multiple (`int`):
+            What the VAE can do multiples of.
+        height (`int`, *optional*):
+            In pixels. Defaults to `native`.
+        width (`int`, *optional*):
+            In pixels. Defaults to `native`.
+        aspect_ratio (`str`, *optional*):
+            A name out of `ASPECT_RATIOS`, whose sizes are scaled to `native`, in place of `height` and `width`.
+
+    Returns:
+        `tuple[int, int]`: height and width in pixels.
+
+    Raises:
+        ValueError: If the VAE cannot do the size, the name is unknown, or the size is named twice.
+    """
+    if aspect_ratio is None:
+        size = (native if height is None else height, native if width is None else width)
+        for name, pixels in zip(("height", "width"), size, strict=True):
+            _check_side(name, pixels, multiple)
+        return size
+    if height is not None or width is not None:
+        raise ValueError("pass either aspect_ratio or height and width.")
+    if aspect_ratio not in ASPECT_RATIOS:
+        raise ValueError(f"unknown aspect_ratio {aspect_ratio!r}: choose one of {', '.join(ASPECT_RATIOS)}.")
+    scale = native / ASPECT_RATIO_BASE / multiple
+    height, width = (round(side * scale) * multiple for side in ASPECT_RATIOS[aspect_ratio])
+    return height, width
+
+
+def _check_side(name: str, pixels: int, multiple: int) -> None:
+    if pixels < 1 or pixels % multiple:
+        nearest = max(1, round(pixels / multiple)) * multiple
+        raise ValueError(
+            f"{name} must be a positive multiple of {multiple}, which is what the VAE can do; got {pixels}: take "
+            f"{nearest}."
+        )
+
+
+__all__ = ["ASPECT_RATIOS", "resolve_size"]
