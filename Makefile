@@ -38,9 +38,10 @@ format: $(READY)  ## ruff: mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(READY)  ## time the visual tokenizer and generation
+benchmark: $(READY)  ## time the visual tokenizer, generation and the pipeline
 	$(BIN)/python benchmarks/tokenizer.py
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/pipeline.py
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) demo .cache .pytest_cache .ruff_cache

@@ -1,0 +1,47 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""What all benchmarks share: medians of interleaved runs, and a table."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+
+def median_seconds(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """
+    Times functions in turn, A B A B ..., so that a drift of the machine's speed meets all of them alike.
+
+    Args:
+        functions (`dict[str, Callable]`):
+            What to time, by name. Each runs once before it is timed.
+        repeats (`int`):
+            Timed runs of each.
+
+    Returns:
+        `dict[str, float]`: the median of each in seconds.
+    """
+    for function in functions.values():
+        function()
+    seconds = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(runs) for name, runs in seconds.items()}
+
+
+def print_machine() -> None:
+    """One line on what the figures were measured with."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads\n")
+
+
+def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Prints a Markdown table."""
+    for row in (head, ("---",) * len(head), *rows):
+        print("| " + " | ".join(row) + " |")
+    print()
