@@ -36,8 +36,7 @@ def median_seconds(functions: dict[str, Callable[[], object]], repeats: int) -> 
 
 def print_machine() -> None:
     """One line on what the figures were measured with."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads\n")
+    print(f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads\n")
 
 
 def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

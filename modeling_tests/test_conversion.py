@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from lavit_hf import LaVITConfig, LaVITForCausalLM
 from lavit_hf.cli import app
 from lavit_hf.conversion import ConversionError, convert_checkpoint
-from lavit_hf.conversion.convert import expected_tensors
 from lavit_hf.conversion.inference import infer_config
 from lavit_hf.conversion.layout import ENCODER, LANGUAGE_MODEL, TOKENIZER, UNDERSTANDING
 from lavit_hf.conversion.plan import check_complete, plan_file
@@ -61,7 +60,8 @@ class TestComplete:
         specs = {name: make() for name, make in plan.items()}
         text_config = LlamaConfig(vocab_size=48386)
         config = infer_config(specs, text_config, 16)
-        check_complete(specs, expected_tensors(config))
+        with torch.device("meta"):
+            check_complete(specs, LaVITForCausalLM(config).state_dict())
         visual_config = config.visual_tokenizer_config
         assert visual_config.encoder_config.num_hidden_layers == 40
         assert (visual_config.image_size, visual_config.num_patches) == (224, 256)
@@ -80,6 +80,14 @@ class TestComplete:
         assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
         cast = convert_checkpoint(golden.original, tmp_path / "cast", HEADS, dtype=torch.bfloat16)
         assert {tensor.dtype for tensor in load_file(cast / "model.safetensors").values()} == {torch.bfloat16}
+
+    def test_shards_stay_under_their_size_after_casting(self, golden, tmp_path):
+        folder = convert_checkpoint(golden.original, tmp_path / "cast", HEADS, torch.float32, max_shard_size="9MB")
+        assert max(path.stat().st_size for path in folder.glob("*.safetensors")) < 9.1e6
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
+        assert index["metadata"]["total_size"] == sum(
+            tensor.nbytes for path in folder.glob("*.safetensors") for tensor in load_file(path).values()
+        )
 
     def test_shards_hold_the_same_tensors(self, golden, converted, tmp_path):
         folder = convert_checkpoint(golden.original, tmp_path / "shards", HEADS, max_shard_size="1MB")
@@ -202,6 +210,25 @@ class TestBadInput:
             lambda tensors: tensors.update({"quantize.embedding.weight": torch.zeros(40000, 16)}),
         )
         assert_refused(original, "not of one release")
+
+    def test_truncated_index(self, original):
+        index = original / "language_model" / "pytorch_model.bin.index.json"
+        index.write_text(index.read_text()[:100])
+        assert_refused(original, "no index of shards")
+
+    def test_damaged_config(self, original):
+        (original / "language_model" / "config.json").write_text("{}")
+        assert_refused(original, "no readable config.json")
+
+    def test_damaged_tokenizer(self, original):
+        path = original / "language_model" / "tokenizer.model"
+        path.write_bytes(path.read_bytes()[:1000])
+        assert_refused(original, "tokenizer.model is missing or damaged")
+
+    def test_pickle_of_the_old_form(self, original):
+        tensors = torch.load(original / ENCODER.path, weights_only=True)
+        torch.save(tensors, original / ENCODER.path, _use_new_zipfile_serialization=False)
+        assert_refused(original, "before 1.6")
 
     def test_interruption_leaves_nothing(self, original, monkeypatch):
         def interrupt(*args, **kwargs):

@@ -62,7 +62,7 @@ class TestParity:
     def test_negative_condition(self, repos, golden):
         stored = golden.tensors["lowres.uncond_embeddings"]
         detokenizer = LaVITDetokenizer.from_pretrained(repos["lowres"], subfolder="detokenizer", dtype=torch.float32)
-        embeds, mask = detokenizer.negative_condition(2)
+        embeds, mask = detokenizer.negative_condition(golden.tensors["lowres.prompt_embeds"][:2])
         assert embeds.shape == golden.tensors["lowres.prompt_embeds"][:2].shape
         assert torch.equal(embeds[:, : stored.shape[1]], stored.expand(2, -1, -1))
         assert not embeds[:, stored.shape[1] :].any()
@@ -102,7 +102,7 @@ class TestForward:
         assert outputs.prompt_embeds is None and outputs.pooled_prompt_embeds is None
 
     def test_negative_condition_is_zeros_by_default(self, detokenizer):
-        embeds, mask = detokenizer.negative_condition(3)
+        embeds, mask = detokenizer.negative_condition(torch.randn(3, NUM_PATCHES, 20))
         assert embeds.shape == (3, NUM_PATCHES, 20) and not embeds.any()
         assert mask is None
 
@@ -160,7 +160,8 @@ class TestSaveAndLoad:
         loaded = LaVITDetokenizer.from_pretrained(tmp_path)
         rows = code_rows(4, 2)
         assert torch.equal(loaded(rows).prompt_embeds, detokenizer(rows).prompt_embeds)
-        assert torch.equal(loaded.negative_condition(1)[0], detokenizer.negative_condition(1)[0])
+        condition = detokenizer(rows).prompt_embeds
+        assert torch.equal(loaded.negative_condition(condition)[0], detokenizer.negative_condition(condition)[0])
 
     def test_codebook_stays_with_the_visual_tokenizer(self, detokenizer, tmp_path):
         detokenizer.save_pretrained(tmp_path)

@@ -12,6 +12,7 @@ from transformers import (
     AutoTokenizer,
     CLIPVisionConfig,
     CLIPVisionModel,
+    GenerationConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -21,7 +22,7 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 from conftest import tiny_visual_config
-from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITImageProcessorPil, LaVITProcessor
+from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITImageProcessorPil, LaVITProcessor, LaVITVisualTokenizer
 
 
 PARITY = {"rtol": 0, "atol": 1e-4}
@@ -257,6 +258,17 @@ class TestForward:
         assert model.understanding.merger.layers[0].mlp.fc1.weight.grad.abs().max() > 0
         assert model.get_input_embeddings().weight.grad[FIRST_CODE].abs().max() > 0
 
+    def test_one_sample_has_one_loss_whatever_stands_beside_it(self, model, pixel_values):
+        text, longer = [5, 6, 7], [START, END, 8, 9]
+        losses = []
+        for picture, other in ((None, [8, 9, 10, 11]), (pixel_values[:1], longer)):
+            batch = left_pad([text, other])
+            labels = batch["input_ids"].clone()
+            labels[1] = -100
+            labels = labels.masked_fill(batch["attention_mask"] == 0, -100)
+            losses.append(model(**batch, pixel_values=picture, labels=labels).loss)
+        torch.testing.assert_close(*losses)
+
     def test_gradient_checkpointing_changes_no_gradient(self, model, pixel_values):
         gradients = []
         for checkpointing in (False, True):
@@ -477,6 +489,82 @@ class TestGenerate:
         assert torch.equal(model.generate(**batch, **settings), expected)
 
 
+class TestGenerationConfig:
+    """Whose wish counts: the caller's before the mode's before the model's."""
+
+    PROMPT = {"input_ids": torch.tensor([[5, 6, START]])}
+
+    def test_guidance_stored_in_the_model_is_applied_once(self, model):
+        settings = {"generation_mode": "image", "do_sample": False, "max_new_tokens": 4, "min_new_tokens": 4}
+        expected = model.generate(**self.PROMPT, guidance_scale=3.0, **settings)
+        unguided = model.generate(**self.PROMPT, guidance_scale=1.0, **settings)
+        model.generation_config.image_generation = {}
+        model.generation_config.guidance_scale = 3.0
+        calls = []
+        hook = model.language_model.register_forward_hook(lambda *_: calls.append(1))
+        assert torch.equal(model.generate(**self.PROMPT, **settings), expected)
+        hook.remove()
+        assert len(calls) == 4
+        assert torch.equal(model.generate(**self.PROMPT, guidance_scale=1.0, **settings), unguided)
+
+    def test_a_copy_of_the_models_own_object_changes_nothing(self, model):
+        model.generation_config.num_beams, model.generation_config.max_new_tokens = 2, 3
+        own = copy.deepcopy(model.generation_config)
+        settings = {"generation_mode": "image", "do_sample": False, "guidance_scale": 1.0}
+        expected = model.generate(**self.PROMPT, **settings)
+        assert torch.equal(model.generate(**self.PROMPT, generation_config=own, **settings), expected)
+        assert (expected[:, 3:] >= END).all()
+
+    @pytest.mark.parametrize("as_object", [False, True])
+    def test_lengths_count_the_prompt_as_it_was_given(self, model, pixel_values, as_object):
+        ids = torch.tensor([[START, END, 5, 6]])
+        lengths = {"max_length": 9, "min_length": 9}
+        wishes = {"generation_config": GenerationConfig(**lengths)} if as_object else lengths
+        assert model.generate(ids, pixel_values[:1], **wishes).shape[1] == 9
+        image = model.generate(**self.PROMPT, generation_mode="image", **wishes)
+        assert image.shape[1] == 9
+
+    def test_embeddings_in_place_of_ids(self, model, pixel_values):
+        ids = torch.tensor([[START, END, 5, START]])
+        embeds = model.get_input_embeddings()(ids)
+        settings = {"generation_mode": "image", "do_sample": False, "max_new_tokens": 4, "min_new_tokens": 4}
+        expected = model.generate(ids, pixel_values[:1], **settings)[:, 4:]
+        new = model.generate(inputs_embeds=embeds, pixel_values=pixel_values[:1], **settings)
+        assert torch.equal(new, expected)
+        both = model.generate(ids, pixel_values[:1], inputs_embeds=embeds, **settings)
+        assert torch.equal(both[:, 4:], expected)
+
+    def test_assisted_decoding_is_refused_with_images(self, model, pixel_values):
+        with pytest.raises(ValueError, match="assisted decoding"):
+            model.generate(torch.tensor([[START, END, 5]]), pixel_values[:1], prompt_lookup_num_tokens=2)
+
+    def test_beams_over_a_hybrid_language_model(self):
+        text_config = AutoConfig.for_model(
+            "qwen3_next",
+            vocab_size=TEXT_VOCAB + 26,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=16,
+            num_experts=2,
+            num_experts_per_tok=1,
+            moe_intermediate_size=16,
+            shared_expert_intermediate_size=16,
+            linear_num_value_heads=2,
+            linear_num_key_heads=2,
+            linear_key_head_dim=8,
+            linear_value_head_dim=8,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+        model = LaVITForCausalLM(LaVITConfig(text_config=text_config, visual_tokenizer_config=tiny_visual_config()))
+        ids = model.eval().generate(torch.tensor([[5, 6]]), num_beams=2, max_new_tokens=3, min_new_tokens=3)
+        assert ids.shape == (1, 5)
+
+
 class TestBackbones:
     def test_from_backbones(self, pixel_values):
         vision = CLIPVisionModel(
@@ -512,6 +600,16 @@ class TestBackbones:
             torch.tensor([[50, 51, 5]]), pixel_values=pixel_values[:1], max_new_tokens=3, min_new_tokens=3
         )
         assert ids.shape == (1, 6) and (ids[:, 3:] < 50).all()
+
+    def test_from_backbones_of_other_dtypes(self, model, pixel_values):
+        vision = copy.deepcopy(model.visual_tokenizer.encoder.model).to(torch.bfloat16)
+        text = copy.deepcopy(model.language_model)
+        text.generation_config.temperature = 0.5
+        grown = LaVITForCausalLM.from_backbones(
+            vision, text, codebook_size=8, num_attention_heads=2, encoder_final_norm=True
+        )
+        assert grown.dtype == torch.float32 and grown.generation_config.temperature == 0.5
+        assert grown.get_image_features(pixel_values).pooler_output[0].dtype == torch.float32
 
     def test_from_backbones_on_disk(self, tmp_path, model):
         model.visual_tokenizer.encoder.model.config.save_pretrained(tmp_path / "vision")
@@ -559,6 +657,33 @@ class TestBackbones:
         assert (ids[0, 2:] >= END).all()
 
 
+class TestSaving:
+    def test_other_processes_write_nothing(self, model, tmp_path):
+        model.save_pretrained(tmp_path, is_main_process=False)
+        assert not list(tmp_path.glob("*.safetensors*"))
+
+    def test_one_file_after_shards(self, model, tmp_path):
+        model.save_pretrained(tmp_path, max_shard_size="20KB")
+        model.save_pretrained(tmp_path)
+        tokenizer = LaVITVisualTokenizer.from_pretrained(tmp_path)
+        assert torch.equal(tokenizer.merger.norm.weight, model.visual_tokenizer.merger.norm.weight)
+
+    def test_a_repo_without_the_index_gives_the_tokenizer_too(self, model, tmp_path):
+        model.save_pretrained(tmp_path)
+        (tmp_path / "visual_tokenizer.safetensors.index.json").unlink()
+        tokenizer, info = LaVITVisualTokenizer.from_pretrained(tmp_path, output_loading_info=True)
+        assert not info["missing_keys"]
+        assert torch.equal(tokenizer.quantizer.codebook.weight, model.visual_tokenizer.quantizer.codebook.weight)
+
+    def test_offloaded_weights_are_fetched(self, model, pixel_values):
+        accelerate = pytest.importorskip("accelerate")
+        batch, settings = left_pad([[5, START]]), {"generation_mode": "image", "do_sample": False, "max_new_tokens": 3}
+        expected = model.get_image_tokens(pixel_values), model.generate(**batch, **settings)
+        accelerate.cpu_offload(model, execution_device="cpu")
+        assert all(map(torch.equal, model.get_image_tokens(pixel_values), expected[0]))
+        assert torch.equal(model.generate(**batch, **settings), expected[1])
+
+
 class TestBadInput:
     @pytest.mark.parametrize("ids", [[5, 6], [START, END, START, END], [START, 5, END]])
     def test_slots_and_images_differ_in_number(self, model, pixel_values, ids):
@@ -591,6 +716,21 @@ class TestBadInput:
                 guidance_scale=2.0,
                 negative_prompt_ids=torch.tensor([[START], [START]]),
             )
+
+    def test_negative_prompt_with_an_image(self, model):
+        with pytest.raises(ValueError, match="image slots"):
+            model.generate(
+                torch.tensor([[5, START]]),
+                generation_mode="image",
+                guidance_scale=2.0,
+                negative_prompt_ids=torch.tensor([[START, END, START]]),
+            )
+
+    def test_image_behind_a_cache(self, model, pixel_values):
+        ids = torch.tensor([[START, END, 5]])
+        cache = model(torch.tensor([[5, 6]]), use_cache=True).cache
+        with pytest.raises(ValueError, match="goes on from a cache"):
+            model(ids, pixel_values[:1], cache=cache, attention_mask=torch.ones(1, 5, dtype=torch.long))
 
     def test_prompt_beyond_the_context(self, model, pixel_values):
         ids = torch.tensor([[START, END, *[5] * 61]])

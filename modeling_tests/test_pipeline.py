@@ -220,6 +220,19 @@ class TestImageTokens:
         for sequence, ids in zip(sequences, new):
             assert torch.equal(find_codes(sequence, tokenizer, 512), find_codes(ids, tokenizer, 512))
 
+    @pytest.mark.parametrize(
+        ("ids", "codes"),
+        [
+            ([CODE + 3, CODE + 4], [3, 4]),
+            ([IMG, CODE + 3, END], [3]),
+            ([IMG, CODE + 1, END, IMG, CODE + 3], [3]),  # an image in the prompt
+            ([CODE + 1, 264, IMG, CODE + 3, END, 0, 0], [3]),  # bare codes and words in the prompt, padding behind
+            ([IMG, CODE + 3, END, CODE + 4], [3]),  # nothing counts behind the end
+        ],
+    )
+    def test_the_last_image_is_meant(self, pipeline, ids, codes):
+        assert find_codes(torch.tensor(ids), pipeline.processor.tokenizer, 512).tolist() == codes
+
     def test_output_of_get_image_tokens_is_taken_as_it_is(self, pipeline, golden, image_token_ids):
         keep_mask = golden.tensors["tokenizer.keep_mask"]
         tokens = pipeline.language_model.get_image_tokens(golden.tensors["pixel_values"], keep_mask)

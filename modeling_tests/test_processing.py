@@ -261,7 +261,7 @@ class TestErrors:
             processor(images=[[], images[:2]], text=["a", "<image> b"])
 
     def test_unknown_mode(self, processor):
-        with pytest.raises(ValueError, match="generation_mode must be 'text' or 'image', got 'audio'"):
+        with pytest.raises(ValueError, match="unknown generation_mode 'audio'"):
             processor(text="a", generation_mode="audio")
 
     @pytest.mark.parametrize("argument", ["return_length", "return_overflowing_tokens", "return_mm_token_type_ids"])
@@ -380,7 +380,7 @@ class TestOutputs:
             processor.post_process_multimodal_output(torch.tensor([[32000, 32001]]), generation_mode="image")
 
     def test_multimodal_output_of_an_unknown_mode(self, processor):
-        with pytest.raises(ValueError, match="got 'audio'"):
+        with pytest.raises(ValueError, match="unknown generation_mode 'audio'"):
             processor.post_process_multimodal_output(torch.tensor([[1]]), generation_mode="audio")
 
     def test_captions_end_at_the_first_full_stop(self, processor):

@@ -309,6 +309,22 @@ class TestLoading:
         assert outputs.keep_log_probs.dtype == torch.float32
         assert all(rows.dtype == dtype for rows in outputs.merged)
 
+    def test_codes_do_not_move_under_autocast(self, tiny_tokenizer):
+        quantizer = tiny_tokenizer(codebook_size=4096).quantizer
+        projected = torch.nn.functional.normalize(
+            torch.randn(500, 8, generator=torch.Generator().manual_seed(0)), dim=-1
+        )
+        with torch.autocast("cpu", torch.bfloat16):
+            codes = quantizer.nearest(projected)
+        assert torch.equal(codes, quantizer.nearest(projected))
+
+    def test_merger_softmax_follows_the_config(self, tiny_tokenizer, pixel_values):
+        keep_mask = torch.rand(3, 16, generator=torch.Generator().manual_seed(0)) < 0.4
+        tokenizer = tiny_tokenizer(merger_softmax="original")
+        tokenizer.config.merger_softmax = "masked"
+        expected = tiny_tokenizer(merger_softmax="masked")(pixel_values, keep_mask=keep_mask)
+        assert all(map(torch.equal, tokenizer(pixel_values, keep_mask=keep_mask).merged, expected.merged))
+
     def test_casting_a_loaded_model_leaves_the_selector_as_it_is(self, tiny_tokenizer):
         tokenizer = tiny_tokenizer()
         before = copy.deepcopy(tokenizer.selector.state_dict())
@@ -349,6 +365,8 @@ class TestBadInput:
         [
             (torch.zeros(3, 32, 32), "shape"),
             (torch.zeros(1, 3, 16, 16), "shape"),
+            (torch.zeros(1, 1, 32, 32), "shape"),
+            (torch.zeros(0, 3, 32, 32), "shape"),
             (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "floats"),
             (torch.full((1, 3, 32, 32), math.nan), "NaN"),
         ],

@@ -15,7 +15,8 @@ VISUAL_TOKENIZER_INDEX_NAME = "visual_tokenizer.safetensors.index.json"
 
 def write_visual_tokenizer_index(folder: Path, variant: str | None = None) -> None:
     """
-    Writes beside the weights of a full LaVIT which of its files hold the visual tokenizer.
+    Writes beside the weights of a full LaVIT which of its files hold the visual tokenizer. Does nothing where there
+    are no weights, as beside a mere adapter.
 
     Args:
         folder (`Path`):
@@ -23,17 +24,28 @@ def write_visual_tokenizer_index(folder: Path, variant: str | None = None) -> No
         variant (`str`, *optional*):
             The variant of the weights, as `save_pretrained` was told.
     """
-    names = _weight_map(folder, variant).items()
-    weight_map = {name: file for name, file in names if name.startswith(VISUAL_TOKENIZER_PREFIX)}
-    index = {"metadata": {}, "weight_map": dict(sorted(weight_map.items()))}
-    (folder / VISUAL_TOKENIZER_INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n")
+    weight_map = _weight_map(folder, variant)
+    if weight_map is None:
+        return
+    own = {name: file for name, file in sorted(weight_map.items()) if name.startswith(VISUAL_TOKENIZER_PREFIX)}
+    write_index(folder / VISUAL_TOKENIZER_INDEX_NAME, own)
 
 
-def _weight_map(folder: Path, variant: str | None) -> dict[str, str]:
-    index_path = folder / _add_variant(SAFE_WEIGHTS_INDEX_NAME, variant)
-    if index_path.is_file():
-        return json.loads(index_path.read_text())["weight_map"]
+def write_index(path: Path, weight_map: dict[str, str]) -> None:
+    """Writes the index of a sharded checkpoint: which file holds which tensor."""
+    path.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2) + "\n")
+
+
+def _weight_map(folder: Path, variant: str | None) -> dict[str, str] | None:
     file = _add_variant(SAFE_WEIGHTS_NAME, variant)
+    index = folder / _add_variant(SAFE_WEIGHTS_INDEX_NAME, variant)
+    if index.is_file():
+        weight_map = json.loads(index.read_text())["weight_map"]
+        # An index of shards that a later save in one file has replaced is left behind.
+        if all((folder / shard).is_file() for shard in set(weight_map.values())):
+            return weight_map
+    if not (folder / file).is_file():
+        return None
     with safe_open(folder / file, framework="pt") as weights:
         return dict.fromkeys(weights.keys(), file)
 

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configurations of LaVIT: every size and every id, and nowhere else."""
 
+import os
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.utils.hub import DownloadKwargs, cached_file
 
 from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
 
@@ -139,7 +141,9 @@ class LaVITVisualTokenizerConfig(PreTrainedConfig):
     base_config_key = "visual_tokenizer_config"
     sub_configs_defaults = {
         "encoder_config": SubConfigSpec(
-            config_class=AutoConfig, model_type="blip_2_vision_model", init_kwargs={"num_hidden_layers": 40}
+            config_class=AutoConfig,
+            model_type="blip_2_vision_model",
+            init_kwargs={"num_hidden_layers": 40, "initializer_range": 0.02},
         ),
         "detokenizer_config": SubConfigSpec(config_class=LaVITDetokenizerConfig, optional=True),
     }
@@ -198,8 +202,9 @@ class LaVITVisualTokenizerConfig(PreTrainedConfig):
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        hub_kwargs = {name: kwargs[name] for name in DownloadKwargs.__annotations__ if name in kwargs}
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        if cls.base_config_key in config_dict:
+        if cls.base_config_key in config_dict and _has_index(pretrained_model_name_or_path, hub_kwargs):
             # Out of a full LaVIT repo, open only the files that hold the visual tokenizer.
             config_dict[cls.base_config_key]["transformers_weights"] = VISUAL_TOKENIZER_INDEX_NAME
         return config_dict, kwargs
@@ -208,6 +213,13 @@ class LaVITVisualTokenizerConfig(PreTrainedConfig):
     def num_patches(self) -> int:
         """Number of patches of an image, before selection."""
         return (self.image_size // self.patch_size) ** 2
+
+
+def _has_index(repo: str | os.PathLike, hub_kwargs: dict) -> bool:
+    if os.path.isfile(repo):
+        return False
+    missing_is_none = {"_raise_exceptions_for_missing_entries": False}
+    return cached_file(repo, VISUAL_TOKENIZER_INDEX_NAME, **missing_is_none, **hub_kwargs) is not None
 
 
 def _check_divisible(config: PreTrainedConfig) -> None:
@@ -248,6 +260,7 @@ class LaVITConfig(PreTrainedConfig):
     """
 
     model_type = "lavit"
+    keys_to_ignore_at_inference = ["cache", "attention_mask", "image_outputs"]
     sub_configs_defaults = {
         "visual_tokenizer_config": LaVITVisualTokenizerConfig,
         "text_config": SubConfigSpec(

@@ -129,7 +129,7 @@ class DenoisingMixin:
             sides.insert(0, condition.negative_prompt_embeds)
             if condition.negative_attention_mask is not None:
                 negative_mask = condition.negative_attention_mask
-                mask = torch.cat([negative_mask, torch.ones_like(negative_mask)])
+                mask = torch.cat([negative_mask, torch.ones_like(negative_mask)]).to(latents.device)
         tensors = {"prompt_embeds": torch.cat(sides).to(latents.device, self.unet.dtype), "attention_mask": mask}
         if self._has_pooled_condition:
             pooled = condition.pooled_prompt_embeds

@@ -16,8 +16,8 @@ def find_codes(
 
     Args:
         image_token_ids (`torch.LongTensor` or `Sequence[int]` of shape `(sequence_length,)`):
-            Ids of the language model, as `get_image_tokens` and `generate` give them. A prompt in front, which ends
-            with `[IMG]`, and special tokens are passed over.
+            Ids of the language model, as `get_image_tokens` and `generate` give them. The image begins behind the last
+            `[IMG]`, so that a prompt in front is passed over, and ends at `[/IMG]`. Bare codes do as well.
         tokenizer (`PreTrainedTokenizerBase`):
             LaVIT's tokenizer, which knows the ids of the marks. Code 0 stands right behind them.
         codebook_size (`int`):
@@ -34,27 +34,24 @@ def find_codes(
         raise ValueError(
             f"the ids of an image must be a 1-D tensor of integers, got {ids.dtype} of {tuple(ids.shape)}."
         )
-    first_code = tokenizer.image_end_token_id + 1
-    special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids, device=ids.device))
-    codes = ids - first_code
+    ids = _cut_out_image(ids, tokenizer.image_start_token_id, tokenizer.image_end_token_id)
+    codes = ids - (tokenizer.image_end_token_id + 1)
     is_code = (codes >= 0) & (codes < codebook_size)
-    foreign = ~(is_code | special)
-    start = _end_of_prompt(ids == tokenizer.image_start_token_id, foreign)
-    if foreign[start:].any():
+    special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids, device=ids.device))
+    if (foreign := ids[~(is_code | special)]).numel():
+        first_code = tokenizer.image_end_token_id + 1
         raise ValueError(
-            f"id {int(ids[start:][foreign[start:]][0])} is no image token: codes have the ids {first_code} to "
+            f"id {int(foreign[0])} is no image token: codes have the ids {first_code} to "
             f"{first_code + codebook_size - 1}."
         )
-    codes = codes[start:][is_code[start:]]
-    if len(codes) == 0:
+    if not is_code.any():
         raise ValueError("there is no code among the ids, and an image needs at least one.")
-    return codes
+    return codes[is_code]
 
 
-def _end_of_prompt(marks: torch.Tensor, foreign: torch.Tensor) -> int:
-    """Where the `[IMG]` behind the last word of a prompt stands, or 0 if there is no prompt."""
-    if not foreign.any():
-        return 0
-    last_word = int(foreign.nonzero()[-1])
-    behind = marks[last_word:].nonzero()
-    return last_word + int(behind[0]) if len(behind) else 0
+def _cut_out_image(ids: torch.Tensor, start_id: int, end_id: int) -> torch.Tensor:
+    starts = (ids == start_id).nonzero()
+    if len(starts):
+        ids = ids[int(starts[-1]) + 1 :]
+    ends = (ids == end_id).nonzero()
+    return ids[: int(ends[0])] if len(ends) else ids

@@ -125,9 +125,7 @@ def _fill_sample(
     filled = torch.cat([*pieces, embeds[done:]])
     if labels is None:
         return filled, None
-    filled_labels = torch.cat([*targets, labels[done:]])
-    filled_labels[:1] = IGNORE_INDEX  # nothing stands before the first id that could predict it, only padding
-    return filled, filled_labels
+    return filled, torch.cat([*targets, labels[done:]])
 
 
 def pad_left(sequences: list[torch.Tensor], value: float) -> torch.Tensor:

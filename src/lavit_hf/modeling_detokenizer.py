@@ -202,26 +202,25 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
             _check_codes(number, image, len(self.codebook))
         return [self.codebook[image.to(self.codebook.device)] for image in codes]
 
-    def negative_condition(self, batch_size: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def negative_condition(self, prompt_embeds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         What guidance leads the U-Net away from: zeros, which begin with the stored rows where there are any.
 
         Args:
-            batch_size (`int`):
-                Number of images.
+            prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, sum(cross_attention_dims))`):
+                The condition of the same images.
 
         Returns:
-            The condition, `(batch_size, num_patches, sum(cross_attention_dims))`, and `(batch_size, num_patches)` true
-            for the rows the U-Net may attend to, or `None` where it may attend to all.
+            The negative condition, of the same shape, and `(batch_size, num_patches)` true for the rows the U-Net may
+            attend to, or `None` where it may attend to all.
         """
-        shape = (batch_size, self.config.num_patches, sum(self.config.cross_attention_dims))
-        embeds = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        embeds = torch.zeros_like(prompt_embeds)
         if self.negative_embeds is None:
             return embeds, None
         stored = self.negative_embeds.shape[1]
-        embeds[:, :stored] = self.negative_embeds
-        mask = torch.arange(self.config.num_patches, device=self.device) < stored
-        return embeds, mask.expand(batch_size, -1)
+        embeds[:, :stored] = self.negative_embeds.to(embeds)
+        mask = torch.arange(embeds.shape[1], device=embeds.device) < stored
+        return embeds, mask.expand(embeds.shape[0], -1)
 
     def _rebuild_features(self, code_rows: Sequence[torch.Tensor], **kwargs) -> torch.Tensor:
         lengths = [len(rows) for rows in code_rows]

@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_lavit import LaVITVisualTokenizerConfig
-from .token_merger import TokenMerger
+from .token_merger import TokenMerger, split_by_image
 from .token_selector import TokenSelector
 from .vector_quantizer import VectorQuantizer
 from .vision_encoder import LaVITVisionEncoder
@@ -83,7 +83,8 @@ class LaVITVisualTokenizerPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
-    _no_split_modules = ["LaVITLayer"]
+    # A device map may cut between these, but not where they index rows by masks.
+    _no_split_modules = ["TokenSelector", "TokenMerger", "VectorQuantizer"]
     _keep_in_fp32_modules_strict = ["selector"]
 
     @torch.no_grad()
@@ -99,7 +100,7 @@ class LaVITVisualTokenizerPreTrainedModel(PreTrainedModel):
 
 class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
     r"""
-    The dynamic visual tokenizer of LaVIT (arXiv 2309.04669, section 3.1): a frozen vision encoder, a selector that
+    The dynamic visual tokenizer of LaVIT (arXiv 2309.04669, section 3.1): a vision encoder, a selector that
     keeps about a third of the patches, a merger that folds the dropped ones into the kept, and a codebook.
 
     Loads from a repo of its own or out of a full LaVIT repo, reading its own weights only.
@@ -175,24 +176,22 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         keep_mask, keep_log_probs = self.selector(hidden_states, keep_mask, generator)
         merged = self.merger(hidden_states, keep_mask)
         quantized, codes = self.quantizer(merged)
-        kept = keep_mask > 0.5
-        counts = kept.sum(dim=1).tolist()
         return LaVITVisualTokenizerOutput(
             last_hidden_state=encoded.last_hidden_state,
-            codes=list(codes.split(counts)),
-            keep_mask=kept,
+            codes=split_by_image(codes, keep_mask),
+            keep_mask=keep_mask > 0.5,
             keep_log_probs=keep_log_probs,
-            merged=list(merged.split(counts)),
-            quantized=list(quantized.split(counts)),
+            merged=split_by_image(merged, keep_mask),
+            quantized=split_by_image(quantized, keep_mask),
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
 
     def _check_pixel_values(self, pixel_values: torch.Tensor) -> None:
-        size = self.config.image_size
-        if pixel_values.ndim != 4 or pixel_values.shape[-2:] != (size, size):
+        channels, size = getattr(self.config.encoder_config, "num_channels", 3), self.config.image_size
+        if pixel_values.ndim != 4 or pixel_values.shape[1:] != (channels, size, size) or len(pixel_values) == 0:
             raise ValueError(
-                f"pixel_values must have the shape (batch_size, num_channels, {size}, {size}), got "
+                f"pixel_values must have the shape (batch_size, {channels}, {size}, {size}), got "
                 f"{tuple(pixel_values.shape)}: pass images through the image processor first."
             )
         if not pixel_values.is_floating_point():

@@ -308,7 +308,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             )
         codes = [self._find_codes(number, ids) for number, ids in enumerate(image_token_ids)]
         outputs = self.detokenizer(codes=codes)
-        negative_embeds, negative_mask = self.detokenizer.negative_condition(len(codes))
+        negative_embeds, negative_mask = self.detokenizer.negative_condition(outputs.prompt_embeds)
         return LaVITCondition(
             prompt_embeds=outputs.prompt_embeds,
             negative_prompt_embeds=negative_embeds,

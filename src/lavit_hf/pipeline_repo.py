@@ -17,7 +17,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 
-from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME, VISUAL_TOKENIZER_PREFIX, write_visual_tokenizer_index
+from .checkpoint_index import (
+    VISUAL_TOKENIZER_INDEX_NAME,
+    VISUAL_TOKENIZER_PREFIX,
+    write_index,
+    write_visual_tokenizer_index,
+)
 from .remote_code import write_remote_code
 
 
@@ -56,12 +61,12 @@ def write_top_files(folder: Path, codebook: torch.Tensor | None = None) -> None:
     if language_model.is_dir():
         for name in (CONFIG_NAME, GENERATION_CONFIG_NAME):
             shutil.copy(language_model / name, folder)
-        _write_index(folder / SAFE_WEIGHTS_INDEX_NAME, _weight_map(folder, language_model.glob("*.safetensors")))
+        write_index(folder / SAFE_WEIGHTS_INDEX_NAME, _read_weight_map(folder, language_model.glob("*.safetensors")))
         write_visual_tokenizer_index(folder)
         write_remote_code(folder)
     elif codebook is not None:
         save_file({CODEBOOK_KEY: codebook.contiguous()}, folder / CODEBOOK_FILE, metadata={"format": "pt"})
-        _write_index(folder / VISUAL_TOKENIZER_INDEX_NAME, {CODEBOOK_KEY: CODEBOOK_FILE})
+        write_index(folder / VISUAL_TOKENIZER_INDEX_NAME, {CODEBOOK_KEY: CODEBOOK_FILE})
 
 
 def find_codebook_file(folder: Path) -> str | None:
@@ -79,14 +84,9 @@ def read_codebook(folder: Path) -> torch.Tensor | None:
         return weights.get_tensor(CODEBOOK_KEY)
 
 
-def _weight_map(folder: Path, files) -> dict[str, str]:
+def _read_weight_map(folder: Path, files) -> dict[str, str]:
     weight_map = {}
     for file in sorted(files):
         with safe_open(file, framework="pt") as weights:
             weight_map |= dict.fromkeys(weights.keys(), file.relative_to(folder).as_posix())
-    return weight_map
-
-
-def _write_index(path: Path, weight_map: dict[str, str]) -> None:
-    index = {"metadata": {}, "weight_map": dict(sorted(weight_map.items()))}
-    path.write_text(json.dumps(index, indent=2) + "\n")
+    return dict(sorted(weight_map.items()))

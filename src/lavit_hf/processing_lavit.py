@@ -14,6 +14,7 @@ from transformers.image_utils import ImageInput
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
 from transformers.tokenization_utils_base import LARGE_INTEGER, TextInput
 
+from .generation_lavit import check_generation_mode
 from .image_loading import flatten_images
 
 
@@ -179,7 +180,7 @@ class LaVITProcessor(ProcessorMixin):
             unknown, an argument of the tokenizer has no effect here, or `max_length` cannot hold the image slots.
         """
         kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
-        _check_generation_mode(kwargs["generation_mode"])
+        check_generation_mode(kwargs["generation_mode"])
         _check_text_kwargs(kwargs["text_kwargs"])
 
         texts, images = _match_images_with_texts(text, images, self.image_token)
@@ -331,7 +332,7 @@ class LaVITProcessor(ProcessorMixin):
         Raises:
             `ValueError`: If the mode is unknown, or ids are passed for images.
         """
-        _check_generation_mode(generation_mode or "text")
+        check_generation_mode(generation_mode or "text")
         if generation_mode == "image":
             return _to_pil(generated_outputs)
         return self.post_process_image_text_to_text(
@@ -375,11 +376,6 @@ class LaVITProcessor(ProcessorMixin):
         # The tokenizer's own repr has a line for each code.
         parts = f"{self.image_processor!r}, {type(self.tokenizer).__name__} of {len(self.tokenizer)} tokens"
         return f"{type(self).__name__}({parts})"
-
-
-def _check_generation_mode(generation_mode: str):
-    if generation_mode not in ("text", "image"):
-        raise ValueError(f"generation_mode must be 'text' or 'image', got {generation_mode!r}.")
 
 
 def _check_text_kwargs(text_kwargs: dict[str, Any]):

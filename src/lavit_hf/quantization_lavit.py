@@ -12,7 +12,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 UNQUANTIZED_MODULES = ("visual_tokenizer", "understanding", "language_model.*embed_tokens", "lm_head", "embed_out")
 
 # How the quantisation methods call their list of modules to leave alone.
-SKIP_LIST_NAMES = ("llm_int8_skip_modules", "modules_to_not_convert")
+SKIP_LIST_NAMES = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules", "ignore")
 
 
 def leave_images_unquantized(config: QuantizationConfigMixin | dict) -> QuantizationConfigMixin:

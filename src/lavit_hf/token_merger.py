@@ -30,6 +30,11 @@ def gather_rows(hidden_states: torch.Tensor, mask: torch.Tensor) -> tuple[torch.
     return rows, torch.arange(longest, device=mask.device) < counts[:, None]
 
 
+def split_by_image(rows: torch.Tensor, keep_mask: torch.Tensor) -> list[torch.Tensor]:
+    """Splits rows of all images, `(total_kept, ...)`, into a list with `(kept, ...)` for each."""
+    return list(rows.split((keep_mask > 0.5).sum(dim=1).tolist()))
+
+
 class TokenMerger(nn.Module):
     """
     Blocks in which every kept patch reads the kept patches before it and all the dropped ones.
@@ -42,11 +47,8 @@ class TokenMerger(nn.Module):
     def __init__(self, config: LaVITVisualTokenizerConfig):
         super().__init__()
         self.config = config
-        self.leaky = config.merger_softmax == "original"
         self.source_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.layers = nn.ModuleList(
-            LaVITLayer(config, is_causal=True, leaky=self.leaky) for _ in range(config.num_hidden_layers)
-        )
+        self.layers = nn.ModuleList(LaVITLayer(config, is_causal=True) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, features: torch.Tensor, keep_mask: torch.Tensor) -> torch.Tensor:
@@ -62,7 +64,7 @@ class TokenMerger(nn.Module):
             other, in raster order.
         """
         kept = keep_mask > 0.5
-        merge = self._merge_all if self.leaky else self._merge_kept
+        merge = self._merge_all if self.config.merger_softmax == "original" else self._merge_kept
         hidden_states, valid = merge(self.source_norm(features), features, keep_mask, kept)
         merged = self.norm(hidden_states[valid])
         if keep_mask.requires_grad:

@@ -61,11 +61,10 @@ def leaky_attention_forward(
 class LaVITAttention(nn.Module):
     """Multi-head attention from one sequence to itself or to another."""
 
-    def __init__(self, config: PreTrainedConfig, is_causal: bool = False, leaky: bool = False):
+    def __init__(self, config: PreTrainedConfig, is_causal: bool = False):
         super().__init__()
         self.config = config
         self.is_causal = is_causal
-        self.leaky = leaky
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
@@ -75,7 +74,7 @@ class LaVITAttention(nn.Module):
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def _attention_interface(self) -> Callable:
-        if self.leaky:
+        if getattr(self.config, "merger_softmax", "masked") == "original":
             return leaky_attention_forward
         return ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
 
@@ -133,12 +132,12 @@ class LaVITMLP(nn.Module):
 class LaVITLayer(GradientCheckpointingLayer):
     """Pre-norm self-attention, cross-attention to a second sequence, and MLP, each on a residual."""
 
-    def __init__(self, config: PreTrainedConfig, is_causal: bool = False, leaky: bool = False):
+    def __init__(self, config: PreTrainedConfig, is_causal: bool = False):
         super().__init__()
         self.self_attn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.self_attn = LaVITAttention(config, is_causal=is_causal, leaky=leaky)
+        self.self_attn = LaVITAttention(config, is_causal=is_causal)
         self.cross_attn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.cross_attn = LaVITAttention(config, leaky=leaky)
+        self.cross_attn = LaVITAttention(config)
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = LaVITMLP(config)
 

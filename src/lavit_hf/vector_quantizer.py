@@ -47,7 +47,9 @@ class VectorQuantizer(nn.Module):
 
     def nearest(self, projected: torch.Tensor) -> torch.Tensor:
         """Codes `(...,)` of the rows nearest to `projected` `(..., codebook_dim)` by squared distance, in fp32."""
-        rows = self.codebook.weight.float()
-        # |z - e|^2 without |z|^2, which is the same for every code.
-        distances = rows.square().sum(dim=-1) - 2 * projected.float() @ rows.T
+        with torch.autocast(projected.device.type, enabled=False):
+            # Through the module, so that offloaded weights are fetched.
+            rows = self.codebook(torch.arange(self.codebook.num_embeddings, device=projected.device)).float()
+            # |z - e|^2 without |z|^2, which is the same for every code.
+            distances = rows.square().sum(dim=-1) - 2 * projected.float() @ rows.T
         return distances.argmin(dim=-1)

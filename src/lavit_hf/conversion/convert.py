@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers import ModelMixin
-from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..checkpoint_index import write_visual_tokenizer_index
@@ -15,7 +15,7 @@ from ..generation_lavit import DEFAULT_IMAGE_GENERATION
 from ..image_processing_pil_lavit import LaVITImageProcessorPil
 from ..modeling_lavit import LaVITForCausalLM
 from ..pipeline_lavit import LaVITPipeline
-from ..pipeline_repo import LANGUAGE_MODEL_FOLDER as LANGUAGE_MODEL_COMPONENT
+from ..pipeline_repo import LANGUAGE_MODEL_FOLDER
 from ..processing_lavit import LaVITProcessor
 from ..remote_code import write_remote_code
 from ..tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
@@ -25,7 +25,7 @@ from .inference import infer_config
 from .layout import (
     ENCODER,
     LANGUAGE_MODEL,
-    LANGUAGE_MODEL_FOLDER,
+    ORIGINAL_LANGUAGE_MODEL_FOLDER,
     PIXEL_DECODERS,
     TOKENIZER,
     UNDERSTANDING,
@@ -94,7 +94,7 @@ def convert_checkpoint(
             write_remote_code(stage)
         else:
             models, others = plan_pixel_decoder(source, PIXEL_DECODERS[pixel_decoder], num_attention_heads)
-            models[LANGUAGE_MODEL_COMPONENT] = language_model
+            models[LANGUAGE_MODEL_FOLDER] = language_model
             for name, model in models.items():
                 write_model(model, stage / name, max_shard_size, dtype)
             _write_pipeline(models, {"processor": processor, **others}, stage)
@@ -108,11 +108,6 @@ def plan_checkpoint(source: Path) -> dict[str, LazyTensor]:
     for layout in (ENCODER, TOKENIZER, UNDERSTANDING, LANGUAGE_MODEL):
         plan |= plan_file(layout, read_tensors(_weights_path(source, layout)))
     return plan
-
-
-def expected_tensors(config: LaVITConfig) -> dict[str, torch.Tensor]:
-    """The tensors of a model of this configuration, on the meta device."""
-    return _empty_language_model(config).state_dict()
 
 
 def write_model(planned: PlannedModel, folder: Path, max_shard_size: str, dtype: torch.dtype | None) -> None:
@@ -170,9 +165,9 @@ def _weights_path(source: Path, layout: FileLayout) -> Path:
 
 def _text_config(source: Path) -> PreTrainedConfig:
     try:
-        config = AutoConfig.from_pretrained(source / LANGUAGE_MODEL_FOLDER)
-    except OSError as error:
-        raise ConversionError(f"{source / LANGUAGE_MODEL_FOLDER} has no readable config.json.") from error
+        config = AutoConfig.from_pretrained(source / ORIGINAL_LANGUAGE_MODEL_FOLDER)
+    except (OSError, ValueError) as error:
+        raise ConversionError(f"{source / ORIGINAL_LANGUAGE_MODEL_FOLDER} has no readable config.json.") from error
     config.name_or_path = ""  # where the original lay is nobody's business
     return config
 
@@ -192,10 +187,15 @@ def _processor(source: Path, config: LaVITConfig) -> LaVITProcessor:
     visual_config = config.visual_tokenizer_config
     size = {"height": visual_config.image_size, "width": visual_config.image_size}
     tokenizer = build_tokenizer(
-        load_sentencepiece_tokenizer(
-            source / LANGUAGE_MODEL_FOLDER, model_max_length=config.text_config.max_position_embeddings
-        ),
+        _text_tokenizer(source / ORIGINAL_LANGUAGE_MODEL_FOLDER, config.text_config.max_position_embeddings),
         codebook_size=visual_config.codebook_size,
         text_vocab_size=config.text_vocab_size,
     )
     return LaVITProcessor(image_processor=LaVITImageProcessorPil(size=size), tokenizer=tokenizer)
+
+
+def _text_tokenizer(folder: Path, model_max_length: int) -> PreTrainedTokenizerFast:
+    try:
+        return load_sentencepiece_tokenizer(folder, model_max_length=model_max_length)
+    except (OSError, ValueError) as error:
+        raise ConversionError(f"{folder / 'tokenizer.model'} is missing or damaged: download it again.") from error

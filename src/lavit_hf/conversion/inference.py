@@ -13,8 +13,8 @@ from ..configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisu
 from .errors import ConversionError
 
 
-ENCODER = "visual_tokenizer.encoder.model"
-MERGER = "visual_tokenizer.merger"
+ENCODER_PREFIX = "visual_tokenizer.encoder.model"
+MERGER_PREFIX = "visual_tokenizer.merger"
 
 
 def infer_config(
@@ -34,18 +34,18 @@ def infer_config(
     Raises:
         ConversionError: If the heads do not divide the width, or the vocabulary does not count the codes.
     """
-    width = _shape(specs, f"{ENCODER}.embeddings.class_embedding")[-1]
+    width = _shape(specs, f"{ENCODER_PREFIX}.embeddings.class_embedding")[-1]
     if num_attention_heads < 1 or width % num_attention_heads:
         raise ConversionError(
             f"the encoder's width {width} is not divisible by {num_attention_heads} attention heads: "
             "pass the right number with --num-attention-heads."
         )
-    patch_size = _shape(specs, f"{ENCODER}.embeddings.patch_embedding.weight")[-1]
-    num_patches = _shape(specs, f"{ENCODER}.embeddings.position_embedding")[1] - 1
+    patch_size = _shape(specs, f"{ENCODER_PREFIX}.embeddings.patch_embedding.weight")[-1]
+    num_patches = _shape(specs, f"{ENCODER_PREFIX}.embeddings.position_embedding")[1] - 1
     encoder_config = Blip2VisionConfig(
         hidden_size=width,
-        intermediate_size=_shape(specs, f"{ENCODER}.encoder.layers.0.mlp.fc1.weight")[0],
-        num_hidden_layers=_count_layers(specs, f"{ENCODER}.encoder."),
+        intermediate_size=_shape(specs, f"{ENCODER_PREFIX}.encoder.layers.0.mlp.fc1.weight")[0],
+        num_hidden_layers=_count_layers(specs, f"{ENCODER_PREFIX}.encoder."),
         num_attention_heads=num_attention_heads,
         patch_size=patch_size,
         image_size=math.isqrt(num_patches) * patch_size,
@@ -53,9 +53,9 @@ def infer_config(
     codebook_size, codebook_dim = _shape(specs, "visual_tokenizer.quantizer.codebook.weight")
     visual_config = LaVITVisualTokenizerConfig(
         encoder_config=encoder_config,
-        num_hidden_layers=_count_layers(specs, f"{MERGER}."),
+        num_hidden_layers=_count_layers(specs, f"{MERGER_PREFIX}."),
         num_attention_heads=num_attention_heads,
-        intermediate_size=_shape(specs, f"{MERGER}.layers.0.mlp.fc1.weight")[0],
+        intermediate_size=_shape(specs, f"{MERGER_PREFIX}.layers.0.mlp.fc1.weight")[0],
         codebook_size=codebook_size,
         codebook_dim=codebook_dim,
         merger_softmax="original",

@@ -154,10 +154,10 @@ UNDERSTANDING = FileLayout(
     ),
 )
 
-LANGUAGE_MODEL_FOLDER = "language_model"
+ORIGINAL_LANGUAGE_MODEL_FOLDER = "language_model"
 
 LANGUAGE_MODEL = FileLayout(
-    LANGUAGE_MODEL_FOLDER,
+    ORIGINAL_LANGUAGE_MODEL_FOLDER,
     (_same(r"((?:model|lm_head)\..+)", r"language_model.\1"),),
     dropped={r".*\.rotary_emb\.inv_freq": "computed from the config"},
     names=TRANSFORMERS_WEIGHTS,

@@ -29,7 +29,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         ConversionError: If the file is missing, truncated, or wants to run code.
     """
     if path.name.endswith(".index.json"):
-        shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+        shards = _shards(path)
         return {name: tensor for shard in shards for name, tensor in read_tensors(path.parent / shard).items()}
     _check_is_file(path)
     tensors = _load(path)
@@ -76,12 +76,24 @@ def find_weights(folder: Path, names: Sequence[str]) -> Path:
     raise ConversionError(f"{folder} holds no weights: one of {', '.join(candidates)} is needed.")
 
 
+def _shards(index: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ConversionError(f"{index} is no index of shards, or truncated: download it again.") from error
+
+
 def _check_is_file(path: Path) -> None:
     if not path.is_file():
         raise ConversionError(f"{path} is missing: download the original checkpoint again or point at its top folder.")
 
 
 def _load(path: Path) -> object:
+    if _is_legacy_pickle(path):
+        raise ConversionError(
+            f"{path} is a pickle of PyTorch's form before 1.6, which cannot be mapped into memory: load it with a "
+            "PyTorch you trust it to and save it again."
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -95,6 +107,11 @@ def _load(path: Path) -> object:
         raise ConversionError(
             f"{path} cannot be read; it is probably truncated: download it again. ({_first_line(error)})"
         ) from error
+
+
+def _is_legacy_pickle(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x80\x02"
 
 
 def _first_line(error: Exception) -> str:

@@ -65,14 +65,18 @@ def write_shards(
     """
     folder.mkdir(parents=True, exist_ok=True)
     split = split_torch_state_dict_into_shards(
-        dict(specs),
+        {name: _cast(spec, dtype) for name, spec in specs.items()},
         filename_pattern=weights_name.replace(".safetensors", "{suffix}.safetensors"),
         max_shard_size=max_shard_size,
     )
     for file, names in logging.tqdm(split.filename_to_tensors.items(), desc="Writing shards"):
         # A copy of its own for each tensor: parts of one matrix share memory, which safetensors refuses.
-        shard = {name: plan[name]().to(dtype=dtype, copy=True).contiguous() for name in names}
+        shard = {name: _cast(plan[name](), dtype).clone(memory_format=torch.contiguous_format) for name in names}
         save_file(shard, folder / file, metadata={"format": "pt"})
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / f"{weights_name}.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
