@@ -70,12 +70,17 @@ def write_shards(
         max_shard_size=max_shard_size,
     )
     for file, names in logging.tqdm(split.filename_to_tensors.items(), desc="Writing shards"):
-        # A copy of its own for each tensor: parts of one matrix share memory, which safetensors refuses.
-        shard = {name: _cast(plan[name](), dtype).clone(memory_format=torch.contiguous_format) for name in names}
-        save_file(shard, folder / file, metadata={"format": "pt"})
+        save_file(_make_shard(plan, names, dtype), folder / file, metadata={"format": "pt"})
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / f"{weights_name}.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def _make_shard(
+    plan: Mapping[str, LazyTensor], names: list[str], dtype: torch.dtype | None
+) -> dict[str, torch.Tensor]:
+    # A copy of its own for each tensor: parts of one matrix share memory, which safetensors refuses.
+    return {name: _cast(plan[name](), dtype).clone(memory_format=torch.contiguous_format) for name in names}
 
 
 def _cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
