@@ -72,6 +72,7 @@ class LaVITPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
+    _can_compile_fullgraph = True
     # A device map may cut between these, but not where they index rows by masks.
     _no_split_modules = ["TokenSelector", "TokenMerger", "VectorQuantizer"]
     _keep_in_fp32_modules_strict = ["selector"]
