@@ -43,6 +43,7 @@ benchmark: $(READY)  ## time the visual tokenizer, generation and the pipeline
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/conversion.py
+	$(BIN)/python benchmarks/loading.py
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) demo .cache .pytest_cache .ruff_cache

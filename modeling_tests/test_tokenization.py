@@ -7,7 +7,6 @@ import pickle
 import random
 import subprocess
 import sys
-import time
 
 import pytest
 import sentencepiece
@@ -218,16 +217,11 @@ print(json.dumps([
         expected = [tokenizer(texts).input_ids, tokenizer(texts, split_special_tokens=False).input_ids]
         assert json.loads(result.stdout) == [False, 32514, 32000, "left", *expected, "[IMG]<code_0>[/IMG]", ""]
 
-    def test_full_size_loads_in_less_than_two_seconds(self, text_tokenizer, tmp_path):
+    def test_full_size(self, text_tokenizer, tmp_path):
         build_tokenizer(text_tokenizer, codebook_size=16384).save_pretrained(tmp_path)
-        seconds = []
-        for _ in range(2):
-            start = time.perf_counter()
-            tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-            seconds.append(time.perf_counter() - start)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path)
         assert len(tokenizer) == 48386
         assert tokenizer.convert_tokens_to_ids("<code_16383>") == 48385
-        assert min(seconds) < 2
 
 
 class TestErrors:

@@ -236,7 +236,8 @@ class AllowedTokensLogitsProcessor(LogitsProcessor):
         self.forbidden = ~allowed
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        return scores.masked_fill(self.forbidden.to(scores.device), -float("inf"))
+        self.forbidden = self.forbidden.to(scores.device)  # copied at the first step only
+        return scores.masked_fill(self.forbidden, -float("inf"))
 
 
 class ImageEndLogitsProcessor(LogitsProcessor):

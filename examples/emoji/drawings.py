@@ -1,0 +1,152 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Finds the drawings of a style in its package and renders them.
+
+Three layouts are known:
+- `"datasource"`: `emoji-datasource-*`, PNG files listed in an `emoji.json` that says which are the artist's own;
+- `"files"`: picture files that have codepoints for names;
+- `"iconify"`: SVG bodies in an `icons.json`, by codepoints where a `chars.json` tells them, else by name.
+"""
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import resvg_py
+from concepts import Concept, normalize_codepoints
+from packages import Style, read_members
+from PIL import Image
+
+
+SVG_ROOT = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow and resvg raise for broken pictures
+
+
+def find_drawings(style: Style, archive: Path, concepts: dict[str, Concept]) -> dict[str, tuple[str, bytes]]:
+    """
+    Finds the drawings of a style.
+
+    Args:
+        style (`Style`): The style.
+        archive (`Path`): Its package.
+        concepts (`dict[str, Concept]`): What is looked for, by codepoints.
+
+    Returns:
+        `dict[str, tuple[str, bytes]]`: For each concept that is there its path or icon in the package and the
+        picture: PNG, WebP or SVG, not yet looked at.
+
+    Raises:
+        `ValueError`: If the layout is unknown or the package is not laid out like that.
+    """
+    if style.layout not in LAYOUTS:
+        raise ValueError(f"Style {style.name} has the layout {style.layout!r}: use one of {', '.join(LAYOUTS)}.")
+    drawings = LAYOUTS[style.layout](style, archive, concepts.values())
+    return {codepoints: drawings[codepoints] for codepoints in concepts if codepoints in drawings}
+
+
+def render(picture: bytes, size: int) -> Image.Image:
+    """
+    Renders a picture on white, as large as it fits, in the middle.
+
+    Args:
+        picture (`bytes`): PNG, WebP or SVG.
+        size (`int`): Width and height, in pixels.
+
+    Returns:
+        `PIL.Image.Image`: RGB, `size` x `size`.
+
+    Raises:
+        `ValueError`: If the picture is broken, or nothing but white.
+    """
+    try:
+        if picture.startswith(b"<svg"):
+            picture = bytes(resvg_py.svg_to_bytes(svg_string=picture.decode(), skip_system_fonts=True, width=size))
+        image = _on_white_square(Image.open(io.BytesIO(picture)).convert("RGBA"))
+    except UNREADABLE as error:
+        raise ValueError(f"cannot be read ({error})") from error
+    if image.getextrema() == ((255, 255),) * 3:
+        raise ValueError("is blank")
+    return image if image.width == size else image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def _on_white_square(image: Image.Image) -> Image.Image:
+    side = max(image.size)
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2), mask=image)
+    return square
+
+
+def _datasource_drawings(style: Style, archive: Path, concepts: Iterable[Concept]) -> dict[str, tuple[str, bytes]]:
+    files = read_members(archive, style.folder, "emoji.json")
+    if "emoji.json" not in files:
+        raise ValueError(f"{archive} holds no emoji.json, which layout {style.layout!r} needs.")
+    own = f"has_img_{Path(style.folder).parts[1]}"  # the other pictures are another artist's, put in to fill gaps
+    paths = {
+        entry["unified"]: f"{style.folder}/{entry['image']}" for entry in json.loads(files["emoji.json"]) if entry[own]
+    }
+    return {normalize_codepoints(key): (path, files[path]) for key, path in paths.items() if path in files}
+
+
+def _file_drawings(style: Style, archive: Path, concepts: Iterable[Concept]) -> dict[str, tuple[str, bytes]]:
+    files = read_members(archive, style.folder)
+    return {normalize_codepoints(Path(path).stem): (path, picture) for path, picture in files.items()}
+
+
+def _iconify_drawings(style: Style, archive: Path, concepts: Iterable[Concept]) -> dict[str, tuple[str, bytes]]:
+    files = read_members(archive, "icons.json", "chars.json")
+    if "icons.json" not in files:
+        raise ValueError(f"{archive} holds no icons.json, which layout {style.layout!r} needs.")
+    icons = json.loads(files["icons.json"])
+    codepoints = {normalize_codepoints(key): name for key, name in json.loads(files.get("chars.json", b"{}")).items()}
+    available = [*icons["icons"], *icons.get("aliases", {})]
+    unknown = sorted(style.icons.keys() - set(available))
+    if unknown:
+        raise ValueError(f"Style {style.name} lists icons that {archive} does not hold: {', '.join(unknown)}.")
+    names = codepoints or _match_names(available, concepts, style.icons)
+    return {key: (name, _svg(icons, name)) for key, name in names.items()}
+
+
+def _match_names(icons: Iterable[str], concepts: Iterable[Concept], known: dict[str, str]) -> dict[str, str]:
+    """Gives each concept the icon that bears its name, CLDR's before Unicode's; no icon is used twice."""
+    concepts = list(concepts)
+    matches = {normalize_codepoints(codepoints): icon for icon, codepoints in known.items() if codepoints}
+    free = {_letters(icon): icon for icon in icons if icon not in known}
+    for rank in range(2):
+        for concept in concepts:
+            name = _letters(concept.aliases[rank]) if rank < len(concept.aliases) else None
+            if concept.codepoints not in matches and name in free:
+                matches[concept.codepoints] = free.pop(name)
+    return matches
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower().replace("ñ", "n"))
+
+
+def _svg(icons: dict, name: str) -> bytes:
+    icon = {**icons, **_resolve(icons, name)}
+    left, top, width, height = (icon.get(key, 0) for key in ("left", "top", "width", "height"))
+    side = max(width, height)
+    view = f"{left - (side - width) / 2} {top - (side - height) / 2} {side} {side}"
+    flip = f' transform="translate({2 * left + width} 0) scale(-1 1)"' if icon.get("hFlip") else ""
+    return (
+        f'<svg {SVG_ROOT} viewBox="{view}" width="{side}" height="{side}"><g{flip}>{icon["body"]}</g></svg>'.encode()
+    )
+
+
+def _resolve(icons: dict, name: str) -> dict:
+    """An icon, or an alias as the icon that it stands for with its own changes."""
+    if name in icons["icons"]:
+        return icons["icons"][name]
+    alias = icons["aliases"][name]
+    return {**_resolve(icons, alias["parent"]), **alias}
+
+
+LAYOUTS: dict[str, Callable] = {
+    "datasource": _datasource_drawings,
+    "files": _file_drawings,
+    "iconify": _iconify_drawings,
+}

@@ -1,0 +1,219 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the emoji set: real drawings by several artists with human-written names, from pinned npm packages."""
+
+import io
+import json
+import shutil
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from concepts import Concept, read_concepts
+from datasets import Dataset, DatasetDict, DatasetInfo, Features, List, Value, disable_progress_bars
+from datasets import Image as ImageFeature
+from drawings import find_drawings, render
+from packages import Style, fetch, read_package_list
+from PIL import Image
+from splits import SPLITS, Sizes, assign_splits, find_twins
+from texts import text_problem
+
+
+HERE = Path(__file__).parent
+RECORD = "preparation.json"
+MAX_TEXT_LENGTH = 80  # characters
+FEATURES = Features(
+    {
+        "image": ImageFeature(),
+        "name": Value("string"),
+        "keywords": List(Value("string")),
+        "concept": Value("string"),
+        "style": Value("string"),
+        "artist": Value("string"),
+        "category": Value("string"),
+        "subcategory": Value("string"),
+        "split": Value("string"),
+        "licence": Value("string"),
+    }
+)
+
+
+@dataclass
+class Collection:
+    """
+    What was found.
+
+    Args:
+        rows (`list[dict]`): Rows of the set, still without splits, with Pillow images.
+        skipped (`list[str]`): What was left out, and why.
+    """
+
+    rows: list[dict] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def prepare(
+    output: Path,
+    cache: Path,
+    packages: Path = HERE / "packages.json",
+    size: int = 128,
+    seed: int = 0,
+    sizes: Sizes | None = None,
+) -> dict:
+    """
+    Builds the set and saves it to disk, whole or not at all.
+
+    Args:
+        output (`Path`): Folder for the set. It must not exist.
+        cache (`Path`): Folder of the packages' archives; what it lacks is fetched.
+        packages (`Path`, *optional*): List of the pinned packages. Defaults to the one beside this script.
+        size (`int`, *optional*, defaults to 128): Width and height of the pictures, in pixels.
+        seed (`int`, *optional*, defaults to 0): Seed of the splits.
+        sizes (`Sizes`, *optional*): How much is held out.
+
+    Returns:
+        `dict`: The record, which is also saved beside the splits as `preparation.json`: seed, sizes, packages, counts
+        by style and split, and what was skipped.
+
+    Raises:
+        `FileExistsError`: If `output` exists.
+        `ValueError`: If a package is not what the list says, or too little was found to hold anything out.
+    """
+    if output.exists():
+        raise FileExistsError(f"{output} exists: delete it, or choose another --output.")
+    sizes = sizes or Sizes()
+    names, styles = read_package_list(packages)
+    concepts, skipped = clean_concepts(read_concepts(fetch(names, cache)))
+    collection = collect(styles, cache, concepts, size)
+    if not collection.rows:
+        raise ValueError(f"No drawings were found: do the packages in {packages} belong to the names in {names.name}?")
+    twins = find_twins([row["image"] for row in collection.rows], [row["concept"] for row in collection.rows])
+    drawings = [(row["concept"], row["style"]) for row in collection.rows]
+    for row, split in zip(collection.rows, assign_splits(drawings, twins, sizes, seed), strict=True):
+        row["split"] = split
+    record = {
+        "seed": seed,
+        "image_size": size,
+        "held_out": asdict(sizes),
+        "packages": {package.name: package.version for package in (names, *(style.package for style in styles))},
+        "concepts": len({row["concept"] for row in collection.rows}),
+        "drawings": len(collection.rows),
+        "counts": count(collection.rows),
+        "drawings_with_twins": sum(map(bool, twins)),
+        "skipped": skipped + collection.skipped,
+    }
+    save(build(collection.rows, record), record, output)
+    return record
+
+
+def clean_concepts(concepts: dict[str, Concept]) -> tuple[dict[str, Concept], list[str]]:
+    """Leaves out concepts whose names, and keywords that, are empty, too long or hold control tokens; says which."""
+    good, skipped = {}, []
+    for codepoints, concept in concepts.items():
+        problem = text_problem(concept.name, MAX_TEXT_LENGTH)
+        if problem:
+            skipped.append(f"concept {codepoints}: its name {problem}")
+            continue
+        problems = {keyword: text_problem(keyword, MAX_TEXT_LENGTH) for keyword in concept.keywords}
+        skipped += [f"concept {codepoints}: a keyword {problem}" for problem in problems.values() if problem]
+        keywords = tuple(keyword for keyword in concept.keywords if not problems[keyword])
+        good[codepoints] = Concept(**{**vars(concept), "keywords": keywords})
+    return good, skipped
+
+
+def collect(styles: list[Style], cache: Path, concepts: dict[str, Concept], size: int) -> Collection:
+    """Renders the drawings of all styles; broken ones are skipped and named."""
+    collection = Collection()
+    for style in styles:
+        archive = fetch(style.package, cache)
+        for codepoints, (source, picture) in find_drawings(style, archive, concepts).items():
+            try:
+                image = render(picture, size)
+            except ValueError as error:
+                collection.skipped.append(f"{style.package.name}: {source} {error}")
+                continue
+            collection.rows.append(_row(image, concepts[codepoints], style))
+    return collection
+
+
+def _row(image: Image.Image, concept: Concept, style: Style) -> dict:
+    return {
+        "image": image,
+        "name": concept.name,
+        "keywords": list(concept.keywords),
+        "concept": concept.codepoints,
+        "style": style.name,
+        "artist": style.artist,
+        "category": concept.category,
+        "subcategory": concept.subcategory,
+        "licence": style.licence,
+    }
+
+
+def count(rows: list[dict]) -> dict[str, dict[str, int]]:
+    """Drawings by split and style, those styles and splits that have any."""
+    counts = Counter((row["split"], row["style"]) for row in rows)
+    styles = dict.fromkeys(row["style"] for row in rows)
+    table = {split: {style: counts[split, style] for style in styles if counts[split, style]} for split in SPLITS}
+    return {split: by_style for split, by_style in table.items() if by_style}
+
+
+def build(rows: list[dict], record: dict) -> DatasetDict:
+    """Makes the set, with seed and sizes in its description; a split without drawings is left out."""
+    description = f"Emoji drawings. Split: seed {record['seed']}, {record['held_out']}."
+    info = DatasetInfo(description=description, features=FEATURES)
+    return DatasetDict(
+        {
+            split: Dataset.from_list([{**row, "image": _png(row)} for row in rows if row["split"] == split], info=info)
+            for split in record["counts"]
+        }
+    )
+
+
+def _png(row: dict) -> dict:
+    buffer = io.BytesIO()
+    row["image"].save(buffer, format="png")
+    return {"bytes": buffer.getvalue(), "path": f"{row['style']}-{row['concept']}.png"}
+
+
+def save(dataset: DatasetDict, record: dict, output: Path):
+    """Saves set and record under a passing name and renames the folder when all is written."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}-"))
+    try:
+        dataset.save_to_disk(folder / "set")
+        (folder / "set" / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        (folder / "set").rename(output)
+    finally:
+        shutil.rmtree(folder)
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="Folder for the set; must not exist.")],
+    cache: Annotated[Path, typer.Option(help="Folder of the npm packages.")] = Path(".cache/emoji"),
+    size: Annotated[int, typer.Option(min=16, help="Width and height of the pictures.")] = 128,
+    seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
+    held_out_drawings: Annotated[int, typer.Option(min=0, help="Concepts with one drawing held out.")] = 300,
+    held_out_concepts: Annotated[int, typer.Option(min=0, help="Concepts held out whole.")] = 50,
+    validation: Annotated[int, typer.Option(min=0, help="Concepts with one drawing to choose things by.")] = 100,
+) -> None:
+    """Fetch, render, split and save the emoji set."""
+    disable_progress_bars()
+    sizes = Sizes(held_out_drawings, held_out_concepts, validation)
+    try:
+        record = prepare(output, cache, size=size, seed=seed, sizes=sizes)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print(f"{record['drawings']} drawings of {record['concepts']} concepts, seed {seed}, in {output}")
+    for split, by_style in record["counts"].items():
+        print(f"  {split}: {sum(by_style.values())} ({', '.join(f'{style} {n}' for style, n in by_style.items())})")
+    print(f"  skipped: {len(record['skipped'])}")
+    for line in record["skipped"]:
+        print(f"    {line}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,122 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Which drawings are held out: by a hash of seed and drawing, and never one whose twin would be trained on."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+
+SPLITS = ("train", "validation", "test_drawings", "test_concepts")
+THUMBNAIL = 16  # pixels; small enough to forgive an edge drawn anew, large enough to tell two smileys apart
+SAME_CONCEPT_DISTANCE = 16.0  # grey levels, root mean square; from looking at pairs: up to here shading alone differs
+OTHER_CONCEPT_DISTANCE = 8.0  # the same; beyond it two smileys may differ by their mouths only
+BLOCK = 512  # pictures compared with all others at a time
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """
+    How much is held out.
+
+    Args:
+        drawings (`int`): Concepts of which one drawing goes to `test_drawings`.
+        concepts (`int`): Concepts of which all drawings go to `test_concepts`.
+        validation (`int`): Concepts of which one drawing goes to `validation`.
+    """
+
+    drawings: int = 300
+    concepts: int = 50
+    validation: int = 100
+
+
+def find_twins(images: Sequence[Image.Image], concepts: Sequence[str]) -> list[set[int]]:
+    """
+    Finds pictures that are as good as the same, so that holding out the one while training on the other shows nothing:
+    the same drawing under two names (`astronaut` and `man astronaut`), or one that an artist took over (Fluent flat
+    from Fluent 3D).
+
+    Args:
+        images (`Sequence[PIL.Image.Image]`): The pictures, all RGB.
+        concepts (`Sequence[str]`): What each of them shows.
+
+    Returns:
+        `list[set[int]]`: For each picture the others that are its twins.
+    """
+    thumbnails = np.stack([_thumbnail(image) for image in images])
+    norms, names = (thumbnails**2).sum(axis=1), np.array(concepts)
+    twins = []
+    for start in range(0, len(thumbnails), BLOCK):
+        block = slice(start, start + BLOCK)
+        squares = norms[block, None] + norms - 2 * thumbnails[block] @ thumbnails.T
+        limits = np.where(names[block, None] == names, SAME_CONCEPT_DISTANCE, OTHER_CONCEPT_DISTANCE)
+        close = squares <= limits**2 * thumbnails.shape[1]
+        twins += [set(np.flatnonzero(row).tolist()) - {start + offset} for offset, row in enumerate(close)]
+    return twins
+
+
+def assign_splits(
+    drawings: Sequence[tuple[str, str]], twins: Sequence[set[int]], sizes: Sizes, seed: int
+) -> list[str]:
+    """
+    Assigns a split to every drawing.
+
+    The order in which concepts and drawings are tried is that of a hash of the seed and their names, so that it does
+    not depend on what else is in the set. A concept can be held out whole if at least two artists drew it and no
+    drawing of it has a twin elsewhere; a single drawing, if at least two others of its concept are trained on and it
+    has no twin at all. A concept is held out in one way only.
+
+    Args:
+        drawings (`Sequence[tuple[str, str]]`): Codepoints and style of each drawing.
+        twins (`Sequence[set[int]]`): What [`find_twins`] found among them.
+        sizes (`Sizes`): How much to hold out.
+        seed (`int`): The seed.
+
+    Returns:
+        `list[str]`: One of [`SPLITS`] for each drawing.
+
+    Raises:
+        `ValueError`: If there are too few concepts that can be held out.
+    """
+    members = defaultdict(list)
+    for index, (codepoints, _) in enumerate(drawings):
+        members[codepoints].append(index)
+    splits = ["train"] * len(drawings)
+
+    apart = [key for key, group in members.items() if len(group) >= 2 and _stands_apart(group, twins)]
+    whole = _first(apart, sizes.concepts, seed, "concepts")
+    for index in (index for key in whole for index in members[key]):
+        splits[index] = "test_concepts"
+
+    single = {}  # concept -> the drawing of it that would be held out
+    for key in members.keys() - set(whole):
+        free = [index for index in members[key] if not twins[index]]
+        if free and len(members[key]) >= 3:
+            single[key] = min(free, key=lambda index: _rank(seed, *drawings[index]))
+    chosen = _first(single, sizes.drawings + sizes.validation, seed, "drawings")
+    for position, key in enumerate(chosen):
+        splits[single[key]] = "test_drawings" if position < sizes.drawings else "validation"
+    return splits
+
+
+def _thumbnail(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.float32).ravel()
+
+
+def _stands_apart(group: list[int], twins: Sequence[set[int]]) -> bool:
+    return all(twins[index] <= set(group) for index in group)
+
+
+def _first(concepts: Iterable[str], count: int, seed: int, what: str) -> list[str]:
+    ranked = sorted(concepts, key=lambda key: _rank(seed, key))
+    if len(ranked) < count:
+        raise ValueError(f"Only {len(ranked)} concepts can have {what} held out, not {count}: ask for fewer.")
+    return ranked[:count]
+
+
+def _rank(seed: int, *names: str) -> str:
+    return hashlib.sha256("/".join((str(seed), *names)).encode()).hexdigest()
