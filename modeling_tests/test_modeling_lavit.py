@@ -565,18 +565,14 @@ class TestGenerationConfig:
         assert ids.shape == (1, 5)
 
 
+def tiny_clip() -> CLIPVisionModel:
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=32, patch_size=8))
+
+
 class TestBackbones:
     def test_from_backbones(self, pixel_values):
-        vision = CLIPVisionModel(
-            CLIPVisionConfig(
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                image_size=32,
-                patch_size=8,
-            )
-        )
+        vision = tiny_clip()
         text = GPT2LMHeadModel(
             GPT2Config(vocab_size=50, n_embd=32, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2)
         )
@@ -611,19 +607,9 @@ class TestBackbones:
         assert grown.dtype == torch.float32 and grown.generation_config.temperature == 0.5
         assert grown.get_image_features(pixel_values).pooler_output[0].dtype == torch.float32
 
-    def test_from_backbones_on_disk(self, tmp_path, model):
-        model.visual_tokenizer.encoder.model.config.save_pretrained(tmp_path / "vision")
+    def test_from_backbones_on_disk(self, tmp_path):
         LaVITForCausalLM(tiny_config()).language_model.save_pretrained(tmp_path / "text")
-        CLIPVisionModel(
-            CLIPVisionConfig(
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                image_size=32,
-                patch_size=8,
-            )
-        ).save_pretrained(tmp_path / "vision")
+        tiny_clip().save_pretrained(tmp_path / "vision")
         grown = LaVITForCausalLM.from_backbones(
             str(tmp_path / "vision"), str(tmp_path / "text"), codebook_size=8, num_attention_heads=2
         )
