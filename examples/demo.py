@@ -47,14 +47,19 @@ def main(
     with torch.no_grad():
         outputs = tokenizer(**processor(images, return_tensors="pt"))
     if model is None:
-        print("No trained model yet: random weights choose the patches.")
+        print("No trained model yet: random weights choose the patches, a third of them in every picture.")
     for path, codes in zip(paths, outputs.codes, strict=True):
         print(
             f"{path.name}: {len(codes)} of {tokenizer.config.num_patches} patches kept, codes {codes[:8].tolist()} ..."
         )
     overlays = [draw_keep_mask(image, mask) for image, mask in zip(images, outputs.keep_mask, strict=True)]
     output.mkdir(parents=True, exist_ok=True)
-    image_grid(overlays, columns=len(overlays), titles=[path.stem for path in paths]).save(output / "kept_patches.png")
+    note = ", random weights" if model is None else ""
+    titles = [
+        f"{path.stem}: {len(codes)} of {tokenizer.config.num_patches} patches{note}"
+        for path, codes in zip(paths, outputs.codes, strict=True)
+    ]
+    image_grid(overlays, columns=len(overlays), titles=titles).save(output / "kept_patches.png")
     print(f"Saved {output / 'kept_patches.png'}")
 
 

@@ -155,6 +155,14 @@ class TestBadInput:
         (original / "language_model" / "pytorch_model-00002-of-00003.bin").unlink()
         assert_refused(original, "pytorch_model-00002-of-00003.bin is missing")
 
+    def test_no_folder(self, tmp_path):
+        with pytest.raises(ConversionError, match="hf download"):
+            convert_checkpoint("rain1011/LaVIT-7B-v2", tmp_path / "destination")
+
+    def test_converted_already(self, converted, tmp_path):
+        with pytest.raises(ConversionError, match="converted already"):
+            convert_checkpoint(converted, tmp_path / "destination", HEADS)
+
     def test_not_a_checkpoint(self, tmp_path):
         (tmp_path / "original").mkdir()
         assert_refused(tmp_path / "original", "is missing")

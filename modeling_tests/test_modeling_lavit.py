@@ -534,6 +534,28 @@ class TestGenerationConfig:
         both = model.generate(ids, pixel_values[:1], inputs_embeds=embeds, **settings)
         assert torch.equal(both[:, 4:], expected)
 
+    @pytest.mark.parametrize("mode", ["text", "image"])
+    def test_a_generator_is_the_source_of_all_draws(self, model, pixel_values, mode):
+        model.config.visual_tokenizer_config.selection = "sample"
+        ids = torch.tensor([[START, END, 5, START]])
+        settings = {"generation_mode": mode, "do_sample": True, "max_new_tokens": 8, "min_new_tokens": 8}
+
+        def run(seed):
+            return model.generate(
+                ids, pixel_values[:1], generator=torch.Generator().manual_seed(seed), **settings
+            ).tolist()
+
+        torch.manual_seed(0)
+        expected = torch.rand(1)
+        torch.manual_seed(0)
+        assert run(1) == run(1) != run(2)
+        assert torch.equal(torch.rand(1), expected)  # the global state is untouched
+
+    def test_a_stored_least_length_gives_way(self, model, recwarn):
+        model.generation_config.min_new_tokens = 9
+        assert model.generate(**self.PROMPT, max_new_tokens=3).shape[1] <= 6
+        assert not [warning for warning in recwarn if "Unfeasible" in str(warning.message)]
+
     def test_assisted_decoding_is_refused_with_images(self, model, pixel_values):
         with pytest.raises(ValueError, match="assisted decoding"):
             model.generate(torch.tensor([[START, END, 5]]), pixel_values[:1], prompt_lookup_num_tokens=2)

@@ -402,6 +402,17 @@ class TestBadInput:
         with pytest.raises(ValueError, match=message):
             tiny_visual_config(**settings)
 
+    @pytest.mark.parametrize(
+        "settings",
+        [{"selection": "count"}, {"selection": "count", "keep_count": 17}, {"selection": "ratio", "keep_ratio": 5.0}],
+    )
+    def test_settings_changed_after_loading(self, tiny_tokenizer, pixel_values, settings):
+        tokenizer = tiny_tokenizer()
+        for name, value in settings.items():
+            setattr(tokenizer.config, name, value)
+        with pytest.raises(ValueError, match="keep_"):
+            tokenizer(pixel_values)
+
     def test_unknown_rule(self):
         with pytest.raises(Exception, match="selection"):
             LaVITVisualTokenizerConfig(selection="best")

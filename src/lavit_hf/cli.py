@@ -55,7 +55,9 @@ def convert(
     except (ConversionError, OSError) as error:
         typer.echo(f"lavit convert: {error}", err=True)
         raise typer.Exit(code=1) from error
-    typer.echo(f"{destination} is ready: LaVITForCausalLM.from_pretrained({str(destination)!r})")
+    entry = "LaVITForCausalLM" if pixel_decoder is PixelDecoder.none else "LaVITPipeline"
+    typer.echo(f"{destination} is ready, with {num_attention_heads} attention heads in its visual parts.")
+    typer.echo(f"{entry}.from_pretrained({str(destination)!r})")
 
 
 if __name__ == "__main__":

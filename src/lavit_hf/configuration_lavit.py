@@ -180,6 +180,10 @@ class LaVITVisualTokenizerConfig(PreTrainedConfig):
         if self.hidden_size is None:
             self.hidden_size = self.feature_size
         _check_divisible(self)
+        self.check_selection()
+
+    def check_selection(self) -> None:
+        """Raises a `ValueError` if the selection rule's settings cannot be; they may have changed since loading."""
         if self.selection == "count" and not 1 <= (self.keep_count or 0) <= self.num_patches:
             raise ValueError(
                 f"selection='count' needs keep_count between 1 and the {self.num_patches} patches, "

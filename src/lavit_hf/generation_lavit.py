@@ -3,12 +3,14 @@
 """Generation in two modalities: which ids may follow, images in prompts, and guidance in one pass."""
 
 import copy
+import math
 
 import torch
 from transformers import Cache, GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
 
 from .configuration_lavit import LaVITConfig
 from .image_slots import pad_left
+from .seeding import seeded
 
 
 GENERATION_MODES = ("text", "image")
@@ -75,7 +77,7 @@ class LaVITGenerationMixin(GenerationMixin):
             logits_processor (`LogitsProcessorList`, *optional*):
                 The caller's own processors, run after the mode's.
             generator (`torch.Generator`, *optional*):
-                Source of the selector's draws.
+                Source of all draws, the selector's and those of sampling. The global random state is then left alone.
             kwargs:
                 Everything else that transformers' `generate` takes.
 
@@ -106,7 +108,10 @@ class LaVITGenerationMixin(GenerationMixin):
         self._check_prompt(prompt, generation_config, kwargs)
         processors = self._mode_processors(generation_mode, prompt_length, strict_image_tokens)
         processors += logits_processor or []
-        return super().generate(generation_config=generation_config, logits_processor=processors, **prompt, **kwargs)
+        with seeded(generator, self.device):
+            return super().generate(
+                generation_config=generation_config, logits_processor=processors, **prompt, **kwargs
+            )
 
     def _mode_generation_config(
         self, generation_mode: str, prompt_length: int, generation_config: GenerationConfig | None, kwargs: dict
@@ -124,7 +129,10 @@ class LaVITGenerationMixin(GenerationMixin):
             length = wishes.pop(f"{bound}_length", None)
             if length is not None:
                 wishes.setdefault(f"{bound}_new_tokens", max(length - prompt_length, 0))
-        return config, config.update(**wishes)
+        kwargs = config.update(**wishes)
+        if "min_new_tokens" not in wishes and (config.min_new_tokens or 0) > (config.max_new_tokens or math.inf):
+            config.min_new_tokens = config.max_new_tokens  # a default gives way to what the caller asked for
+        return config, kwargs
 
     def _fill_prompt(
         self,

@@ -453,11 +453,12 @@ def _forced_upcast(vae: AutoencoderKL) -> Iterator[None]:
     if not vae.config.force_upcast or dtype == torch.float32:
         yield
         return
-    vae.to(torch.float32)
+    # torch's own `to`: diffusers' would warn of a cast that is meant.
+    torch.nn.Module.to(vae, torch.float32)
     try:
         yield
     finally:
-        vae.to(dtype)
+        torch.nn.Module.to(vae, dtype)
 
 
 def _check_sources(prompt, images, image_token_ids, negative_prompt) -> None:

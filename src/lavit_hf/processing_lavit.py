@@ -276,6 +276,8 @@ class LaVITProcessor(ProcessorMixin):
         Returns:
             `str`: `"Question: {question} Answer:"`, or what `question_template` is set to.
         """
+        if not isinstance(question, str):
+            raise ValueError(f"Pass one question, a string, and not {type(question).__name__}.")
         return self.question_template.format(question)
 
     def post_process_image_text_to_text(
@@ -346,6 +348,7 @@ class LaVITProcessor(ProcessorMixin):
         Returns:
             `list[str]`: The captions, without the full stop and white space around them.
         """
+        _check_is_list(texts)
         return [text.split(".")[0].strip() for text in texts]
 
     def post_process_answer(self, texts: list[str], lemmatize: bool = False) -> list[str]:
@@ -365,6 +368,7 @@ class LaVITProcessor(ProcessorMixin):
         Raises:
             `ImportError`: If `lemmatize` is set and spaCy or its model is not installed.
         """
+        _check_is_list(texts)
         answers = [cut_answer(text) for text in texts]
         return [lemmatize_answer(answer) for answer in answers] if lemmatize else answers
 
@@ -372,6 +376,11 @@ class LaVITProcessor(ProcessorMixin):
         # The tokenizer's own repr has a line for each code.
         parts = f"{self.image_processor!r}, {type(self.tokenizer).__name__} of {len(self.tokenizer)} tokens"
         return f"{type(self).__name__}({parts})"
+
+
+def _check_is_list(texts: list[str]):
+    if isinstance(texts, str):
+        raise ValueError("Pass a list of texts, as `post_process_image_text_to_text` gives them, not one text.")
 
 
 def _check_text_kwargs(text_kwargs: dict[str, Any]):

@@ -63,7 +63,8 @@ class TokenSelector(nn.Module):
             `(batch_size, num_patches, 2)`, in fp32.
 
         Raises:
-            ValueError: If `keep_mask` has another shape or dtype, or keeps no patch of an image.
+            ValueError: If `keep_mask` has another shape or dtype or keeps no patch of an image, or the selection
+                rule's settings cannot be.
         """
         log_probs = self.log_probs(features)
         if keep_mask is None:
@@ -80,6 +81,7 @@ class TokenSelector(nn.Module):
             return self.classifier(torch.cat([local, pooled], dim=-1)).log_softmax(dim=-1)
 
     def _select(self, log_probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        self.config.check_selection()
         if self.config.selection == "sample":
             log_probs = log_probs + _gumbel_noise(log_probs, generator)
         log_odds = log_probs[..., KEEP] - log_probs[..., DROP]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from diffusers import ModelMixin
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerFast
-from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from ..checkpoint_index import write_visual_tokenizer_index
 from ..configuration_lavit import LaVITConfig
@@ -85,6 +85,7 @@ def convert_checkpoint(
     if pixel_decoder not in ("none", *PIXEL_DECODERS):
         raise ValueError(f"unknown pixel_decoder {pixel_decoder!r}: choose one of none, {', '.join(PIXEL_DECODERS)}.")
     source, destination = Path(source), Path(destination)
+    _check_source(source)
     with staged_folder(destination) as stage:
         language_model = _plan_language_model(source, num_attention_heads)
         processor = _processor(source, language_model.model.config)
@@ -100,6 +101,16 @@ def convert_checkpoint(
             _write_pipeline(models, {"processor": processor, **others}, stage)
         write_model_card(stage, language_model.model.config, has_pixel_decoder=pixel_decoder != "none")
     return destination
+
+
+def _check_source(source: Path) -> None:
+    if not source.is_dir():
+        raise ConversionError(
+            f"there is no folder {source}: download the original checkpoint first, as by "
+            "`hf download rain1011/LaVIT-7B-v2 --local-dir FOLDER`."
+        )
+    if (source / CONFIG_NAME).is_file() and not (source / ENCODER.path).is_file():
+        raise ConversionError(f"{source} is no original checkpoint, but one that is converted already.")
 
 
 def plan_checkpoint(source: Path) -> dict[str, LazyTensor]:
