@@ -19,6 +19,7 @@ from lavit_hf.conversion import ConversionError, convert_checkpoint
 from lavit_hf.conversion.inference import infer_config
 from lavit_hf.conversion.layout import ENCODER, LANGUAGE_MODEL, TOKENIZER, UNDERSTANDING
 from lavit_hf.conversion.plan import check_complete, plan_file
+from lavit_hf.conversion.reading import read_tensors
 
 
 HEADS = 4
@@ -108,6 +109,16 @@ class TestComplete:
             path.unlink()
         again = convert_checkpoint(original, original.parent / "again", HEADS)
         assert (again / "model.safetensors").read_bytes() == (converted / "model.safetensors").read_bytes()
+
+    def test_safetensors_that_begin_like_an_old_pickle(self, tmp_path):
+        save_file({"a": torch.zeros(2)}, tmp_path / "x.safetensors", metadata={"p": "x" * 555})
+        assert (tmp_path / "x.safetensors").read_bytes()[:2] == b"\x80\x02"
+        assert read_tensors(tmp_path / "x.safetensors").keys() == {"a"}
+
+    def test_the_dtype_of_most_bytes_is_recorded(self, original):
+        edit(original / ENCODER.path, lambda tensors: tensors.update({k: v.float() for k, v in tensors.items()}))
+        again = convert_checkpoint(original, original.parent / "again", HEADS)
+        assert LaVITConfig.from_pretrained(again).dtype == torch.float16
 
     def test_release_with_more_copies_and_without_a_selector_for_understanding(self, original, converted):
         encoder = torch.load(original / ENCODER.path, weights_only=True)
@@ -218,6 +229,23 @@ class TestBadInput:
             lambda tensors: tensors.update({"quantize.embedding.weight": torch.zeros(40000, 16)}),
         )
         assert_refused(original, "not of one release")
+
+    @pytest.mark.parametrize("name", ["AutoencoderKL", "NoScheduler", 3, None])
+    def test_scheduler_of_nothing(self, golden, tmp_path, name):
+        original = shutil.copytree(golden.original, tmp_path / "original")
+        path = original / "highres_pixel_decoding" / "scheduler" / "scheduler_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "_class_name": name}))
+        with pytest.raises(ConversionError, match="names no scheduler"):
+            convert_checkpoint(original, tmp_path / "destination", HEADS, pixel_decoder="highres")
+        assert not (tmp_path / "destination").exists()
+
+    def test_pixel_decoder_of_another_release(self, golden, tmp_path):
+        original = shutil.copytree(golden.original, tmp_path / "original")
+        path = original / "highres_pixel_decoding" / "unet" / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "cross_attention_dim": 72}))
+        with pytest.raises(ConversionError):
+            convert_checkpoint(original, tmp_path / "destination", HEADS, pixel_decoder="highres")
+        assert [path.name for path in tmp_path.iterdir()] == ["original"]
 
     def test_truncated_index(self, original):
         index = original / "language_model" / "pytorch_model.bin.index.json"

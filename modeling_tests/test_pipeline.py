@@ -220,6 +220,24 @@ class TestImageTokens:
         for sequence, ids in zip(sequences, new):
             assert torch.equal(find_codes(sequence, tokenizer, 512), find_codes(ids, tokenizer, 512))
 
+    def test_reconstruct_several_pictures_of_an_image(self, pipeline, images):
+        generators = [torch.Generator().manual_seed(seed) for seed in range(4)]
+        outputs = pipeline.reconstruct(images[:2], generators, num_images_per_prompt=2, num_inference_steps=1)
+        assert len(outputs.images) == 4
+
+    def test_marks_that_slip_through_are_left_out(self, pipeline, monkeypatch):
+        written = torch.tensor([[264, IMG, CODE + 1, IMG, CODE + 2, END, 0]])
+        monkeypatch.setattr(pipeline.language_model, "generate", lambda *args, **kwargs: written)
+        monkeypatch.setattr(
+            "lavit_hf.image_writing.collate_prompts", lambda *args: {"input_ids": torch.tensor([[264, IMG]])}
+        )
+        assert pipeline.generate_image_tokens("a")[0].tolist() == [IMG, CODE + 1, CODE + 2, END]
+
+    @pytest.mark.parametrize("name", ["generation_config", "max_length", "num_return_sequences"])
+    def test_settings_that_the_pipeline_decides(self, pipeline, name):
+        with pytest.raises(ValueError, match=f"generation_kwargs cannot hold {name}"):
+            pipeline("a dog", generation_kwargs={name: 2})
+
     @pytest.mark.parametrize(
         ("ids", "codes"),
         [

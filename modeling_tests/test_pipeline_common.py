@@ -429,6 +429,32 @@ class TestSaveAndLoad:
         assert run(mixed, image_token_ids=None, prompt="a dog").isfinite().all()
 
 
+class TestSharing:
+    """What stands beside a pipeline, in memory or on disk, does not change its pictures."""
+
+    def test_saving_without_a_language_model_over_a_repo_that_has_one(self, pipeline, tmp_path):
+        pipeline.save_pretrained(tmp_path)
+        pipeline.language_model = None
+        pipeline.detokenizer.set_codebook(torch.ones(CODEBOOK_SIZE, CODEBOOK_DIM))
+        pipeline.save_pretrained(tmp_path)
+        assert (LaVITPipeline.from_pretrained(tmp_path, language_model=None).detokenizer.codebook == 1).all()
+
+    def test_a_second_language_model_needs_a_detokenizer_of_its_own(self, pipeline):
+        LaVITPipeline(**pipeline.components)  # the same codebook is no harm
+        other = tiny_language_model()
+        torch.nn.init.ones_(other.visual_tokenizer.quantizer.codebook.weight)
+        with pytest.raises(ValueError, match="detokenizer of its own"):
+            LaVITPipeline(**{**pipeline.components, "language_model": other})
+
+    def test_a_variant_beside_the_default_is_not_read_for_it(self, pipeline, tmp_path):
+        pipeline.save_pretrained(tmp_path, max_shard_size="20KB")
+        pipeline.to(torch.float16).save_pretrained(tmp_path, variant="fp16")
+        index = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
+        assert not [file for file in index.values() if "fp16" in file]
+        index = json.loads((tmp_path / "visual_tokenizer.safetensors.index.json").read_text())["weight_map"]
+        assert not [file for file in index.values() if "fp16" in file]
+
+
 class TestDevicesAndDtypes:
     def test_to_dtype(self, pipeline):
         expected = run(pipeline)

@@ -22,9 +22,9 @@ def write_visual_tokenizer_index(folder: Path, variant: str | None = None) -> No
         folder (`Path`):
             Where the weights are.
         variant (`str`, *optional*):
-            The variant of the weights, as `save_pretrained` was told.
+            The variant of the weights, as `save_pretrained` was told. It counts where there are no others.
     """
-    weight_map = _weight_map(folder, variant)
+    weight_map = _weight_map(folder, None) or _weight_map(folder, variant)
     if weight_map is None:
         return
     own = {name: file for name, file in sorted(weight_map.items()) if name.startswith(VISUAL_TOKENIZER_PREFIX)}

@@ -9,10 +9,23 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.image_utils import ImageInput
 
+from .configuration_lavit import LaVITConfig
 from .generation_lavit import DEFAULT_IMAGE_GENERATION
 from .image_prompts import ImagePrompt, collate_prompts, make_prompts
 from .modeling_lavit import LaVITForCausalLM
 from .seeding import Generators, check_generators, seeded
+
+
+# What `generate` takes but the pipeline decides, and what to do instead.
+TAKEN_ARGUMENTS = {
+    "generation_config": "pass its settings one by one",
+    "generation_mode": "the pipeline writes images",
+    "generator": "pass it to the pipeline",
+    "input_ids": "pass a prompt to the pipeline",
+    "max_length": "pass max_new_tokens",
+    "num_return_sequences": "pass num_images_per_prompt to the pipeline",
+    "return_dict_in_generate": "the pipeline needs the ids alone",
+}
 
 
 class ImageTokensMixin:
@@ -79,6 +92,7 @@ class ImageTokensMixin:
             `list[torch.LongTensor]`: the ids of each image, `(num_tokens,)`: `[IMG]`, codes and, if it was reached,
             `[/IMG]`. The images of a prompt follow each other.
         """
+        _check_generation_kwargs(generation_kwargs or {})
         model = self._awake_language_model("write images")
         prompts = make_prompts(self.processor, prompt, images, negative_prompt)
         prompts = [prompt for prompt in prompts for _ in range(num_images_per_prompt)]
@@ -128,7 +142,13 @@ class ImageTokensMixin:
             inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
         sequences = model.generate(**inputs, generation_mode="image", **settings)
         start = inputs["input_ids"].shape[1] - 1  # the [IMG] that ends the prompt
-        return [_cut_behind(sequence[start:], model.config.image_end_token_id) for sequence in sequences]
+        return [_cut_out(sequence[start:], model.config) for sequence in sequences]
+
+
+def _check_generation_kwargs(generation_kwargs: dict[str, Any]) -> None:
+    taken = [name for name in TAKEN_ARGUMENTS if name in generation_kwargs]
+    if taken:
+        raise ValueError(f"generation_kwargs cannot hold {taken[0]}: {TAKEN_ARGUMENTS[taken[0]]}.")
 
 
 class _Progress(StoppingCriteria):
@@ -151,8 +171,10 @@ def _batches(items: Sequence, generator: Generators) -> Iterator[tuple[Sequence,
         yield items[number : number + 1], source
 
 
-def _cut_behind(ids: torch.Tensor, end_id: int) -> torch.Tensor:
-    ends = (ids == end_id).nonzero()
+def _cut_out(ids: torch.Tensor, config: LaVITConfig) -> torch.Tensor:
+    """From the `[IMG]` in front to the first `[/IMG]`, without an `[IMG]` that non-strict writing may put between."""
+    ids = torch.cat([ids[:1], ids[1:][ids[1:] != config.image_start_token_id]])
+    ends = (ids == config.image_end_token_id).nonzero()
     return ids[: int(ends[0]) + 1] if len(ends) else ids
 
 

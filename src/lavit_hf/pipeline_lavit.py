@@ -24,6 +24,7 @@ from transformers import BaseImageProcessor
 from transformers.image_utils import ImageInput
 
 from .denoising import DenoisingMixin, LaVITCondition
+from .image_loading import flatten_images
 from .image_sentences import find_codes
 from .image_writing import ImageTokensMixin
 from .modeling_detokenizer import LaVITDetokenizer
@@ -141,7 +142,14 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
 
     def _share_codebook(self) -> None:
         if self.language_model is not None:
-            self.detokenizer.set_codebook(self.language_model.visual_tokenizer.quantizer.codebook.weight)
+            codebook = self.language_model.visual_tokenizer.quantizer.codebook.weight
+            if self.detokenizer.codebook is None:
+                self.detokenizer.set_codebook(codebook)
+            elif not torch.equal(self.detokenizer.codebook, codebook.to(self.detokenizer.codebook)):
+                raise ValueError(
+                    "the detokenizer has another language model's codebook, maybe that of a second pipeline: pass a "
+                    "detokenizer of its own."
+                )
         elif self.detokenizer.codebook is None and self.detokenizer.name_or_path:
             loaded_from = Path(self.detokenizer.name_or_path)  # its own folder or, with `subfolder`, the repo
             codebooks = (read_codebook(folder) for folder in (loaded_from, loaded_from.parent))
@@ -264,7 +272,13 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
         output = LaVITPipelineOutput(pictures, flags, image_token_ids)
         return output if return_dict else (pictures, flags, image_token_ids)
 
-    def reconstruct(self, images: ImageInput | list, generator: Generators = None, **kwargs) -> LaVITPipelineOutput:
+    def reconstruct(
+        self,
+        images: ImageInput | list,
+        generator: Generators = None,
+        num_images_per_prompt: int = 1,
+        **kwargs,
+    ) -> LaVITPipelineOutput:
         """
         Turns images into tokens and these back into pictures.
 
@@ -272,13 +286,16 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             images (`ImageInput` or `list`):
                 The images.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of the patch selection's draws and of the latents.
+                Source of the patch selection's draws and of the latents; of a list, one for each picture.
+            num_images_per_prompt (`int`, *optional*, defaults to 1):
+                Number of pictures for each image. Each is read anew.
             kwargs:
                 What else the pipeline takes to decode tokens.
 
         Returns:
-            [`LaVITPipelineOutput`], one picture for each image.
+            [`LaVITPipelineOutput`], the pictures of an image following each other.
         """
+        images = [image for image in flatten_images(images) for _ in range(num_images_per_prompt)]
         tokens = self.tokenize_images(images, generator)
         return self(image_token_ids=tokens, generator=generator, **kwargs)
 
@@ -432,7 +449,8 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
         """Writes `model_index.json` and, if the components are there, what stands beside it at the top of the repo."""
         # `save_pretrained` calls this behind the components and before anything is pushed.
         if (Path(save_directory) / PROCESSOR_FOLDER).is_dir():
-            write_top_files(Path(save_directory), self.detokenizer.codebook)
+            codebook = self.detokenizer.codebook if self.language_model is None else None
+            write_top_files(Path(save_directory), codebook)
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     # Helpers of the stages.

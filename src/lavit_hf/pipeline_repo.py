@@ -9,6 +9,7 @@ its folder, the processor's files and a `pipeline.py` for `DiffusionPipeline`.
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -53,20 +54,29 @@ def write_top_files(folder: Path, codebook: torch.Tensor | None = None) -> None:
         folder (`Path`):
             The repo.
         codebook (`torch.Tensor` of shape `(codebook_size, codebook_dim)`, *optional*):
-            Stored where there is no language model, which has it otherwise.
+            Stored in a repo without a language model, which has it otherwise.
     """
     (folder / PIPELINE_FILE).write_text(PIPELINE_SHIM)
     shutil.copytree(folder / PROCESSOR_FOLDER, folder, dirs_exist_ok=True)
-    language_model = folder / LANGUAGE_MODEL_FOLDER
-    if language_model.is_dir():
-        for name in (CONFIG_NAME, GENERATION_CONFIG_NAME):
-            shutil.copy(language_model / name, folder)
-        write_index(folder / SAFE_WEIGHTS_INDEX_NAME, _read_weight_map(folder, language_model.glob("*.safetensors")))
-        write_visual_tokenizer_index(folder)
-        write_remote_code(folder)
-    elif codebook is not None:
+    configs = (CONFIG_NAME, GENERATION_CONFIG_NAME)
+    if codebook is not None:
+        for name in (*configs, SAFE_WEIGHTS_INDEX_NAME):
+            (folder / name).unlink(missing_ok=True)  # of a language model that was here before
         save_file({CODEBOOK_KEY: codebook.contiguous()}, folder / CODEBOOK_FILE, metadata={"format": "pt"})
         write_index(folder / VISUAL_TOKENIZER_INDEX_NAME, {CODEBOOK_KEY: CODEBOOK_FILE})
+        return
+    (folder / CODEBOOK_FILE).unlink(missing_ok=True)
+    for name in configs:
+        shutil.copy(folder / LANGUAGE_MODEL_FOLDER / name, folder)
+    write_index(folder / SAFE_WEIGHTS_INDEX_NAME, _read_weight_map(folder, _weight_files(folder)))
+    write_visual_tokenizer_index(folder)
+    write_remote_code(folder)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The language model's files without those of variants, unless there are no others."""
+    files = list((folder / LANGUAGE_MODEL_FOLDER).glob("*.safetensors"))
+    return [file for file in files if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", file.name)] or files
 
 
 def find_codebook_file(folder: Path) -> str | None:
@@ -84,7 +94,7 @@ def read_codebook(folder: Path) -> torch.Tensor | None:
         return weights.get_tensor(CODEBOOK_KEY)
 
 
-def _read_weight_map(folder: Path, files) -> dict[str, str]:
+def _read_weight_map(folder: Path, files: list[Path]) -> dict[str, str]:
     weight_map = {}
     for file in sorted(files):
         with safe_open(file, framework="pt") as weights:

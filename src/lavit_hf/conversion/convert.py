@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversion of an original LaVIT checkpoint folder into a Hugging Face one."""
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
@@ -96,9 +99,13 @@ def convert_checkpoint(
         else:
             models, others = plan_pixel_decoder(source, PIXEL_DECODERS[pixel_decoder], num_attention_heads)
             models[LANGUAGE_MODEL_FOLDER] = language_model
+            others["processor"] = processor
+            pipeline = _empty_pipeline(models, others)
             for name, model in models.items():
                 write_model(model, stage / name, max_shard_size, dtype)
-            _write_pipeline(models, {"processor": processor, **others}, stage)
+            for name, component in others.items():
+                component.save_pretrained(stage / name)
+            pipeline.save_config(stage)
         write_model_card(stage, language_model.model.config, has_pixel_decoder=pixel_decoder != "none")
     return destination
 
@@ -140,7 +147,7 @@ def write_model(planned: PlannedModel, folder: Path, max_shard_size: str, dtype:
     if isinstance(model, ModelMixin):
         model.save_config(folder)
         return
-    model.config.dtype = dtype or next(iter(planned.specs.values())).dtype
+    model.config.dtype = dtype or _main_dtype(planned.specs.values())
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     if isinstance(model, LaVITForCausalLM):
@@ -148,11 +155,22 @@ def write_model(planned: PlannedModel, folder: Path, max_shard_size: str, dtype:
         write_visual_tokenizer_index(folder)
 
 
+def _main_dtype(tensors: Iterable[torch.Tensor]) -> torch.dtype:
+    """The floating dtype of most bytes: a checkpoint may mix them, and is loaded in one."""
+    num_bytes = Counter()
+    for tensor in tensors:
+        num_bytes[tensor.dtype] += tensor.nbytes if tensor.is_floating_point() else 0
+    return num_bytes.most_common(1)[0][0]
+
+
 def _plan_language_model(source: Path, num_attention_heads: int) -> PlannedModel:
     plan = plan_checkpoint(source)
     specs = {name: make().to("meta") for name, make in plan.items()}
     config = infer_config(specs, _text_config(source), num_attention_heads)
-    model = _empty_language_model(config)
+    try:
+        model = _empty_language_model(config)
+    except (ValueError, TypeError) as error:
+        raise ConversionError(f"{source / ORIGINAL_LANGUAGE_MODEL_FOLDER} has a config.json of no model.") from error
     model.generation_config = _generation_config(config)
     return PlannedModel(model, plan, SAFE_WEIGHTS_NAME)
 
@@ -162,11 +180,17 @@ def _empty_language_model(config: LaVITConfig) -> LaVITForCausalLM:
         return LaVITForCausalLM(config)
 
 
-def _write_pipeline(models: dict[str, PlannedModel], others: dict, stage: Path) -> None:
-    """Writes what a pipeline has beside its models, by a pipeline of empty ones."""
-    for name, component in others.items():
-        component.save_pretrained(stage / name)
-    LaVITPipeline(**others, **{name: planned.model for name, planned in models.items()}).save_config(stage)
+def _empty_pipeline(models: dict[str, PlannedModel], others: dict[str, Any]) -> LaVITPipeline:
+    """The pipeline without weights, which shows whether its components fit each other."""
+    components = others | {name: planned.model for name, planned in models.items()}
+    wanted = components["unet"].config.cross_attention_dim
+    given = sum(components["detokenizer"].config.cross_attention_dims)
+    if wanted != given:
+        raise ConversionError(f"the detokenizer's condition is {given} wide, but the U-Net wants {wanted}.")
+    try:
+        return LaVITPipeline(**components)
+    except ValueError as error:
+        raise ConversionError(f"the pixel decoder does not fit the rest of the checkpoint: {error}") from error
 
 
 def _weights_path(source: Path, layout: FileLayout) -> Path:

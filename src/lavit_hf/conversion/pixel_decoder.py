@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversion of the original's detokenizers and diffusion models."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,16 @@ MODEL_CLASSES = {
 }
 
 # What diffusers and transformers may raise on a config that is missing or of something else.
-CONFIG_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError)
+CONFIG_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    ZeroDivisionError,
+    NotImplementedError,
+)
 
 
 def plan_pixel_decoder(
@@ -64,7 +74,10 @@ def plan_pixel_decoder(
 def _plan_detokenizer(source: Path, layout: PixelDecoderLayout, num_attention_heads: int) -> PlannedModel:
     plan = plan_file(layout.detokenizer, read_tensors(source / layout.detokenizer.path))
     if layout.negative_embeds is not None:
-        negative_embeds = read_tensor(source / layout.folder / layout.negative_embeds)
+        path = source / layout.folder / layout.negative_embeds
+        negative_embeds = read_tensor(path)
+        if negative_embeds.ndim != 3:
+            raise ConversionError(f"{path} must have three axes, got the shape {tuple(negative_embeds.shape)}.")
         plan["negative_embeds"] = LazyTensor(torch.Tensor.detach, negative_embeds)
     config = infer_detokenizer_config({name: make().to("meta") for name, make in plan.items()}, num_attention_heads)
     with torch.device("meta"):
@@ -90,13 +103,14 @@ def _empty_model(folder: Path, model_class: type) -> ModelMixin | PreTrainedMode
 def _load_scheduler(folder: Path) -> SchedulerMixin:
     # Of any scheduler, since what it reads is its folder's config.
     config = _load(DDIMScheduler.load_config, folder)
-    scheduler_class = getattr(diffusers, config.get("_class_name", ""), None)
-    if scheduler_class is None:
-        raise ConversionError(f"{folder} names no scheduler that diffusers has: {config.get('_class_name')}.")
-    return scheduler_class.from_config(config)
+    name = config.get("_class_name")
+    scheduler_class = getattr(diffusers, str(name), None)
+    if not (isinstance(scheduler_class, type) and issubclass(scheduler_class, SchedulerMixin)):
+        raise ConversionError(f"{folder} names no scheduler that diffusers has: {name}.")
+    return _load(lambda _: scheduler_class.from_config(config), folder)
 
 
-def _load(load, folder: Path, *args):
+def _load(load: Callable, folder: Path, *args) -> Any:
     try:
         return load(folder, *args)
     except CONFIG_ERRORS as error:

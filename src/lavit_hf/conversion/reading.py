@@ -89,7 +89,7 @@ def _check_is_file(path: Path) -> None:
 
 
 def _load(path: Path) -> object:
-    if _is_legacy_pickle(path):
+    if path.suffix != ".safetensors" and _is_legacy_pickle(path):
         raise ConversionError(
             f"{path} is a pickle of PyTorch's form before 1.6, which cannot be mapped into memory: load it with a "
             "PyTorch you trust it to and save it again."
