@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .configuration_lavit import LaVITVisualTokenizerConfig
+
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
 
@@ -35,7 +37,7 @@ def convert(
     destination: Annotated[Path, typer.Argument(help="Folder to make; it must not exist.")],
     num_attention_heads: Annotated[
         int, typer.Option(help="Heads of encoder, merger and detokenizer, which a checkpoint does not tell.", min=1)
-    ] = 16,
+    ] = LaVITVisualTokenizerConfig.num_attention_heads,
     pixel_decoder: Annotated[PixelDecoder, typer.Option(help="The pixel decoder to take along.")] = PixelDecoder.none,
     dtype: Annotated[DType | None, typer.Option(help="Cast the weights; by default they keep their dtype.")] = None,
 ) -> None:

@@ -108,7 +108,9 @@ class LaVITGenerationMixin(GenerationMixin):
         self._check_prompt(prompt, generation_config, kwargs)
         processors = self._mode_processors(generation_mode, prompt_length, strict_image_tokens)
         processors += logits_processor or []
-        with seeded(generator, self.device):
+        # Offloaded weights are on no device that draws.
+        device = self.device if self.device.type != "meta" else next(iter(prompt.values())).device
+        with seeded(generator, device):
             return super().generate(
                 generation_config=generation_config, logits_processor=processors, **prompt, **kwargs
             )

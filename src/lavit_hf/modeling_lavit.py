@@ -9,12 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    Cache,
-    PreTrainedModel,
-)
+from transformers import AutoModel, AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutputWithPast
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
@@ -61,6 +56,31 @@ class LaVITUnderstanding(nn.Module):
         self.selector = TokenSelector(visual_config) if config.understanding_selector else None
         self.merger = TokenMerger(visual_config)
         self.projection = nn.Linear(visual_config.hidden_size, config.text_config.hidden_size)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        shared_selector: TokenSelector,
+        keep_mask: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> list[torch.Tensor]:
+        """
+        Args:
+            hidden_states (`torch.Tensor` of shape `(num_images, num_patches, hidden_size)`):
+                The encoder's features, embedded.
+            shared_selector (`TokenSelector`):
+                The visual tokenizer's, which decides where there is none of its own.
+            keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
+                Patches to keep.
+            generator (`torch.Generator`, *optional*):
+                Source of the selector's draws.
+
+        Returns:
+            `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.
+        """
+        selector = shared_selector if self.selector is None else self.selector
+        keep_mask, _ = selector(hidden_states, keep_mask, generator)
+        return split_by_image(self.projection(self.merger(hidden_states, keep_mask)), keep_mask)
 
 
 class LaVITPreTrainedModel(PreTrainedModel):
@@ -231,12 +251,9 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         """
         encoded = self.visual_tokenizer.encode(pixel_values, **kwargs)
         hidden_states = self.visual_tokenizer.embedding(encoded.last_hidden_state)
-        selector = self.understanding.selector or self.visual_tokenizer.selector
-        keep_mask, _ = selector(hidden_states, keep_mask, generator)
-        rows = self.understanding.projection(self.understanding.merger(hidden_states, keep_mask))
         return BaseModelOutputWithPooling(
             last_hidden_state=encoded.last_hidden_state,
-            pooler_output=split_by_image(rows, keep_mask),
+            pooler_output=self.understanding(hidden_states, self.visual_tokenizer.selector, keep_mask, generator),
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
@@ -292,7 +309,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             input_ids, inputs_embeds = None, filled.inputs_embeds
             attention_mask, labels = filled.attention_mask, filled.labels
             position_ids = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
-        if labels is not None and attention_mask is not None:
+        if labels is not None and attention_mask is not None and attention_mask.ndim == 2:
             labels = _without_first(labels, attention_mask)
         outputs = self.language_model(
             input_ids=input_ids,

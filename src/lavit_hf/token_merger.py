@@ -57,7 +57,7 @@ class TokenMerger(nn.Module):
             features (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
                 The encoder's features.
             keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
-                Kept patches, boolean or the straight-through mask of [`TokenSelector.select`].
+                Kept patches, boolean or the straight-through mask of [`TokenSelector`].
 
         Returns:
             `torch.Tensor` of shape `(total_kept, hidden_size)`: the kept rows of all images, one image after the

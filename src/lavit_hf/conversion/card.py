@@ -32,7 +32,7 @@ from lavit_hf import LaVITForCausalLM, LaVITProcessor
 
 processor = LaVITProcessor.from_pretrained("path/of/this/folder")
 model = LaVITForCausalLM.from_pretrained("path/of/this/folder")
-inputs = processor(images=image, return_tensors="pt")
+inputs = processor(images="path/of/a/picture.jpg", return_tensors="pt")
 print(processor.post_process_image_text_to_text(model.generate(**inputs)))
 ```
 

@@ -13,7 +13,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrai
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from ..checkpoint_index import write_visual_tokenizer_index
-from ..configuration_lavit import LaVITConfig
+from ..configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from ..generation_lavit import DEFAULT_IMAGE_GENERATION
 from ..image_processing_pil_lavit import LaVITImageProcessorPil
 from ..modeling_lavit import LaVITForCausalLM
@@ -40,9 +40,6 @@ from .reading import find_weights, read_tensors
 from .writing import staged_folder, write_shards
 
 
-# Heads of encoder, merger and detokenizer in the published models.
-DEFAULT_NUM_ATTENTION_HEADS = 16
-
 # Small enough to be held in memory beside the largest tensor.
 MAX_SHARD_SIZE = "1GB"
 
@@ -53,7 +50,7 @@ TEXT_GENERATION = {"num_beams": 2, "min_new_tokens": 8, "max_new_tokens": 36}
 def convert_checkpoint(
     source: str | Path,
     destination: str | Path,
-    num_attention_heads: int = DEFAULT_NUM_ATTENTION_HEADS,
+    num_attention_heads: int = LaVITVisualTokenizerConfig.num_attention_heads,
     dtype: torch.dtype | None = None,
     max_shard_size: str = MAX_SHARD_SIZE,
     pixel_decoder: str = "none",
