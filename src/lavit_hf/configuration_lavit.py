@@ -37,6 +37,8 @@ class LaVITDetokenizerConfig(PreTrainedConfig):
         cross_attention_dims (`list[int]`, *optional*, defaults to `[768]`):
             Widths of the projections that are concatenated to the U-Net's `encoder_hidden_states`. Empty where the
             features alone are wanted.
+        use_condition_positions (`bool`, *optional*, defaults to `False`):
+            Whether learned positions are added to the condition, where the features themselves hold no place.
         pooled_projection_dim (`int`, *optional*):
             Width of the pooled condition (SDXL's `text_embeds`). No pooled condition where it is `None`.
         num_negative_embeds (`int`, *optional*, defaults to 0):
@@ -58,6 +60,7 @@ class LaVITDetokenizerConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-5
     attention_dropout: float | int = 0.0
     cross_attention_dims: list[int] | tuple[int, ...] = (768,)
+    use_condition_positions: bool = False
     pooled_projection_dim: int | None = None
     num_negative_embeds: int = 0
     initializer_range: float = 0.02
@@ -98,6 +101,9 @@ class LaVITVisualTokenizerConfig(PreTrainedConfig):
             Width of the encoder's features. Defaults to the encoder's `hidden_size`.
         hidden_size (`int`, *optional*):
             Width of selector and merger. Defaults to `feature_size`; a linear layer stands between where they differ.
+        standardize_features (`bool`, *optional*, defaults to `False`):
+            Whether each channel of the features is brought to mean 0 and variance 1, by statistics stored with the
+            weights: for an encoder whose channels differ much in size.
         use_position_embeddings (`bool`, *optional*, defaults to `False`):
             Whether learned positions are added to the features. A convolutional encoder's features hold no place.
         num_hidden_layers (`int`, *optional*, defaults to 12):
@@ -125,6 +131,19 @@ class LaVITVisualTokenizerConfig(PreTrainedConfig):
             Width of a code row.
         detokenizer_config (`LaVITDetokenizerConfig` or `dict`, *optional*):
             The feature decoder that trains the tokenizer. Not needed to tokenize.
+        ratio_loss_weight (`float`, *optional*, defaults to 2.0):
+            Weight of the squared distance between `keep_ratio` and the share of patches kept in a batch.
+        image_ratio_loss_weight (`float`, *optional*, defaults to 0.0):
+            Weight of the same distance taken for each image. A little holds single images back from keeping all or
+            one; much makes every image keep the same.
+        commitment_loss_weight (`float`, *optional*, defaults to 0.25):
+            Weight of the squared distance between projected rows and their codes.
+        codebook_update (`str`, *optional*, defaults to `"ema"`):
+            How codes learn: `"ema"` (averages of the rows that chose them) or `"gradient"`.
+        codebook_decay (`float`, *optional*, defaults to 0.99):
+            Decay of those averages.
+        codebook_restart_threshold (`float`, *optional*, defaults to 0.5):
+            A code that fewer rows of a batch choose, on the running average, restarts from one of the batch's rows.
 
     Example:
 
@@ -155,6 +174,7 @@ class LaVITVisualTokenizerConfig(PreTrainedConfig):
     patch_size: int | None = None
     feature_size: int | None = None
     hidden_size: int | None = None
+    standardize_features: bool = False
     use_position_embeddings: bool = False
     num_hidden_layers: int = 12
     num_attention_heads: int = 16
@@ -170,6 +190,12 @@ class LaVITVisualTokenizerConfig(PreTrainedConfig):
     codebook_size: int = 16384
     codebook_dim: int = 32
     detokenizer_config: dict | PreTrainedConfig | None = None
+    ratio_loss_weight: float = 2.0
+    image_ratio_loss_weight: float = 0.0
+    commitment_loss_weight: float = 0.25
+    codebook_update: Literal["ema", "gradient"] = "ema"
+    codebook_decay: float = 0.99
+    codebook_restart_threshold: float = 0.5
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs):

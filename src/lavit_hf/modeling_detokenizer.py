@@ -79,6 +79,8 @@ class LaVITDetokenizerPreTrainedModel(PreTrainedModel):
         elif isinstance(module, LaVITDetokenizer):
             init.normal_(module.position_embedding, std=self.config.initializer_range)
             init.normal_(module.query_embedding, std=self.config.initializer_range)
+            if module.condition_position is not None:
+                init.normal_(module.condition_position, std=self.config.initializer_range)
             if module.negative_embeds is not None:
                 init.zeros_(module.negative_embeds)
 
@@ -119,6 +121,11 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
         )
         self.condition_projections = nn.ModuleList(
             nn.Linear(config.feature_size, size) for size in config.cross_attention_dims
+        )
+        self.condition_position = (
+            nn.Parameter(torch.zeros(1, config.num_patches, sum(config.cross_attention_dims)))
+            if config.use_condition_positions
+            else None
         )
         self.pooler = None if config.pooled_projection_dim is None else AttentionPooling(config)
         negative_shape = (1, config.num_negative_embeds, sum(config.cross_attention_dims))
@@ -172,12 +179,25 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
         code_rows = self.look_up(codes) if code_rows is None else code_rows
         self._check_code_rows(code_rows)
         features = self._rebuild_features(code_rows, **kwargs)
-        projected = [projection(features) for projection in self.condition_projections]
         return LaVITDetokenizerOutput(
             features=features,
-            prompt_embeds=torch.cat(projected, dim=-1) if projected else None,
+            prompt_embeds=self.project_condition(features) if self.condition_projections else None,
             pooled_prompt_embeds=None if self.pooler is None else self.pooler(features),
         )
+
+    def project_condition(self, features: torch.Tensor) -> torch.Tensor:
+        """
+        Features, rebuilt or the encoder's own, as the U-Net attends to them.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
+                Features of images.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, num_patches, sum(cross_attention_dims))`.
+        """
+        condition = torch.cat([projection(features) for projection in self.condition_projections], dim=-1)
+        return condition if self.condition_position is None else condition + self.condition_position
 
     def look_up(self, codes: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """

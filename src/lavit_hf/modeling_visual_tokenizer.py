@@ -116,8 +116,13 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
     ```
     """
 
-    # What else a full LaVIT repo holds.
-    _keys_to_ignore_on_load_unexpected = {r"^language_model\.", r"^understanding\."}
+    # What else a full LaVIT repo or a checkpoint of stage 1 holds.
+    _keys_to_ignore_on_load_unexpected = {
+        r"^language_model\.",
+        r"^understanding\.",
+        r"^detokenizer\.",
+        r"^codebook_trainer\.",
+    }
 
     def __init__(self, config: LaVITVisualTokenizerConfig, encoder: PreTrainedModel | None = None):
         super().__init__(config)
@@ -172,19 +177,46 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
             ValueError: If `pixel_values` or `keep_mask` has a wrong shape, dtype or content.
         """
         encoded = self.encode(pixel_values, **kwargs)
-        hidden_states = self.embedding(encoded.last_hidden_state)
+        outputs = self.tokenize(encoded.last_hidden_state, keep_mask, generator)
+        for name in ("hidden_states", "attentions"):
+            if getattr(encoded, name) is not None:
+                outputs[name] = getattr(encoded, name)
+        return outputs
+
+    def tokenize(
+        self,
+        features: torch.Tensor,
+        keep_mask: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> LaVITVisualTokenizerOutput:
+        r"""
+        All that follows on the encoder, for features that were computed before.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
+                What [`~LaVITVisualTokenizer.encode`] gave.
+            keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
+                Patches to keep. By default the selector decides, by the rule `config.selection`.
+            generator (`torch.Generator`, *optional*):
+                Source of the draws under `selection="sample"`; torch's global one by default.
+
+        Returns:
+            [`LaVITVisualTokenizerOutput`].
+
+        Raises:
+            ValueError: If `keep_mask` has a wrong shape, dtype or content.
+        """
+        hidden_states = self.embedding(features)
         keep_mask, keep_log_probs = self.selector(hidden_states, keep_mask, generator)
         merged = self.merger(hidden_states, keep_mask)
         quantized, codes = self.quantizer(merged)
         return LaVITVisualTokenizerOutput(
-            last_hidden_state=encoded.last_hidden_state,
+            last_hidden_state=features,
             codes=split_by_image(codes, keep_mask),
             keep_mask=keep_mask > 0.5,
             keep_log_probs=keep_log_probs,
             merged=split_by_image(merged, keep_mask),
             quantized=split_by_image(quantized, keep_mask),
-            hidden_states=encoded.hidden_states,
-            attentions=encoded.attentions,
         )
 
     def _check_pixel_values(self, pixel_values: torch.Tensor) -> None:

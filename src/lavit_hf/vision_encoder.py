@@ -34,7 +34,29 @@ def _to_grid(feature_map: torch.Tensor, grid_size: int) -> torch.Tensor:
         return nn.functional.pixel_unshuffle(feature_map, side // grid_size)
     if side == grid_size:
         return feature_map
-    return nn.functional.interpolate(feature_map, size=(grid_size, grid_size), mode="bilinear", antialias=True)
+    # In fp32: torch has no antialiasing in bf16 on CPU.
+    resized = nn.functional.interpolate(
+        feature_map.float(), size=(grid_size, grid_size), mode="bilinear", antialias=True
+    )
+    return resized.to(feature_map.dtype)
+
+
+class FeatureStandardizer(nn.Module):
+    """Brings each channel to mean 0 and variance 1 by stored statistics."""
+
+    def __init__(self, feature_size: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(feature_size))
+        self.register_buffer("std", torch.ones(feature_size))
+
+    def fit(self, features: torch.Tensor) -> None:
+        """Takes the statistics of `features`, of shape `(..., feature_size)`, in place of the stored ones."""
+        std, mean = torch.std_mean(features.float().flatten(end_dim=-2), dim=0)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return (features - self.mean) / self.std
 
 
 class LaVITVisionEncoder(nn.Module):
@@ -49,6 +71,7 @@ class LaVITVisionEncoder(nn.Module):
         if config.encoder_output == "last_hidden_state" and not config.encoder_final_norm:
             _remove_final_norm(model)
         self.model = model
+        self.standardizer = FeatureStandardizer(config.feature_size) if config.standardize_features else None
 
     def forward(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutput:
         """
@@ -70,4 +93,6 @@ class LaVITVisionEncoder(nn.Module):
             grid_size = self.config.image_size // self.config.patch_size
             maps = [_to_grid(feature_map, grid_size) for feature_map in outputs.feature_maps]
             features = torch.cat(maps, dim=1).flatten(2).transpose(1, 2)
+        if self.standardizer is not None:
+            features = self.standardizer(features)
         return BaseModelOutput(features, outputs.hidden_states, outputs.attentions)
