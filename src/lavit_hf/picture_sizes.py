@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which sizes pictures can have."""
 
+from diffusers import ModelMixin
+
+
 # (height, width) in pixels at the high resolution, whose U-Net is trained for 1024 x 1024.
 ASPECT_RATIOS = {
     "1:1": (1024, 1024),
@@ -62,3 +65,9 @@ def _check_side(name: str, pixels: int, multiple: int) -> None:
 
 
 __all__ = ["ASPECT_RATIOS", "resolve_size"]
+
+
+def latent_size_ratio(vae: ModelMixin) -> int:
+    """Pixels on the side of a latent."""
+    ratio = getattr(vae, "spatial_compression_ratio", None)
+    return ratio or 2 ** (len(vae.config.block_out_channels) - 1)

@@ -29,7 +29,8 @@ from .image_sentences import find_codes
 from .image_writing import ImageTokensMixin
 from .modeling_detokenizer import LaVITDetokenizer
 from .modeling_lavit import LaVITForCausalLM
-from .picture_sizes import resolve_size
+from .patch_autoencoder import PatchAutoencoder
+from .picture_sizes import latent_size_ratio, resolve_size
 from .pipeline_repo import (
     LANGUAGE_MODEL_FOLDER,
     PROCESSOR_FOLDER,
@@ -85,7 +86,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             is none, out of the repo it was loaded from.
         unet (`UNet2DConditionModel`):
             The U-Net, of the form of Stable Diffusion 1.5 or of SDXL.
-        vae (`AutoencoderKL`):
+        vae (`AutoencoderKL` or [`PatchAutoencoder`]):
             Turns latents into pictures.
         scheduler (`SchedulerMixin`):
             The noise schedule.
@@ -118,7 +119,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
         processor: LaVITProcessor,
         detokenizer: LaVITDetokenizer,
         unet: UNet2DConditionModel,
-        vae: AutoencoderKL,
+        vae: AutoencoderKL | PatchAutoencoder,
         scheduler: SchedulerMixin,
         safety_checker: StableDiffusionSafetyChecker | None = None,
         feature_extractor: BaseImageProcessor | None = None,
@@ -136,7 +137,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             safety_checker=safety_checker,
             feature_extractor=feature_extractor,
         )
-        self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.vae_scale_factor = latent_size_ratio(vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self._share_codebook()
 
@@ -468,7 +469,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
 @contextmanager
 def _forced_upcast(vae: AutoencoderKL) -> Iterator[None]:
     dtype = vae.dtype
-    if not vae.config.force_upcast or dtype == torch.float32:
+    if not vae.config.get("force_upcast") or dtype == torch.float32:
         yield
         return
     # torch's own `to`: diffusers' would warn of a cast that is meant.

@@ -1,0 +1,112 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""An autoencoder that needs no training: the principal components of a picture's patches."""
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput, IdentityDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from torch import nn
+
+
+class PatchAutoencoder(ModelMixin, ConfigMixin):
+    r"""
+    Stands in for `AutoencoderKL` where pictures are small: a latent is the first principal components of a patch, so
+    that diffusion runs on a coarser grid while distances stay those between pixels.
+
+    Args:
+        patch_size (`int`, *optional*, defaults to 4):
+            Side of a patch in pixels.
+        in_channels (`int`, *optional*, defaults to 3):
+            Channels of a picture.
+        latent_channels (`int`, *optional*, defaults to 16):
+            Number of components that are kept.
+        scaling_factor (`float`, *optional*, defaults to 1.0):
+            What latents are multiplied by before diffusion.
+
+    Example:
+
+    ```python
+    >>> from lavit_hf import PatchAutoencoder
+
+    >>> vae = PatchAutoencoder.fit(pictures, latent_channels=16)
+    >>> vae.decode(vae.encode(pictures).latent_dist.mode()).sample.shape
+    torch.Size([8, 3, 64, 64])
+    ```
+    """
+
+    @register_to_config
+    def __init__(
+        self, patch_size: int = 4, in_channels: int = 3, latent_channels: int = 16, scaling_factor: float = 1.0
+    ):
+        super().__init__()
+        size = in_channels * patch_size**2
+        if not 1 <= latent_channels <= size:
+            raise ValueError(f"latent_channels must lie between 1 and the {size} values of a patch.")
+        self.mean = nn.Parameter(torch.zeros(size), requires_grad=False)
+        self.components = nn.Parameter(torch.eye(size)[:, :latent_channels].clone(), requires_grad=False)
+
+    @classmethod
+    @torch.no_grad()
+    def fit(cls, pictures: torch.Tensor, patch_size: int = 4, latent_channels: int = 16) -> "PatchAutoencoder":
+        """
+        Finds the components.
+
+        Args:
+            pictures (`torch.Tensor` of shape `(number, in_channels, height, width)`):
+                Pictures in -1..1.
+            patch_size, latent_channels (`int`, *optional*):
+                See [`PatchAutoencoder`].
+
+        Returns:
+            [`PatchAutoencoder`], whose scaling factor gives latents a mean square of 1.
+        """
+        patches = _unfold(pictures.float(), patch_size).transpose(0, 1).flatten(1)
+        mean = patches.mean(dim=1)
+        _, vectors = torch.linalg.eigh(torch.cov(patches))
+        components = vectors.flip(-1)[:, :latent_channels]  # the largest first
+        spread = (components.T @ (patches - mean[:, None])).square().mean().sqrt().item()
+        vae = cls(patch_size, pictures.shape[1], latent_channels, scaling_factor=1 / spread)
+        vae.mean.copy_(mean)
+        vae.components.copy_(components)
+        return vae
+
+    @property
+    def spatial_compression_ratio(self) -> int:
+        """How many pixels, along a side, are one latent."""
+        return self.config.patch_size
+
+    def encode(self, x: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
+        """
+        Args:
+            x (`torch.Tensor` of shape `(batch_size, in_channels, height, width)`):
+                Pictures in -1..1, whose sides are multiples of `patch_size`.
+
+        Returns:
+            `AutoencoderKLOutput`: `latent_dist` has one value, `(batch_size, latent_channels, height / patch_size,
+            width / patch_size)`.
+        """
+        centred = _unfold(x, self.config.patch_size) - self.mean[:, None, None]
+        latents = IdentityDistribution(torch.einsum("bdhw,dc->bchw", centred, self.components))
+        return AutoencoderKLOutput(latent_dist=latents) if return_dict else (latents,)
+
+    def decode(self, z: torch.Tensor, return_dict: bool = True, generator=None) -> DecoderOutput | tuple:
+        """
+        Args:
+            z (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`):
+                Latents, not scaled.
+
+        Returns:
+            `DecoderOutput`: `sample` holds the pictures.
+        """
+        patches = torch.einsum("bchw,dc->bdhw", z, self.components) + self.mean[:, None, None]
+        sample = nn.functional.pixel_shuffle(patches, self.config.patch_size)
+        return DecoderOutput(sample=sample) if return_dict else (sample,)
+
+
+def _unfold(pictures: torch.Tensor, patch_size: int) -> torch.Tensor:
+    return nn.functional.pixel_unshuffle(pictures, patch_size)
+
+
+__all__ = ["PatchAutoencoder"]
