@@ -56,7 +56,8 @@ class FeatureStandardizer(nn.Module):
         self.std.copy_(std)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return (features - self.mean) / self.std
+        # Loading casts weights, and leaves these in fp32.
+        return ((features - self.mean) / self.std).to(features.dtype)
 
 
 class LaVITVisionEncoder(nn.Module):
@@ -67,7 +68,8 @@ class LaVITVisionEncoder(nn.Module):
         self.config = config
         if model is None:
             auto_class = AutoBackbone if config.encoder_output == "feature_maps" else AutoModel
-            model = auto_class.from_config(config.encoder_config)
+            # The dtype of the model around it, and not the one its own configuration was saved with.
+            model = auto_class.from_config(config.encoder_config, dtype=torch.get_default_dtype())
         if config.encoder_output == "last_hidden_state" and not config.encoder_final_norm:
             _remove_final_norm(model)
         self.model = model

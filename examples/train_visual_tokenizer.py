@@ -1,0 +1,101 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Stage 1: trains the visual tokenizer to rebuild the frozen encoder's features (paper, section 3.1).
+
+    accelerate launch examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from transformers import TrainerCallback, TrainingArguments, set_seed
+
+from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizerForPreTraining
+from lavit_hf.training.data import load_split, skip_broken_images
+from lavit_hf.training.feature_rows import from_bytes
+from lavit_hf.training.meters import TokenizerMeter
+from lavit_hf.training.settings import find_checkpoint, load_settings
+from lavit_hf.training.trainer import LaVITTrainer
+
+
+@dataclass
+class TokenizerSettings:
+    """What is trained, on what."""
+
+    model: str = field(metadata={"help": "Path or Hub id of the tokenizer to start from."})
+    dataset: str = field(metadata={"help": "Pictures, or features that were computed before."})
+    train_split: str = "train"
+    validation_split: str | None = None
+    streaming: bool = False
+    image_column: str = "image"
+    features_column: str = field(default="features", metadata={"help": "Used in place of pictures where it exists."})
+    selection: str = field(default="sample", metadata={"help": "How patches are kept in training."})
+    final_selection: str | None = field(default=None, metadata={"help": "How they are kept at the end of it."})
+    final_selection_share: float = field(default=0.25, metadata={"help": "The share of steps that is the end."})
+
+
+class SwitchSelection(TrainerCallback):
+    """Ends training with the selection rule that inference is to use."""
+
+    def __init__(self, config, first: str, last: str, share: float):
+        self.config, self.first, self.last, self.share = config, first, last, share
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        is_end = state.global_step >= (1 - self.share) * state.max_steps
+        self.config.selection = self.last if is_end else self.first
+
+
+def collate_features(rows: list[dict], column: str, width: int) -> dict[str, torch.Tensor]:
+    """Stacks features that were computed before, `(batch_size, num_patches, feature_size)`."""
+    return {"features": torch.stack([from_bytes(row[column], width) for row in rows]).float()}
+
+
+def collate_images(rows: list[dict], column: str, image_processor: LaVITImageProcessor) -> dict[str, torch.Tensor]:
+    """Prepares pictures, `(batch_size, num_channels, image_size, image_size)`."""
+    images = [row[column].convert("RGB") for row in rows]
+    return {"pixel_values": image_processor(images, return_tensors="pt").pixel_values}
+
+
+def load_data(settings: TokenizerSettings, model: LaVITVisualTokenizerForPreTraining):
+    """The splits, and how their rows become batches."""
+    splits = [
+        load_split(settings.dataset, split, settings.streaming) if split else None
+        for split in (settings.train_split, settings.validation_split)
+    ]
+    if settings.features_column in (splits[0].column_names or ()):
+        return *splits, partial(collate_features, column=settings.features_column, width=model.config.feature_size)
+    image_processor = LaVITImageProcessor.from_pretrained(settings.model)
+    splits = [split and skip_broken_images(split, settings.image_column) for split in splits]
+    return *splits, partial(collate_images, column=settings.image_column, image_processor=image_processor)
+
+
+def main() -> None:
+    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    settings, training_args = load_settings(TokenizerSettings, TrainingArguments)
+    checkpoint = find_checkpoint(training_args, [settings])
+    training_args.remove_unused_columns = False
+    set_seed(training_args.seed)
+    model = LaVITVisualTokenizerForPreTraining.from_pretrained(settings.model, dtype=torch.float32)
+    model.config.selection = settings.selection
+    train_data, validation_data, collate = load_data(settings, model)
+    trainer = LaVITTrainer(
+        model,
+        training_args,
+        train_dataset=train_data,
+        eval_dataset=validation_data,
+        data_collator=collate,
+        meter=TokenizerMeter(model.config.codebook_size),
+    )
+    if settings.final_selection:
+        trainer.add_callback(
+            SwitchSelection(model.config, settings.selection, settings.final_selection, settings.final_selection_share)
+        )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+    LaVITImageProcessor.from_pretrained(settings.model).save_pretrained(training_args.output_dir)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,426 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The training frame: settings, data, shards, figures, and what stops a run. The models are one layer."""
+
+import errno
+import json
+import logging
+import tarfile
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
+from transformers.utils import ModelOutput
+
+
+datasets = pytest.importorskip("datasets")
+
+from lavit_hf.training.data import load_split, skip_broken_images  # noqa: E402
+from lavit_hf.training.errors import TrainingError  # noqa: E402
+from lavit_hf.training.feature_rows import from_bytes, to_bytes  # noqa: E402
+from lavit_hf.training.meters import LossMeter, TokenizerMeter  # noqa: E402
+from lavit_hf.training.settings import find_checkpoint, last_checkpoint, load_settings  # noqa: E402
+from lavit_hf.training.shards import read_shards, write_shards  # noqa: E402
+from lavit_hf.training.trainer import LaVITTrainer  # noqa: E402
+from training_runs import write_pictures  # noqa: E402
+
+
+@dataclass
+class ToySettings:
+    model: str = field(metadata={"help": "Needed."})
+    rate: float = 0.5
+    split: str | None = None
+
+
+class LineConfig(PreTrainedConfig):
+    model_type = "line"
+
+
+class Line(PreTrainedModel):
+    """One number that is to become another."""
+
+    config_class = LineConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.layer = nn.Linear(1, 1)
+        self.post_init()
+
+    def _init_weights(self, module):
+        pass
+
+    def forward(self, x, bent=None):
+        loss = (self.layer(x) - 2 * x).square().mean()
+        if bent is not None:
+            # Zero in value; where `bent` is zero, its gradient is no number.
+            loss = loss + (self.layer.weight.abs().sum() * bent.min()).sqrt() * 0
+        return ModelOutput(loss=loss, distance_loss=loss)
+
+
+def training_arguments(folder, **settings) -> TrainingArguments:
+    common = {
+        "max_steps": 6,
+        "per_device_train_batch_size": 2,
+        "learning_rate": 0.1,
+        "use_cpu": True,
+        "logging_steps": 1,
+        "save_steps": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "train_sampling_strategy": "sequential",
+    }
+    return TrainingArguments(str(folder), **(common | settings))
+
+
+def line_trainer(folder, rows, **settings) -> LaVITTrainer:
+    torch.manual_seed(0)
+    return LaVITTrainer(Line(LineConfig()), training_arguments(folder, **settings), train_dataset=rows)
+
+
+def line_rows(count: int) -> list[dict]:
+    return [{"x": torch.tensor([1.0 + number % 2])} for number in range(count)]
+
+
+class TestSettings:
+    @pytest.fixture
+    def run(self, tmp_path):
+        def write(text: str) -> str:
+            (tmp_path / "run.yaml").write_text(text)
+            return str(tmp_path / "run.yaml")
+
+        return write
+
+    def test_file_defaults_and_overrides(self, run):
+        path = run("model: here\nrate: 1e-3\noutput_dir: out\nmax_steps: 7\nuse_cpu: true\n")
+        settings, training_args = load_settings(
+            ToySettings, TrainingArguments, arguments=[path, "--max_steps", "9", "--split", "train"]
+        )
+        assert (settings.model, settings.rate, settings.split) == ("here", 1e-3, "train")
+        assert (training_args.max_steps, training_args.output_dir) == (9, "out")
+
+    def test_without_a_file(self):
+        (settings,) = load_settings(ToySettings, arguments=["--model", "here"])
+        assert settings.rate == 0.5
+
+    def test_missing_file(self, tmp_path):
+        with pytest.raises(TrainingError, match=r"there is no run file .*nowhere\.yaml"):
+            load_settings(ToySettings, arguments=[str(tmp_path / "nowhere.yaml")])
+
+    @pytest.mark.parametrize("text", ["", "- model\n", "model"])
+    def test_no_mapping(self, run, text):
+        with pytest.raises(TrainingError, match=r"run\.yaml must hold settings as `name: value`"):
+            load_settings(ToySettings, arguments=[run(text)])
+
+    def test_no_yaml(self, run):
+        with pytest.raises(TrainingError, match=r"run\.yaml is no YAML: (?s:.*)line 1"):
+            load_settings(ToySettings, arguments=[run("model: [here")])
+
+    def test_unknown_setting(self, run):
+        with pytest.raises(TrainingError, match=r"settings that nothing knows: learnin_rate, modl\."):
+            load_settings(ToySettings, arguments=[run("model: here\nmodl: 1\nlearnin_rate: 2\n")])
+
+    def test_missing_setting(self, run, capsys):
+        with pytest.raises(SystemExit):
+            load_settings(ToySettings, arguments=[run("rate: 1\n")])
+        assert "required: --model" in capsys.readouterr().err
+
+
+def write_checkpoint(folder, step: int, state: str | None = "{}") -> str:
+    checkpoint = folder / f"checkpoint-{step}"
+    checkpoint.mkdir(parents=True)
+    if state is not None:
+        (checkpoint / "trainer_state.json").write_text(state)
+    return str(checkpoint)
+
+
+class TestFindCheckpoint:
+    def start(self, folder, **settings):
+        """A run as it stands after its first checkpoint."""
+        assert find_checkpoint(training_arguments(folder, **settings), [ToySettings("here")]) is None
+        return write_checkpoint(folder, 2)
+
+    def test_a_new_run(self, tmp_path):
+        assert find_checkpoint(training_arguments(tmp_path / "new"), [ToySettings("here")]) is None
+        assert json.loads((tmp_path / "new" / "run.json").read_text())["model"] == "here"
+
+    def test_the_last_by_number(self, tmp_path):
+        checkpoints = [write_checkpoint(tmp_path, step) for step in (900, 1000, 90)]
+        assert last_checkpoint(tmp_path) == checkpoints[1]
+        assert last_checkpoint(tmp_path / "nowhere") is None
+
+    @pytest.mark.parametrize("state", [None, "", '{"global_step": '])
+    def test_unfinished_ones_are_passed_over(self, tmp_path, state):
+        good = write_checkpoint(tmp_path, 2)
+        write_checkpoint(tmp_path, 4, state)
+        assert last_checkpoint(tmp_path) == good
+
+    def test_the_same_settings_go_on(self, tmp_path):
+        checkpoint = self.start(tmp_path)
+        assert find_checkpoint(training_arguments(tmp_path), [ToySettings("here")]) == checkpoint
+
+    @pytest.mark.parametrize("change", [{"logging_steps": 7}, {"save_steps": 1}, {"save_total_limit": 3}])
+    def test_what_may_change(self, tmp_path, change):
+        checkpoint = self.start(tmp_path)
+        assert find_checkpoint(training_arguments(tmp_path, **change), [ToySettings("here")]) == checkpoint
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            ({"learning_rate": 0.2}, r"learning_rate \(0\.1 -> 0\.2\)"),
+            ({"seed": 1}, r"seed \(42 -> 1\)"),
+            ({"max_steps": 8}, r"max_steps \(6 -> 8\)"),
+        ],
+    )
+    def test_changed_training_arguments(self, tmp_path, change, named):
+        self.start(tmp_path)
+        with pytest.raises(TrainingError, match=f"holds a run with other settings: {named}.*another output_dir"):
+            find_checkpoint(training_arguments(tmp_path, **change), [ToySettings("here")])
+
+    def test_changed_own_settings(self, tmp_path):
+        self.start(tmp_path)
+        with pytest.raises(TrainingError, match=r"model \(here -> there\)"):
+            find_checkpoint(training_arguments(tmp_path), [ToySettings("there")])
+
+    def test_another_split_of_the_same_global_batch(self, tmp_path):
+        checkpoint = self.start(tmp_path)
+        args = training_arguments(tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=2)
+        assert find_checkpoint(args, [ToySettings("here")]) == checkpoint
+
+    @pytest.mark.parametrize(("per_device", "allowed"), [(1, True), (2, False)])
+    def test_world_size(self, tmp_path, monkeypatch, per_device, allowed):
+        checkpoint = self.start(tmp_path)
+        monkeypatch.setattr(TrainingArguments, "world_size", 2)
+        args = training_arguments(tmp_path, per_device_train_batch_size=per_device)
+        if allowed:
+            assert find_checkpoint(args, [ToySettings("here")]) == checkpoint
+        else:
+            with pytest.raises(TrainingError, match=r"global_batch_size \(2 -> 4\).*must keep the global batch"):
+                find_checkpoint(args, [ToySettings("here")])
+
+
+class TestTrainer:
+    def test_learns_and_logs(self, tmp_path):
+        trainer = line_trainer(tmp_path, line_rows(12))
+        trainer.train()
+        logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+        assert logs[-1]["loss"] < logs[0]["loss"]
+        for entry in logs:
+            assert entry["distance_loss"] == pytest.approx(entry["loss"], rel=1e-4)
+            assert {"grad_norm", "learning_rate", "images_per_second"} <= entry.keys()
+
+    def test_evaluation_has_figures_of_its_own(self, tmp_path):
+        trainer = line_trainer(tmp_path, line_rows(12))
+        trainer.eval_dataset = line_rows(4)
+        trainer.train()
+        trainer.evaluate()
+        figures = trainer.state.log_history[-1]
+        assert figures["eval_distance_loss"] == pytest.approx(figures["eval_loss"], rel=1e-4)
+        assert figures["eval_distance_loss"] < trainer.state.log_history[0]["distance_loss"]
+
+    def test_a_loss_that_is_no_number(self, tmp_path):
+        rows = line_rows(12)
+        rows[9] = {"x": torch.tensor([float("nan")])}  # of step 5
+        with pytest.raises(TrainingError, match=r"the loss became nan at step 5.*checkpoint-4.*learning_rate"):
+            line_trainer(tmp_path, rows).train()
+        assert Line.from_pretrained(last_checkpoint(tmp_path)).layer.weight.isfinite()
+
+    def test_before_the_first_checkpoint(self, tmp_path):
+        rows = [{"x": torch.tensor([float("inf")])}] * 2
+        with pytest.raises(TrainingError, match=r"at step 1\. There is no checkpoint yet"):
+            line_trainer(tmp_path, rows).train()
+
+    def test_weights_that_are_no_numbers_are_not_saved(self, tmp_path):
+        """Step 4's loss is finite and its gradient is not, just before a checkpoint is due."""
+        rows = [
+            {**row, "bent": torch.tensor([float(number not in (6, 7))])} for number, row in enumerate(line_rows(12))
+        ]
+        with pytest.raises(TrainingError, match=r"weights of layer\.weight.* after step 4.*checkpoint-2"):
+            line_trainer(tmp_path, rows).train()
+        assert Line.from_pretrained(last_checkpoint(tmp_path)).layer.weight.isfinite()
+
+    def test_a_full_disk_while_saving(self, tmp_path, monkeypatch):
+        whole = line_trainer(tmp_path / "whole", line_rows(12))
+        whole.train()
+        save = torch.save
+
+        def fill_up(state, path, *args, **kwargs):
+            if "checkpoint-4" in str(path) and str(path).endswith("optimizer.pt"):
+                with open(path, "wb") as file:
+                    file.write(b"half of it")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            save(state, path, *args, **kwargs)
+
+        monkeypatch.setattr(torch, "save", fill_up)
+        message = r"checkpoint of step 4 cannot be written: .*No space left.*good checkpoint is .*checkpoint-2.*room"
+        with pytest.raises(TrainingError, match=message):
+            line_trainer(tmp_path / "cut", line_rows(12)).train()
+        assert (tmp_path / "cut" / "checkpoint-4" / "model.safetensors").exists()
+        monkeypatch.undo()
+
+        resumed = line_trainer(tmp_path / "cut", line_rows(12))
+        checkpoint = last_checkpoint(tmp_path / "cut")
+        assert checkpoint.endswith("checkpoint-2")
+        resumed.train(resume_from_checkpoint=checkpoint)
+        assert torch.equal(resumed.model.layer.weight, whole.model.layer.weight)
+        assert last_checkpoint(tmp_path / "cut").endswith("checkpoint-6")
+
+    def test_fewer_rows_than_a_batch(self, tmp_path):
+        trainer = line_trainer(tmp_path, line_rows(3), per_device_train_batch_size=4, dataloader_drop_last=True)
+        with pytest.raises(
+            TrainingError, match=r"has 3 rows, fewer than one batch of 4 .*per_device_train_batch_size"
+        ):
+            trainer.train()
+
+    def test_a_smaller_batch_where_none_is_dropped(self, tmp_path):
+        trainer = line_trainer(tmp_path, line_rows(3), per_device_train_batch_size=4)
+        trainer.train()
+        assert trainer.state.global_step == 6
+
+    def test_a_stream_of_nothing(self, tmp_path):
+        rows = datasets.Dataset.from_dict({"x": [1.0]}).to_iterable_dataset().filter(lambda row: False)
+        with pytest.raises(TrainingError, match="a stream without a row"):
+            line_trainer(tmp_path, rows).train()
+
+
+class TestMeters:
+    def test_averages_since_the_last_time(self):
+        meter, accelerator = LossMeter("tokens"), Accelerator(cpu=True)
+        for loss in (1.0, 3.0):
+            meter.update({"x": torch.zeros(2)}, {"part_loss": torch.tensor(loss), "other": torch.tensor(9.0)})
+        figures = meter.compute(accelerator)
+        assert figures.keys() == {"part_loss", "tokens_per_second"}
+        assert figures["part_loss"] == 2
+        assert meter.compute(accelerator) == {}
+        meter.update({"x": torch.zeros(2)}, {"part_loss": torch.tensor(5.0)})
+        assert meter.compute(accelerator)["part_loss"] == 5
+
+    def test_the_rate_leaves_out_what_came_before_the_first_step(self, monkeypatch):
+        times = iter([0.0, 100.0, 104.0, 104.0])  # made, first step, computed, made anew
+        monkeypatch.setattr("time.perf_counter", lambda: next(times))
+        meter = LossMeter()
+        for _ in range(3):
+            meter.update({"x": torch.zeros(8)}, {})
+        assert meter.compute(Accelerator(cpu=True))["images_per_second"] == 16 / 4
+
+    def test_kept_patches_and_codes(self):
+        meter = TokenizerMeter(codebook_size=8)
+        masks = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]]).bool()
+        outputs = SimpleNamespace(keep_mask=masks, codes=torch.tensor([0, 0, 0, 5, 5, 5]), items={}.items)
+        meter.update({"x": torch.zeros(3)}, outputs)
+        figures = meter.compute(Accelerator(cpu=True))
+        assert (figures["kept_mean"], figures["kept_min"], figures["kept_max"]) == (2, 1, 3)
+        assert figures["codebook_usage"] == 2 / 8
+        assert figures["codebook_perplexity"] == pytest.approx(2)
+
+
+class TestData:
+    """Six pictures, two of which are broken, in every form."""
+
+    @pytest.fixture(scope="class")
+    def sources(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("data")
+        paths = write_pictures(folder / "pictures", 6)
+        paths[2].write_bytes(b"no picture")
+        paths[4].write_bytes(paths[4].read_bytes()[:60])
+        for number in range(2):
+            with tarfile.open(folder / f"{number:04d}.tar", "w") as tar:
+                for path in paths[3 * number : 3 * number + 3]:
+                    tar.add(path, path.name)
+        pictures = datasets.load_dataset("imagefolder", data_dir=str(folder / "pictures"), split="train")
+        encoded = pictures.cast_column("image", datasets.Image(decode=False))
+        datasets.DatasetDict(train=encoded).save_to_disk(folder / "disk")
+        return {
+            "imagefolder": (str(folder / "pictures"), "image"),
+            "webdataset": (str(folder / "*.tar"), "png"),
+            "save_to_disk": (str(folder / "disk"), "image"),
+        }
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    @pytest.mark.parametrize("form", ["imagefolder", "webdataset", "save_to_disk"])
+    def test_broken_pictures(self, sources, form, streaming, caplog):
+        source, column = sources[form]
+        with caplog.at_level(logging.WARNING):
+            kept = list(skip_broken_images(load_split(source, streaming=streaming), column))
+        assert [row[column].size for row in kept] == [(32, 32)] * 4
+        for name in ("picture_02.png", "picture_04.png"):
+            assert f"{name} (" in caplog.text
+        if not streaming:
+            assert "left out 2 of 6 pictures" in caplog.text
+
+    def test_none_is_left(self, tmp_path):
+        for path in write_pictures(tmp_path, 2):
+            path.write_bytes(b"no picture")
+        with pytest.raises(TrainingError, match="none of the 2 pictures can be read"):
+            skip_broken_images(load_split(str(tmp_path)))
+
+    def test_missing_column(self, sources):
+        with pytest.raises(TrainingError, match="no column 'photo', only image"):
+            skip_broken_images(load_split(sources["imagefolder"][0]), "photo")
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_missing_data(self, tmp_path, streaming):
+        with pytest.raises(TrainingError, match=r"split 'train' of .*nowhere cannot be loaded"):
+            load_split(str(tmp_path / "nowhere"), streaming=streaming)
+        with pytest.raises(TrainingError, match=r"split 'train' of .* cannot be loaded"):
+            load_split(str(tmp_path), streaming=streaming)
+
+    @pytest.mark.parametrize("form", ["imagefolder", "save_to_disk"])
+    def test_missing_split(self, sources, form):
+        with pytest.raises(TrainingError, match=r"split '?.*validation.*train"):
+            load_split(sources[form][0], "validation")
+
+    def test_empty_split(self, tmp_path):
+        pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "train.parquet")
+        with pytest.raises(TrainingError, match=r"the split 'train' of .*"):
+            load_split(str(tmp_path))
+
+
+class TestShards:
+    schema = pa.schema({"row": pa.int32(), "features": pa.large_binary()})
+
+    def encode(self, rows: range):
+        return ({"row": row, "features": to_bytes(torch.full((3, 2), float(row)))} for row in rows)
+
+    def write(self, folder, num_rows=10, encode=None, **settings):
+        write_shards(num_rows, encode or self.encode, folder / "train", self.schema, settings, rows_per_shard=4)
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_read_as_a_split(self, tmp_path, streaming):
+        self.write(tmp_path)
+        rows = list(load_split(str(tmp_path), "train", streaming))
+        assert [row["row"] for row in rows] == list(range(10))
+        assert torch.equal(from_bytes(rows[7]["features"], width=2), torch.full((3, 2), 7, dtype=torch.float16))
+
+    def test_goes_on_where_it_was_cut_short(self, tmp_path):
+        encoded = []
+
+        def encode(rows: range):
+            encoded.append(rows.start)
+            if rows.start == 4 and len(encoded) == 2:
+                raise KeyboardInterrupt
+            return self.encode(rows)
+
+        with pytest.raises(KeyboardInterrupt):
+            self.write(tmp_path, encode=encode)
+        with pytest.raises(TrainingError, match=r"holds 1 of 3 shards.*goes on"):
+            read_shards(tmp_path / "train")
+        self.write(tmp_path, encode=encode)
+        assert encoded == [0, 4, 4, 8]
+        assert [row["row"] for row in read_shards(tmp_path / "train")] == list(range(10))
+        assert not list(tmp_path.rglob("*.unfinished"))
+
+    def test_no_folder_mixes_settings(self, tmp_path):
+        self.write(tmp_path, views=1)
+        with pytest.raises(TrainingError, match=r"shards of other settings \(views changed\)"):
+            self.write(tmp_path, views=2)
+
+    def test_nothing_to_encode(self, tmp_path):
+        with pytest.raises(TrainingError, match="the data set is empty"):
+            self.write(tmp_path, num_rows=0)

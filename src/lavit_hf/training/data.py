@@ -1,0 +1,124 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets to train on: folders, Hub ids, WebDataset shards or what the package's own scripts wrote."""
+
+import io
+import logging
+from pathlib import Path
+
+from datasets import Dataset, Image, IterableDataset, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
+from PIL import Image as PilImage
+
+from .errors import TrainingError
+from .shards import SETTINGS_NAME, read_shards
+
+
+logger = logging.getLogger(__name__)
+
+
+def load_split(source: str, split: str = "train", streaming: bool = False) -> Dataset | IterableDataset:
+    """
+    Loads one split of a data set.
+
+    Args:
+        source (`str`):
+            A folder that `save_to_disk` or the package's scripts wrote, a folder of pictures with a `metadata.jsonl`,
+            a glob of WebDataset shards (`"shards/*.tar"`), or a Hub id.
+        split (`str`, *optional*, defaults to `"train"`):
+            Its split. The package's own shards are one split each, in a folder of that name.
+        streaming (`bool`, *optional*, defaults to `False`):
+            Whether to read it as it is needed.
+
+    Raises:
+        TrainingError: If it cannot be found or has no rows.
+    """
+    try:
+        dataset = _load(source, split, streaming)
+    except TrainingError:
+        raise
+    except (OSError, ValueError, DatasetsError) as error:  # no such data or split, no connection, nothing in it
+        reason = error.__cause__ or error
+        raise TrainingError(f"the split {split!r} of {source} cannot be loaded: {reason}") from error
+    if not streaming and len(dataset) == 0:
+        raise TrainingError(f"the split {split!r} of {source} is empty.")
+    return dataset
+
+
+def _load(source: str, split: str, streaming: bool) -> Dataset | IterableDataset:
+    folder = Path(source)
+    if (folder / split / SETTINGS_NAME).exists():
+        return read_shards(folder / split, streaming)
+    if (folder / "dataset_dict.json").exists():
+        splits = load_from_disk(source)
+        if split not in splits:
+            raise TrainingError(f"{source} has no split {split!r}, only {', '.join(splits)}.")
+        dataset = splits[split]
+        return dataset.to_iterable_dataset() if streaming else dataset
+    if source.endswith(".tar"):
+        return load_dataset("webdataset", data_files={split: source}, split=split, streaming=streaming)
+    if folder.is_dir() and not any(folder.glob("*.parquet")):
+        return load_dataset("imagefolder", data_dir=source, split=split, streaming=streaming)
+    return load_dataset(source, split=split, streaming=streaming)
+
+
+def skip_broken_images(dataset: Dataset | IterableDataset, column: str = "image") -> Dataset | IterableDataset:
+    """
+    Leaves out the rows whose picture cannot be read, and says which. A data set that streams says so as it goes.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`):
+            Rows with a picture.
+        column (`str`, *optional*, defaults to `"image"`):
+            Its column.
+
+    Returns:
+        `Dataset` or `IterableDataset`: The others, their pictures decoded when they are read.
+
+    Raises:
+        TrainingError: If the column is missing, or no picture can be read.
+    """
+    if dataset.column_names is not None and column not in dataset.column_names:
+        raise TrainingError(f"the data set has no column {column!r}, only {', '.join(dataset.column_names)}.")
+    encoded = dataset.cast_column(column, Image(decode=False))
+    kept = encoded.filter(_is_readable, input_columns=column)
+    if isinstance(dataset, Dataset):
+        _report(encoded, kept, column)
+        return kept.cast_column(column, Image())
+    return kept.cast_column(column, Image()).decode()  # which a stream does only when it is told
+
+
+def read_image(image: dict) -> PilImage.Image | None:
+    """
+    Reads a picture of a column that is not decoded. One that cannot be read is named in a warning.
+
+    Args:
+        image (`dict`):
+            Its `bytes`, or its `path`.
+
+    Returns:
+        `PIL.Image.Image` or `None`: The picture; `None` for a broken one.
+    """
+    try:
+        with PilImage.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"]) as picture:
+            picture.load()
+    except (OSError, ValueError, SyntaxError, TypeError, AttributeError) as error:
+        logger.warning("left out a picture that cannot be read: %s (%s)", _name(image), error)
+        return None
+    return picture
+
+
+def _is_readable(image: dict) -> bool:
+    return read_image(image) is not None
+
+
+def _name(image: dict | None) -> str:
+    return (image or {}).get("path") or "one without a name"
+
+
+def _report(encoded: Dataset, kept: Dataset, column: str) -> None:
+    broken = len(encoded) - len(kept)
+    if not len(kept):
+        raise TrainingError(f"none of the {len(encoded)} pictures can be read.")
+    if broken:
+        logger.warning("left out %d of %d pictures, which cannot be read", broken, len(encoded))

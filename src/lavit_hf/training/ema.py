@@ -1,0 +1,87 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Averaged weights: followed at every step, kept in every checkpoint, and put in the model's place where wanted."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diffusers.training_utils import EMAModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .errors import TrainingError
+
+
+EMA_NAME = "ema.safetensors"
+STEP_KEY = "optimization_step"
+
+
+class AveragedWeights(TrainerCallback):
+    """
+    An exponential moving average of the weights that a model trains. It is short at first and grows to `decay`.
+
+    Args:
+        model (`nn.Module`):
+            The model, its frozen weights frozen already.
+        decay (`float`):
+            How much of the average stays at a step, as 0.999.
+
+    Raises:
+        TrainingError: If `decay` lies outside [0, 1); when training begins, under FSDP or DeepSpeed, which share the
+            weights out over processes; when a run goes on, if the checkpoint holds no average.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        if not 0 <= decay < 1:
+            raise TrainingError(f"the decay of averaged weights must lie in [0, 1), got {decay}.")
+        self.parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self.average = EMAModel(self.parameters.values(), decay=decay, foreach=True)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Puts the averages in the model's weights' place for a while."""
+        self.average.store(self.parameters.values())
+        self.average.copy_to(self.parameters.values())
+        try:
+            yield
+        finally:
+            self.average.restore(self.parameters.values())
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if args.fsdp or args.deepspeed:
+            raise TrainingError("averaged weights need whole weights on every process: use DDP, or no ema_decay.")
+        if state.global_step:
+            self._load(_file(args, state))
+        self.average.to(next(iter(self.parameters.values())).device)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.average.step(self.parameters.values())
+
+    def on_save(self, args, state, control, **kwargs):
+        if args.should_save:
+            self._save(_file(args, state))
+
+    def _save(self, path: Path) -> None:
+        tensors = {name: tensor.contiguous() for name, tensor in zip(self.parameters, self.average.shadow_params)}
+        unfinished = path.with_suffix(".unfinished")
+        save_file(tensors, unfinished, metadata={STEP_KEY: str(self.average.optimization_step)})
+        unfinished.rename(path)
+
+    def _load(self, path: Path) -> None:
+        if not path.exists():
+            raise TrainingError(
+                f"{path.parent} holds no averaged weights ({path.name}), maybe since the run was killed as it saved: "
+                "remove the folder to go on from the checkpoint before it."
+            )
+        with safe_open(path, framework="pt") as file:
+            self.average.optimization_step = int(file.metadata()[STEP_KEY])
+        tensors = load_file(path)
+        self.average.shadow_params = [tensors[name] for name in self.parameters]
+
+
+def _file(args, state) -> Path:
+    return Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}" / EMA_NAME

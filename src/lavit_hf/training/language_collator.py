@@ -1,0 +1,123 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Sequences of stage 2 (paper, section 3.2): how samples become a batch of ids, targets and images to read."""
+
+from collections.abc import Iterable
+
+import torch
+
+from ..configuration_lavit import LaVITConfig
+from ..image_slots import IGNORE_INDEX, pad_left
+from ..processing_lavit import LaVITProcessor
+from .errors import TrainingError
+from .feature_rows import from_bytes
+
+
+class LanguageCollator:
+    """
+    Lays samples out as ids, exactly as the processor's prompts and `generate` have them, and stacks them.
+
+    - An image that is read: `[IMG][/IMG]`, the question if there is one, **the text, end of sequence**.
+    - An image that is written: the text, `[IMG]`, **codes, `[/IMG]`**. Without its text `[IMG]` stands alone, which is
+      guidance's unconditional prompt. The codes of an example, without marks, may stand before the text.
+    - Text alone: **text, end of sequence**, but for its first id.
+
+    What is bold is learned. What spells a token, as `[IMG]` or `</s>`, is text. A text longer than `max_text_length`
+    is cut, without an end of sequence, and counted in `num_cut`.
+
+    Args:
+        processor ([`LaVITProcessor`]):
+            LaVIT's processor, for tokenizer and image processor.
+        config ([`LaVITConfig`]):
+            The model's. Images are read with the patches that their codes were made from, unless the understanding
+            branch has a selector of its own.
+        max_text_length (`int`):
+            Most tokens of a text, its question counted.
+
+    Raises:
+        TrainingError: If the longest sample would not fit the language model's context.
+    """
+
+    def __init__(self, processor: LaVITProcessor, config: LaVITConfig, max_text_length: int):
+        self.tokenizer, self.image_processor = processor.tokenizer, processor.image_processor
+        self.start, self.end = self.tokenizer.image_start_token_id, self.tokenizer.image_end_token_id
+        self.end_of_text = self.tokenizer.eos_token_id
+        self.visual_config = config.visual_tokenizer_config
+        self.shared_selection = not config.understanding_selector
+        self.max_text_length = max_text_length
+        self._num_cut = torch.zeros(1, dtype=torch.long).share_memory_()
+        longest = max_text_length + self.visual_config.num_patches + 3  # marks of the image and end of sequence
+        context = getattr(config.text_config, "max_position_embeddings", None) or longest
+        if longest > context:
+            raise TrainingError(
+                f"a sample may be {longest} tokens long, and the language model's context ends at {context}: lower "
+                "max_text_length."
+            )
+
+    @property
+    def num_cut(self) -> int:
+        """How many texts were too long so far."""
+        return int(self._num_cut)
+
+    def __call__(self, samples: list[dict]) -> dict[str, torch.Tensor]:
+        prompts = {sample["prompt"] for sample in samples}
+        ids = self._tokenize(prompts | {sample["prompt"] + sample["answer"] for sample in samples})
+        sequences = [self._lay_out(sample, ids) for sample in samples]
+        input_ids = [torch.tensor(context + target) for context, target in sequences]
+        labels = [torch.tensor([IGNORE_INDEX] * len(context) + target) for context, target in sequences]
+        batch = {
+            "input_ids": pad_left(input_ids, self.tokenizer.pad_token_id),
+            "attention_mask": pad_left([torch.ones_like(sequence) for sequence in input_ids], 0),
+            "labels": pad_left(labels, IGNORE_INDEX),
+        }
+        if int(batch["input_ids"].max()) >= len(self.tokenizer):
+            raise TrainingError("the data hold codes beyond the codebook: another visual tokenizer made them.")
+        return batch | self._stack_images([sample["image"] for sample in samples if sample["layout"] == "image_text"])
+
+    def _tokenize(self, texts: Iterable[str]) -> dict[str, list[int]]:
+        texts = [text for text in texts if text]
+        if not texts:
+            return {"": []}
+        encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return {"": [], **dict(zip(texts, encoded["input_ids"]))}
+
+    def _lay_out(self, sample: dict, ids: dict[str, list[int]]) -> tuple[list[int], list[int]]:
+        """What stands before the targets, and the targets."""
+        prompt = ids[sample["prompt"]]
+        if sample["layout"] == "text_image":
+            context = [*self._code_ids(sample.get("example", ())), *self._cut(prompt), self.start]
+            return context, [*self._code_ids(sample["codes"]), self.end]
+        whole = ids[sample["prompt"] + sample["answer"]]
+        if whole[: len(prompt)] != prompt:  # the answer would change how its question is split into tokens
+            whole = prompt + self._tokenize([sample["answer"]])[sample["answer"]]
+        cut = self._cut(whole)
+        text = [*cut, self.end_of_text] if len(cut) == len(whole) else cut
+        if sample["layout"] == "text":
+            return text[:1], text[1:]
+        return [self.start, self.end, *text[: len(prompt)]], text[len(prompt) :]
+
+    def _code_ids(self, codes: Iterable[int]) -> list[int]:
+        return [self.end + 1 + code for code in codes]
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        self._num_cut += len(ids) > self.max_text_length
+        return ids[: self.max_text_length]
+
+    def _stack_images(self, images: list[dict]) -> dict[str, torch.Tensor]:
+        if not images:
+            return {}
+        sizes, batch = self.visual_config, {}
+        if self.shared_selection and "keep_mask" in images[0]:
+            batch["keep_mask"] = torch.tensor([image["keep_mask"] for image in images])
+        if "features" in images[0]:
+            features = [from_bytes(image["features"], sizes.feature_size) for image in images]
+            batch["image_features"] = torch.stack(features)
+        elif "rows" in images[0]:
+            batch["image_rows"] = torch.cat([from_bytes(image["rows"], sizes.hidden_size) for image in images])
+        else:
+            pictures = [image["image"] for image in images]
+            batch["pixel_values"] = self.image_processor(pictures, return_tensors="pt").pixel_values
+        return batch
+
+
+__all__ = ["LanguageCollator"]

@@ -1,0 +1,132 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""What is logged beside the loss, gathered over the steps and processes since the last time."""
+
+import time
+from collections import defaultdict
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from transformers.utils import ModelOutput
+
+
+class Meter(Protocol):
+    """Gathers figures step by step."""
+
+    def update(self, inputs: dict, outputs: ModelOutput) -> None:
+        """Takes in what one step read and gave."""
+
+    def compute(self, accelerator: Accelerator) -> dict[str, float]:
+        """The figures of all processes since the last call."""
+
+
+class LossMeter:
+    """Averages every output whose name ends in `_loss`, and counts how many samples pass in a second."""
+
+    def __init__(self, unit: str = "images"):
+        self.unit = unit
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: dict[str, torch.Tensor] = defaultdict(float)
+        self._steps = 0
+        self._samples = 0
+        self._started = time.perf_counter()
+
+    def count(self, inputs: dict) -> int:
+        """How many units a batch holds."""
+        return len(next(iter(inputs.values())))
+
+    def update(self, inputs: dict, outputs: ModelOutput) -> None:
+        for name, value in outputs.items():
+            if name.endswith("_loss"):
+                self._sums[name] += value.detach()
+        self._steps += 1
+        self._samples += self.count(inputs)
+        if self._steps == 1:
+            self._first = time.perf_counter(), self._samples
+
+    def _rate(self) -> float:
+        # From the end of the first step on: what came before it may have been an evaluation.
+        started, before = self._first if self._steps > 1 else (self._started, 0)
+        return (self._samples - before) / (time.perf_counter() - started)
+
+    def compute(self, accelerator: Accelerator) -> dict[str, float]:
+        if not self._steps:
+            return {}
+        names = sorted(self._sums)
+        device = accelerator.device
+        values = [torch.as_tensor(self._sums[name] / self._steps, device=device).float() for name in names]
+        rate = torch.tensor(self._rate(), device=device)
+        totals = accelerator.reduce(torch.stack([*values, rate]), "sum").tolist()
+        figures = {name: total / accelerator.num_processes for name, total in zip(names, totals)}
+        self._reset()
+        return {**figures, f"{self.unit}_per_second": totals[-1]}
+
+
+class TokenizerMeter(LossMeter):
+    """Losses, kept patches (mean, least, most), and how many codes are used and how evenly (perplexity)."""
+
+    def __init__(self, codebook_size: int):
+        self.codebook_size = codebook_size
+        super().__init__("images")
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._kept: list[torch.Tensor] = []
+        self._uses: torch.Tensor | float = 0.0
+
+    def update(self, inputs: dict, outputs: ModelOutput) -> None:
+        super().update(inputs, outputs)
+        self._kept.append(outputs.keep_mask.sum(dim=1))
+        self._uses = self._uses + torch.bincount(outputs.codes, minlength=self.codebook_size)
+
+    def compute(self, accelerator: Accelerator) -> dict[str, float]:
+        if not self._steps:
+            return {}
+        kept = torch.cat(self._kept).float()
+        spread = accelerator.gather(torch.stack([kept.mean(), kept.min(), kept.max()])[None])
+        uses = accelerator.reduce(torch.as_tensor(self._uses).float(), "sum")
+        shares = uses[uses > 0] / uses.sum()
+        figures = {
+            "kept_mean": spread[:, 0].mean().item(),
+            "kept_min": spread[:, 1].min().item(),
+            "kept_max": spread[:, 2].max().item(),
+            "codebook_usage": len(shares) / self.codebook_size,
+            "codebook_perplexity": torch.exp(-(shares * shares.log()).sum()).item(),
+        }
+        return {**super().compute(accelerator), **figures}
+
+
+class LanguageMeter(LossMeter):
+    """The losses of text and of image ids, each averaged over its own targets, and tokens read in a second."""
+
+    kinds = ("text", "image")
+
+    def __init__(self):
+        super().__init__("tokens")
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._targets: dict[str, torch.Tensor] = defaultdict(float)
+
+    def update(self, inputs: dict, outputs: ModelOutput) -> None:
+        for kind in self.kinds:
+            count = outputs[f"num_{kind}_targets"]
+            self._sums[kind] += outputs[f"{kind}_loss"] * count
+            self._targets[kind] += count
+        self._samples += outputs.num_tokens
+        self._steps += 1
+
+    def compute(self, accelerator: Accelerator) -> dict[str, float]:
+        if not self._steps:
+            return {}
+        sums = torch.stack([self._sums[kind] for kind in self.kinds])
+        counts = torch.stack([self._targets[kind] for kind in self.kinds])
+        rate = sums.new_tensor([self._samples / (time.perf_counter() - self._started)])
+        totals = accelerator.reduce(torch.cat([sums, counts, rate]), "sum")
+        self._reset()
+        sums, counts, rate = totals.split([len(sums), len(counts), 1])
+        losses = (sums / counts.clamp(min=1)).tolist()
+        return {**{f"{kind}_loss": loss for kind, loss in zip(self.kinds, losses)}, "tokens_per_second": rate.item()}

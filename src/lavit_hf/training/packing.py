@@ -1,0 +1,121 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Packing: samples of a batch moved together into few full rows, none of which sees another."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..image_slots import IGNORE_INDEX
+
+
+@dataclass
+class PackedBatch:
+    """
+    Samples one behind the other in rows. Positions start at 0 in each sample, by which transformers' masks tell
+    samples apart where no attention mask is given; padding at the end of a row counts as one more sample.
+
+    Args:
+        token_numbers (`torch.LongTensor` of shape `(num_rows, row_length)`):
+            Which of the batch's tokens stands where. Numbers are moved, and not embeddings, so that these are gathered
+            once: the gradient of every slice of a batch would be as large as the batch.
+        position_ids (`torch.LongTensor` of shape `(num_rows, row_length)`):
+            Positions within the sample.
+        labels (`torch.LongTensor` of shape `(num_rows, row_length)`):
+            Targets. A sample's first id has nothing in front of it to predict it, and is none.
+        num_tokens (`int`):
+            Number of tokens, padding not counted.
+    """
+
+    token_numbers: torch.Tensor
+    position_ids: torch.Tensor
+    labels: torch.Tensor
+    num_tokens: int
+
+    def in_one_row(self) -> "PackedBatch":
+        """All rows one behind the other, as flash attention wants them."""
+        parts = (self.token_numbers, self.position_ids, self.labels)
+        return PackedBatch(*(part.flatten()[None] for part in parts), self.num_tokens)
+
+
+def first_fit(lengths: list[int], capacity: int) -> list[list[int]]:
+    """
+    Deals samples out to rows, the longest first, each to the first row that has room for it.
+
+    Args:
+        lengths (`list[int]`):
+            Lengths of the samples.
+        capacity (`int`):
+            Most tokens of a row. A longer sample has a row of its own.
+
+    Returns:
+        `list[list[int]]`: For each row the numbers of its samples.
+    """
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for sample in sorted(range(len(lengths)), key=lambda sample: -lengths[sample]):
+        row = next((row for row, left in enumerate(room) if left >= lengths[sample]), None)
+        if row is None:
+            row = len(rows)
+            rows.append([])
+            room.append(capacity)
+        rows[row].append(sample)
+        room[row] -= lengths[sample]
+    return rows
+
+
+def pack(
+    token_numbers: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor, capacity: int | None = None
+) -> PackedBatch:
+    """
+    Packs a padded batch.
+
+    Args:
+        token_numbers (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
+            Numbers by which the tokens are known.
+        attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
+            Zero where there is padding, on either side.
+        labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
+            Targets, aligned with the tokens.
+        capacity (`int`, *optional*):
+            Most tokens of a row. Without it every sample has a row of its own.
+
+    Returns:
+        [`PackedBatch`]. Padding has the number 0.
+    """
+    real = attention_mask.bool()
+    lengths = real.sum(dim=1).tolist()
+    rows = [[sample] for sample in range(len(lengths))] if capacity is None else first_fit(lengths, capacity)
+    filled = [sum(lengths[sample] for sample in row) for row in rows]
+    width = max(filled)
+    starts = torch.tensor(_find_starts(rows, lengths, width), device=real.device)
+
+    positions = real.cumsum(dim=1) - 1
+    places = (starts[:, None] + positions)[real]
+    padding_positions = torch.arange(width, device=real.device) - torch.tensor(filled, device=real.device)[:, None]
+
+    def move(source: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
+        return into.flatten().index_copy(0, places, source[real]).view(len(rows), width)
+
+    return PackedBatch(
+        token_numbers=move(token_numbers, torch.zeros_like(padding_positions)),
+        position_ids=move(positions, padding_positions),
+        labels=move(
+            labels.masked_fill(positions == 0, IGNORE_INDEX), torch.full_like(padding_positions, IGNORE_INDEX)
+        ),
+        num_tokens=sum(lengths),
+    )
+
+
+def _find_starts(rows: list[list[int]], lengths: list[int], width: int) -> list[int]:
+    """Where each sample begins, counted over all rows of a length of `width`."""
+    starts = [0] * len(lengths)
+    for number, row in enumerate(rows):
+        start = number * width
+        for sample in row:
+            starts[sample] = start
+            start += lengths[sample]
+    return starts
+
+
+__all__ = ["PackedBatch", "first_fit", "pack"]

@@ -1,0 +1,94 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures with captions, or with questions and answers, as a user's own folder holds them."""
+
+import json
+import logging
+from collections.abc import Mapping
+
+from datasets import Dataset, Image
+
+from ..processing_lavit import LaVITProcessor
+from .data import load_split, skip_broken_images
+from .errors import TrainingError
+
+
+logger = logging.getLogger(__name__)
+
+# Columns of texts by task, with an example of each.
+TASKS = {
+    "captions": {"text": "a cat on a sofa"},
+    "questions": {"question": "What is on the sofa?", "answer": "a cat"},
+}
+
+
+def load_picture_texts(source: str, split: str, task: str, image_column: str = "image") -> Dataset:
+    """
+    Loads pictures with texts. Rows without a text and pictures that cannot be read are left out, counted and named.
+
+    Args:
+        source (`str`):
+            A folder of pictures with a `metadata.jsonl`, or whatever else [`load_split`] takes.
+        split (`str`):
+            Its split.
+        task (`str`):
+            `"captions"`, with the column `text`, or `"questions"`, with the columns `question` and `answer`.
+        image_column (`str`, *optional*, defaults to `"image"`):
+            The pictures.
+
+    Raises:
+        TrainingError: If the task is unknown, a column is missing, or no row is left.
+    """
+    if task not in TASKS:
+        raise TrainingError(f"task must be one of {', '.join(TASKS)}, got {task!r}.")
+    dataset = load_split(source, split)
+    missing = [column for column in (image_column, *TASKS[task]) if column not in dataset.column_names]
+    if missing:
+        line = json.dumps({"file_name": "cat.jpg", **TASKS[task]})
+        raise TrainingError(
+            f"{source} has no column {', '.join(missing)}, only {', '.join(dataset.column_names)}. In a folder of "
+            f"pictures a metadata.jsonl gives them, with a line such as {line} for each."
+        )
+    return skip_broken_images(_with_texts(dataset, task, image_column), image_column)
+
+
+def make_sample(row: Mapping, task: str, processor: LaVITProcessor, image_column: str = "image") -> dict:
+    """
+    A row as [`LanguageCollator`] takes it: the picture is read, the prompt is the processor's, the text is learned.
+
+    Args:
+        row (`Mapping`):
+            A row of what [`load_picture_texts`] gave.
+        task (`str`):
+            The task.
+        processor ([`LaVITProcessor`]):
+            Says how questions are put.
+        image_column (`str`, *optional*, defaults to `"image"`):
+            The pictures.
+    """
+    image = {"image": row[image_column].convert("RGB")}
+    if task == "captions":
+        return {"layout": "image_text", "image": image, "prompt": "", "answer": row["text"].strip()}
+    prompt = processor.format_question(row["question"].strip())
+    return {"layout": "image_text", "image": image, "prompt": prompt, "answer": f" {row['answer'].strip()}"}
+
+
+def _with_texts(dataset: Dataset, task: str, image_column: str) -> Dataset:
+    encoded = dataset.cast_column(image_column, Image(decode=False))  # texts are looked at, pictures not
+    kept = encoded.filter(_has_texts, fn_kwargs={"columns": list(TASKS[task]), "image_column": image_column})
+    if not len(kept):
+        raise TrainingError(f"none of the {len(encoded)} rows has a text in {' and '.join(TASKS[task])}.")
+    if len(kept) < len(encoded):
+        logger.warning("left out %d of %d rows, whose texts are empty", len(encoded) - len(kept), len(encoded))
+    return kept
+
+
+def _has_texts(row: Mapping, columns: list[str], image_column: str) -> bool:
+    empty = [column for column in columns if not (row[column] or "").strip()]
+    if empty:
+        name = (row[image_column] or {}).get("path") or "a picture without a name"
+        logger.warning("left out %s, whose %s is empty", name, " and ".join(empty))
+    return not empty
+
+
+__all__ = ["TASKS", "load_picture_texts", "make_sample"]

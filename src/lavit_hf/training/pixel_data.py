@@ -1,0 +1,194 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures paired with what they are painted from, and how their rows become batches."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from datasets import Dataset
+from datasets.fingerprint import Hasher
+from diffusers.image_processor import VaeImageProcessor
+
+from ..image_loading import to_rgb_image
+from ..modeling_pixel_decoder_training import CODE_PADDING, LaVITPixelDecoderForTraining
+from .data import skip_broken_images
+from .errors import TrainingError
+from .feature_rows import from_bytes, to_bytes
+
+
+# What data sets of one origin have in common; where both have them, they must agree.
+KEYS = ("row", "view")
+LATENTS_COLUMN = "latents"
+
+
+class PairedRows(torch.utils.data.Dataset):
+    """
+    Several data sets, row by row side by side.
+
+    Args:
+        parts (`Dataset`):
+            Data sets of as many rows, the pictures or their latents first.
+    """
+
+    def __init__(self, *parts: Dataset):
+        self.parts = parts
+
+    @property
+    def column_names(self) -> list[str]:
+        return [name for part in self.parts for name in part.column_names]
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def __getitem__(self, index: int) -> dict:
+        return {name: value for part in self.parts for name, value in part[index].items()}
+
+    def select_columns(self, names: Sequence[str]) -> "PairedRows":
+        """The rows with these of their columns."""
+        parts = [part.select_columns([name for name in part.column_names if name in names]) for part in self.parts]
+        return PairedRows(*(part for part in parts if part.column_names))
+
+
+class Collator:
+    """
+    Makes batches of rows.
+
+    Args:
+        readers (`Callable[[list[dict]], torch.Tensor]`):
+            For each tensor of a batch, what makes it.
+    """
+
+    def __init__(self, **readers: Callable[[list[dict]], torch.Tensor]):
+        self.readers = readers
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        return {name: read(rows) for name, read in self.readers.items()}
+
+
+def pair_rows(pictures: Dataset, conditions: Dataset | None = None, image_column: str = "image") -> PairedRows:
+    """
+    Pairs pictures with what they are painted from, and leaves out the broken pictures.
+
+    Args:
+        pictures (`Dataset`):
+            The pictures.
+        conditions (`Dataset`, *optional*):
+            Codes or features of the same pictures, row by row. Defaults to the other columns of `pictures`.
+        image_column (`str`, *optional*, defaults to `"image"`):
+            The pictures' column.
+
+    Raises:
+        TrainingError: If the column is missing, no picture can be read, or the two do not belong together.
+    """
+    if conditions is not None:
+        _check_pairs(pictures, conditions)
+    others = pictures if conditions is None else conditions
+    if image_column not in pictures.column_names:
+        raise TrainingError(f"the pictures have no column {image_column!r}, only {', '.join(pictures.column_names)}.")
+    numbered = pictures.select_columns([image_column]).add_column("number", np.arange(len(pictures)))
+    kept = skip_broken_images(numbered, image_column)
+    others = others.select_columns([name for name in others.column_names if name != image_column])
+    if len(kept) < len(pictures):
+        others = others.select(kept["number"])
+    return PairedRows(kept.select_columns([image_column]), *([others] if others.column_names else []))
+
+
+def cache_latents(
+    rows: PairedRows,
+    model: LaVITPixelDecoderForTraining,
+    read_pictures: Callable[[list[dict]], torch.Tensor],
+    keep_pictures: bool = False,
+    batch_size: int = 64,
+) -> PairedRows:
+    """
+    Computes the latents of all pictures once. They are kept in the cache of `datasets` and found there again.
+
+    Args:
+        rows ([`PairedRows`]):
+            The rows.
+        model ([`LaVITPixelDecoderForTraining`]):
+            Makes the latents.
+        read_pictures (`Callable[[list[dict]], torch.Tensor]`):
+            Makes `pixel_values` of rows.
+        keep_pictures (`bool`, *optional*, defaults to `False`):
+            Whether the rows keep their pictures too.
+        batch_size (`int`, *optional*, defaults to 64):
+            Pictures to encode at once.
+
+    Returns:
+        [`PairedRows`]: The rows with the column `latents`.
+    """
+    device = next(model.vae.parameters()).device
+
+    def encode(batch: dict) -> dict:
+        batch = [dict(zip(batch, values)) for values in zip(*batch.values())]
+        latents = model.encode_pictures(read_pictures(batch).to(device))
+        return {LATENTS_COLUMN: [to_bytes(image.flatten(start_dim=1)) for image in latents]}
+
+    model.eval()
+    pictures, *others = rows.parts
+    weights = [tensor.float().cpu().numpy().tobytes() for tensor in model.vae.state_dict().values()]
+    latents = pictures.map(
+        encode,
+        batched=True,
+        batch_size=batch_size,
+        remove_columns=pictures.column_names,
+        new_fingerprint=Hasher.hash([pictures._fingerprint, model.picture_size, weights]),
+        desc="latents",
+    )
+    return PairedRows(latents, *(rows.parts if keep_pictures else others))
+
+
+def read_pixels(rows: list[dict], column: str, image_processor: VaeImageProcessor, size: int) -> torch.Tensor:
+    """Pictures to paint, `(batch_size, 3, size, size)`, in -1..1."""
+    return image_processor.preprocess([to_rgb_image(row[column]) for row in rows], size, size)
+
+
+def read_images(rows: list[dict], column: str, image_processor: Callable) -> torch.Tensor:
+    """The pictures as the visual tokenizer reads them, `(batch_size, num_channels, image_size, image_size)`."""
+    return image_processor([to_rgb_image(row[column]) for row in rows], return_tensors="pt").pixel_values
+
+
+def read_latents(rows: list[dict], size: int) -> torch.Tensor:
+    """Latents that were computed before, `(batch_size, latent_channels, size, size)`."""
+    flat = torch.stack([from_bytes(row[LATENTS_COLUMN], size * size) for row in rows])
+    return flat.float().unflatten(-1, (size, size))
+
+
+def read_features(rows: list[dict], column: str, width: int) -> torch.Tensor:
+    """Features that were computed before, `(batch_size, num_patches, width)`."""
+    return torch.stack([from_bytes(row[column], width) for row in rows]).float()
+
+
+def read_codes(rows: list[dict], column: str, num_patches: int) -> torch.Tensor:
+    """
+    Codes, filled up to the longest there can be: `(batch_size, num_patches)`.
+
+    Raises:
+        TrainingError: If a picture has no codes, more than patches, or a code below 0.
+    """
+    for row in rows:
+        codes = row[column]
+        if not codes or len(codes) > num_patches or min(codes) < 0:
+            raise TrainingError(
+                f"a picture has {len(codes or ())} codes{', one below 0' if codes and min(codes) < 0 else ''}, but "
+                f"needs at least one, at most {num_patches}, and none below 0."
+            )
+    return torch.tensor([[*row[column], *[CODE_PADDING] * (num_patches - len(row[column]))] for row in rows])
+
+
+def _check_pairs(pictures: Dataset, conditions: Dataset) -> None:
+    if len(pictures) != len(conditions):
+        raise TrainingError(
+            f"there are {len(pictures)} pictures, but codes or features of {len(conditions)}: they must be made from "
+            "the same pictures, in the same order."
+        )
+    for key in KEYS:
+        if key in pictures.column_names and key in conditions.column_names:
+            differ = np.flatnonzero(np.asarray(pictures[key]) != np.asarray(conditions[key]))
+            if len(differ):
+                raise TrainingError(
+                    f"pictures and codes or features part at row {differ[0]}, where their {key!r} differ: they must "
+                    "be in the same order."
+                )

@@ -1,0 +1,157 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Images -> codes and what is read of them: what stage 2 needs of a frozen visual tokenizer, computed once."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+import torch
+from datasets import Dataset, Image
+
+from ..modeling_visual_tokenizer import LaVITVisualTokenizer
+from .data import read_image
+from .errors import TrainingError
+from .feature_rows import from_bytes, to_bytes
+
+
+TEXT_TYPES = {
+    "text": pa.string(),
+    "texts": pa.list_(pa.string()),
+    "prompt": pa.string(),
+    "prompts": pa.list_(pa.string()),
+}
+# What is kept for reading an image, and in which column.
+ROW_COLUMNS = {"features": "features", "merged": "rows", "none": None}
+
+
+class Pretokenizer:
+    """
+    Tokenizes the images of a data set, or their features where those were computed before.
+
+    Args:
+        visual_tokenizer ([`LaVITVisualTokenizer`]):
+            The trained tokenizer.
+        dataset (`Dataset`):
+            Pictures or features, with texts.
+        image_processor ([`LaVITImageProcessor`], *optional*):
+            Prepares pictures; not needed for features.
+        rows (`str`, *optional*, defaults to `"features"`):
+            What is kept for reading: the encoder's `"features"` (to train the understanding branch whole),
+            the `"merged"` rows (a third in number, to train its projection alone), or `"none"`.
+        image_column (`str`, *optional*, defaults to `"image"`):
+            The pictures.
+        features_column (`str`, *optional*, defaults to `"features"`):
+            The features, which take the place of pictures where this column exists.
+        keep_columns (`Sequence[str]`, *optional*):
+            Columns to keep besides `text`, `texts`, `prompt` and `prompts`.
+        make_texts (`Callable[[dict], dict]`, *optional*):
+            Makes those text columns of a row.
+        batch_size (`int`, *optional*, defaults to 64):
+            Images to tokenize at once.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the selector's draws, if it draws.
+
+    Raises:
+        TrainingError: If columns are missing or `rows` is unknown.
+    """
+
+    def __init__(
+        self,
+        visual_tokenizer: LaVITVisualTokenizer,
+        dataset: Dataset,
+        image_processor: Callable | None = None,
+        rows: str = "features",
+        image_column: str = "image",
+        features_column: str = "features",
+        keep_columns: Sequence[str] = (),
+        make_texts: Callable[[dict], dict] | None = None,
+        batch_size: int = 64,
+        seed: int = 0,
+    ):
+        if rows not in ROW_COLUMNS:
+            raise TrainingError(f"rows must be one of {', '.join(ROW_COLUMNS)}, got {rows!r}.")
+        self.visual_tokenizer, self.image_processor = visual_tokenizer, image_processor
+        self.row_column = ROW_COLUMNS[rows]
+        self.features_column = features_column if features_column in dataset.column_names else None
+        self.image_column = image_column
+        self.make_texts = make_texts
+        self.batch_size, self.seed = batch_size, seed
+        needed = [*keep_columns, *([] if self.features_column else [image_column])]
+        if missing := [name for name in needed if name not in dataset.column_names]:
+            raise TrainingError(
+                f"the data set has no column {', '.join(missing)}, only {', '.join(dataset.column_names)}."
+            )
+        # A broken picture is met when it is read, one by one.
+        self.dataset = dataset if self.features_column else dataset.cast_column(image_column, Image(decode=False))
+        self.carried = self._carried_columns([*TEXT_TYPES, *keep_columns])
+
+    def _carried_columns(self, names: Sequence[str]) -> dict[str, pa.DataType]:
+        arrow = self.dataset.features.arrow_schema
+        carried = {name: arrow.field(name).type for name in names if name in arrow.names}
+        if self.make_texts is None:
+            return carried
+        made = self.make_texts(self.dataset[0]) if len(self.dataset) else {}
+        if unknown := sorted(made.keys() - TEXT_TYPES.keys()):
+            raise TrainingError(f"texts go to the columns {', '.join(TEXT_TYPES)}, and not to {', '.join(unknown)}.")
+        return carried | {name: TEXT_TYPES[name] for name in made}
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the encoded rows."""
+        columns = {"codes": pa.list_(pa.int32()), "keep_mask": pa.list_(pa.bool_()), **self.carried}
+        return pa.schema(columns | ({self.row_column: pa.large_binary()} if self.row_column else {}))
+
+    def encode(self, rows: range) -> Iterator[dict]:
+        """
+        Encodes some rows, always to the same.
+
+        Args:
+            rows (`range`):
+                Their numbers.
+
+        Returns:
+            `Iterator[dict]`: The encoded rows, without those whose picture is broken.
+        """
+        device = self.visual_tokenizer.device
+        generator = torch.Generator(device).manual_seed(self.seed + rows.start)
+        batch = []
+        for row in self.dataset.select(rows):
+            image = self._read(row)
+            if image is not None:
+                batch.append((row, image))
+            if len(batch) == self.batch_size:
+                yield from self._encode_batch(batch, generator)
+                batch = []
+        if batch:
+            yield from self._encode_batch(batch, generator)
+
+    def _read(self, row: dict):
+        """What the row has of its image: features, a picture, or `None` for a broken one."""
+        if self.features_column:
+            return from_bytes(row[self.features_column], self.visual_tokenizer.config.feature_size)
+        return read_image(row[self.image_column])
+
+    @torch.inference_mode()
+    def _encode_batch(self, batch: list[tuple], generator: torch.Generator) -> Iterator[dict]:
+        rows, images = zip(*batch)
+        outputs = self.visual_tokenizer.tokenize(self._features(images), generator=generator)
+        kept = {"features": outputs.last_hidden_state, "rows": outputs.merged}
+        for number, row in enumerate(rows):
+            encoded = {name: row.get(name) for name in self.carried}
+            if self.make_texts is not None:
+                encoded |= self.make_texts(row)
+            if self.row_column:
+                encoded[self.row_column] = to_bytes(kept[self.row_column][number])
+            encoded["codes"] = outputs.codes[number].tolist()
+            encoded["keep_mask"] = outputs.keep_mask[number].tolist()
+            yield encoded
+
+    def _features(self, images: Sequence) -> torch.Tensor:
+        tokenizer = self.visual_tokenizer
+        if self.features_column:
+            return torch.stack(images).to(tokenizer.device, tokenizer.dtype)
+        pixel_values = self.image_processor(list(images), return_tensors="pt").pixel_values
+        return tokenizer.encode(pixel_values.to(tokenizer.device)).last_hidden_state
+
+
+__all__ = ["Pretokenizer"]

@@ -1,0 +1,48 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Sample pictures at every evaluation: as a contact sheet in the run's folder, and to tensorboard."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+from transformers import TrainerCallback
+
+from ..visualization import image_grid
+
+
+class SamplePictures(TrainerCallback):
+    """
+    Draws pictures at every evaluation and keeps them as `samples/step-00000500.png` in `output_dir`.
+
+    Args:
+        draw (`Callable[[], Sequence[PIL.Image.Image]]`):
+            Gives the pictures. Every process calls it, with gradients off; the first one's are kept.
+        columns (`int`):
+            Number of pictures in a row of the sheet.
+    """
+
+    def __init__(self, draw: Callable[[], Sequence[Image.Image]], columns: int):
+        self.draw = draw
+        self.columns = columns
+
+    def on_evaluate(self, args, state, control, model=None, **kwargs):
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            sheet = image_grid(self.draw(), self.columns)
+        model.train(was_training)
+        if state.is_world_process_zero:
+            self._keep(sheet, args, state.global_step)
+
+    def _keep(self, sheet: Image.Image, args, step: int) -> None:
+        folder = Path(args.output_dir) / "samples"
+        folder.mkdir(parents=True, exist_ok=True)
+        sheet.save(folder / f"step-{step:08d}.png")
+        if "tensorboard" in args.report_to:
+            from torch.utils.tensorboard import SummaryWriter
+
+            with SummaryWriter(folder) as writer:
+                writer.add_image("samples", pil_to_tensor(sheet), step)

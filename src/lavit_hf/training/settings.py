@@ -1,0 +1,146 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a run: a YAML file, single settings of which the command line overrides."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accelerate import PartialState
+from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .errors import TrainingError
+
+
+RUN_NAME = "run.json"
+# What may change when a run goes on: where and how it reports, not what it computes.
+FREE_TO_CHANGE = {
+    "logging_steps", "save_steps", "eval_steps", "save_total_limit", "report_to", "run_name", "output_dir",
+    "logging_dir", "dataloader_num_workers", "resume_from_checkpoint", "disable_tqdm", "max_steps_this_time",
+    "log_level", "per_device_train_batch_size", "gradient_accumulation_steps", "project",
+}  # fmt: skip
+
+
+def load_settings(*kinds: type, arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """
+    Reads `run.yaml --setting value ...`.
+
+    Args:
+        kinds (`type`):
+            Dataclasses among whose fields the settings are shared out.
+        arguments (`Sequence[str]`, *optional*):
+            The command line. Defaults to the process's.
+
+    Returns:
+        `tuple`: One instance of each kind.
+
+    Raises:
+        TrainingError: If the file is missing, is no mapping, or names a setting that no kind has.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = HfArgumentParser(kinds)
+    if arguments and arguments[0].endswith((".yaml", ".yml")):
+        values = _read_yaml(Path(arguments.pop(0)))
+        known = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+        unknown = sorted(values.keys() - known)
+        if unknown:
+            raise TrainingError(f"the run file has settings that nothing knows: {', '.join(unknown)}.")
+        for action in parser._actions:
+            action.required = action.required and action.dest not in values
+        parser.set_defaults(**values)
+    return parser.parse_args_into_dataclasses(arguments)
+
+
+def find_checkpoint(training_args: TrainingArguments, settings: Sequence[Any]) -> str | None:
+    """
+    Finds the checkpoint that a run goes on from, and keeps the run's settings beside its checkpoints.
+
+    Args:
+        training_args (`TrainingArguments`):
+            The run's.
+        settings (`Sequence`):
+            Its other dataclasses.
+
+    Returns:
+        `str` or `None`: The last checkpoint in `output_dir`; `None` where the run starts.
+
+    Raises:
+        TrainingError: If the run was started with settings that would make other weights, or another global batch.
+    """
+    output = Path(training_args.output_dir)
+    current = _describe(training_args, settings)
+    checkpoint = last_checkpoint(output)
+    run = output / RUN_NAME
+    if checkpoint is None or not run.exists():
+        if PartialState().is_main_process:
+            output.mkdir(parents=True, exist_ok=True)
+            run.write_text(json.dumps(current, indent=2, sort_keys=True) + "\n")
+        return checkpoint
+    started = json.loads(run.read_text())
+    changed = sorted(name for name in current.keys() | started.keys() if current.get(name) != started.get(name))
+    if changed:
+        listed = ", ".join(f"{name} ({started.get(name)} -> {current.get(name)})" for name in changed)
+        raise TrainingError(
+            f"{output} holds a run with other settings: {listed}. Set them back to go on, or choose another "
+            "output_dir to start anew. With another number of processes, per_device_train_batch_size and "
+            "gradient_accumulation_steps must keep the global batch."
+        )
+    return checkpoint
+
+
+def last_checkpoint(output: str | Path) -> str | None:
+    """
+    Finds the last checkpoint that was written to its end. A kill or a full disk leaves unfinished ones behind.
+
+    Args:
+        output (`str` or `Path`):
+            A run's `output_dir`.
+
+    Returns:
+        `str` or `None`: Its folder; `None` where there is none.
+    """
+    finished = [folder for folder in Path(output).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if _is_finished(folder)]
+    return str(max(finished, key=_step)) if finished else None
+
+
+def _is_finished(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / TRAINER_STATE_NAME).read_text())  # what `Trainer` writes last
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-"))
+
+
+def _describe(training_args: TrainingArguments, settings: Sequence[Any]) -> dict:
+    fields = {}
+    for part in (training_args, *settings):
+        fields |= dataclasses.asdict(part) if part is not training_args else part.to_dict()
+    fields = {name: value for name, value in fields.items() if name not in FREE_TO_CHANGE}
+    fields["global_batch_size"] = (
+        training_args.per_device_train_batch_size
+        * training_args.gradient_accumulation_steps
+        * max(training_args.world_size, 1)
+    )
+    return json.loads(json.dumps(fields, default=str))
+
+
+def _read_yaml(path: Path) -> dict:
+    if not path.is_file():
+        raise TrainingError(f"there is no run file {path}.")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise TrainingError(f"{path} is no YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise TrainingError(f"{path} must hold settings as `name: value`.")
+    return values
