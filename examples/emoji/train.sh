@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+# From the raw drawings to the checkpoint that the package ships. Cut short, it goes on where it stopped.
+#
+#     examples/emoji/train.sh [python]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+PYTHON=${1:-python}
+WORK=.cache/emoji
+
+step() { echo "== $1"; }
+
+step "data"
+[ -d "$WORK/set" ] || "$PYTHON" examples/emoji/prepare.py --output "$WORK/set" --cache "$WORK/packages" \
+    --fewest-styles 7 --no-people
+[ -d "$WORK/text-tokenizer" ] || "$PYTHON" examples/emoji/text_tokenizer.py --data "$WORK/set" --output "$WORK/text-tokenizer"
+[ -d "$WORK/stage-0" ] || "$PYTHON" examples/emoji/initialize.py --data "$WORK/set" --output "$WORK/stage-0" --cache "$WORK/packages"
+for split_views in "train 8" "validation 1"; do
+    read -r split views <<< "$split_views"
+    "$PYTHON" examples/emoji/cache_features.py --data "$WORK/set" --split "$split" --num-views "$views" \
+        --visual-tokenizer "$WORK/stage-0" --output "$WORK/features/$split"
+    "$PYTHON" examples/emoji/view_pictures.py --data "$WORK/set" --split "$split" --num-views "$views" \
+        --output "$WORK/pictures/$split"
+done
+
+step "stage 1: the visual tokenizer"
+"$PYTHON" examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml
+
+step "stage 2: the language model"
+"$PYTHON" examples/pretokenize.py examples/runs/emoji_pretokenize.yaml
+"$PYTHON" examples/pretrain.py examples/runs/emoji_pretrain.yaml
+
+step "the pixel decoder"
+"$PYTHON" examples/emoji/fit_autoencoder.py --data "$WORK/set" --output "$WORK/autoencoder"
+"$PYTHON" examples/train_pixel_decoder.py examples/runs/emoji_pixel_decoder.yaml
+
+step "the checkpoint, and what it can do"
+"$PYTHON" examples/emoji/bundle.py --language-model "$WORK/language-model" --pixel-decoder "$WORK/pixel-decoder" \
+    --output "$WORK/lavit-emoji"
+"$PYTHON" examples/emoji/evaluate.py --model "$WORK/lavit-emoji" --data "$WORK/set" --output "$WORK/evaluation"
+"$PYTHON" examples/emoji/card.py --model "$WORK/lavit-emoji" --evaluation "$WORK/evaluation/evaluation.json"
