@@ -1,0 +1,236 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Trains the pixel decoder: a U-Net learns to paint pictures from their codes (paper, section 3.1).
+
+    accelerate launch examples/train_pixel_decoder.py examples/runs/emoji_pixel_decoder.yaml
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.image_processor import VaeImageProcessor
+from transformers import TrainingArguments, set_seed
+
+from lavit_hf import (
+    LaVITDetokenizer,
+    LaVITDetokenizerConfig,
+    LaVITImageProcessor,
+    LaVITPipeline,
+    LaVITVisualTokenizer,
+    LaVITVisualTokenizerForPreTraining,
+    PatchAutoencoder,
+)
+from lavit_hf.modeling_pixel_decoder_training import LaVITPixelDecoderForTraining
+from lavit_hf.training.data import load_split, skip_broken_images
+from lavit_hf.training.ema import AveragedWeights
+from lavit_hf.training.errors import TrainingError
+from lavit_hf.training.pixel_data import (
+    Collator,
+    cache_latents,
+    pair_rows,
+    read_codes,
+    read_features,
+    read_images,
+    read_latents,
+    read_pixels,
+)
+from lavit_hf.training.samples import SamplePictures
+from lavit_hf.training.seeding import SeedPerProcess
+from lavit_hf.training.settings import find_checkpoint, load_settings
+from lavit_hf.training.trainer import LaVITTrainer
+
+
+@dataclass
+class PixelDecoderSettings:
+    """What is trained, on what."""
+
+    tokenizer: str = field(metadata={"help": "Path or Hub id of what stage 1 trained, or of a LaVIT."})
+    vae: str = field(metadata={"help": "Path or Hub id of what holds the autoencoder in a folder `vae`."})
+    dataset: str = field(metadata={"help": "Pictures, with or without their codes or features."})
+    conditions: str | None = field(
+        default=None, metadata={"help": "Codes or features of the same pictures, row by row."}
+    )
+    detokenizer: str | None = field(
+        default=None, metadata={"help": "What holds it in a folder `detokenizer`, if not what stage 1 trained."}
+    )
+    unet: str | None = field(default=None, metadata={"help": "What holds a U-Net to go on from in a folder `unet`."})
+    unet_config: dict | None = field(default=None, metadata={"help": "Or the configuration of a new one."})
+    scheduler: dict = field(default_factory=dict, metadata={"help": "Settings of the DDIMScheduler."})
+    train_split: str = "train"
+    validation_split: str | None = None
+    streaming: bool = False
+    image_column: str = "image"
+    codes_column: str = field(default="codes", metadata={"help": "Painted from where it exists."})
+    features_column: str = field(default="features", metadata={"help": "Read in place of pictures where it exists."})
+    condition: str = field(default="codes", metadata={"help": "`codes`, or `features` to see what the U-Net can do."})
+    condition_dropout: float = field(default=0.1, metadata={"help": "Share of pictures learned without condition."})
+    min_snr_gamma: float | None = field(default=None, metadata={"help": "Bound on the weight of little noise."})
+    ema_decay: float = field(default=0.9999, metadata={"help": "The averaged weights are what is saved."})
+    cache_latents: bool = field(default=False, metadata={"help": "Compute the latents once, before training."})
+    sample_pictures: int = field(default=24, metadata={"help": "Held-out pictures to paint at each evaluation."})
+    sample_guidance: float = 3.0
+    sample_steps: int = 25
+
+
+def load_model(settings: PixelDecoderSettings) -> LaVITPixelDecoderForTraining:
+    """The parts, trained and new."""
+    visual_tokenizer, detokenizer = load_tokenizer(settings)
+    return LaVITPixelDecoderForTraining(
+        unet=load_unet(settings),
+        detokenizer=detokenizer,
+        vae=load_autoencoder(settings),
+        scheduler=load_scheduler(settings),
+        visual_tokenizer=visual_tokenizer,
+        condition=settings.condition,
+        condition_dropout=settings.condition_dropout,
+        min_snr_gamma=settings.min_snr_gamma,
+    )
+
+
+def load_tokenizer(settings: PixelDecoderSettings) -> tuple[LaVITVisualTokenizer, LaVITDetokenizer]:
+    """The frozen tokenizer, and the detokenizer with its codebook."""
+    if settings.detokenizer is None:
+        trained = LaVITVisualTokenizerForPreTraining.from_pretrained(settings.tokenizer, dtype=torch.float32)
+        visual_tokenizer, detokenizer = trained.visual_tokenizer, trained.detokenizer
+    else:
+        visual_tokenizer = LaVITVisualTokenizer.from_pretrained(settings.tokenizer, dtype=torch.float32)
+        detokenizer = LaVITDetokenizer.from_pretrained(
+            settings.detokenizer, subfolder="detokenizer", dtype=torch.float32
+        )
+    detokenizer.set_codebook(visual_tokenizer.quantizer.codebook.weight)
+    return visual_tokenizer, detokenizer
+
+
+def load_autoencoder(settings: PixelDecoderSettings) -> AutoencoderKL | PatchAutoencoder:
+    """The autoencoder, of the kind that its configuration names."""
+    name = AutoencoderKL.load_config(settings.vae, subfolder="vae")["_class_name"]
+    kind = PatchAutoencoder if name == PatchAutoencoder.__name__ else AutoencoderKL
+    return kind.from_pretrained(settings.vae, subfolder="vae")
+
+
+def load_unet(settings: PixelDecoderSettings) -> UNet2DConditionModel:
+    """A trained U-Net, or a new one."""
+    if (settings.unet is None) == (settings.unet_config is None):
+        raise TrainingError("set either unet, to go on from a trained one, or unet_config, to make a new one.")
+    if settings.unet is not None:
+        return UNet2DConditionModel.from_pretrained(settings.unet, subfolder="unet")
+    return UNet2DConditionModel.from_config(settings.unet_config)
+
+
+def load_scheduler(settings: PixelDecoderSettings) -> DDIMScheduler:
+    """The noise schedule: the trained U-Net's where there is one, with the run's settings on top."""
+    if settings.unet is None:
+        return DDIMScheduler(**settings.scheduler)
+    return DDIMScheduler.from_pretrained(settings.unet, subfolder="scheduler", **settings.scheduler)
+
+
+def load_rows(settings: PixelDecoderSettings, split: str | None):
+    """A split, each picture beside what it is painted from."""
+    if split is None:
+        return None
+    pictures = load_split(settings.dataset, split, settings.streaming)
+    if settings.streaming:
+        if settings.conditions or settings.cache_latents:
+            raise TrainingError("data that stream have their codes beside them, and no latents cached.")
+        return skip_broken_images(pictures, settings.image_column)
+    conditions = load_split(settings.conditions, split) if settings.conditions else None
+    return pair_rows(pictures, conditions, settings.image_column)
+
+
+def choose_condition(settings: PixelDecoderSettings, columns: list[str]) -> tuple[str, str]:
+    """What pictures are painted from, and its column: codes, else features, else the pictures themselves."""
+    if settings.condition == "codes" and settings.codes_column in columns:
+        return "codes", settings.codes_column
+    if settings.features_column in columns:
+        return "features", settings.features_column
+    return "images", settings.image_column
+
+
+def build_reader(name: str, column: str, settings: PixelDecoderSettings, config: LaVITDetokenizerConfig) -> Callable:
+    """How that column is read."""
+    if name == "codes":
+        return partial(read_codes, column=column, num_patches=config.num_patches)
+    if name == "features":
+        return partial(read_features, column=column, width=config.feature_size)
+    image_processor = LaVITImageProcessor.from_pretrained(settings.tokenizer)
+    return partial(read_images, column=column, image_processor=image_processor)
+
+
+def load_data(settings: PixelDecoderSettings, model: LaVITPixelDecoderForTraining, training_args: TrainingArguments):
+    """The splits, and how their rows become batches."""
+    splits = [load_rows(settings, split) for split in (settings.train_split, settings.validation_split)]
+    name, column = choose_condition(settings, splits[0].column_names)
+    splits = [rows and rows.select_columns(sorted({settings.image_column, column})) for rows in splits]
+    readers = {name: build_reader(name, column, settings, model.detokenizer.config)}
+    read_pictures = partial(
+        read_pixels,
+        column=settings.image_column,
+        image_processor=VaeImageProcessor(vae_scale_factor=model.vae_scale_factor),
+        size=model.picture_size,
+    )
+    if not settings.cache_latents:
+        return *splits, Collator(pixel_values=read_pictures, **readers)
+    model.vae.to(training_args.device)
+    with training_args.main_process_first(desc="latents"):
+        splits = [rows and cache_latents(rows, model, read_pictures, name == "images") for rows in splits]
+    return *splits, Collator(latents=partial(read_latents, size=model.unet.config.sample_size), **readers)
+
+
+def build_pipeline(model: LaVITPixelDecoderForTraining) -> LaVITPipeline:
+    """The half of the pipeline that paints."""
+    pipeline = LaVITPipeline(None, None, model.detokenizer, model.unet, model.vae, model.scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def paint_pairs(
+    model: LaVITPixelDecoderForTraining, average: AveragedWeights, batch: dict, guidance_scale: float, num_steps: int
+) -> list:
+    """Held-out pictures as the autoencoder keeps them, each with what the pipeline paints behind it."""
+    pipeline = build_pipeline(model)
+    batch = {name: tensor.to(model.unet.device) for name, tensor in batch.items()}
+    pixel_values, latents = batch.pop("pixel_values", None), batch.pop("latents", None)
+    latents = model.encode_pictures(pixel_values) if latents is None else latents
+    noise = pipeline.prepare_latents(
+        len(latents), model.picture_size, model.picture_size, torch.Generator().manual_seed(0)
+    )
+    with average.in_place():
+        painted = pipeline.denoise(noise, model.encode_condition(**batch), num_steps, guidance_scale)
+    pictures = pipeline.decode_latents(torch.stack([latents, painted], dim=1).flatten(end_dim=1))
+    return pipeline.image_processor.postprocess(pictures, do_denormalize=[False] * len(pictures))
+
+
+def main() -> None:
+    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    settings, training_args = load_settings(PixelDecoderSettings, TrainingArguments)
+    checkpoint = find_checkpoint(training_args, [settings])
+    training_args.remove_unused_columns = False
+    set_seed(training_args.seed)
+    model = load_model(settings)
+    train_data, validation_data, collate = load_data(settings, model, training_args)
+    average = AveragedWeights(model, settings.ema_decay)
+    trainer = LaVITTrainer(
+        model,
+        training_args,
+        train_dataset=train_data,
+        eval_dataset=validation_data,
+        data_collator=collate,
+        callbacks=[SeedPerProcess(), average],
+    )
+    if validation_data is not None:
+        shown = collate(list(islice(validation_data, settings.sample_pictures)))
+        paint = partial(paint_pairs, model, average, shown, settings.sample_guidance, settings.sample_steps)
+        trainer.add_callback(SamplePictures(paint, columns=8))
+    trainer.train(resume_from_checkpoint=checkpoint)
+    with average.in_place():
+        if trainer.is_world_process_zero():
+            build_pipeline(model).save_pretrained(training_args.output_dir)
+
+
+if __name__ == "__main__":
+    main()
