@@ -3,7 +3,7 @@
 """
 What a LaVIT trained on emoji can do, on drawings that it never saw: one table, and contact sheets to look at.
 
-    python examples/emoji/evaluate.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set --output .cache/emoji/evaluation
+    python examples/emoji/evaluate.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set --output evaluation
 """
 
 import json

@@ -3,6 +3,7 @@
 """Writes a data set as parquet shards: over any number of processes, and where it was cut short it goes on."""
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -45,11 +46,14 @@ def write_shards(
             Number of rows to encode for each shard.
 
     Raises:
-        TrainingError: If there are no rows, or the folder holds shards that were made with other settings.
+        TrainingError: If there are no rows, the folder holds shards that were made with other settings, or each of
+            several processes takes itself for the only one.
     """
     if num_rows == 0:
         raise TrainingError("there is nothing to encode: the data set is empty.")
     state = PartialState()
+    if int(os.environ.get("WORLD_SIZE", 1)) != state.num_processes:
+        raise TrainingError("the processes do not know of each other: without an accelerator, set use_cpu.")
     settings = {**settings, "num_rows": num_rows, "rows_per_shard": rows_per_shard}
     with state.main_process_first():
         _check_settings(output, settings)

@@ -1,0 +1,218 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Stage 2: the language model learns to read and write images (paper, section 3.2), from what pretokenize.py wrote.
+
+    accelerate launch examples/pretrain.py examples/runs/emoji_pretrain.yaml
+"""
+
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from datasets import IterableDataset
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+    set_seed,
+)
+
+from lavit_hf import (
+    LaVITForPreTraining,
+    LaVITImageProcessor,
+    LaVITProcessor,
+    LaVITVisualTokenizer,
+    build_tokenizer,
+)
+from lavit_hf.generation_lavit import DEFAULT_IMAGE_GENERATION
+from lavit_hf.training.data import load_split
+from lavit_hf.training.errors import TrainingError
+from lavit_hf.training.language_collator import LanguageCollator
+from lavit_hf.training.language_data import (
+    EpochCallback,
+    LanguageDataset,
+    SampleMaker,
+    leave_out_empty,
+    prepare_pairs,
+    reading_column,
+    stream_samples,
+)
+from lavit_hf.training.meters import LanguageMeter
+from lavit_hf.training.settings import find_checkpoint, load_settings
+from lavit_hf.training.trainer import LaVITTrainer
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ModelSettings:
+    """What is trained: a LaVIT, or a visual tokenizer with a language model, pretrained or made from a config."""
+
+    model: str | None = field(default=None, metadata={"help": "Path or Hub id of a LaVIT to go on from."})
+    visual_tokenizer: str | None = field(default=None, metadata={"help": "Path or Hub id of a trained tokenizer."})
+    text_model: str | None = field(default=None, metadata={"help": "Path or Hub id of the language model."})
+    text_config: dict | None = field(default=None, metadata={"help": "Configuration of a language model to make."})
+    text_tokenizer: str | None = field(default=None, metadata={"help": "Its tokenizer; the text_model's by default."})
+    codes_from_codebook: bool = field(
+        default=False, metadata={"help": "Whether embeddings of codes begin as a projection of the codebook."}
+    )
+    attn_implementation: str | None = field(default=None, metadata={"help": "Such as eager or flash_attention_2."})
+    lora_rank: int | None = field(default=None, metadata={"help": "Trains adapters of this rank; all without it."})
+    lora_alpha: int = 32
+    generation: dict = field(default_factory=dict, metadata={"help": "Defaults of generate, saved with the model."})
+    image_generation: dict = field(default_factory=dict, metadata={"help": "The same for images."})
+
+
+@dataclass
+class DataSettings:
+    """What it is trained on."""
+
+    dataset: str = field(metadata={"help": "What pretokenize.py wrote."})
+    train_split: str = "train"
+    validation_split: str | None = None
+    streaming: bool = False
+    layouts: list[str] = field(
+        default_factory=lambda: ["image_text", "text_image"], metadata={"help": "What a pair is in turn."}
+    )
+    condition_dropout: float = field(default=0.1, metadata={"help": "Share of images written without their text."})
+    example_share: float = field(
+        default=0.0, metadata={"help": "Share of images written with another one before the text, as an example."}
+    )
+    example_column: str | None = field(default=None, metadata={"help": "What an image and its example share."})
+    text_dataset: str | None = field(default=None, metadata={"help": "Texts alone, to mix in."})
+    text_split: str = "train"
+    text_share: float = field(default=0.0, metadata={"help": "Their share of the samples."})
+    max_text_length: int = field(default=128, metadata={"help": "Most tokens of a text; longer ones are cut."})
+    pack_length: int | None = field(default=None, metadata={"help": "Packs samples into rows of that many tokens."})
+
+
+def load_model(settings: ModelSettings) -> tuple[LaVITForPreTraining, LaVITProcessor]:
+    """The model that is trained, in fp32, and its processor."""
+    if settings.model:
+        model = LaVITForPreTraining.from_pretrained(settings.model, dtype=torch.float32)
+        return model, LaVITProcessor.from_pretrained(settings.model)
+    if not settings.visual_tokenizer or (settings.text_model is None) == (settings.text_config is None):
+        raise TrainingError("set either model, or visual_tokenizer and one of text_model and text_config.")
+    text_tokenizer = AutoTokenizer.from_pretrained(settings.text_tokenizer or settings.text_model)
+    model = LaVITForPreTraining.from_visual_tokenizer(
+        LaVITVisualTokenizer.from_pretrained(settings.visual_tokenizer, dtype=torch.float32),
+        load_text_model(settings, text_tokenizer),
+        codes_from_codebook=settings.codes_from_codebook,
+    )
+    codebook_size = model.config.visual_tokenizer_config.codebook_size
+    tokenizer = build_tokenizer(text_tokenizer, codebook_size, model.config.text_vocab_size)
+    return model, LaVITProcessor(LaVITImageProcessor.from_pretrained(settings.visual_tokenizer), tokenizer)
+
+
+def load_text_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | PreTrainedConfig:
+    """The language model over text alone, or the configuration of one to make."""
+    if settings.text_model:
+        return AutoModelForCausalLM.from_pretrained(settings.text_model, dtype=torch.float32)
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return AutoConfig.for_model(**{"vocab_size": len(tokenizer), **special, **settings.text_config})
+
+
+def set_generation(model: LaVITForPreTraining, settings: ModelSettings) -> None:
+    """Writes how it shall generate into the model's generation config."""
+    config = model.generation_config
+    config.update(**settings.generation)
+    config.image_generation = getattr(config, "image_generation", DEFAULT_IMAGE_GENERATION) | settings.image_generation
+
+
+def add_adapters(model: LaVITForPreTraining, rank: int, alpha: int) -> PreTrainedModel:
+    """LoRA on the language model's linear layers; the rows of image ids and the understanding branch are trained."""
+    from peft import LoraConfig, get_peft_model
+
+    names = {module: name for name, module in model.named_modules()}
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    layers = [
+        module for module in model.language_model.modules() if isinstance(module, nn.Linear) and module is not head
+    ]
+    image_ids = list(range(model.config.image_start_token_id, model.config.text_config.vocab_size))
+    own_rows = (embeddings,) if head.weight is embeddings.weight else (embeddings, head)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=[names[layer] for layer in layers],
+        trainable_token_indices={names[module]: image_ids for module in own_rows},
+        modules_to_save=["understanding"],
+    )
+    return get_peft_model(model, config)
+
+
+def load_data(
+    settings: DataSettings, maker: SampleMaker
+) -> tuple[LanguageDataset | IterableDataset, LanguageDataset | None, str | None]:
+    """Samples to train on, samples to validate by, and the column that images are read from."""
+    pairs = prepare_pairs(load_split(settings.dataset, settings.train_split, settings.streaming), settings.layouts)
+    texts = None
+    if settings.text_dataset:
+        texts = leave_out_empty(load_split(settings.text_dataset, settings.text_split, settings.streaming))
+    if settings.streaming and settings.example_share:
+        raise TrainingError("examples are looked up in the whole data set: set streaming or example_share, not both.")
+    mix = stream_samples if settings.streaming else partial(LanguageDataset, example_column=settings.example_column)
+    validation_data = None
+    if settings.validation_split:
+        validation_pairs = prepare_pairs(load_split(settings.dataset, settings.validation_split), settings.layouts)
+        validation_maker = SampleMaker(settings.layouts, maker.question_template, seed=maker.seed)
+        validation_data = LanguageDataset(validation_pairs, validation_maker)
+    return mix(pairs, maker, texts, settings.text_share), validation_data, reading_column(pairs)
+
+
+def save(trainer: LaVITTrainer, settings: ModelSettings) -> None:
+    """Saves a repo that loads as any LaVIT, adapters merged into the language model."""
+    if settings.lora_rank:
+        trainer.model = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload()
+    trainer.save_model()
+
+
+def main() -> None:
+    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    settings, data_settings, training_args = load_settings(ModelSettings, DataSettings, TrainingArguments)
+    checkpoint = find_checkpoint(training_args, [settings, data_settings])
+    training_args.remove_unused_columns = False
+    training_args.accelerator_config.dispatch_batches = False  # batches differ in length
+    training_args.ddp_find_unused_parameters = False  # all have a gradient, whatever the batch holds
+    set_seed(training_args.seed)
+    model, processor = load_model(settings)
+    model.pack_length = data_settings.pack_length
+    if settings.attn_implementation:
+        model.set_attn_implementation(settings.attn_implementation)
+    set_generation(model, settings)
+    maker = SampleMaker(
+        data_settings.layouts,
+        processor.question_template,
+        data_settings.condition_dropout,
+        data_settings.example_share,
+        training_args.seed,
+    )
+    train_data, validation_data, reading = load_data(data_settings, maker)
+    if reading == "rows":
+        model.freeze_merger()
+    collate = LanguageCollator(processor, model.config, data_settings.max_text_length)
+    trainer = LaVITTrainer(
+        add_adapters(model, settings.lora_rank, settings.lora_alpha) if settings.lora_rank else model,
+        training_args,
+        train_dataset=train_data,
+        eval_dataset=validation_data,
+        data_collator=collate,
+        processing_class=processor,
+        callbacks=[EpochCallback(maker)],
+        meter=LanguageMeter(),
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if collate.num_cut:
+        logger.warning("%d times a text was cut to %d tokens", collate.num_cut, data_settings.max_text_length)
+    save(trainer, settings)
+
+
+if __name__ == "__main__":
+    main()
