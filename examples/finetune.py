@@ -1,0 +1,162 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Teaches a LaVIT to caption, or to answer questions about, the pictures of a folder of your own, by LoRA.
+
+    accelerate launch examples/finetune.py examples/runs/finetune_captions.yaml --dataset my-pictures
+
+The folder holds pictures and a `metadata.jsonl` with a line for each: `{"file_name": "cat.jpg", "text": "a cat"}` for
+`task: captions`, `{"file_name": "cat.jpg", "question": "Who is it?", "answer": "a cat"}` for `task: questions`.
+
+The base may be loaded in 4 or 8 bits (`quantize: 4bit`). The adapter is saved to `<output_dir>/adapter`:
+
+    base = LaVITForCausalLM.from_pretrained("lavit-7b")
+    model = PeftModel.from_pretrained(base, "output_dir/adapter")
+
+With `save: merged` a LaVIT that has learned it, in the base's own dtype, is saved to `<output_dir>/merged` as well:
+
+    model = LaVITForCausalLM.from_pretrained("output_dir/merged")
+
+In both cases the processor is beside it: `LaVITProcessor.from_pretrained("output_dir/adapter")`.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import BitsAndBytesConfig, TrainingArguments, set_seed
+
+from lavit_hf import LaVITForCausalLM, LaVITForPreTraining, LaVITProcessor
+from lavit_hf.training.errors import TrainingError
+from lavit_hf.training.language_collator import LanguageCollator
+from lavit_hf.training.meters import LanguageMeter
+from lavit_hf.training.picture_texts import load_picture_texts, make_sample
+from lavit_hf.training.settings import find_checkpoint, load_settings
+from lavit_hf.training.trainer import LaVITTrainer
+
+
+logger = logging.getLogger(__name__)
+
+QUANTIZATIONS = {
+    None: None,
+    "8bit": {"load_in_8bit": True},
+    "4bit": {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": torch.bfloat16,
+    },
+}
+SAVED_AS = ("adapter", "merged")
+
+
+@dataclass
+class FinetuneSettings:
+    """What is taught, and how."""
+
+    model: str = field(metadata={"help": "Path or Hub id of the LaVIT to start from."})
+    dataset: str = field(metadata={"help": "Folder of pictures with a metadata.jsonl, or a Hub id."})
+    task: str = field(default="captions", metadata={"help": "captions or questions."})
+    train_split: str = "train"
+    validation_split: str | None = None
+    image_column: str = "image"
+    max_text_length: int = field(default=128, metadata={"help": "Most tokens of a text; longer ones are cut."})
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+    train_merger: bool = field(default=False, metadata={"help": "Whether how images are read is trained as well."})
+    quantize: str | None = field(default=None, metadata={"help": "Loads the base in 4bit or 8bit."})
+    save: str = field(default="adapter", metadata={"help": "adapter, or merged for a whole model besides."})
+
+    def __post_init__(self):
+        if self.quantize not in QUANTIZATIONS:
+            raise TrainingError(f"quantize must be 4bit or 8bit, or left out, got {self.quantize!r}.")
+        if self.save not in SAVED_AS:
+            raise TrainingError(f"save must be one of {', '.join(SAVED_AS)}, got {self.save!r}.")
+
+
+def load_base(settings: FinetuneSettings, dtype: torch.dtype) -> LaVITForPreTraining:
+    """The model that adapters are put on, its language model quantised where asked for."""
+    if settings.quantize is None:
+        return LaVITForPreTraining.from_pretrained(settings.model, dtype=dtype)
+    return LaVITForPreTraining.from_pretrained(
+        settings.model,
+        dtype=dtype,
+        quantization_config=BitsAndBytesConfig(**QUANTIZATIONS[settings.quantize]),
+        device_map={"": PartialState().device},
+    )
+
+
+def add_adapter(model: LaVITForPreTraining, settings: FinetuneSettings) -> PeftModel:
+    """LoRA on the linear layers of the language model, its head excepted; all else is frozen, but where asked for."""
+    head = model.get_output_embeddings()
+    layers = [
+        name
+        for name, module in model.named_modules()
+        if name.startswith("language_model.") and isinstance(module, torch.nn.Linear) and module is not head
+    ]
+    config = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=layers,
+        modules_to_save=["understanding.merger", "understanding.projection"] if settings.train_merger else None,
+    )
+    adapted = get_peft_model(model, config)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # small steps would be lost in half precision
+    return adapted
+
+
+def save(trainer: LaVITTrainer, settings: FinetuneSettings) -> None:
+    """Saves the adapter, and where asked for the base with the adapter in it."""
+    output = Path(trainer.args.output_dir)
+    trainer.save_model(str(output / "adapter"))
+    if settings.save == "merged" and trainer.is_world_process_zero():
+        # Onto the base as it was before it was quantised.
+        base = LaVITForCausalLM.from_pretrained(settings.model)
+        merged = PeftModel.from_pretrained(base, output / "adapter").merge_and_unload()
+        merged.save_pretrained(output / "merged")
+        trainer.processing_class.save_pretrained(output / "merged")
+
+
+def main() -> None:
+    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    settings, training_args = load_settings(FinetuneSettings, TrainingArguments)
+    checkpoint = find_checkpoint(training_args, [settings])
+    training_args.remove_unused_columns = False
+    training_args.label_names = ["labels"]
+    set_seed(training_args.seed)
+    processor = LaVITProcessor.from_pretrained(settings.model)
+    train_data, validation_data = (
+        load_picture_texts(settings.dataset, split, settings.task, settings.image_column) if split else None
+        for split in (settings.train_split, settings.validation_split)
+    )
+    # A frozen base may be rounded to what autocast computes in.
+    base = load_base(settings, torch.bfloat16 if training_args.bf16 else torch.float32)
+    collator = LanguageCollator(processor, base.config, settings.max_text_length)
+
+    def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
+        return collator([make_sample(row, settings.task, processor, settings.image_column) for row in rows])
+
+    trainer = LaVITTrainer(
+        add_adapter(base, settings),
+        training_args,
+        train_dataset=train_data,
+        eval_dataset=validation_data,
+        data_collator=collate,
+        processing_class=processor,
+        meter=LanguageMeter(),
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if collator.num_cut:
+        logger.warning("%d times a text was cut to %d tokens", collator.num_cut, settings.max_text_length)
+    save(trainer, settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,345 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+What training a LaVIT-7B takes, on paper: data, memory, hours and money. Sizes come from the configurations; all else
+is in `Assumptions`, `GPUS` and `MEASURED` below, to be replaced by your own.
+
+    python examples/scale.py           # prints the tables
+    python examples/scale.py --write   # and puts them into scale.md
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lavit_hf import (
+    LaVITConfig,
+    LaVITDetokenizer,
+    LaVITDetokenizerConfig,
+    LaVITForCausalLM,
+    LaVITVisualTokenizerConfig,
+)
+
+
+PAGE = Path(__file__).with_name("scale.md")
+MARKS = ("<!-- begin: scale.py -->", "<!-- end: scale.py -->")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU to train on."""
+
+    flops: float  # per second, dense, bf16
+    dollars: float  # per hour
+
+
+GPUS = {"A100 80 GB": Gpu(flops=312e12, dollars=1.5), "H100 80 GB": Gpu(flops=989e12, dollars=2.5)}
+COUNTS = (8, 64, 256)
+
+# Share of the bare computation's speed that is left through `LaVITTrainer`: what benchmarks/training.py prints as
+# "share of the bound", as 0.9. Until they are filled in, the aims stand in their place.
+MEASURED: dict[str, float | None] = {"stage 1": None, "stage 2": None}
+AIMS = {"stage 1": 0.85, "stage 2": 0.95}
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What neither paper nor configurations say."""
+
+    stage_1_images: float = 400e6  # LAION-400M once, in batches of 2048 (arXiv 2309.04669)
+    stage_1_batch: int = 2048
+    pairs: float = 100e6  # image-text pairs of stage 2
+    passes: float = 2  # over the pairs, one of each order
+    text_length: int = 20  # tokens of a caption
+    text_share: float = 1 / 3  # of stage 2's tokens, that are text alone
+    pixel_decoder_images: float = 51.2e6  # 100,000 steps of 512, as examples/runs/7b_pixel_decoder.yaml
+    jpeg_bytes: float = 30e3  # of a picture of 256 px
+    tokens_per_gpu: int = 16384  # of one step of stage 2 before the next
+    images_per_gpu: int = 256  # of one step of stage 1 before the next
+    # Share of the GPU's rate that the bare computation reaches, by kind.
+    rates: dict[str, dict[str, float]] = field(
+        default_factory=lambda: {
+            "A100 80 GB": {"stage 1": 0.45, "pretokenize": 0.45, "stage 2": 0.50, "pixel decoder": 0.30},
+            "H100 80 GB": {"stage 1": 0.35, "pretokenize": 0.35, "stage 2": 0.40, "pixel decoder": 0.22},
+        }
+    )
+    # What is left of it when that many GPUs wait for each other.
+    efficiency: dict[int, float] = field(default_factory=lambda: {8: 1.0, 64: 0.95, 256: 0.9})
+
+
+class Sizes:
+    """Parameters and floating-point operations of LaVIT-7B, from the configurations' defaults and without weights."""
+
+    def __init__(self, assumptions: Assumptions):
+        with torch.device("meta"):
+            visual_config = LaVITVisualTokenizerConfig(merger_softmax="masked")
+            self.model = LaVITForCausalLM(LaVITConfig(visual_tokenizer_config=visual_config))
+            self.detokenizer = LaVITDetokenizer(LaVITDetokenizerConfig())
+            self.unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)  # Stable Diffusion 1.5's
+            self.vae = AutoencoderKL(
+                block_out_channels=(128, 256, 512, 512),
+                layers_per_block=2,
+                down_block_types=("DownEncoderBlock2D",) * 4,
+                up_block_types=("UpDecoderBlock2D",) * 4,
+            )
+        self.visual, self.text = self.model.config.visual_tokenizer_config, self.model.config.text_config
+        self.patches = self.visual.num_patches
+        self.kept = round(self.patches * self.visual.keep_ratio)
+        self.pair_length = self.kept + 2 + assumptions.text_length + 1
+
+    @cached_property
+    def parameters(self) -> dict[str, int]:
+        """Number of parameters of each part."""
+        tokenizer = self.model.visual_tokenizer
+        parts = {
+            "encoder (ViT-g/14)": tokenizer.encoder,
+            "selector": tokenizer.selector,
+            "merger": tokenizer.merger,
+            "quantizer and codebook": tokenizer.quantizer,
+            "detokenizer": self.detokenizer,
+            "understanding branch": self.model.understanding,
+            "language model": self.model.language_model,
+            "U-Net (512 px)": self.unet,
+        }
+        return {name: _count_parameters(part) for name, part in parts.items()}
+
+    @cached_property
+    def flops(self) -> dict[str, float]:
+        """Operations of each part's forward: of an image, or of a token of the language model."""
+        tokenizer, size, side = self.model.visual_tokenizer, self.visual.image_size, self.unet.config.sample_size
+        width, dropped = self.visual.hidden_size, self.patches - self.kept
+        merge = _count_flops(
+            lambda: tokenizer.merger.layers[0](_rows(self.kept, width), _rows(dropped, width), None, None)
+        )
+        rebuild = _count_flops(
+            lambda: self.detokenizer.layers[0](_rows(self.patches, width), _rows(self.kept, width), None, None)
+        )
+        prompt_width = self.unet.config.cross_attention_dim
+        context = self.text.num_hidden_layers * 4 * self.text.hidden_size * self.pair_length / 2
+        return {
+            "encoder": _count_flops(lambda: tokenizer.encoder(torch.zeros(1, 3, size, size))),
+            "selector": 2 * self.patches * self.parameters["selector"],
+            "merger": merge * self.visual.num_hidden_layers,
+            "detokenizer": rebuild * self.detokenizer.config.num_hidden_layers,
+            "language model": 2 * (self.parameters["language model"] - self.embeddings) + context,
+            "U-Net": _count_flops(
+                lambda: self.unet(torch.zeros(1, 4, side, side), torch.zeros(1), _rows(self.patches, prompt_width))
+            ),
+            "VAE encoder": _count_flops(lambda: self.vae.encoder(torch.zeros(1, 3, 8 * side, 8 * side))),
+        }
+
+    @property
+    def embeddings(self) -> int:
+        """Parameters of the input embeddings, which only look up."""
+        return self.text.vocab_size * self.text.hidden_size
+
+    @property
+    def trained_in_stage_1(self) -> int:
+        """Parameters that stage 1 trains."""
+        names = ("selector", "merger", "quantizer and codebook", "detokenizer")
+        return sum(self.parameters[name] for name in names)
+
+    @property
+    def trained_in_stage_2(self) -> int:
+        """Parameters that stage 2 trains."""
+        return self.parameters["language model"] + self.parameters["understanding branch"]
+
+
+def _count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _count_flops(run: Callable[[], object]) -> float:
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops())
+
+
+def _rows(count: int, width: int) -> torch.Tensor:
+    return torch.zeros(1, count, width)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stage's computation. A backward costs twice its forward; what checkpointing repeats is no work done."""
+
+    name: str
+    items: float
+    unit: str
+    flops: float  # per item
+
+
+def works(sizes: Sizes, assumptions: Assumptions) -> list[Work]:
+    """The stages of the recipe."""
+    flops, tokens = sizes.flops, assumptions.pairs * assumptions.passes * sizes.pair_length
+    trained = flops["selector"] + flops["merger"] + flops["detokenizer"]
+    tokenize = flops["encoder"] + flops["selector"] + flops["merger"]
+    # Half of the pairs are read in a pass, through a merger that learns.
+    reading = 3 * flops["merger"] * assumptions.pairs * assumptions.passes / 2
+    all_tokens = tokens / (1 - assumptions.text_share)
+    picture = tokenize + flops["detokenizer"] + flops["VAE encoder"] + 3 * flops["U-Net"]
+    return [
+        Work("stage 1", assumptions.stage_1_images, "images", flops["encoder"] + 3 * trained),
+        Work("pretokenize", assumptions.pairs, "images", tokenize),
+        Work("stage 2", all_tokens, "tokens", 3 * flops["language model"] + reading / all_tokens),
+        Work("pixel decoder", assumptions.pixel_decoder_images, "images", picture),
+    ]
+
+
+def gpu_hours(work: Work, gpu: str, count: int, assumptions: Assumptions) -> float:
+    """GPU hours of a stage on that many GPUs."""
+    rate = GPUS[gpu].flops * assumptions.rates[gpu][work.name] * assumptions.efficiency[count]
+    share = MEASURED.get(work.name) or AIMS.get(work.name, 1.0)
+    return work.items * work.flops / (rate * share) / 3600
+
+
+def bytes_per_image(sizes: Sizes, assumptions: Assumptions) -> dict[str, float]:
+    """What is stored of an image, by what pretokenize.py keeps of it (`rows`); codes and mask are in each."""
+    codes = 4 * sizes.kept + sizes.patches / 8
+    half = 2  # bytes
+    return {
+        "pixels, as JPEG": assumptions.jpeg_bytes,
+        "pixels, ready for the encoder": 3 * sizes.visual.image_size**2 * half,
+        "`rows: none`, codes alone": codes,
+        "`rows: merged`": codes + sizes.kept * sizes.visual.hidden_size * half,
+        "`rows: features`": codes + sizes.patches * sizes.visual.feature_size * half,
+    }
+
+
+def stage_1_memory(sizes: Sizes, assumptions: Assumptions) -> dict[str, float]:
+    """Bytes on each GPU under DDP, in fp32 with bf16 autocast and gradient checkpointing."""
+    layer_rows = (
+        sizes.kept * sizes.visual.num_hidden_layers + sizes.patches * sizes.detokenizer.config.num_hidden_layers
+    )
+    layer = 34 * sizes.patches * sizes.visual.hidden_size  # one block's insides, arXiv 2205.05198
+    distances = 3 * 4 * sizes.kept * sizes.visual.codebook_size  # rows against codes, and their one-hot
+    per_image = 4 * layer_rows * sizes.visual.hidden_size + layer + distances
+    return {
+        "parameters": 4 * (sizes.trained_in_stage_1 + sizes.parameters["encoder (ViT-g/14)"]),
+        "gradients": 4 * sizes.trained_in_stage_1,
+        "optimizer": 8 * sizes.trained_in_stage_1,
+        "activations": per_image * assumptions.images_per_gpu,
+    }
+
+
+def stage_2_memory(sizes: Sizes, assumptions: Assumptions, count: int) -> dict[str, float]:
+    """Bytes on each GPU under FSDP, in fp32 with bf16 autocast and gradient checkpointing."""
+    tokens, width = assumptions.tokens_per_gpu, sizes.text.hidden_size
+    everything = sum(
+        sizes.parameters[name]
+        for name in ("language model", "understanding branch", "selector", "merger", "quantizer and codebook")
+    )
+    gathered = 2 * 2 * sizes.embeddings  # the largest units, embeddings and head, in bf16
+    logits = (4 + 4 + 2) * tokens * sizes.text.vocab_size  # if every token were a target
+    return {
+        "parameters": 4 * everything / count + gathered,
+        "gradients": 4 * sizes.trained_in_stage_2 / count,
+        "optimizer": 8 * sizes.trained_in_stage_2 / count,
+        "activations": (4 * sizes.text.num_hidden_layers + 34) * tokens * width + logits,
+    }
+
+
+def tables(assumptions: Assumptions | None = None) -> str:
+    """All tables, as Markdown."""
+    assumptions = assumptions or Assumptions()
+    sizes = Sizes(assumptions)
+    parts = [
+        ("Sizes", _sizes_table(sizes)),
+        ("Data", _data_table(sizes, assumptions)),
+        ("Memory of a GPU, in GB", _memory_table(sizes, assumptions)),
+        ("Computation", _work_table(sizes, assumptions)),
+        ("Hours and money", _time_table(sizes, assumptions)),
+        ("Measured", _measured_table()),
+    ]
+    return "\n\n".join(f"### {title}\n\n{table}" for title, table in parts)
+
+
+def _sizes_table(sizes: Sizes) -> str:
+    rows = [(name, f"{count / 1e6:,.0f}") for name, count in sizes.parameters.items()]
+    rows.append(("**trained in stage 1**", f"{sizes.trained_in_stage_1 / 1e6:,.0f}"))
+    rows.append(("**trained in stage 2**", f"{sizes.trained_in_stage_2 / 1e6:,.0f}"))
+    return _table(("part", "million parameters"), rows)
+
+
+def _data_table(sizes: Sizes, assumptions: Assumptions) -> str:
+    rows = [
+        (form, f"{size / 1e3:,.1f}", f"{size * assumptions.pairs / 1e12:.2f}")
+        for form, size in bytes_per_image(sizes, assumptions).items()
+    ]
+    return _table(("what is stored", "KB an image", f"TB for {assumptions.pairs / 1e6:.0f} million"), rows)
+
+
+def _memory_table(sizes: Sizes, assumptions: Assumptions) -> str:
+    settings = {"stage 1, DDP, any number": stage_1_memory(sizes, assumptions)}
+    for count in COUNTS:
+        settings[f"stage 2, FSDP, {count} GPUs"] = stage_2_memory(sizes, assumptions, count)
+    rows = [
+        (name, *(f"{size / 1e9:.1f}" for size in memory.values()), f"**{sum(memory.values()) / 1e9:.0f}**")
+        for name, memory in settings.items()
+    ]
+    return _table(("", "parameters", "gradients", "optimizer", "activations", "all"), rows)
+
+
+def _work_table(sizes: Sizes, assumptions: Assumptions) -> str:
+    rows = [
+        (
+            work.name,
+            f"{work.items / 1e6:,.0f} million {work.unit}",
+            f"{work.flops / 1e9:,.0f}",
+            f"{work.items * work.flops:.1e}",
+        )
+        for work in works(sizes, assumptions)
+    ]
+    return _table(("stage", "of", "GFLOP each", "FLOP"), rows)
+
+
+def _time_table(sizes: Sizes, assumptions: Assumptions) -> str:
+    rows = []
+    for gpu in GPUS:
+        totals = dict.fromkeys(COUNTS, 0.0)
+        for work in works(sizes, assumptions):
+            hours = {count: gpu_hours(work, gpu, count, assumptions) for count in COUNTS}
+            totals = {count: totals[count] + hours[count] for count in COUNTS}
+            rate = work.items / (hours[COUNTS[0]] * 3600)
+            rows.append((gpu, work.name, f"{rate:,.0f} {work.unit}/s", *_hours_and_money(hours, gpu)))
+        rows.append((gpu, "**all**", "", *_hours_and_money(totals, gpu)))
+    columns = [f"{count} GPUs" for count in COUNTS]
+    return _table(("GPU", "stage", "rate of one", *columns), rows)
+
+
+def _hours_and_money(hours: dict[int, float], gpu: str) -> Iterator[str]:
+    return (f"{hours[count] / count:,.1f} h, ${hours[count] * GPUS[gpu].dollars:,.0f}" for count in hours)
+
+
+def _measured_table() -> str:
+    rows = [
+        (name, f"{AIMS[name]:.0%}", "not yet" if share is None else f"{share:.0%}") for name, share in MEASURED.items()
+    ]
+    return _table(("share of the bare computation's speed", "aim", "measured"), rows)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
+
+
+def main(write: Annotated[bool, typer.Option(help="Whether to put the tables into scale.md.")] = False) -> None:
+    """Print the tables."""
+    text = tables()
+    print(text)
+    if write:
+        begin, end = MARKS
+        pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", flags=re.DOTALL)
+        PAGE.write_text(pattern.sub(lambda _: f"{begin}\n\n{text}\n\n{end}", PAGE.read_text()))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,68 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The calculation behind examples/scale.md."""
+
+from dataclasses import replace
+
+import pytest
+
+from training_runs import EXAMPLES, load_script
+
+
+@pytest.fixture(scope="module")
+def scale():
+    return load_script("scale")
+
+
+@pytest.fixture(scope="module")
+def sizes(scale):
+    return scale.Sizes(scale.Assumptions())
+
+
+def test_page_is_up_to_date(scale):
+    """Else: `python examples/scale.py --write`."""
+    assert scale.tables() in (EXAMPLES / "scale.md").read_text()
+
+
+def test_write_replaces_what_stands_between_the_marks(scale, tmp_path, monkeypatch, capsys):
+    page = tmp_path / "scale.md"
+    page.write_text(f"before\n{scale.MARKS[0]}\nold\n{scale.MARKS[1]}\nafter\n")
+    monkeypatch.setattr(scale, "PAGE", page)
+    monkeypatch.setattr(scale, "tables", lambda: "| new |")
+    scale.main(write=True)
+    assert page.read_text() == f"before\n{scale.MARKS[0]}\n\n| new |\n\n{scale.MARKS[1]}\nafter\n"
+    assert "| new |" in capsys.readouterr().out
+
+
+def test_counts(sizes):
+    """Against what is known of the models, and the rule of two operations a weight and row."""
+    assert sizes.parameters["encoder (ViT-g/14)"] == pytest.approx(1.01e9, rel=0.01)
+    assert sizes.parameters["language model"] == pytest.approx(6.74e9 + 2 * 16386 * 4096, rel=0.01)
+    assert sizes.parameters["U-Net (512 px)"] == pytest.approx(860e6, rel=0.01)
+    rows = sizes.patches + 1
+    assert sizes.flops["encoder"] == pytest.approx(2 * rows * sizes.parameters["encoder (ViT-g/14)"], rel=0.05)
+    assert sizes.flops["language model"] == pytest.approx(2 * sizes.parameters["language model"], rel=0.05)
+
+
+def test_hours_follow_the_assumptions(scale, sizes):
+    assumptions = scale.Assumptions()
+    doubled = replace(assumptions, stage_1_images=2 * assumptions.stage_1_images)
+    hours, more = (
+        scale.gpu_hours(scale.works(sizes, chosen)[0], "A100 80 GB", 8, chosen) for chosen in (assumptions, doubled)
+    )
+    assert more == pytest.approx(2 * hours)
+
+
+def test_measured_shares_take_the_place_of_aims(scale, sizes, monkeypatch):
+    assumptions = scale.Assumptions()
+    work = scale.works(sizes, assumptions)[0]
+    monkeypatch.setitem(scale.MEASURED, "stage 1", 0.5)
+    half = scale.gpu_hours(work, "A100 80 GB", 8, assumptions)
+    monkeypatch.setitem(scale.MEASURED, "stage 1", 1.0)
+    assert half == pytest.approx(2 * scale.gpu_hours(work, "A100 80 GB", 8, assumptions))
+
+
+def test_fsdp_divides_weights_and_nothing_else(scale, sizes):
+    few, many = (scale.stage_2_memory(sizes, scale.Assumptions(), count) for count in (8, 64))
+    assert few["optimizer"] == 8 * many["optimizer"]
+    assert few["activations"] == many["activations"]
