@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format benchmark clean
+.PHONY: help setup demo checkpoint test test-training test-slow test-gpu lint format benchmark clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -18,11 +18,17 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
-demo: $(READY)  ## tokenize the example pictures and draw the kept patches over them
+demo: $(READY)  ## read, answer and paint with the shipped checkpoint, saved as one page of pictures
 	$(BIN)/python examples/demo.py --output demo
+
+checkpoint: $(READY)  ## train the shipped checkpoint from raw data: hours, goes on where it was cut short
+	examples/emoji/train.sh $(BIN)/python
 
 test: lint  ## ruff, then all tests that need neither a GPU nor minutes each
 	$(BIN)/pytest -n 2 -m "not slow and not gpu"
+
+test-training: $(READY)  ## two processes that train together, and a run that is killed
+	$(BIN)/pytest -m "slow and not gpu" modeling_tests/test_stage1.py modeling_tests/test_stage2.py
 
 test-slow: $(READY)  ## the tests that take long
 	$(BIN)/pytest -m "slow and not gpu"
@@ -44,6 +50,7 @@ benchmark: $(READY)  ## time the visual tokenizer, generation and the pipeline
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/conversion.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/training.py
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) demo .cache .pytest_cache .ruff_cache

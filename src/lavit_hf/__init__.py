@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """LaVIT for the Hugging Face ecosystem: one language model that reads and writes images."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from transformers.utils import is_torchvision_available
 
 from .auto import register_auto_classes
+from .bundled import bundled_checkpoint
 from .configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
 from .image_processing_pil_lavit import LaVITImageProcessorPil
 from .modeling_detokenizer import LaVITDetokenizer, LaVITDetokenizerOutput
@@ -19,6 +21,13 @@ from .version import __version__
 
 
 if TYPE_CHECKING:
+    from .modeling_lavit_pretraining import LaVITForPreTraining, LaVITForPreTrainingOutput
+    from .modeling_pixel_decoder_training import LaVITPixelDecoderForTraining, LaVITPixelDecoderTrainingOutput
+    from .modeling_visual_tokenizer_pretraining import (
+        LaVITVisualTokenizerForPreTraining,
+        LaVITVisualTokenizerForPreTrainingOutput,
+    )
+    from .patch_autoencoder import PatchAutoencoder
     from .pipeline_lavit import LaVITPipeline, LaVITPipelineOutput
 
 if is_torchvision_available():
@@ -32,27 +41,45 @@ __all__ = [
     "LaVITDetokenizerConfig",
     "LaVITDetokenizerOutput",
     "LaVITForCausalLM",
+    "LaVITForPreTraining",
+    "LaVITForPreTrainingOutput",
     "LaVITImageProcessor",
     "LaVITImageProcessorPil",
     "LaVITPipeline",
     "LaVITPipelineOutput",
+    "LaVITPixelDecoderForTraining",
+    "LaVITPixelDecoderTrainingOutput",
     "LaVITProcessor",
     "LaVITVisualTokenizer",
     "LaVITVisualTokenizerConfig",
+    "LaVITVisualTokenizerForPreTraining",
+    "LaVITVisualTokenizerForPreTrainingOutput",
     "LaVITVisualTokenizerOutput",
+    "PatchAutoencoder",
     "__version__",
     "build_tokenizer",
+    "bundled_checkpoint",
     "load_sentencepiece_tokenizer",
     "write_remote_code",
 ]
+
+# Whoever only reads or writes tokens waits neither for diffusers nor for what trains.
+_LAZY = {
+    "LaVITForPreTraining": ".modeling_lavit_pretraining",
+    "LaVITForPreTrainingOutput": ".modeling_lavit_pretraining",
+    "LaVITPipeline": ".pipeline_lavit",
+    "LaVITPipelineOutput": ".pipeline_lavit",
+    "LaVITPixelDecoderForTraining": ".modeling_pixel_decoder_training",
+    "LaVITPixelDecoderTrainingOutput": ".modeling_pixel_decoder_training",
+    "LaVITVisualTokenizerForPreTraining": ".modeling_visual_tokenizer_pretraining",
+    "LaVITVisualTokenizerForPreTrainingOutput": ".modeling_visual_tokenizer_pretraining",
+    "PatchAutoencoder": ".patch_autoencoder",
+}
 
 register_auto_classes()
 
 
 def __getattr__(name: str):
-    # Whoever only reads or writes tokens does not wait for diffusers.
-    if name in ("LaVITPipeline", "LaVITPipelineOutput"):
-        from . import pipeline_lavit
-
-        return getattr(pipeline_lavit, name)
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

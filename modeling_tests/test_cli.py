@@ -1,0 +1,327 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The `lavit` command line: what it prints and saves, and how it fails."""
+
+import errno
+import json
+import re
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import huggingface_hub.constants
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from lavit_cli.app import app
+from lavit_cli.images import Skipped, find_images
+from lavit_cli.printing import one_line
+from lavit_cli.saving import name_outputs
+from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer
+
+
+COMMANDS = ("caption", "ask", "draw", "tokenize", "reconstruct", "convert", "info")
+STEPS = ("--steps", "1", "--guidance", "1")
+
+
+@pytest.fixture(scope="module")
+def repo(repos):
+    return str(repos["highres"])
+
+
+@pytest.fixture(scope="module")
+def images(golden):
+    return [str(path) for path in golden.image_paths[:2]]
+
+
+@pytest.fixture
+def serve():
+    """Starts web servers on the loopback interface."""
+    servers = []
+
+    def start(handler) -> str:
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def run(*arguments, **kwargs):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], **kwargs)
+
+
+def succeed(*arguments, **kwargs) -> str:
+    result = run(*arguments, **kwargs)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return result.stdout
+
+
+def fail(*arguments, exit_code: int = 1, **kwargs) -> str:
+    result = run(*arguments, **kwargs)
+    assert result.exit_code == exit_code, result.output
+    assert "Traceback" not in result.stderr
+    if exit_code == 1:
+        assert len(result.stderr.splitlines()) == 1
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", result.stderr).split())
+
+
+def json_lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+class TestHelp:
+    def test_imports_nothing_heavy(self):
+        code = (
+            "import sys; from lavit_cli.app import app; app(['caption', '--help'], standalone_mode=False);"
+            "print(sorted({'torch', 'transformers', 'diffusers', 'lavit_hf'} & set(sys.modules)))"
+        )
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert "--json" in process.stdout, process.stderr
+        assert process.stdout.splitlines()[-1] == "[]"
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_of_commands(self, command):
+        assert f"lavit {command}" in succeed(command, "-h", prog_name="lavit")
+        assert command in succeed("--help")
+
+    def test_usage_errors(self):
+        assert "No such command" in fail("paint", exit_code=2)
+        assert "IMAGES" in fail("caption", exit_code=2)
+        assert "3bit" in fail("caption", "cat.jpg", "--quantize", "3bit", exit_code=2)
+
+
+class TestFindingImages:
+    def test_each_once_in_order(self, tmp_path):
+        for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png", "[1].png"):
+            (tmp_path / name).touch()
+        (tmp_path / "inner").mkdir()
+        (tmp_path / "inner" / "c.webp").touch()
+        url = "https://example.org/cat.jpg"
+        arguments = [url, tmp_path / "[1].png", tmp_path, tmp_path / "**" / "*.webp", tmp_path / "b.png", "-"]
+        found = find_images(map(str, arguments), Skipped())
+        files = [str(tmp_path / name) for name in ("[1].png", "a.JPG", "b.png", "inner/c.webp")]
+        assert found == [url, *files, "-"]
+
+    def test_none(self, tmp_path):
+        result = run("caption", tmp_path, tmp_path / "*.png")
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        assert "no picture in it" in result.stderr
+        assert "no such file" in result.stderr
+        assert result.stderr.splitlines()[-1].startswith("lavit caption: there is no picture to read")
+
+    def test_outputs_of_one_name_are_numbered(self, tmp_path):
+        sources = ["a/cat.jpg", "b/Cat.png", "https://example.org/dog.png?size=1", "https://example.org", "-"]
+        names = [path.name for path in name_outputs(sources, tmp_path).values()]
+        assert names == ["cat.png", "Cat-2.png", "dog.png", "picture.png", "stdin.png"]
+
+
+class TestCaptionAndAsk:
+    def test_captions_are_the_models(self, repo, images):
+        processor, model = LaVITProcessor.from_pretrained(repo), LaVITForCausalLM.from_pretrained(repo)
+        inputs = processor(images=images, return_tensors="pt")
+        inputs = inputs.to(model.dtype)
+        ids = model.generate(**inputs, generator=torch.Generator().manual_seed(3))[:, inputs.input_ids.shape[1] :]
+        expected = processor.post_process_caption(processor.post_process_image_text_to_text(ids))
+        lines = json_lines(succeed("caption", *images, "--model", repo, "--seed", 3, "--json"))
+        assert lines == [
+            {"image": image, "caption": text, "seed": 3} for image, text in zip(images, expected, strict=True)
+        ]
+
+    def test_batches_and_plain_lines(self, repo, images):
+        options = ("--model", repo, "--max-new-tokens", 2, "--num-beams", 1, "--batch-size", 1)
+        lines = succeed("caption", *images, *options).splitlines()
+        assert [line.split(": ")[0] for line in lines] == images
+        single = succeed("caption", images[0], *options)
+        assert not single.startswith(images[0])
+
+    def test_seed_that_is_told_repeats(self, repo, images):
+        options = ("--model", repo, "--max-new-tokens", 4, "--json")
+        first = json_lines(succeed("caption", images[0], *options))
+        assert json_lines(succeed("caption", images[0], *options, "--seed", first[0]["seed"])) == first
+
+    def test_answers(self, repo, images):
+        options = ("--model", repo, "--seed", 0, "--max-new-tokens", 3, "--json")
+        lines = json_lines(succeed("ask", "[IMG] </s> <code_3> <unk>?", *images, *options))
+        assert [line["image"] for line in lines] == images
+        assert all("answer" in line for line in lines)
+
+    @pytest.mark.parametrize(("text", "message"), [(" \n", "empty"), ("cat " * 2_500_000, "10,000,000 characters")])
+    def test_texts_that_are_refused(self, images, text, message):
+        assert message in fail("ask", text, images[0], exit_code=2)
+        assert message in fail("draw", text, exit_code=2)
+
+    def test_quantized(self, repo, images):
+        pytest.importorskip("bitsandbytes")
+        options = ("--model", repo, "--max-new-tokens", 2, "--num-beams", 1)
+        assert run("caption", images[0], *options, "--quantize", "8bit").exit_code == 0
+
+
+class TestTokenize:
+    def test_ids_are_the_models(self, repo, images, tmp_path):
+        model = LaVITForCausalLM.from_pretrained(repo)
+        processor = LaVITProcessor.from_pretrained(repo).image_processor
+        pixel_values = processor(images, return_tensors="pt").pixel_values.to(model.dtype)
+        tokens = model.get_image_tokens(pixel_values, generator=torch.Generator().manual_seed(5))
+        lines = json_lines(
+            succeed("tokenize", *images, "--model", repo, "--seed", 5, "--json", "--overlay", tmp_path / "kept")
+        )
+        assert [line["token_ids"] for line in lines] == [ids.tolist() for ids in tokens]
+        for line in lines:
+            assert line["kept"] == len(line["token_ids"]) - 2
+            assert max(Image.open(line["overlay"]).size) == 512
+
+    def test_plain_output_of_one_picture_is_a_json_list(self, repo, images):
+        num_patches = LaVITVisualTokenizer.from_pretrained(repo).config.num_patches
+        ids = json.loads(succeed("tokenize", images[0], "--model", repo, "--keep-ratio", 0.25))
+        assert len(ids) == num_patches / 4 + 2
+
+    def test_standard_input_and_url(self, repo, images, golden, serve):
+        url = serve(partial(SimpleHTTPRequestHandler, directory=golden.root / "images"))
+        name = golden.image_paths[0].name
+        options = ("--model", repo, "--keep-ratio", 0.5)
+        expected = succeed("tokenize", images[0], *options)
+        assert succeed("tokenize", "-", *options, input=golden.image_paths[0].read_bytes()) == expected
+        result = run("tokenize", f"{url}/{name}", *options)  # the server writes its log to stderr
+        assert result.stdout == expected
+
+
+class TestUnreadable:
+    def test_one_among_many(self, repo, images, tmp_path):
+        (tmp_path / "broken.png").write_bytes(b"no picture")
+        arguments = (images[0], tmp_path / "broken.png", images[1])
+        result = run("tokenize", *arguments, "--model", repo, "--json")
+        assert result.exit_code == 1
+        assert [line["image"] for line in json_lines(result.stdout)] == images
+        assert len(result.stderr.splitlines()) == 1
+        assert "broken.png" in result.stderr
+
+    def test_far_too_large(self, repo, tmp_path):
+        Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+        assert "too large" in fail("tokenize", tmp_path / "huge.png", "--model", repo)
+
+    def test_missing_picture_of_a_prompt(self, repo, tmp_path):
+        message = fail("draw", "a cat", "--image", "nowhere.png", "--model", repo, "-o", tmp_path / "a.png")
+        assert "nowhere.png: there is no such file" in message
+
+    def test_nothing_on_standard_input(self, repo):
+        assert "empty" in fail("caption", "-", "--model", repo, input=b"")
+
+
+class TestPainting:
+    def test_text_and_pictures(self, repo, images, tmp_path):
+        output = tmp_path / "new" / "cat.png"
+        arguments = ("draw", "<image> as [IMG] </s>", "--image", images[0], "--model", repo, "--seed", 1, *STEPS)
+        lines = json_lines(succeed(*arguments, "-n", 2, "-o", output, "--json"))
+        paths = [output.with_name(f"cat-{number}.png") for number in (1, 2)]
+        assert [line["output"] for line in lines] == [str(path) for path in paths]
+        assert sorted(output.parent.iterdir()) == paths
+        first = [path.read_bytes() for path in paths]
+        succeed(*arguments, "-n", 2, "-o", output, "--force")
+        assert [path.read_bytes() for path in paths] == first
+
+    def test_existing_file_is_kept(self, repo, tmp_path):
+        (tmp_path / "cat.png").write_text("mine")
+        assert "--force" in fail("draw", "a cat", "--model", repo, "-o", tmp_path / "cat.png")
+        assert (tmp_path / "cat.png").read_text() == "mine"
+
+    def test_placeholder_without_a_picture(self, repo, tmp_path):
+        assert "<image>" in fail("draw", "<image> red", "--model", repo, "-o", tmp_path / "cat.png")
+
+    def test_nothing_to_paint(self):
+        assert "nothing to paint" in fail("draw", exit_code=2)
+
+    def test_unknown_format(self):
+        assert ".png" in fail("draw", "a cat", "-o", "cat.txt", exit_code=2)
+
+    def test_reconstruct(self, repo, images, tmp_path):
+        lines = json_lines(
+            succeed("reconstruct", *images, "--model", repo, "--seed", 1, *STEPS, "-o", tmp_path, "--json")
+        )
+        assert [Image.open(line["output"]).mode for line in lines] == ["RGB", "RGB"]
+        assert "--force" in fail("reconstruct", *images, "--model", repo, "-o", tmp_path)
+
+    @pytest.mark.parametrize(
+        ("error", "exit_code"), [(OSError(errno.ENOSPC, "No space left on device"), 1), (KeyboardInterrupt(), 130)]
+    )
+    def test_nothing_half_written(self, repo, images, tmp_path, monkeypatch, error, exit_code):
+        def stop(*args):
+            raise error
+
+        monkeypatch.setattr("lavit_cli.saving.os.fsync", stop)
+        message = fail("tokenize", images[0], "--model", repo, "--overlay", tmp_path / "kept", exit_code=exit_code)
+        assert list((tmp_path / "kept").iterdir()) == []
+        if exit_code == 1:
+            assert message.endswith(".png: No space left on device")
+
+
+class TestModels:
+    def test_no_such_folder_or_id(self, images, serve, monkeypatch):
+        class NoRepos(SimpleHTTPRequestHandler):
+            def do_HEAD(self):
+                self.send_response(404)
+                self.send_header("X-Error-Code", "RepoNotFound")
+                self.end_headers()
+
+            do_GET = do_HEAD
+
+            def log_message(self, *args):
+                pass
+
+        use_hub(monkeypatch, serve(NoRepos))
+        assert "there is no model nobody/nothing" in fail("caption", images[0], "--model", "nobody/nothing")
+        assert "looks like org/name" in fail("caption", images[0], "--model", "a/b/c")
+
+    def test_no_network(self, images, monkeypatch):
+        use_hub(monkeypatch, "http://127.0.0.1:9")
+        assert "cannot be reached" in fail("info", "nobody/nothing")
+
+    def test_other_models(self, tmp_path):
+        assert "config.json is missing" in fail("info", tmp_path)
+        (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+        assert "no LaVIT" in fail("info", tmp_path)
+
+    def test_missing_bundled_checkpoint(self, images, tmp_path, monkeypatch):
+        monkeypatch.setattr("lavit_hf.bundled.__file__", str(tmp_path / "bundled.py"))
+        assert "lavit-emoji is not in this installation" in fail("caption", images[0])
+
+    def test_unusable_device(self, repo, images):
+        assert "'nowhere'" in fail("caption", images[0], "--model", repo, "--device", "nowhere")
+
+    def test_traceback_on_request(self, images, tmp_path):
+        result = run("caption", images[0], "--model", tmp_path, env={"LAVIT_DEBUG": "1"})
+        assert result.exit_code == 1
+        assert "Traceback" in result.stderr
+
+    def test_info_is_right(self, repo):
+        model = LaVITForCausalLM.from_pretrained(repo)
+        facts = json.loads(succeed("info", repo, "--json"))
+        parts = {part["name"]: part for part in facts["parts"]}
+        own = ("language model", "reading branch", "visual tokenizer")
+        assert sum(parts[name]["parameters"] for name in own) == model.num_parameters()
+        assert parts["visual tokenizer"]["parameters"] == model.visual_tokenizer.num_parameters()
+        assert parts["unet"]["bytes"]["float32"] == 4 * parts["unet"]["parameters"]
+        assert parts["language model"]["bytes"]["4bit"] < parts["language model"]["bytes"]["8bit"]
+        assert facts["ids"]["codes"][0] == model.config.first_code_token_id
+        assert facts["pixel_decoder"]["picture_size"] == 64
+        assert "codebook size" in succeed("info", repo)
+
+
+def use_hub(monkeypatch, endpoint: str) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def test_one_line_does_nothing_to_a_terminal():
+    assert one_line("a\n\tb\x1b[2Jc\udcff") == "a b\N{REPLACEMENT CHARACTER}[2Jc\N{REPLACEMENT CHARACTER}"
+    assert len(one_line("x" * 5000)) < 1100

@@ -1,0 +1,142 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""What a checkpoint is, from its configs and the headers of its weights, for `info`."""
+
+import json
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lavit_hf import LaVITConfig
+
+from .loading import find_repo, without_library_bars
+from .repo_files import RepoFiles, open_repo
+from .weight_sizes import MEMORY_COLUMNS, PartSize, add_up, measure_parts
+
+
+def print_description(model: str | None, as_json: bool) -> None:
+    """
+    Prints what a checkpoint is.
+
+    Args:
+        model (`str`, *optional*):
+            Path or Hub id; the bundled checkpoint by default.
+        as_json (`bool`):
+            Whether to print JSON.
+    """
+    with without_library_bars():
+        repo = find_repo(model)
+        files = open_repo(repo)
+        config = LaVITConfig.from_pretrained(repo)
+        facts = describe_model(config) | describe_decoder(files)
+        parts = measure_parts(files)
+    if as_json:
+        typer.echo(json.dumps({"model": repo, **facts, "parts": [part.as_dict() for part in parts]}))
+        return
+    console = Console()
+    console.print(_facts_table(repo, facts))
+    console.print(_memory_table(parts))
+
+
+def describe_model(config: LaVITConfig) -> dict[str, dict[str, Any]]:
+    """
+    The sizes and the id layout.
+
+    Args:
+        config (`LaVITConfig`):
+            The model's.
+
+    Returns:
+        `dict`: for each topic its facts.
+    """
+    visual, text = config.visual_tokenizer_config, config.text_config
+    first_code = config.first_code_token_id
+    return {
+        "visual_tokenizer": {
+            "encoder": visual.encoder_config.model_type,
+            "image_size": visual.image_size,
+            "patches": visual.num_patches,
+            "feature_size": visual.feature_size,
+            "selection": visual.selection,
+            "merger_blocks": visual.num_hidden_layers,
+            "merger_size": visual.hidden_size,
+            "codebook_size": visual.codebook_size,
+            "code_size": visual.codebook_dim,
+        },
+        "language_model": {
+            "architecture": text.model_type,
+            "layers": text.num_hidden_layers,
+            "hidden_size": text.hidden_size,
+            "context": getattr(text, "max_position_embeddings", None),
+            "dtype": str(config.dtype).removeprefix("torch."),
+        },
+        "ids": {
+            "text": [0, config.text_vocab_size - 1],
+            "image_start": config.image_start_token_id,
+            "image_end": config.image_end_token_id,
+            "codes": [first_code, first_code + visual.codebook_size - 1],
+        },
+    }
+
+
+def describe_decoder(files: RepoFiles) -> dict[str, dict[str, Any]]:
+    """
+    The pixel decoder.
+
+    Args:
+        files (`RepoFiles`):
+            The repo.
+
+    Returns:
+        `dict`: its facts; its kind is `None` where there is none.
+    """
+    unet, vae = files.read_json("unet/config.json"), files.read_json("vae/config.json")
+    if unet is None or vae is None:
+        return {"pixel_decoder": {"kind": None}}
+    scheduler = files.read_json("scheduler/scheduler_config.json") or {}
+    return {
+        "pixel_decoder": {
+            "kind": f"{unet['_class_name']} with {vae['_class_name']}",
+            "picture_size": unet["sample_size"] * _pixels_per_latent(vae),
+            "condition_size": unet["cross_attention_dim"],
+            "scheduler": scheduler.get("_class_name"),
+            "safety_checker": files.read_json("safety_checker/config.json") is not None,
+        }
+    }
+
+
+def _pixels_per_latent(vae: dict[str, Any]) -> int:
+    if "patch_size" in vae:
+        return vae["patch_size"]
+    return 2 ** (len(vae["block_out_channels"]) - 1)
+
+
+def _facts_table(repo: str, facts: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title=Text(repo), title_justify="left", show_header=False, box=None)
+    for topic, entries in facts.items():
+        table.add_row(Text(topic.replace("_", " "), style="bold"))
+        for name, value in entries.items():
+            table.add_row(f"  {name.replace('_', ' ')}", Text(_show(value)))
+    return table
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool | None):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return " to ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _memory_table(parts: list[PartSize]) -> Table:
+    table = Table("part", title="weights in memory", title_justify="left", box=None)
+    for column in ("parameters", *MEMORY_COLUMNS):
+        table.add_column(column, justify="right")
+    for part in (*parts, add_up(parts)):
+        table.add_row(part.name, f"{part.parameters:,}", *(_megabytes(part.bytes[name]) for name in MEMORY_COLUMNS))
+    return table
+
+
+def _megabytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,158 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures out of texts, pictures and tokens, for `draw` and `reconstruct`."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from lavit_hf import LaVITPipeline, LaVITProcessor
+
+from .images import Skipped, find_images, read_image
+from .loading import (
+    find_device,
+    find_repo,
+    load_language_model,
+    load_pipeline,
+    make_generator,
+    without_library_bars,
+)
+from .options import ModelOptions
+from .results import show_results
+from .saving import check_free, name_outputs, number_outputs, save_image
+from .tokenizing import tokenize_images
+
+
+T = TypeVar("T")
+
+
+def draw_images(
+    prompt: str,
+    images: Sequence[str],
+    options: ModelOptions,
+    painting: dict[str, Any],
+    output: Path,
+    force: bool,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """
+    Paints one or several pictures of a prompt.
+
+    Args:
+        prompt (`str`):
+            What to paint.
+        images (`Sequence[str]`):
+            Its pictures, as the command line names them.
+        options (`ModelOptions`):
+            Which model.
+        painting (`dict`):
+            What the pipeline is told; `None` is its default.
+        output (`Path`):
+            The file, or where there are several pictures what theirs are called after.
+        force (`bool`):
+            Whether files may be overwritten.
+        seed (`int`, *optional*):
+            Seed of the draws.
+        as_json (`bool`):
+            Whether to print JSON.
+    """
+    paths = number_outputs(output, painting["num_images_per_prompt"])
+    check_free(paths, force)
+    with without_library_bars(), show_results(len(paths), as_json, with_bar=False) as results:
+        repo = find_repo(options.model)
+        generator, seed = make_generator(seed, find_device(options.device))
+        processor = LaVITProcessor.from_pretrained(repo)
+        inputs = {"prompt": prompt, "images": [_read_all(images)] if images else None}
+        processor(text=prompt, images=inputs["images"], generation_mode="image")  # refuses before gigabytes are read
+        pipeline = load_pipeline(repo, options, processor, load_language_model(repo, options))
+        pipeline.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
+        output = pipeline(**inputs, **_without_none(painting), generator=generator)
+        for number, (path, picture, ids) in enumerate(zip(paths, output.images, output.image_token_ids)):
+            save_image(picture, path)
+            flagged = bool(output.nsfw_content_detected and output.nsfw_content_detected[number])
+            results.add_file(path, prompt=prompt, token_ids=ids.tolist(), flagged=flagged, seed=seed)
+
+
+def reconstruct_images(
+    images: Sequence[str],
+    options: ModelOptions,
+    painting: dict[str, Any],
+    keep_ratio: float | None,
+    folder: Path,
+    force: bool,
+    batch_size: int,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """
+    Paints each picture from its tokens. Needs no language model.
+
+    Args:
+        images (`Sequence[str]`):
+            The pictures as the command line names them.
+        options (`ModelOptions`):
+            Which model.
+        painting (`dict`):
+            What the pipeline is told; `None` is its default.
+        keep_ratio (`float`, *optional*):
+            The share of patches to keep.
+        folder (`Path`):
+            Where the pictures go.
+        force (`bool`):
+            Whether files may be overwritten.
+        batch_size (`int`):
+            Pictures at once.
+        seed (`int`, *optional*):
+            Seed of the draws.
+        as_json (`bool`):
+            Whether to print JSON.
+    """
+    skipped = Skipped()
+    sources = find_images(images, skipped)
+    paths = name_outputs(sources, folder)
+    check_free(paths.values(), force)
+    with without_library_bars(), show_results(len(sources), as_json) as results:
+        repo = find_repo(options.model)
+        generator, seed = make_generator(seed, find_device(options.device))
+        tokenized = tokenize_images(sources, repo, options, keep_ratio, batch_size, generator, skipped)
+        pipeline = None  # loaded when there is a picture for it
+        for batch in _batched(tokenized, batch_size):
+            pipeline = pipeline or _load_painter(repo, options)
+            ids = [torch.tensor(image.token_ids) for image in batch]
+            pictures = pipeline(image_token_ids=ids, **_without_none(painting), generator=generator).images
+            for image, picture in zip(batch, pictures):
+                save_image(picture, paths[image.source])
+                results.add(
+                    image.source,
+                    str(paths[image.source]),
+                    output=str(paths[image.source]),
+                    token_ids=image.token_ids,
+                    seed=seed,
+                )
+    skipped.exit_if_any()
+
+
+def _load_painter(repo: str, options: ModelOptions) -> LaVITPipeline:
+    pipeline = load_pipeline(repo, options, LaVITProcessor.from_pretrained(repo), language_model=None)
+    pipeline.set_progress_bar_config(disable=True)  # there is one over the pictures
+    return pipeline
+
+
+def _read_all(images: Sequence[str]) -> list:
+    """The pictures of a prompt, of which none may be missing."""
+    return [read_image(source) for source in find_images(images, Skipped(allowed=False))]
+
+
+def _without_none(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch

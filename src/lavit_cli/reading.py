@@ -1,0 +1,125 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Texts about pictures, for `caption` and `ask`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lavit_hf import LaVITForCausalLM, LaVITProcessor
+
+from .images import Skipped, find_images, read_batches
+from .loading import find_device, find_repo, load_language_model, make_generator, without_library_bars
+from .options import ModelOptions
+from .printing import one_line
+from .results import show_results
+
+
+# How the original is evaluated on questions (arXiv 2309.04669).
+QUESTION_SETTINGS = {
+    "num_beams": 5,
+    "early_stopping": True,
+    "length_penalty": 0.0,
+    "min_new_tokens": 2,
+    "max_new_tokens": 10,
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    What to write about a picture.
+
+    Args:
+        name (`str`):
+            What JSON calls the text.
+        make_prompt (`Callable`):
+            The prompt, the same for all pictures, made by the processor.
+        clean (`Callable`):
+            Cuts generated texts to what was asked for.
+        settings (`dict`):
+            What `generate` is told beside the model's own settings.
+    """
+
+    name: str
+    make_prompt: Callable[[LaVITProcessor], str]
+    clean: Callable[[LaVITProcessor, list[str]], list[str]]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+CAPTION = Task("caption", lambda processor: "", LaVITProcessor.post_process_caption)
+
+
+def answer_to(question: str) -> Task:
+    """The task of answering a question."""
+    return Task(
+        "answer",
+        lambda processor: processor.format_question(question),
+        LaVITProcessor.post_process_answer,
+        QUESTION_SETTINGS,
+    )
+
+
+def write_texts(
+    task: Task,
+    images: Sequence[str],
+    options: ModelOptions,
+    wishes: dict[str, Any],
+    batch_size: int,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """
+    Prints what the model writes about each picture.
+
+    Args:
+        task (`Task`):
+            What to write.
+        images (`Sequence[str]`):
+            The pictures as the command line names them.
+        options (`ModelOptions`):
+            Which model.
+        wishes (`dict`):
+            Settings of `generate` that go before the task's; `None` is no wish.
+        batch_size (`int`):
+            Pictures at once.
+        seed (`int`, *optional*):
+            Seed of the draws.
+        as_json (`bool`):
+            Whether to print JSON.
+    """
+    skipped = Skipped()
+    sources = find_images(images, skipped)
+    with without_library_bars(), show_results(len(sources), as_json) as results:
+        repo = find_repo(options.model)
+        generator, seed = make_generator(seed, find_device(options.device))
+        processor = LaVITProcessor.from_pretrained(repo)
+        prompt = task.make_prompt(processor)
+        settings = _merge_settings(task.settings, wishes)
+        model = None  # loaded when there is a picture for it
+        for batch in read_batches(
+            sources, batch_size, lambda image: processor(images=image, text=prompt, return_tensors="pt"), skipped
+        ):
+            model = model or load_language_model(repo, options)
+            inputs = _stack([inputs for _, inputs in batch], model)
+            ids = model.generate(**inputs, generator=generator, **settings)[:, inputs["input_ids"].shape[1] :]
+            texts = task.clean(processor, processor.post_process_image_text_to_text(ids))
+            for (source, _), text in zip(batch, texts):
+                results.add(source, one_line(text), **{task.name: text}, seed=seed)
+    skipped.exit_if_any()
+
+
+def _merge_settings(settings: dict[str, Any], wishes: dict[str, Any]) -> dict[str, Any]:
+    merged = settings | {name: value for name, value in wishes.items() if value is not None}
+    if "min_new_tokens" in merged:
+        merged["min_new_tokens"] = min(merged["min_new_tokens"], merged["max_new_tokens"])
+    return merged
+
+
+def _stack(samples: Sequence[dict[str, torch.Tensor]], model: LaVITForCausalLM) -> dict[str, torch.Tensor]:
+    """One batch of samples of one prompt, which are of one length."""
+    inputs = {name: torch.cat([sample[name] for sample in samples]).to(model.device) for name in samples[0]}
+    inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+    return inputs

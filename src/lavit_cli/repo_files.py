@@ -1,0 +1,86 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Small files and headers of weights of a repo, in a folder or on the Hub, without the weights themselves."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub import (
+    hf_hub_download,
+    list_repo_files,
+    parse_local_safetensors_file_metadata,
+    parse_safetensors_file_metadata,
+)
+
+
+WEIGHTS_ENDING = ".safetensors"
+
+
+class TensorHeader(NamedTuple):
+    """Name, shape and dtype (as safetensors calls it, `"BF16"`) of a stored tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class RepoFiles:
+    """
+    A folder.
+
+    Args:
+        repo (`str`):
+            Its path.
+    """
+
+    def __init__(self, repo: str):
+        self.repo = repo
+
+    def list_weights(self) -> list[str]:
+        """The repo's files of weights, relative to it."""
+        folder = Path(self.repo)
+        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"*{WEIGHTS_ENDING}"))
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A file's content; `None` where there is no such file."""
+        path = Path(self.repo, name)
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def read_headers(self, name: str) -> list[TensorHeader]:
+        """The tensors of a file of weights."""
+        return _headers(parse_local_safetensors_file_metadata(Path(self.repo, name)))
+
+
+class HubFiles(RepoFiles):
+    """
+    A repo on the Hub. Of weights only their first bytes are downloaded.
+
+    Args:
+        repo (`str`):
+            Its id.
+    """
+
+    def __init__(self, repo: str):
+        super().__init__(repo)
+        self.names = list_repo_files(repo)
+
+    def list_weights(self) -> list[str]:
+        return sorted(name for name in self.names if name.endswith(WEIGHTS_ENDING))
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        if name not in self.names:
+            return None
+        return json.loads(Path(hf_hub_download(self.repo, name)).read_text())
+
+    def read_headers(self, name: str) -> list[TensorHeader]:
+        return _headers(parse_safetensors_file_metadata(self.repo, name))
+
+
+def open_repo(repo: str) -> RepoFiles:
+    """The files of a folder or of a Hub id."""
+    return RepoFiles(repo) if Path(repo).is_dir() else HubFiles(repo)
+
+
+def _headers(metadata) -> list[TensorHeader]:
+    return [TensorHeader(name, tuple(tensor.shape), tensor.dtype) for name, tensor in metadata.tensors.items()]

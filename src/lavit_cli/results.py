@@ -1,0 +1,98 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Results on stdout: lines for people or JSON for scripts, and a progress bar on stderr that does not get between."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .printing import one_line
+
+
+class Results:
+    """
+    Prints results as they come.
+
+    Args:
+        total (`int`):
+            How many are expected.
+        as_json (`bool`):
+            Whether each is a JSON object rather than a text.
+        progress (`Progress`, *optional*):
+            The bar to move.
+    """
+
+    def __init__(self, total: int, as_json: bool, progress: Progress | None = None):
+        self.total = total
+        self.as_json = as_json
+        self.progress = progress
+        self.task = None if progress is None else progress.add_task("", total=total)
+
+    def add(self, source: str, text: str, **fields) -> None:
+        """
+        Prints one result.
+
+        Args:
+            source (`str`):
+                The picture. Named in front of the text where there are several.
+            text (`str`):
+                The result for people.
+            fields:
+                The result for scripts, beside `image`.
+        """
+        named = text if self.total == 1 else f"{one_line(source)}: {text}"
+        self._print(named, {"image": source, **fields})
+
+    def add_file(self, path: Path, **fields) -> None:
+        """
+        Prints where a picture was saved.
+
+        Args:
+            path (`Path`):
+                The file.
+            fields:
+                The result for scripts, beside `output`.
+        """
+        self._print(one_line(str(path)), {"output": str(path), **fields})
+
+    def _print(self, line: str, fields: dict) -> None:
+        with self._bar_aside():
+            typer.echo(json.dumps(fields) if self.as_json else line)
+        if self.progress is not None:
+            self.progress.advance(self.task)
+
+    @contextmanager
+    def _bar_aside(self) -> Iterator[None]:
+        if self.progress is None:
+            yield
+            return
+        self.progress.stop()
+        yield
+        self.progress.start()
+
+
+@contextmanager
+def show_results(total: int, as_json: bool, with_bar: bool = True) -> Iterator[Results]:
+    """
+    A place for results, with a progress bar if there are several and stderr is a terminal.
+
+    Args:
+        total (`int`):
+            How many results are expected.
+        as_json (`bool`):
+            Whether they are printed as JSON.
+        with_bar (`bool`, *optional*, defaults to `True`):
+            Whether there may be a bar.
+    """
+    console = Console(stderr=True)
+    if not with_bar or total == 1 or not console.is_terminal:
+        yield Results(total, as_json)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+        yield Results(total, as_json, progress)

@@ -1,0 +1,96 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures on the disk: whole or not at all, and over an existing file only if asked to."""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from .failures import Failure
+from .images import STANDARD_INPUT, URL_PREFIXES
+
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def name_outputs(sources: Sequence[str], folder: Path) -> dict[str, Path]:
+    """
+    A PNG file for each picture, called as the picture is; those of one name are numbered.
+
+    Args:
+        sources (`Sequence[str]`):
+            The pictures.
+        folder (`Path`):
+            Where the files go.
+
+    Returns:
+        `dict[str, Path]`: the file of each picture.
+    """
+    outputs, taken = {}, set()
+    for source in sources:
+        stem = _stem(source)
+        name, number = stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        outputs[source] = folder / f"{name}.png"
+    return outputs
+
+
+def number_outputs(path: Path, count: int) -> list[Path]:
+    """The path itself, or where there are several pictures `name-1.png`, `name-2.png` and so on."""
+    if count == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, count + 1)]
+
+
+def check_free(paths: Sequence[Path], force: bool) -> None:
+    """Raises a [`Failure`] if one of the files exists and may not be overwritten."""
+    for path in paths:
+        if path.is_dir():
+            raise Failure(f"{path} is a folder: name a file with --output.")
+        if path.exists() and not force:
+            raise Failure(f"{path} exists already: pass --force to overwrite it, or another --output.")
+
+
+def save_image(image: "Image.Image", path: Path) -> None:
+    """
+    Saves a picture under a temporary name beside the file, and renames it when it is whole.
+
+    Args:
+        image (`PIL.Image.Image`):
+            The picture.
+        path (`Path`):
+            The file; its ending says the format.
+
+    Raises:
+        OSError: If it cannot be written; nothing half-written is left.
+    """
+    from PIL import Image
+
+    encoded = io.BytesIO()
+    image.save(encoded, format=Image.registered_extensions()[path.suffix.lower()])
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(encoded.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())  # a full disk shows here, before the rename
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the name that the user knows
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _stem(source: str) -> str:
+    if source == STANDARD_INPUT:
+        return "stdin"
+    path = urlsplit(source).path if source.startswith(URL_PREFIXES) else source
+    return Path(path).stem or "picture"

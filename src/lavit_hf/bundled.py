@@ -1,0 +1,40 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The checkpoint that the package ships: a small LaVIT trained on emoji, which works offline."""
+
+from pathlib import Path
+
+
+BUNDLED_CHECKPOINT = "lavit-emoji"
+
+
+def bundled_checkpoint() -> str:
+    """
+    Where the shipped checkpoint lies: a repo that every `from_pretrained` of this package loads, and that of
+    transformers and diffusers.
+
+    Returns:
+        `str`: The path of its folder.
+
+    Raises:
+        FileNotFoundError: If the package was installed without it.
+
+    Example:
+
+    ```python
+    >>> from lavit_hf import LaVITPipeline, bundled_checkpoint
+
+    >>> pipeline = LaVITPipeline.from_pretrained(bundled_checkpoint())
+    >>> pipeline("red apple").images[0]
+    ```
+    """
+    folder = Path(__file__).parent / "checkpoints" / BUNDLED_CHECKPOINT
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"the checkpoint {BUNDLED_CHECKPOINT} is not in this installation ({folder}): install the package as it "
+            "is published, or make the checkpoint with `make checkpoint`."
+        )
+    return str(folder)
+
+
+__all__ = ["BUNDLED_CHECKPOINT", "bundled_checkpoint"]
