@@ -1,66 +1,107 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Tokenizes pictures and draws the kept patches over them."""
+"""The shipped LaVIT at work, on pictures that it was not trained on: it reads them, answers and paints."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 from PIL import Image
-from transformers import Blip2VisionConfig
 
-from lavit_hf import LaVITImageProcessorPil, LaVITVisualTokenizer, LaVITVisualTokenizerConfig
+from lavit_hf import LaVITPipeline, bundled_checkpoint
 from lavit_hf.visualization import draw_keep_mask, image_grid
 
 
-PICTURES = Path(__file__).parent / "images"
+PICTURES = Path(__file__).parent / "images" / "emoji"
+QUESTION = "What category is this?"
+PROMPTS = ("red apple", "dog face", "automobile", "grinning face", "house", "blue heart", "rose", "airplane")
+GUIDANCE = 2.5  # a small U-Net needs less than Stable Diffusion's
+TILE = 160  # side of a picture on the page
 
 
-def untrained_tokenizer() -> LaVITVisualTokenizer:
-    """A small tokenizer with random weights: it shows the mechanics, not what is worth keeping."""
-    torch.manual_seed(0)
-    encoder_config = Blip2VisionConfig(
-        hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4, initializer_range=0.02
-    )
-    config = LaVITVisualTokenizerConfig(
-        encoder_config=encoder_config,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=768,
-        merger_softmax="masked",
-        selection="ratio",
-    )
-    return LaVITVisualTokenizer(config).eval()
+def write(pipeline: LaVITPipeline, images: Sequence[Image.Image], question: str | None = None) -> list[str]:
+    """Captions of pictures, or answers to a question about each."""
+    processor = pipeline.processor
+    text = [processor.format_question(question) if question else ""] * len(images)
+    inputs = processor(images=[[image] for image in images], text=text, return_tensors="pt")
+    inputs = inputs.to(pipeline.device, pipeline.language_model.dtype)
+    ids = pipeline.language_model.generate(**inputs)[:, inputs.input_ids.shape[1] :]
+    texts = processor.post_process_image_text_to_text(ids)
+    return processor.post_process_answer(texts) if question else processor.post_process_caption(texts)
+
+
+@torch.no_grad()
+def overlay(pipeline: LaVITPipeline, images: Sequence[Image.Image]) -> tuple[list[Image.Image], list[int]]:
+    """The kept patches over each picture, and how many they are."""
+    inputs = pipeline.processor.image_processor(list(images), return_tensors="pt")
+    tokenizer = pipeline.language_model.visual_tokenizer
+    masks = tokenizer(inputs.pixel_values.to(tokenizer.device, tokenizer.dtype)).keep_mask
+    return [draw_keep_mask(image, mask) for image, mask in zip(images, masks)], masks.sum(dim=1).tolist()
+
+
+def read_page(pipeline: LaVITPipeline, paths: Sequence[Path], seed: int) -> Image.Image:
+    """Pictures with their captions, kept patches and reconstructions, one column for each."""
+    images = [Image.open(path).convert("RGB") for path in paths]
+    captions, answers = write(pipeline, images), write(pipeline, images, QUESTION)
+    overlays, kept = overlay(pipeline, images)
+    rebuilt = pipeline.reconstruct(
+        images, generator=torch.Generator().manual_seed(seed), guidance_scale=GUIDANCE
+    ).images
+    for path, caption, answer, count in zip(paths, captions, answers, kept):
+        print(f"{path.name}: {caption!r}. {QUESTION} {answer!r}. {count} patches kept")
+    titles = [
+        *(f'"{caption}"' for caption in captions),
+        *(f"{count} patches kept" for count in kept),
+        *("painted from its tokens" for _ in images),
+    ]
+    return image_grid([*enlarge(images), *enlarge(overlays), *enlarge(rebuilt)], columns=len(paths), titles=titles)
+
+
+def paint_page(pipeline: LaVITPipeline, paths: Sequence[Path], seed: int) -> Image.Image:
+    """Pictures of texts, and of texts beside another picture as an example of the style."""
+    examples = [Image.open(path).convert("RGB") for path in paths]
+    settings = {"guidance_scale": GUIDANCE}
+    drawn = pipeline(list(PROMPTS), generator=torch.Generator().manual_seed(seed), **settings).images
+    styled = pipeline(
+        [f"<image> {prompt}" for prompt in PROMPTS[: len(examples)]],
+        images=[[example] for example in examples],
+        generator=torch.Generator().manual_seed(seed),
+        **settings,
+    ).images
+    titles = [*PROMPTS, *(f"{path.stem} + {prompt}" for path, prompt in zip(paths, PROMPTS))]
+    return image_grid([*enlarge(drawn), *enlarge(styled)], columns=len(PROMPTS), titles=titles)
+
+
+def enlarge(images: Sequence[Image.Image]) -> list[Image.Image]:
+    """Pictures of one size."""
+    return [image.resize((TILE, TILE), Image.Resampling.LANCZOS) for image in images]
+
+
+def stack(pages: Sequence[Image.Image]) -> Image.Image:
+    """Pages below each other."""
+    page = Image.new("RGB", (max(part.width for part in pages), sum(part.height for part in pages)), "white")
+    top = 0
+    for part in pages:
+        page.paste(part, (0, top))
+        top += part.height
+    return page
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo"),
-    model: Annotated[Path | None, typer.Option(help="A visual tokenizer or a full LaVIT; untrained if none.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the page of pictures.")] = Path("demo"),
+    model: Annotated[str | None, typer.Option(help="Path or Hub id; the shipped checkpoint by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
 ) -> None:
-    """Tokenize the example pictures and save the kept patches over them."""
-    tokenizer = untrained_tokenizer() if model is None else LaVITVisualTokenizer.from_pretrained(model)
-    size = tokenizer.config.image_size
-    processor = LaVITImageProcessorPil(size={"height": size, "width": size})
-    paths = sorted(PICTURES.glob("*.jpg"))
-    images = [Image.open(path) for path in paths]
-    with torch.no_grad():
-        outputs = tokenizer(**processor(images, return_tensors="pt"))
-    if model is None:
-        print("No trained model yet: random weights choose the patches, a third of them in every picture.")
-    for path, codes in zip(paths, outputs.codes, strict=True):
-        print(
-            f"{path.name}: {len(codes)} of {tokenizer.config.num_patches} patches kept, codes {codes[:8].tolist()} ..."
-        )
-    overlays = [draw_keep_mask(image, mask) for image, mask in zip(images, outputs.keep_mask, strict=True)]
+    """Read the example pictures, answer, rebuild and paint; save one page of pictures."""
+    pipeline = LaVITPipeline.from_pretrained(model or bundled_checkpoint())
+    pipeline.set_progress_bar_config(disable=True)
+    paths = sorted(PICTURES.glob("*.png"))
     output.mkdir(parents=True, exist_ok=True)
-    note = ", random weights" if model is None else ""
-    titles = [
-        f"{path.stem}: {len(codes)} of {tokenizer.config.num_patches} patches{note}"
-        for path, codes in zip(paths, outputs.codes, strict=True)
-    ]
-    image_grid(overlays, columns=len(overlays), titles=titles).save(output / "kept_patches.png")
-    print(f"Saved {output / 'kept_patches.png'}")
+    page = stack([read_page(pipeline, paths, seed), paint_page(pipeline, paths, seed)])
+    page.save(output / "lavit.png")
+    print(f"Saved {output / 'lavit.png'}")
 
 
 if __name__ == "__main__":

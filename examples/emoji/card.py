@@ -47,8 +47,8 @@ CONTENT = """---
 # lavit-emoji
 
 A small LaVIT ([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)), {megabytes:.0f} MB, that `lavit_hf` ships: one
-language model that reads and writes emoji. All three stages were trained on two CPU cores in about two hours by
-`make checkpoint`.
+language model that reads and writes emoji. All three stages were trained on two CPU cores, by the scripts that
+`make checkpoint` runs.{note}
 
 ```python
 from lavit_hf import LaVITPipeline, bundled_checkpoint
@@ -116,6 +116,7 @@ def training_log(folders: Mapping[str, Path]) -> str:
 def main(
     model: Annotated[Path, typer.Option(help="The repo that bundle.py wrote.")],
     evaluation: Annotated[Path, typer.Option(help="The figures that evaluate.py wrote.")],
+    note: Annotated[str, typer.Option(help="What else is to be said of how it was trained.")] = "",
     runs: Annotated[Path, typer.Option(help="Folder of the stages' runs.")] = Path(".cache/emoji"),
 ) -> None:
     """Write the card, and keep figures and attributions beside it."""
@@ -134,6 +135,7 @@ def main(
     stages = {"stage 1": "visual-tokenizer", "stage 2": "language-model", "pixel decoder": "pixel-decoder"}
     content = CONTENT.format(
         data=data.to_yaml(),
+        note=f" {note}" if note else "",
         megabytes=sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) / 1e6,
         image_size=visual_config.image_size,
         num_patches=visual_config.num_patches,

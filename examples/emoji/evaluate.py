@@ -25,6 +25,7 @@ from lavit_hf.visualization import draw_keep_mask, image_grid
 
 SPLITS = ("test_drawings", "test_concepts")
 SHEET_SIZE = 48  # pictures on a contact sheet
+PAINTING = {"guidance_scale": 2.5}  # chosen on the validation split
 CAPTIONING = {"greedy": {"num_beams": 1}, "beam": {"num_beams": 5}}
 
 
@@ -133,8 +134,8 @@ def evaluate_split(pipeline: LaVITPipeline, judge: Judge, held: Held, folder: Pa
     captions = {name: read(pipeline, held.images, **settings) for name, settings in CAPTIONING.items()}
     figures = {f"caption_{name}": score_captions(texts, held) for name, texts in captions.items()}
     figures["tokens"], masks = score_tokens(pipeline, held)
-    rebuilt = paint(pipeline, held, from_text=False, seed=seed)
-    drawn = paint(pipeline, held, from_text=True, seed=seed)
+    rebuilt = paint(pipeline, held, from_text=False, seed=seed, **PAINTING)
+    drawn = paint(pipeline, held, from_text=True, seed=seed, **PAINTING)
     figures["judge_on_drawings"] = score_pictures(judge, held.images, held.names)
     figures["reconstruction"] = score_pictures(judge, rebuilt, held.names)
     figures["text_to_picture"] = score_pictures(judge, drawn, held.names)
