@@ -93,7 +93,12 @@ def table(figures: Mapping) -> str:
     lines = ["| | " + " | ".join(SPLIT_TITLES[name] for name in splits) + " |", "| --- |" + " --- |" * len(splits)]
     for title, (group, keys, kind) in ROWS.items():
         keys = (keys,) if isinstance(keys, str) else keys
-        cells = [", ".join(FORMATS[kind].format(figures[split][group][key]) for key in keys) for split in splits]
+        cells = [
+            ", ".join(FORMATS[kind].format(figures[split][group][key]) for key in keys)
+            if group in figures[split]
+            else ""
+            for split in splits
+        ]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

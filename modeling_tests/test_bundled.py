@@ -1,0 +1,100 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The checkpoint that the package ships, through every door, and the demonstration."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModel, AutoProcessor, pipeline
+
+from lavit_hf import (
+    LaVITForCausalLM,
+    LaVITPipeline,
+    LaVITProcessor,
+    LaVITVisualTokenizer,
+    bundled_checkpoint,
+)
+
+
+PICTURES = Path(__file__).parents[1] / "examples" / "images" / "emoji"
+MOST_MEGABYTES = 36
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return bundled_checkpoint()
+
+
+@pytest.fixture(scope="module")
+def painter(checkpoint):
+    painter = LaVITPipeline.from_pretrained(checkpoint)
+    painter.set_progress_bar_config(disable=True)
+    return painter
+
+
+def test_is_small(checkpoint):
+    assert sum(path.stat().st_size for path in Path(checkpoint).rglob("*") if path.is_file()) < MOST_MEGABYTES * 1e6
+
+
+def test_is_bf16(checkpoint):
+    model = AutoModel.from_pretrained(checkpoint)
+    assert isinstance(model, LaVITForCausalLM)
+    assert {weight.dtype for name, weight in model.named_parameters() if "selector" not in name} == {torch.bfloat16}
+    assert isinstance(AutoProcessor.from_pretrained(checkpoint), LaVITProcessor)
+
+
+@pytest.mark.parametrize("name", ["penguin", "rocket", "strawberry", "tiger"])
+def test_names_drawings_it_never_saw(painter, name):
+    inputs = painter.processor(images=str(PICTURES / f"{name}.png"), return_tensors="pt")
+    texts = painter.processor.batch_decode(painter.language_model.generate(**inputs), skip_special_tokens=True)
+    assert painter.processor.post_process_caption(texts) == [name]
+
+
+def test_answers(painter):
+    question = painter.processor.format_question("What category is this?")
+    inputs = painter.processor(images=str(PICTURES / "strawberry.png"), text=question, return_tensors="pt")
+    ids = painter.language_model.generate(**inputs)[:, inputs.input_ids.shape[1] :]
+    answers = painter.processor.post_process_answer(painter.processor.batch_decode(ids, skip_special_tokens=True))
+    assert answers == ["food and drink"]
+
+
+def test_keeps_about_a_third(checkpoint, painter):
+    images = [Image.open(path) for path in sorted(PICTURES.glob("*.png"))]
+    tokenizer = LaVITVisualTokenizer.from_pretrained(checkpoint)
+    with torch.no_grad():
+        kept = tokenizer(**painter.processor.image_processor(images, return_tensors="pt")).keep_mask.float().mean(1)
+    assert 0.2 < kept.mean() < 0.45
+    assert kept.unique().numel() > 2  # length follows content
+
+
+def test_paints_in_the_words_color(painter):
+    """A red apple is redder than the blue sky of an airplane."""
+    pictures = painter(
+        ["red apple", "airplane"],
+        generator=torch.Generator().manual_seed(0),
+        guidance_scale=2.5,
+        output_type="pt",
+    ).images
+    assert pictures.shape == (2, 3, 64, 64)
+    redness = pictures[:, 0].mean(dim=(1, 2)) - pictures[:, 2].mean(dim=(1, 2))
+    assert redness[0] > redness[1] + 0.1
+
+
+def test_paints_what_it_reads(painter):
+    """A picture comes back closer to itself than to the others."""
+    paths = [PICTURES / f"{name}.png" for name in ("strawberry", "crying_face", "castle", "rabbit")]
+    images = [Image.open(path).convert("RGB") for path in paths]
+    rebuilt = painter.reconstruct(
+        images, generator=torch.Generator().manual_seed(0), guidance_scale=2.5, output_type="pt"
+    ).images.float()
+    small = painter.image_processor.preprocess(images, 64, 64) / 2 + 0.5
+    distances = (rebuilt[:, None] - small[None]).square().mean(dim=(2, 3, 4))
+    assert distances.argmin(dim=1).tolist() == [0, 1, 2, 3]
+
+
+def test_transformers_pipeline(checkpoint):
+    captioner = pipeline("image-text-to-text", model=checkpoint)
+    (output,) = captioner(images=str(PICTURES / "penguin.png"), text="", return_full_text=False)
+    assert "penguin" in output["generated_text"]

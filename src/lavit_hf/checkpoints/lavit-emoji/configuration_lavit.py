@@ -1,0 +1,337 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Configurations of LaVIT: every size and every id, and nowhere else."""
+
+import os
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+from transformers.utils.hub import DownloadKwargs, cached_file
+
+from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
+
+
+@strict
+class LaVITDetokenizerConfig(PreTrainedConfig):
+    r"""
+    Configuration of the detokenizer, which rebuilds the encoder's features from code rows and projects them to the
+    condition of a diffusion U-Net. The defaults are the low-resolution detokenizer of LaVIT-7B.
+
+    Args:
+        num_patches (`int`, *optional*, defaults to 256):
+            Number of features rebuilt for each image, one learned query each.
+        feature_size (`int`, *optional*, defaults to 1408):
+            Width of the rebuilt features, the encoder's width.
+        codebook_dim (`int`, *optional*, defaults to 32):
+            Width of a code row.
+        hidden_size (`int`, *optional*, defaults to 1408):
+            Width of the blocks.
+        num_hidden_layers (`int`, *optional*, defaults to 12):
+            Number of blocks.
+        num_attention_heads (`int`, *optional*, defaults to 16):
+            Number of attention heads.
+        intermediate_size (`int`, *optional*, defaults to 6144):
+            Width of the blocks' MLP.
+        cross_attention_dims (`list[int]`, *optional*, defaults to `[768]`):
+            Widths of the projections that are concatenated to the U-Net's `encoder_hidden_states`. Empty where the
+            features alone are wanted.
+        use_condition_positions (`bool`, *optional*, defaults to `False`):
+            Whether learned positions are added to the condition, where the features themselves hold no place.
+        pooled_projection_dim (`int`, *optional*):
+            Width of the pooled condition (SDXL's `text_embeds`). No pooled condition where it is `None`.
+        num_negative_embeds (`int`, *optional*, defaults to 0):
+            Number of stored rows that the negative condition begins with (Stable Diffusion's empty prompt). Without
+            any, the negative condition is all zeros.
+    """
+
+    model_type = "lavit_detokenizer"
+    base_config_key = "detokenizer_config"
+
+    num_patches: int = 256
+    feature_size: int = 1408
+    codebook_dim: int = 32
+    hidden_size: int = 1408
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 16
+    intermediate_size: int = 6144
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-5
+    attention_dropout: float | int = 0.0
+    cross_attention_dims: list[int] | tuple[int, ...] = (768,)
+    use_condition_positions: bool = False
+    pooled_projection_dim: int | None = None
+    num_negative_embeds: int = 0
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        _check_divisible(self)
+        if self.pooled_projection_dim is not None and self.feature_size % self.num_attention_heads:
+            raise ValueError(
+                f"the pooled condition needs a feature_size ({self.feature_size}) that is divisible by "
+                f"num_attention_heads ({self.num_attention_heads})."
+            )
+        if not 0 <= self.num_negative_embeds <= self.num_patches:
+            raise ValueError(
+                f"num_negative_embeds must lie between 0 and the {self.num_patches} rows of the condition, got "
+                f"{self.num_negative_embeds}."
+            )
+
+
+@strict
+class LaVITVisualTokenizerConfig(PreTrainedConfig):
+    r"""
+    Configuration of the dynamic visual tokenizer. The defaults are the released LaVIT-7B's.
+
+    Args:
+        encoder_config (`PreTrainedConfig` or `dict`, *optional*):
+            Any vision model of transformers. Defaults to EVA-CLIP ViT-g/14 in the form of `Blip2VisionConfig`.
+        encoder_output (`str`, *optional*, defaults to `"last_hidden_state"`):
+            Where the encoder's features come from: `"last_hidden_state"` (a vision transformer's patches) or
+            `"feature_maps"` (a backbone's maps of several strides, brought to one grid and concatenated).
+        encoder_final_norm (`bool`, *optional*, defaults to `False`):
+            Whether the encoder's last norm is applied. LaVIT takes the residual stream before it.
+        image_size (`int`, *optional*):
+            Side of the square input in pixels. Defaults to the encoder's.
+        patch_size (`int`, *optional*):
+            Side of a patch in pixels. Defaults to the encoder's.
+        feature_size (`int`, *optional*):
+            Width of the encoder's features. Defaults to the encoder's `hidden_size`.
+        hidden_size (`int`, *optional*):
+            Width of selector and merger. Defaults to `feature_size`; a linear layer stands between where they differ.
+        standardize_features (`bool`, *optional*, defaults to `False`):
+            Whether each channel of the features is brought to mean 0 and variance 1, by statistics stored with the
+            weights: for an encoder whose channels differ much in size.
+        use_position_embeddings (`bool`, *optional*, defaults to `False`):
+            Whether learned positions are added to the features. A convolutional encoder's features hold no place.
+        num_hidden_layers (`int`, *optional*, defaults to 12):
+            Number of merger blocks.
+        num_attention_heads (`int`, *optional*, defaults to 16):
+            Number of attention heads in the merger.
+        intermediate_size (`int`, *optional*, defaults to 6144):
+            Width of the MLP in the merger.
+        merger_softmax (`str`, *optional*, defaults to `"original"`):
+            `"original"` is the released models' softmax, in which masked keys leak a little: needed for their exact
+            outputs. `"masked"` is the ordinary one, computed for the kept patches only in about a third of the time.
+        selection (`str`, *optional*, defaults to `"sample"`):
+            How patches are kept: `"sample"` draws from the selector's distribution as the released models do,
+            `"threshold"` keeps those likelier than `keep_threshold`, `"ratio"` keeps the best `keep_ratio` of them,
+            `"count"` the best `keep_count`. At least one patch is always kept.
+        keep_threshold (`float`, *optional*, defaults to 0.5):
+            Least probability of a kept patch under `"threshold"`.
+        keep_ratio (`float`, *optional*, defaults to 1/3):
+            Share of kept patches under `"ratio"`, and the target of the ratio loss in training.
+        keep_count (`int`, *optional*):
+            Number of kept patches under `"count"`.
+        codebook_size (`int`, *optional*, defaults to 16384):
+            Number of codes.
+        codebook_dim (`int`, *optional*, defaults to 32):
+            Width of a code row.
+        detokenizer_config (`LaVITDetokenizerConfig` or `dict`, *optional*):
+            The feature decoder that trains the tokenizer. Not needed to tokenize.
+        ratio_loss_weight (`float`, *optional*, defaults to 2.0):
+            Weight of the squared distance between `keep_ratio` and the share of patches kept in a batch.
+        image_ratio_loss_weight (`float`, *optional*, defaults to 0.0):
+            Weight of the same distance taken for each image. A little holds single images back from keeping all or
+            one; much makes every image keep the same.
+        commitment_loss_weight (`float`, *optional*, defaults to 0.25):
+            Weight of the squared distance between projected rows and their codes.
+        codebook_update (`str`, *optional*, defaults to `"ema"`):
+            How codes learn: `"ema"` (averages of the rows that chose them) or `"gradient"`.
+        codebook_decay (`float`, *optional*, defaults to 0.99):
+            Decay of those averages.
+        codebook_restart_threshold (`float`, *optional*, defaults to 0.5):
+            A code that fewer rows of a batch choose, on the running average, restarts from one of the batch's rows.
+
+    Example:
+
+    ```python
+    >>> from lavit_hf import LaVITVisualTokenizer, LaVITVisualTokenizerConfig
+
+    >>> config = LaVITVisualTokenizerConfig(selection="threshold", num_hidden_layers=2)
+    >>> config.num_patches
+    256
+    ```
+    """
+
+    model_type = "lavit_visual_tokenizer"
+    base_config_key = "visual_tokenizer_config"
+    sub_configs_defaults = {
+        "encoder_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="blip_2_vision_model",
+            init_kwargs={"num_hidden_layers": 40, "initializer_range": 0.02},
+        ),
+        "detokenizer_config": SubConfigSpec(config_class=LaVITDetokenizerConfig, optional=True),
+    }
+
+    encoder_config: dict | PreTrainedConfig | None = None
+    encoder_output: Literal["last_hidden_state", "feature_maps"] = "last_hidden_state"
+    encoder_final_norm: bool = False
+    image_size: int | None = None
+    patch_size: int | None = None
+    feature_size: int | None = None
+    hidden_size: int | None = None
+    standardize_features: bool = False
+    use_position_embeddings: bool = False
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 16
+    intermediate_size: int = 6144
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-5
+    attention_dropout: float | int = 0.0
+    merger_softmax: Literal["original", "masked"] = "original"
+    selection: Literal["sample", "threshold", "ratio", "count"] = "sample"
+    keep_threshold: float = 0.5
+    keep_ratio: float = 1 / 3
+    keep_count: int | None = None
+    codebook_size: int = 16384
+    codebook_dim: int = 32
+    detokenizer_config: dict | PreTrainedConfig | None = None
+    ratio_loss_weight: float = 2.0
+    image_ratio_loss_weight: float = 0.0
+    commitment_loss_weight: float = 0.25
+    codebook_update: Literal["ema", "gradient"] = "ema"
+    codebook_decay: float = 0.99
+    codebook_restart_threshold: float = 0.5
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        self.image_size = self._or_from_encoder("image_size", "image_size")
+        self.patch_size = self._or_from_encoder("patch_size", "patch_size")
+        self.feature_size = self._or_from_encoder("feature_size", "hidden_size")
+        if self.hidden_size is None:
+            self.hidden_size = self.feature_size
+        _check_divisible(self)
+        self.check_selection()
+
+    def check_selection(self) -> None:
+        """Raises a `ValueError` if the selection rule's settings cannot be; they may have changed since loading."""
+        if self.selection == "count" and not 1 <= (self.keep_count or 0) <= self.num_patches:
+            raise ValueError(
+                f"selection='count' needs keep_count between 1 and the {self.num_patches} patches, "
+                f"got {self.keep_count}."
+            )
+        if not 0 < self.keep_ratio <= 1:
+            raise ValueError(f"keep_ratio must lie in (0, 1], got {self.keep_ratio}.")
+        if not 0 < self.keep_threshold < 1:
+            raise ValueError(f"keep_threshold must lie in (0, 1), got {self.keep_threshold}.")
+
+    def _or_from_encoder(self, name: str, encoder_name: str) -> int:
+        value = getattr(self, name)
+        value = getattr(self.encoder_config, encoder_name, None) if value is None else value
+        if not isinstance(value, int):
+            raise ValueError(
+                f"{name} cannot be read off the encoder ({type(self.encoder_config).__name__}.{encoder_name} is "
+                f"{value!r}): pass `{name}=` as a number."
+            )
+        return value
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        hub_kwargs = {name: kwargs[name] for name in DownloadKwargs.__annotations__ if name in kwargs}
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if cls.base_config_key in config_dict and _has_index(pretrained_model_name_or_path, hub_kwargs):
+            # Out of a full LaVIT repo, open only the files that hold the visual tokenizer.
+            config_dict[cls.base_config_key]["transformers_weights"] = VISUAL_TOKENIZER_INDEX_NAME
+        return config_dict, kwargs
+
+    @property
+    def num_patches(self) -> int:
+        """Number of patches of an image, before selection."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+def _has_index(repo: str | os.PathLike, hub_kwargs: dict) -> bool:
+    if os.path.isfile(repo):
+        return False
+    missing_is_none = {"_raise_exceptions_for_missing_entries": False}
+    return cached_file(repo, VISUAL_TOKENIZER_INDEX_NAME, **missing_is_none, **hub_kwargs) is not None
+
+
+def _check_divisible(config: PreTrainedConfig) -> None:
+    if config.hidden_size % config.num_attention_heads:
+        raise ValueError(
+            f"hidden_size ({config.hidden_size}) of {type(config).__name__} is not divisible by "
+            f"num_attention_heads ({config.num_attention_heads})."
+        )
+
+
+@strict
+class LaVITConfig(PreTrainedConfig):
+    r"""
+    Configuration of a whole LaVIT: a visual tokenizer and a causal language model over text and image ids.
+
+    The vocabulary is the text's, then `[IMG]`, `[/IMG]`, then one id for each code of the visual tokenizer. All of it
+    is derived from `text_config.vocab_size`; the defaults are LLaMA-2-7B with 16,384 codes.
+
+    Args:
+        visual_tokenizer_config (`LaVITVisualTokenizerConfig` or `dict`, *optional*):
+            The visual tokenizer.
+        text_config (`PreTrainedConfig` or `dict`, *optional*):
+            Any causal language model of transformers, its `vocab_size` counting the image ids. Defaults to LLaMA-2-7B.
+        understanding_selector (`bool`, *optional*, defaults to `False`):
+            Whether reading images has a selector of its own. It always has a merger of its own.
+        num_control_tokens (`int`, *optional*, defaults to 3):
+            How many ids at the start of the text vocabulary are control tokens (LLaMA's `<unk>`, `<s>`, `</s>`).
+
+    Example:
+
+    ```python
+    >>> from lavit_hf import LaVITConfig
+
+    >>> config = LaVITConfig()
+    >>> config.image_start_token_id, config.image_end_token_id, config.first_code_token_id
+    (32000, 32001, 32002)
+    ```
+    """
+
+    model_type = "lavit"
+    keys_to_ignore_at_inference = ["cache", "attention_mask", "image_outputs"]
+    sub_configs_defaults = {
+        "visual_tokenizer_config": LaVITVisualTokenizerConfig,
+        "text_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="llama",
+            init_kwargs={"vocab_size": 48386, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
+        ),
+    }
+
+    visual_tokenizer_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    understanding_selector: bool = False
+    num_control_tokens: int = 3
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.text_vocab_size <= 0:
+            raise ValueError(
+                f"text_config.vocab_size ({self.text_config.vocab_size}) leaves no text ids beside the "
+                f"{self.visual_tokenizer_config.codebook_size} codes and the two image marks: it must count them all."
+            )
+
+    @property
+    def text_vocab_size(self) -> int:
+        """Number of text ids, which come first."""
+        return self.text_config.vocab_size - self.visual_tokenizer_config.codebook_size - 2
+
+    @property
+    def image_start_token_id(self) -> int:
+        """Id of `[IMG]`."""
+        return self.text_vocab_size
+
+    @property
+    def image_end_token_id(self) -> int:
+        """Id of `[/IMG]`."""
+        return self.text_vocab_size + 1
+
+    @property
+    def first_code_token_id(self) -> int:
+        """Id of code 0; code `k` has this id plus `k`."""
+        return self.text_vocab_size + 2
+
+
+__all__ = ["LaVITConfig", "LaVITDetokenizerConfig", "LaVITVisualTokenizerConfig"]

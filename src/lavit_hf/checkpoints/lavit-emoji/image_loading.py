@@ -1,0 +1,271 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Images of every kind brought to upright 8-bit RGB, the one form from which both image processors start."""
+
+import base64
+import binascii
+import io
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from huggingface_hub.utils import httpx
+from PIL import Image, ImageOps, UnidentifiedImageError
+from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
+
+
+DOWNLOAD_TIMEOUT = 30.0  # seconds
+
+# What Pillow's readers raise on a damaged file, found by truncating files and flipping their bytes.
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error)
+
+
+def load_image(source: str | os.PathLike | bytes) -> Image.Image:
+    """
+    Reads an image and turns it upright by its EXIF orientation.
+
+    Args:
+        source (`str`, `os.PathLike` or `bytes`):
+            Path of a file, `http(s)` URL, base64 text (bare or as a `data:image/...` URI) or the bytes of a file.
+
+    Returns:
+        `PIL.Image.Image`: The decoded image in mode `"RGB"`.
+
+    Raises:
+        `ValueError`: If there is no such image, or it is empty, truncated, damaged, in an unknown format, or has more
+            pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    stream, name = _open_stream(source)
+    with stream:
+        if stream.seek(0, io.SEEK_END) == 0:
+            raise ValueError(f"{name} is empty (0 bytes): was it written or downloaded completely?")
+        stream.seek(0)
+        with _pillow_errors(name):
+            image = Image.open(stream)
+            _check_pixel_limit(image)
+        return to_rgb_image(image, name)
+
+
+def to_rgb_image(image: Image.Image, name: str | None = None) -> Image.Image:
+    """
+    Turns an image upright and converts it to RGB from any mode. Transparency is dropped, not blended: the colours
+    under it are kept, as in the original. 16-bit grey (`"I;16"`, and `"I"`, which Pillow uses for it) is scaled down,
+    not clipped; `"F"` follows the rule for floating-point arrays of [`to_rgb_tensor`].
+
+    Args:
+        image (`PIL.Image.Image`):
+            The image, which is left as it is.
+        name (`str`, *optional*):
+            What errors call the image. Defaults to its file name or its mode and size.
+
+    Returns:
+        `PIL.Image.Image`: The image in mode `"RGB"`.
+
+    Raises:
+        `ValueError`: If the image has no pixels, cannot be decoded or has no conversion to RGB.
+    """
+    name = name or getattr(image, "filename", "") or f"the {image.mode} image of size {image.size}"
+    if 0 in image.size:
+        raise ValueError(f"{name} has no pixels (width x height: {image.width} x {image.height}).")
+    with _pillow_errors(name):
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _reduce_depth(image, name)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # the same colours; straight to RGB, Pillow warns
+    try:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be converted from mode {image.mode} to RGB: convert it first.") from error
+
+
+def to_rgb_tensor(
+    image: Image.Image | np.ndarray | torch.Tensor, input_data_format: str | ChannelDimension | None = None
+) -> torch.Tensor:
+    """
+    Brings one image to 8-bit RGB. Integers are read as 0..255, `uint16` as 0..65535, `bool` as black and white.
+    Floating-point values are read as 0..1 if none is above 1, as 0..255 if one is 2 or more; in between, the scale
+    is anybody's guess and the image is refused. A fourth channel is taken for alpha and dropped.
+
+    Args:
+        image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
+            The image, an array of shape `(height, width)`, `(num_channels, height, width)` or
+            `(height, width, num_channels)` with 1, 3 or 4 channels.
+        input_data_format (`str` or `ChannelDimension`, *optional*):
+            Where the channels of an array are. Inferred from its shape by default.
+
+    Returns:
+        `torch.Tensor`: The image of shape `(3, height, width)` in `torch.uint8`, on its device.
+
+    Raises:
+        `TypeError`: If it is no image.
+        `ValueError`: If the image cannot be decoded, or the array does not have the shape, dtype or values of one.
+    """
+    if isinstance(image, Image.Image):
+        return torch.from_numpy(np.array(to_rgb_image(image))).permute(2, 0, 1)
+    image = _channels_first(_to_tensor(image), input_data_format)
+    return _to_uint8(image[:3]).expand(3, -1, -1)
+
+
+def flatten_images(images: Any) -> Iterator[Any]:
+    """Yields the images of a nested list one by one; an array with a batch axis in front is taken apart too."""
+    if isinstance(images, list | tuple) or getattr(images, "ndim", None) == 4:
+        for image in images:
+            yield from flatten_images(image)
+    else:
+        yield images
+
+
+def is_floating_point(image: Image.Image | np.ndarray | torch.Tensor) -> bool:
+    """Whether the pixels of an image are floating-point numbers."""
+    if isinstance(image, Image.Image):
+        return image.mode == "F"
+    if isinstance(image, np.ndarray):
+        return image.dtype.kind == "f"
+    return isinstance(image, torch.Tensor) and image.is_floating_point()
+
+
+def _open_stream(source: str | os.PathLike | bytes) -> tuple[BinaryIO, str]:
+    """Opens the source and says what errors should call it."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source), f"the image of {len(source)} bytes"
+    text = os.fspath(source)
+    name = repr(text if len(text) <= 200 else f"{text[:60]}...")  # base64 text runs to megabytes
+    if text.startswith(("http://", "https://")):
+        return io.BytesIO(_download(text, name)), name
+    if os.path.exists(text):
+        return _open_file(text, name), name
+    return io.BytesIO(_decode_base64(text, name)), f"{name} (no such file; read as base64)"
+
+
+def _open_file(path: str, name: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise ValueError(f"{name} cannot be opened as an image file: {error.strerror}.") from error
+
+
+def _download(url: str, name: str) -> bytes:
+    try:
+        return httpx.get(url, timeout=DOWNLOAD_TIMEOUT, follow_redirects=True).raise_for_status().content
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ValueError(f"{name} cannot be downloaded: {error}") from error
+
+
+def _decode_base64(text: str, name: str) -> bytes:
+    payload = text.partition(",")[2] if text.startswith("data:image/") else text
+    try:
+        return base64.b64decode("".join(payload.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"{name} is no image: there is no such file, and it is neither a URL nor base64.") from error
+
+
+def _check_pixel_limit(image: Image.Image):
+    """Refuses what Pillow only warns of: from its limit to twice its limit it decodes the image all the same."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels are more than {limit}")
+
+
+@contextmanager
+def _pillow_errors(name: str) -> Iterator[None]:
+    """Turns whatever Pillow raises on a bad image into one `ValueError` that names it."""
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(
+            f"{name} is too large to be decoded safely ({error}). Scale it down first, or raise "
+            "`PIL.Image.MAX_IMAGE_PIXELS` if you trust its source."
+        ) from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name} is not an image in a format that Pillow can read.") from error
+    except _DECODER_ERRORS as error:
+        raise ValueError(f"{name} cannot be decoded, the image is truncated or damaged: {error}") from error
+
+
+def _reduce_depth(image: Image.Image, name: str) -> Image.Image:
+    """8-bit grey from modes that Pillow's own conversion would clip at 255."""
+    pixels = np.array(image)
+    if image.mode == "I":
+        if pixels.min() < 0 or pixels.max() > np.iinfo(np.uint16).max:
+            raise ValueError(f"{name} has 32-bit pixels beyond 0..65535: scale them to 8 or 16 bits first.")
+        pixels = pixels.astype(np.uint16)
+    return Image.fromarray(_to_uint8(_to_tensor(pixels)).numpy())
+
+
+def _to_tensor(image: np.ndarray | torch.Tensor) -> torch.Tensor:
+    if isinstance(image, torch.Tensor):
+        return image.detach()
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            "An image must be a PIL image, a NumPy array, a torch tensor, a path, a URL or bytes; "
+            f"got {type(image).__name__}."
+        )
+    try:
+        # torch takes native byte order, positive strides and writable memory only
+        return torch.from_numpy(np.require(image, image.dtype.newbyteorder("="), ["C", "W"]))
+    except TypeError as error:
+        raise ValueError(f"An array of dtype {image.dtype} is no image: cast it to uint8 or float32.") from error
+
+
+def _channels_first(image: torch.Tensor, input_data_format: str | ChannelDimension | None) -> torch.Tensor:
+    shape = tuple(image.shape)
+    if image.ndim == 2:
+        image, input_data_format = image[None], ChannelDimension.FIRST
+    if image.ndim != 3:
+        raise ValueError(f"An image array must have 2 or 3 axes, or 4 as a batch of images; got shape {shape}.")
+    if 0 in shape:
+        raise ValueError(f"The image array of shape {shape} has no pixels.")
+    data_format = ChannelDimension(input_data_format or _infer_data_format(image))
+    if data_format == ChannelDimension.LAST:
+        image = image.permute(2, 0, 1)
+    if image.shape[0] not in (1, 3, 4):
+        raise ValueError(
+            f"An image has 1, 3 or 4 channels, but the array of shape {shape}, read as {data_format.value}, "
+            f"has {image.shape[0]}."
+        )
+    return image
+
+
+def _infer_data_format(image: torch.Tensor) -> ChannelDimension:
+    try:
+        return infer_channel_dimension_format(image, num_channels=(1, 3, 4))
+    except ValueError as error:
+        raise ValueError(
+            f"An image array of shape {tuple(image.shape)} has no axis of 1, 3 or 4 channels, first or last."
+        ) from error
+
+
+def _to_uint8(image: torch.Tensor) -> torch.Tensor:
+    if image.dtype == torch.uint8:
+        return image
+    if image.dtype == torch.bool:
+        return image.to(torch.uint8) * 255
+    if image.dtype == torch.uint16:
+        return ((image.to(torch.int32) + 128) // 257).to(torch.uint8)  # 65535 = 255 * 257, rounded
+    if image.is_floating_point():
+        return _float_to_uint8(image.float())
+    if image.is_complex():
+        raise ValueError(f"An array of dtype {image.dtype} is no image: cast it to uint8 or float32.")
+    low, high = (bound.item() for bound in image.to(torch.int64).aminmax())
+    if low < 0 or high > 255:
+        raise ValueError(
+            f"The integer image has values from {low} to {high}: they must be in 0..255, or the dtype uint16."
+        )
+    return image.to(torch.uint8)
+
+
+def _float_to_uint8(image: torch.Tensor) -> torch.Tensor:
+    if not image.isfinite().all():
+        raise ValueError("The floating-point image has NaN or infinite values: fix them where it was made.")
+    low, high = (bound.item() for bound in image.aminmax())
+    if low < 0 or high > 255 or 1 < high < 2:
+        raise ValueError(
+            f"The floating-point image has values from {low:g} to {high:g}, so its scale is neither 0..1 nor 0..255: "
+            "clip it to one of them, and undo any normalisation, which the image processor does itself."
+        )
+    return (image * 255 if high <= 1 else image).round().to(torch.uint8)

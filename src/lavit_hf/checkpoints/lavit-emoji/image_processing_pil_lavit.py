@@ -1,0 +1,138 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""LaVIT's image processor on Pillow, and what it has in common with the one on torchvision."""
+
+import os
+from typing import Any
+
+import numpy as np
+from transformers.image_processing_backends import PilBackend
+from transformers.image_processing_base import BatchFeature
+from transformers.image_utils import (
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+    ChannelDimension,
+    ImageInput,
+    PILImageResampling,
+    SizeDict,
+)
+
+from .image_loading import flatten_images, is_floating_point, load_image, to_rgb_tensor
+
+
+class LaVITImageProcessorMixin:
+    """LaVIT's preprocessing, but for the backend that computes it: defaults, inputs and their checks."""
+
+    resample = PILImageResampling.BICUBIC
+    image_mean = OPENAI_CLIP_MEAN
+    image_std = OPENAI_CLIP_STD
+    size = {"height": 224, "width": 224}
+    do_resize = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+
+    def fetch_images(self, images: Any) -> Any:
+        """
+        Loads every path, URL, base64 text and `bytes` in an image or nested list of images.
+
+        Args:
+            images (`ImageInput`, `str`, `os.PathLike`, `bytes` or a nested list of these):
+                The images.
+
+        Returns:
+            `ImageInput`: The same structure, with PIL images where sources of images were.
+
+        Raises:
+            `ValueError`: If an image cannot be loaded.
+        """
+        if isinstance(images, list | tuple):
+            return [self.fetch_images(image) for image in images]
+        return load_image(images) if isinstance(images, str | bytes | os.PathLike) else images
+
+    def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> list:
+        # The base class would refuse grey arrays (2 axes), and print whole images in its error.
+        images = list(flatten_images(self.fetch_images(images)))
+        if not images:
+            raise ValueError("There are no images to preprocess: the list is empty.")
+        return images
+
+    def _preprocess_image_like_inputs(self, images: ImageInput, *args, do_rescale: bool, **kwargs) -> BatchFeature:
+        # `do_rescale=False` says that float images are in 0..1 already. Here every image is 8-bit before the resize,
+        # as the original's are, so that these are rescaled all the same.
+        images = self._prepare_images_structure(images)
+        do_rescale = do_rescale or all(is_floating_point(image) for image in images)
+        return super()._preprocess_image_like_inputs(images, *args, do_rescale=do_rescale, **kwargs)
+
+    def _validate_preprocess_kwargs(
+        self, size: SizeDict | None = None, do_resize: bool | None = None, do_convert_rgb: bool | None = None, **kwargs
+    ):
+        super()._validate_preprocess_kwargs(size=size, do_resize=do_resize, **kwargs)
+        if do_resize and not (size.height and size.width):
+            raise ValueError(f"`size` must be an int or have 'height' and 'width', got {dict(size)}.")
+        if do_convert_rgb is False:
+            raise ValueError("`do_convert_rgb=False` is not possible: LaVIT's encoder sees RGB only.")
+
+
+class LaVITImageProcessorPil(LaVITImageProcessorMixin, PilBackend):
+    r"""
+    Image processor of LaVIT on Pillow, which needs no torchvision and equals the original's preprocessing.
+
+    Any image is turned upright (EXIF), brought to 8-bit RGB with its transparency dropped, resized to `size` without
+    keeping its aspect ratio by Pillow's antialiased bicubic filter, scaled by 1/255 and normalised by CLIP's mean and
+    standard deviation: what the EVA-CLIP encoder of LaVIT (arXiv 2309.04669) was trained on. PIL images, NumPy
+    arrays, torch tensors, paths, URLs, base64 text, `bytes` and nested lists of these are accepted; how the values of
+    arrays are read says [`to_rgb_tensor`].
+
+    Args:
+        size (`int` or `dict[str, int]`, *optional*, defaults to `{"height": 224, "width": 224}`):
+            Size of the output in pixels.
+        resample (`PILImageResampling`, *optional*, defaults to `PILImageResampling.BICUBIC`):
+            Filter of the resize.
+        image_mean (`list[float]`, *optional*, defaults to `OPENAI_CLIP_MEAN`):
+            Mean of each channel.
+        image_std (`list[float]`, *optional*, defaults to `OPENAI_CLIP_STD`):
+            Standard deviation of each channel.
+        do_resize (`bool`, *optional*, defaults to `True`):
+            Whether to resize.
+        do_rescale (`bool`, *optional*, defaults to `True`):
+            Whether to scale by `rescale_factor`. Floating-point images in 0..1 are recognised, with either value.
+        rescale_factor (`float`, *optional*, defaults to `1 / 255`):
+            Factor of the scaling.
+        do_normalize (`bool`, *optional*, defaults to `True`):
+            Whether to normalise.
+
+    Example:
+
+    ```python
+    >>> from lavit_hf import LaVITImageProcessorPil
+
+    >>> image_processor = LaVITImageProcessorPil(size=224)
+    >>> pixel_values = image_processor("examples/images/cat.jpg", return_tensors="pt").pixel_values
+    >>> pixel_values.shape
+    torch.Size([1, 3, 224, 224])
+    ```
+    """
+
+    def process_image(
+        self, image: ImageInput, input_data_format: str | ChannelDimension | None = None, **kwargs
+    ) -> np.ndarray:
+        """
+        Brings one image to the form that the backend works on.
+
+        Args:
+            image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
+                The image.
+            input_data_format (`str` or `ChannelDimension`, *optional*):
+                Where the channels of an array are. Inferred from its shape by default.
+
+        Returns:
+            `np.ndarray`: The image of shape `(3, height, width)` in `uint8`.
+
+        Raises:
+            `ValueError`: If the image is not a valid one.
+        """
+        return to_rgb_tensor(image, input_data_format).numpy(force=True)
+
+
+__all__ = ["LaVITImageProcessorPil"]

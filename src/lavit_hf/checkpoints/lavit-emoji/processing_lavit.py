@@ -1,0 +1,421 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""LaVIT's processor: one sequence out of text and images, and text or images back out of what was generated."""
+
+from itertools import chain
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from PIL import Image
+from transformers import BatchFeature
+from transformers.image_utils import ImageInput
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
+from transformers.tokenization_utils_base import LARGE_INTEGER, TextInput
+
+from .answer_cleaning import cut_answer, lemmatize_answer
+from .generation_lavit import check_generation_mode
+from .placeholders import match_images_with_texts, split_at_placeholders
+
+
+# LaVIT is a base model: a chat is its parts one after the other, a newline between turns. `<image>` is replaced by
+# the processor's own placeholder.
+DEFAULT_CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+    {%- if not loop.first -%}{{- '\n' -}}{%- endif -%}
+    {%- if message['content'] is string -%}
+        {{- message['content'] -}}
+    {%- else -%}
+        {%- for part in message['content'] or [] -%}
+            {%- if part['type'] == 'image' -%}
+                {{- '<image>' -}}
+            {%- elif part['type'] == 'text' -%}
+                {{- part['text'] -}}
+            {%- else -%}
+                {{- raise_exception("LaVIT reads parts of type 'text' and 'image', not '" ~ part['type'] ~ "'.") -}}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+{%- endfor -%}
+"""
+
+# What becomes of the tokenizer's arguments here; what is in neither set is refused, as it would have no effect.
+_PAD_KWARGS = {"padding", "max_length", "pad_to_multiple_of", "padding_side", "return_attention_mask"}
+_OTHER_TEXT_KWARGS = {
+    "add_special_tokens",
+    "return_offsets_mapping",
+    "return_tensors",
+    "return_text_replacement_offsets",
+    "sanitize_control_tokens",
+    "split_special_tokens",
+    "truncation",
+    "verbose",
+}
+
+
+class LaVITTextKwargs(TextKwargs, total=False):
+    """
+    split_special_tokens (`bool`, *optional*):
+        Whether tokens spelled out in the text, as `[IMG]`, `</s>` or `<code_17>`, are plain text. Defaults to the
+        tokenizer's setting, `True` if [`build_tokenizer`] made it.
+    """
+
+    split_special_tokens: bool | None
+
+
+class LaVITProcessorKwargs(ProcessingKwargs, total=False):
+    """
+    generation_mode (`str`, *optional*, defaults to `"text"`):
+        What the model shall write after the prompt: `"text"`, or `"image"`, which closes the prompt with `[IMG]`.
+    """
+
+    text_kwargs: LaVITTextKwargs
+
+    generation_mode: str
+
+
+class _Token(NamedTuple):
+    id: int
+    span: tuple[int, int]  # of characters in the text
+    is_text: bool
+
+
+class LaVITProcessor(ProcessorMixin):
+    r"""
+    Processor of LaVIT (arXiv 2309.04669), in which an image is a sentence in the language model's own vocabulary.
+
+    An image stands in `input_ids` as a slot, `[IMG]` with `[/IMG]` right behind it: how many patches of it are kept
+    only the model knows, which fills the slot. In the text, `<image>` says where images stand; without it they stand
+    in front. A space on either side of a placeholder belongs to the placeholder, and each piece of text between
+    images is tokenized like a prompt of its own, as the original does it. Nothing else in a text is read as an image
+    or a control token, unless `split_special_tokens=False` is passed.
+
+    Args:
+        image_processor ([`LaVITImageProcessor`] or [`LaVITImageProcessorPil`]):
+            The image processor.
+        tokenizer (`PreTrainedTokenizerBase`):
+            The tokenizer, as [`build_tokenizer`] makes it.
+        chat_template (`str`, *optional*):
+            Jinja template of chats. By default the text and image parts of a chat follow each other as they are, with
+            a newline between turns: roles and `add_generation_prompt` add nothing, as LaVIT is not tuned for chats.
+        image_token (`str`, *optional*, defaults to `"<image>"`):
+            The placeholder. It is no token, so that texts about `<image>` only need another one.
+
+    Raises:
+        `ValueError`: If the tokenizer has no image marks.
+
+    Example:
+
+    ```python
+    >>> from lavit_hf import LaVITImageProcessor, LaVITProcessor, build_tokenizer, load_sentencepiece_tokenizer
+
+    >>> text_tokenizer = load_sentencepiece_tokenizer("LaVIT-7B-v2/language_model")
+    >>> processor = LaVITProcessor(LaVITImageProcessor(), build_tokenizer(text_tokenizer, codebook_size=16384))
+
+    >>> question = processor.format_question("What is on the sofa?")
+    >>> inputs = processor(images="examples/images/cat.jpg", text=question)
+    >>> inputs.pixel_values.shape
+    torch.Size([1, 3, 224, 224])
+    >>> processor.decode(inputs.input_ids[0])
+    '[IMG][/IMG] Question: What is on the sofa? Answer:'
+    ```
+    """
+
+    valid_processor_kwargs = LaVITProcessorKwargs
+
+    text_kwargs: ClassVar[dict[str, Any]] = {"padding": True, "return_tensors": "pt"}
+    images_kwargs: ClassVar[dict[str, Any]] = {"return_tensors": "pt"}
+    generation_mode = "text"
+
+    question_template = "Question: {} Answer:"
+    """Prompt of the original for questions about an image."""
+
+    def __init__(self, image_processor, tokenizer, chat_template: str | None = None, image_token: str = "<image>"):
+        if not {"image_start_token", "image_end_token"} <= set(tokenizer.special_tokens_map):
+            raise ValueError(
+                f"The {type(tokenizer).__name__} has no image marks: extend it with `build_tokenizer` first."
+            )
+        if chat_template is None:
+            chat_template = DEFAULT_CHAT_TEMPLATE.replace("<image>", image_token)
+        self.image_token = image_token
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    def __call__(
+        self,
+        images: ImageInput | str | list | None = None,
+        text: TextInput | list[TextInput | None] | None = None,
+        **kwargs: Unpack[LaVITProcessorKwargs],
+    ) -> BatchFeature:
+        """
+        Makes the model's inputs of prompts and images.
+
+        Args:
+            images (`ImageInput`, `str` or a list of them, flat or nested, *optional*):
+                The images. A flat list is dealt out by the placeholders in the texts; without placeholders, all of it
+                goes to the one text, or one image to each text. A nested list has one list for each text, which may
+                be empty or `None`.
+            text (`str` or `list[str]`, *optional*):
+                The prompts. An empty one or `None` with an image asks for a caption.
+            kwargs (*optional*):
+                `generation_mode`, and arguments of tokenizer and image processor, see [`LaVITProcessorKwargs`].
+                Prompts are padded to the longest (`padding=True`) on the left, and never truncated unless
+                `truncation=True` is passed, which cuts text only. `return_tensors` defaults to `"pt"`. No special
+                tokens are added.
+
+        Returns:
+            [`BatchFeature`] with
+
+            - **input_ids** (`torch.LongTensor` of shape `(batch_size, sequence_length)`).
+            - **attention_mask** (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Zero for padding.
+            - **pixel_values** (`torch.FloatTensor` of shape `(num_images, 3, height, width)`): The images in order of
+              appearance, if there are any.
+            - **offset_mapping** (of shape `(batch_size, sequence_length, 2)`): Where each token starts and ends in
+              the text as it was passed, in characters, if `return_offsets_mapping=True`. Zeros for images.
+
+        Raises:
+            `ValueError`: If placeholders and images differ in number, a prompt is empty and has no image, the mode is
+            unknown, an argument of the tokenizer has no effect here, or `max_length` cannot hold the image slots.
+        """
+        kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        check_generation_mode(kwargs["generation_mode"])
+        _check_text_kwargs(kwargs["text_kwargs"])
+
+        texts, images = match_images_with_texts(text, images, self.image_token)
+        prompts = self._build_prompts(texts, [len(sample) for sample in images], **kwargs["text_kwargs"])
+        if kwargs["generation_mode"] == "image":
+            prompts = [[*prompt, self._mark(self.tokenizer.image_start_token_id)] for prompt in prompts]
+
+        prompts = self._truncate(prompts, **kwargs["text_kwargs"])
+        data = self._pad(prompts, **kwargs["text_kwargs"])
+        if flat_images := list(chain.from_iterable(images)):
+            data.update(self.image_processor(flat_images, **kwargs["images_kwargs"]))
+        return BatchFeature(data, tensor_type=kwargs["text_kwargs"].get("return_tensors"))
+
+    def _build_prompts(self, texts: list[str], num_images: list[int], **text_kwargs) -> list[list[_Token]]:
+        """Tokenizes the pieces of text around the placeholders, and puts slots between them or in front."""
+        pieces = [split_at_placeholders(text, self.image_token) for text in texts]
+        tokenized = iter(self._tokenize([piece for sample in pieces for piece in sample], **text_kwargs))
+        prompts = []
+        for sample, count in zip(pieces, num_images):
+            num_placeholders = len(sample) - 1
+            prompt = self._slot() * (count - num_placeholders) + next(tokenized)
+            for _ in range(num_placeholders):
+                prompt += self._slot() + next(tokenized)
+            if not prompt:
+                raise ValueError(f"Prompt {len(prompts)} is empty and has no image: pass a text, an image or both.")
+            prompts.append(prompt)
+        return prompts
+
+    def _tokenize(
+        self,
+        pieces: list[tuple[str, int]],
+        split_special_tokens: bool | None = None,
+        sanitize_control_tokens: bool | None = None,
+        return_offsets_mapping: bool | None = None,
+        **kwargs,
+    ) -> list[list[_Token]]:
+        encoded = self.tokenizer(
+            [piece for piece, _ in pieces],
+            add_special_tokens=False,
+            padding=False,
+            truncation=False,
+            split_special_tokens=split_special_tokens,
+            sanitize_control_tokens=sanitize_control_tokens,
+            return_offsets_mapping=return_offsets_mapping,
+        )
+        offsets = encoded.get("offset_mapping") or [[(0, 0)] * len(ids) for ids in encoded["input_ids"]]
+        return [
+            [_Token(id, (start + first, start + last), True) for id, (first, last) in zip(ids, spans)]
+            for (_, start), ids, spans in zip(pieces, encoded["input_ids"], offsets)
+        ]
+
+    def _slot(self) -> list[_Token]:
+        return [self._mark(self.tokenizer.image_start_token_id), self._mark(self.tokenizer.image_end_token_id)]
+
+    @staticmethod
+    def _mark(token_id: int) -> _Token:
+        return _Token(token_id, (0, 0), False)
+
+    def _truncate(
+        self,
+        prompts: list[list[_Token]],
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
+        **kwargs,
+    ) -> list[list[_Token]]:
+        if not truncation or truncation == "do_not_truncate":
+            return prompts
+        max_length = max_length or self.tokenizer.model_max_length
+        if max_length > LARGE_INTEGER:
+            raise ValueError("`truncation` needs a `max_length`: the tokenizer does not know the context length.")
+        return [_truncate_text(prompt, max_length, self.tokenizer.truncation_side) for prompt in prompts]
+
+    def _pad(
+        self, prompts: list[list[_Token]], return_offsets_mapping: bool | None = None, **kwargs
+    ) -> dict[str, list[list]]:
+        input_ids = [[token.id for token in prompt] for prompt in prompts]
+        pad_kwargs = {name: value for name, value in kwargs.items() if name in _PAD_KWARGS}
+        if kwargs.get("truncation"):
+            pad_kwargs["verbose"] = False  # it would warn that `max_length` has no effect
+        data = dict(self.tokenizer.pad({"input_ids": input_ids}, **pad_kwargs))
+        if return_offsets_mapping:
+            side = pad_kwargs.get("padding_side") or self.tokenizer.padding_side
+            data["offset_mapping"] = [
+                _pad_spans([token.span for token in prompt], len(row), side)
+                for prompt, row in zip(prompts, data["input_ids"])
+            ]
+        return data
+
+    def format_question(self, question: str) -> str:
+        """
+        Puts a question about an image into the prompt that the original was evaluated with.
+
+        Args:
+            question (`str`):
+                The question.
+
+        Returns:
+            `str`: `"Question: {question} Answer:"`, or what `question_template` is set to.
+        """
+        if not isinstance(question, str):
+            raise ValueError(f"Pass one question, a string, and not {type(question).__name__}.")
+        return self.question_template.format(question)
+
+    def post_process_image_text_to_text(
+        self, generated_outputs, skip_special_tokens: bool = True, clean_up_tokenization_spaces: bool = False, **kwargs
+    ) -> list[str]:
+        """
+        Decodes generated ids.
+
+        Args:
+            generated_outputs (`torch.Tensor` or `np.ndarray` of shape `(batch_size, sequence_length)`):
+                What `generate` returned.
+            skip_special_tokens (`bool`, *optional*, defaults to `True`):
+                Whether to leave out marks, codes and control tokens. Otherwise images are spelled out, and
+                `tokenizer(text, split_special_tokens=False)` reads them back.
+            clean_up_tokenization_spaces (`bool`, *optional*, defaults to `False`):
+                Whether to remove spaces before punctuation.
+            kwargs (*optional*):
+                Handed to the tokenizer's `batch_decode`.
+
+        Returns:
+            `list[str]`: The texts.
+        """
+        return self.tokenizer.batch_decode(
+            generated_outputs,
+            skip_special_tokens=skip_special_tokens,
+            clean_up_tokenization_spaces=clean_up_tokenization_spaces,
+            **kwargs,
+        )
+
+    def post_process_multimodal_output(
+        self, generated_outputs, skip_special_tokens: bool = True, generation_mode: str | None = None, **kwargs
+    ) -> list[str] | list[Image.Image]:
+        """
+        Turns what was generated into texts or images.
+
+        Args:
+            generated_outputs (`torch.Tensor`):
+                For text, ids of shape `(batch_size, sequence_length)`. For images, decoded images of shape
+                `(batch_size, 3, height, width)` with values in 0..1.
+            skip_special_tokens (`bool`, *optional*, defaults to `True`):
+                Whether to leave out marks, codes and control tokens of a text.
+            generation_mode (`str`, *optional*):
+                `"text"` (default) or `"image"`.
+            kwargs (*optional*):
+                For text, see [`~LaVITProcessor.post_process_image_text_to_text`].
+
+        Returns:
+            `list[str]` or `list[PIL.Image.Image]`: The texts or images.
+
+        Raises:
+            `ValueError`: If the mode is unknown, or ids are passed for images.
+        """
+        check_generation_mode(generation_mode or "text")
+        if generation_mode == "image":
+            return _to_pil(generated_outputs)
+        return self.post_process_image_text_to_text(
+            generated_outputs, skip_special_tokens=skip_special_tokens, **kwargs
+        )
+
+    def post_process_caption(self, texts: list[str]) -> list[str]:
+        """
+        Cuts captions at the first full stop, as the original does.
+
+        Args:
+            texts (`list[str]`):
+                Decoded captions.
+
+        Returns:
+            `list[str]`: The captions, without the full stop and white space around them.
+        """
+        _check_is_list(texts)
+        return [text.split(".")[0].strip() for text in texts]
+
+    def post_process_answer(self, texts: list[str], lemmatize: bool = False) -> list[str]:
+        """
+        Cuts answers at the first newline, `question:`, `Long answer:`, comma or full stop, as the original does.
+
+        Args:
+            texts (`list[str]`):
+                Decoded answers.
+            lemmatize (`bool`, *optional*, defaults to `False`):
+                Whether to bring nouns and verbs to their base form for benchmark scores ("two dogs" to "two dog"), by
+                spaCy's `en_core_web_sm`, which published scores are commonly made with.
+
+        Returns:
+            `list[str]`: The answers, without white space around them.
+
+        Raises:
+            `ImportError`: If `lemmatize` is set and spaCy or its model is not installed.
+        """
+        _check_is_list(texts)
+        answers = [cut_answer(text) for text in texts]
+        return [lemmatize_answer(answer) for answer in answers] if lemmatize else answers
+
+    def __repr__(self) -> str:
+        # The tokenizer's own repr has a line for each code.
+        parts = f"{self.image_processor!r}, {type(self.tokenizer).__name__} of {len(self.tokenizer)} tokens"
+        return f"{type(self).__name__}({parts})"
+
+
+def _check_is_list(texts: list[str]):
+    if isinstance(texts, str):
+        raise ValueError("Pass a list of texts, as `post_process_image_text_to_text` gives them, not one text.")
+
+
+def _check_text_kwargs(text_kwargs: dict[str, Any]):
+    ignored = {name for name, value in text_kwargs.items() if value} - _PAD_KWARGS - _OTHER_TEXT_KWARGS
+    if ignored:
+        raise ValueError(f"LaVITProcessor does not support {', '.join(sorted(ignored))}: use its tokenizer for that.")
+
+
+def _truncate_text(prompt: list[_Token], max_length: int, side: str) -> list[_Token]:
+    """Takes the surplus out of the text, and leaves the marks of images alone."""
+    surplus = len(prompt) - max_length
+    if surplus <= 0:
+        return prompt
+    text = [position for position, token in enumerate(prompt) if token.is_text]
+    if surplus > len(text):
+        raise ValueError(
+            f"max_length={max_length} is less than the {len(prompt) - len(text)} image marks of a prompt: raise it."
+        )
+    cut = set(text[-surplus:] if side == "right" else text[:surplus])
+    return [token for position, token in enumerate(prompt) if position not in cut]
+
+
+def _pad_spans(spans: list[tuple[int, int]], length: int, side: str) -> list[tuple[int, int]]:
+    padding = [(0, 0)] * (length - len(spans))
+    return padding + spans if side == "left" else spans + padding
+
+
+def _to_pil(images: torch.Tensor) -> list[Image.Image]:
+    if not (isinstance(images, torch.Tensor) and images.ndim == 4 and images.is_floating_point()):
+        raise ValueError(
+            "generation_mode='image' takes decoded images, a float tensor of shape (batch_size, 3, height, width) in "
+            "0..1. Turn generated ids into images first, with `LaVITPipeline`."
+        )
+    pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return [Image.fromarray(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]
+
+
+__all__ = ["LaVITProcessor", "LaVITProcessorKwargs"]
