@@ -5,6 +5,7 @@
 import errno
 import logging
 import os
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -64,7 +65,8 @@ def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
 
 def report(message: str, command: str | None = None) -> None:
     """Prints one line on stderr."""
-    typer.echo(f"lavit{f' {command}' if command else ''}: {one_line(message)}", err=True)
+    # Not by typer.echo, which writes into a progress bar rather than above it.
+    print(f"lavit{f' {command}' if command else ''}: {one_line(message)}", file=sys.stderr)
 
 
 def explain(error: Exception) -> str:

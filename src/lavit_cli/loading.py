@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -28,8 +27,6 @@ from transformers.utils import logging as transformers_logging
 from lavit_hf import (
     LaVITConfig,
     LaVITForCausalLM,
-    LaVITPipeline,
-    LaVITProcessor,
     LaVITVisualTokenizer,
     bundled_checkpoint,
 )
@@ -120,35 +117,32 @@ def load_visual_tokenizer(repo: str, options: ModelOptions, keep_ratio: float | 
     )
 
 
-def load_pipeline(
-    repo: str, options: ModelOptions, processor: LaVITProcessor, language_model: LaVITForCausalLM | None
-) -> LaVITPipeline:
-    """Loads what paints, around a language model that is there already or without one."""
-    pipeline = LaVITPipeline.from_pretrained(
-        repo, processor=processor, language_model=language_model, dtype=_find_dtype(repo, options)
-    )
-    return pipeline.to(find_device(options.device))
-
-
 def make_generator(seed: int | None, device: torch.device) -> tuple[torch.Generator, int]:
     """A source of all draws, and the seed to repeat them by."""
     seed = secrets.randbelow(2**32) if seed is None else seed
     return torch.Generator(device).manual_seed(seed), seed
 
 
+def find_dtype(repo: str, options: ModelOptions) -> torch.dtype:
+    """What to calculate in."""
+    if options.dtype is DType.auto:
+        return LaVITConfig.from_pretrained(repo).dtype or torch.float32
+    return getattr(torch, options.dtype.value)
+
+
 @contextmanager
 def without_library_bars() -> Iterator[None]:
-    """No progress bars of transformers and diffusers inside. Those of downloads stay where stderr is a terminal."""
-    shown = [logging for logging in (transformers_logging, diffusers_logging) if logging.is_progress_bar_enabled()]
+    """No progress bars of transformers inside. Those of downloads stay where stderr is a terminal."""
+    if not transformers_logging.is_progress_bar_enabled():
+        yield
+        return
+    transformers_logging.disable_progress_bar()
+    if sys.stderr.isatty():
+        enable_progress_bars()  # huggingface_hub's, which transformers turned off as well
     try:
-        for logging in shown:
-            logging.disable_progress_bar()
-        if shown and sys.stderr.isatty():
-            enable_progress_bars()  # huggingface_hub's, which transformers turned off as well
         yield
     finally:
-        for logging in shown:
-            logging.enable_progress_bar()
+        transformers_logging.enable_progress_bar()
 
 
 def _check_is_lavit(model: str, config_file: Path) -> None:
@@ -157,17 +151,11 @@ def _check_is_lavit(model: str, config_file: Path) -> None:
         raise Failure(f"{model} is no LaVIT: its {CONFIG_NAME} says model_type {model_type!r}.")
 
 
-def _find_dtype(repo: str, options: ModelOptions) -> torch.dtype:
-    if options.dtype is DType.auto:
-        return LaVITConfig.from_pretrained(repo).dtype or torch.float32
-    return getattr(torch, options.dtype.value)
-
-
 def _quantization_config(repo: str, options: ModelOptions) -> BitsAndBytesConfig | None:
     if options.quantize is None:
         return None
     if options.quantize is Quantization.eight_bit:
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=_find_dtype(repo, options)
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=find_dtype(repo, options)
     )

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from diffusers.utils import logging as diffusers_logging
 
-from lavit_hf import LaVITPipeline, LaVITProcessor
+from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor
 
 from .images import Skipped, find_images, read_image
 from .loading import (
     find_device,
+    find_dtype,
     find_repo,
     load_language_model,
-    load_pipeline,
     make_generator,
     without_library_bars,
 )
@@ -28,6 +29,22 @@ from .tokenizing import tokenize_images
 
 
 T = TypeVar("T")
+
+
+def load_pipeline(
+    repo: str, options: ModelOptions, processor: LaVITProcessor, language_model: LaVITForCausalLM | None
+) -> LaVITPipeline:
+    """Loads what paints, around a language model that is there already or without one."""
+    had_bar = diffusers_logging.is_progress_bar_enabled()
+    diffusers_logging.disable_progress_bar()
+    try:
+        pipeline = LaVITPipeline.from_pretrained(
+            repo, processor=processor, language_model=language_model, dtype=find_dtype(repo, options)
+        )
+    finally:
+        if had_bar:
+            diffusers_logging.enable_progress_bar()
+    return pipeline.to(find_device(options.device))
 
 
 def draw_images(
