@@ -99,7 +99,7 @@ class LaVITPixelDecoderForTraining(nn.Module):
         self._check_settings()
         self._check_parts()
         self._freeze()
-        self.register_state_dict_post_hook(_leave_out_frozen_parts)
+        self.register_state_dict_post_hook(_prepare_state_dict)
         self.register_load_state_dict_post_hook(_excuse_frozen_parts)
 
     @property
@@ -321,10 +321,12 @@ class LaVITPixelDecoderForTraining(nn.Module):
             raise ValueError("a U-Net of SDXL's form needs a detokenizer with pooled_projection_dim.")
 
 
-def _leave_out_frozen_parts(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
+def _prepare_state_dict(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
     frozen = tuple(f"{prefix}{part}" for part in NOT_SAVED)
     for name in [name for name in state_dict if name.startswith(frozen)]:
         del state_dict[name]
+    for name, tensor in state_dict.items():
+        state_dict[name] = tensor.contiguous()  # safetensors takes no weights in channels_last
 
 
 def _excuse_frozen_parts(module: nn.Module, incompatible_keys) -> None:
