@@ -67,7 +67,7 @@ class PixelDecoderSettings:
     image_column: str = "image"
     codes_column: str = field(default="codes", metadata={"help": "Painted from where it exists."})
     features_column: str = field(default="features", metadata={"help": "Read in place of pictures where it exists."})
-    condition: str = field(default="codes", metadata={"help": "`codes`, or `features` to see what the U-Net can do."})
+    condition: str = field(default="codes", metadata={"help": "`codes`, or `features` as they are given."})
     condition_dropout: float = field(default=0.1, metadata={"help": "Share of pictures learned without condition."})
     min_snr_gamma: float | None = field(default=None, metadata={"help": "Bound on the weight of little noise."})
     ema_decay: float = field(default=0.9999, metadata={"help": "The averaged weights are what is saved."})

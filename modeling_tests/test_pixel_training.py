@@ -24,7 +24,15 @@ from lavit_hf import (
 from lavit_hf.modeling_pixel_decoder_training import LaVITPixelDecoderForTraining
 from lavit_hf.training.ema import EMA_NAME
 from lavit_hf.training.errors import TrainingError
-from lavit_hf.training.pixel_data import Collator, cache_latents, pair_rows, read_codes, read_latents, read_pixels
+from lavit_hf.training.pixel_data import (
+    Collator,
+    cache_latents,
+    pair_rows,
+    read_codes,
+    read_features,
+    read_latents,
+    read_pixels,
+)
 from test_pipeline_common import (
     CODEBOOK_DIM,
     CODEBOOK_SIZE,
@@ -168,6 +176,25 @@ class TestCondition:
         expected = model.encode_condition(codes=padded).prompt_embeds
         for given in ({"images": images}, {"features": outputs.last_hidden_state}):
             torch.testing.assert_close(model.encode_condition(**given).prompt_embeds, expected)
+
+    def test_features_rebuilt_before(self):
+        """What `emoji/rebuild_features.py` saves conditions as the codes do, within fp16."""
+        expected = tiny_model().eval().encode_condition(codes=CODES).prompt_embeds
+        model = tiny_model(condition="features").eval()
+        tokens = Dataset.from_dict(
+            {
+                "codes": [[code for code in row if code != -1] for row in CODES.tolist()],
+                "row": [0] * 4,
+                "view": [*range(4)],
+            }
+        )
+        rebuild = load_script("emoji/rebuild_features")
+        rows = list(rebuild.rebuild_rows(tokens, range(4), model.detokenizer, batch_size=3))
+        assert [row["view"] for row in rows] == [0, 1, 2, 3]
+        features = read_features(rows, "features", width=model.detokenizer.config.feature_size)
+        torch.testing.assert_close(
+            model.encode_condition(features=features).prompt_embeds, expected, rtol=2e-2, atol=2e-2
+        )
 
     def test_true_features(self):
         model, features = tiny_model(condition="features"), torch.randn(2, 16, 16)

@@ -26,8 +26,8 @@ def main(
     data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
     output: Annotated[Path, typer.Option(help="Folder for the autoencoder, in `vae`.")],
     size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
-    patch_size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 4,
-    latent_channels: Annotated[int, typer.Option(help="Components that are kept of a patch.")] = 16,
+    patch_size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 8,
+    latent_channels: Annotated[int, typer.Option(help="Components that are kept of a patch.")] = 32,
     sample: Annotated[int, typer.Option(help="How many drawings it is fitted to.")] = 2048,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:

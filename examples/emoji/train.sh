@@ -33,6 +33,10 @@ step "stage 2: the language model"
 
 step "the pixel decoder"
 "$PYTHON" examples/emoji/fit_autoencoder.py --data "$WORK/set" --output "$WORK/autoencoder"
+for split in train validation; do
+    "$PYTHON" examples/emoji/rebuild_features.py --tokens "$WORK/tokens" --split "$split" \
+        --tokenizer "$WORK/visual-tokenizer" --output "$WORK/rebuilt/$split"
+done
 "$PYTHON" examples/train_pixel_decoder.py examples/runs/emoji_pixel_decoder.yaml
 
 step "the checkpoint, and what it can do"

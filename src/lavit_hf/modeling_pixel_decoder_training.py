@@ -61,8 +61,8 @@ class LaVITPixelDecoderForTraining(nn.Module):
         visual_tokenizer (`LaVITVisualTokenizer`, *optional*):
             Reads pictures and features that have no codes.
         condition (`str`, *optional*, defaults to `"codes"`):
-            What the U-Net paints from: `"codes"` (the features rebuilt from them) or `"features"` (the encoder's own,
-            to see what the U-Net can do).
+            What the U-Net paints from: `"codes"` (the features rebuilt from them) or `"features"` as they are given:
+            rebuilt from codes before, or the encoder's own, to see what the U-Net can do.
         condition_dropout (`float`, *optional*, defaults to 0.1):
             The share of pictures that are learned without their condition, for guidance (arXiv 2207.12598).
         min_snr_gamma (`float`, *optional*):
@@ -217,7 +217,7 @@ class LaVITPixelDecoderForTraining(nn.Module):
     ) -> torch.Tensor:
         if codes is not None:
             if self.condition == "features":
-                raise ValueError("the U-Net paints from the encoder's features, which codes do not have.")
+                raise ValueError("the U-Net paints from features as they are given: pass features, not codes.")
             return self.detokenizer(codes=[row[row != CODE_PADDING] for row in codes]).features
         if features is None and images is None:
             raise ValueError("there is nothing to paint from: pass codes, features or images.")
