@@ -1,0 +1,63 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""What the site takes from outside `docs/`: files that pages link to, the changelog and the command line's help."""
+
+import posixpath
+import re
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+
+ROOT = Path(__file__).parents[2]
+BESIDE_DOCS = (
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "NOTICE",
+    "examples/**/*.md",
+    "examples/**/*.py",
+    "examples/**/*.sh",
+    "examples/**/*.yaml",
+    "examples/**/*.json",
+    "src/lavit_hf/checkpoints/*/README.md",
+)
+LINK = re.compile(r"(?<=]\()(?![a-z]+:|[/#])([^)\s#]+)")
+COMMANDS, CHANGELOG = "<!-- commands -->", "<!-- changelog -->"
+
+
+def on_files(files: Files, config: MkDocsConfig, **_) -> Files:
+    """Adds what lies beside `docs/`, under the path it has in the repository."""
+    for pattern in BESIDE_DOCS:
+        for path in sorted(ROOT.glob(pattern)):
+            files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_) -> str:
+    """Fills in what is made elsewhere, and turns links between files of the repository into links of the site."""
+    if COMMANDS in markdown:
+        markdown = markdown.replace(COMMANDS, describe_commands())
+    if CHANGELOG in markdown:
+        changelog = (ROOT / "CHANGELOG.md").read_text()
+        markdown = markdown.replace(CHANGELOG, changelog.split("\n", 1)[1])
+    docs = PurePosixPath(Path(config.docs_dir).relative_to(ROOT))
+    page_uri = PurePosixPath(page.file.src_uri)
+    folder = page_uri.parent if page.file.generated_by else docs / page_uri.parent
+
+    def site_link(match: re.Match) -> str:
+        target = PurePosixPath(posixpath.normpath(folder / match[1]))
+        target = target.relative_to(docs) if target.is_relative_to(docs) else target
+        return posixpath.relpath(target, page_uri.parent)
+
+    return LINK.sub(site_link, markdown)
+
+
+def describe_commands() -> str:
+    """Every command with its options, as typer describes them, its headings one level down."""
+    command = [sys.executable, "-m", "typer", "lavit_cli.app", "utils", "docs", "--name", "lavit"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return re.sub(r"^#", "##", text, flags=re.MULTILINE)
