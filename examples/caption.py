@@ -1,0 +1,37 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Says in words what pictures show.
+
+    python examples/caption.py
+    python examples/caption.py my-pictures/*.jpg --model lavit-7b
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lavit_hf import LaVITForCausalLM, LaVITProcessor, bundled_checkpoint
+
+
+EMOJI = sorted((Path(__file__).parent / "images" / "emoji").glob("*.png"))
+
+
+def main(
+    images: Annotated[list[Path], typer.Argument(help="Pictures.", show_default="the example drawings")] = EMOJI,
+    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+) -> None:
+    """Say in words what pictures show."""
+    processor = LaVITProcessor.from_pretrained(model)
+    lavit = LaVITForCausalLM.from_pretrained(model, device_map=device)
+
+    inputs = processor(images=[str(image) for image in images], return_tensors="pt").to(lavit.device)
+    texts = processor.post_process_image_text_to_text(lavit.generate(**inputs))
+    for image, caption in zip(images, processor.post_process_caption(texts)):
+        print(f"{image.name}: {caption}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

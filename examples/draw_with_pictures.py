@@ -1,0 +1,44 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Paints a picture of text and other pictures mixed; `<image>` says where each of them stands.
+
+    python examples/draw_with_pictures.py "<image> red apple" examples/images/emoji/tiger.png
+    python examples/draw_with_pictures.py "<image> in the style of <image>" cat.jpg starry_night.jpg --model lavit-7b
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from PIL import Image
+
+from lavit_hf import LaVITPipeline, bundled_checkpoint
+from lavit_hf.visualization import image_grid
+
+
+TIGER = [Path(__file__).parent / "images" / "emoji" / "tiger.png"]
+
+
+def main(
+    prompt: Annotated[str, typer.Argument(help="Text with a placeholder for each picture.")] = "<image> red apple",
+    images: Annotated[list[Path], typer.Argument(help="Pictures.", show_default="tiger.png")] = TIGER,
+    output: Annotated[Path, typer.Option(help="The contact sheet to save.")] = Path("mixed.png"),
+    guidance: Annotated[float | None, typer.Option(help="By default the checkpoint's own.")] = None,
+    seed: Annotated[int, typer.Option(help="Source of all draws.")] = 0,
+    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+) -> None:
+    """Paint a picture of text and pictures mixed, and show it beside these."""
+    pipeline = LaVITPipeline.from_pretrained(model).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    sources = [str(image) for image in images]
+    (picture,) = pipeline(prompt, images=[sources], generator=generator, guidance_scale=guidance).images
+    shown = [*(Image.open(image).convert("RGB").resize(picture.size) for image in images), picture]
+    image_grid(shown, columns=len(shown)).save(output)
+    print(f"Saved {output}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

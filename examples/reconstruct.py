@@ -1,0 +1,44 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Turns pictures into tokens and paints them anew from these.
+
+    python examples/reconstruct.py
+    python examples/reconstruct.py cat.jpg --model lavit-7b
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from PIL import Image
+
+from lavit_hf import LaVITPipeline, bundled_checkpoint
+from lavit_hf.visualization import image_grid
+
+
+EMOJI = sorted((Path(__file__).parent / "images" / "emoji").glob("*.png"))
+
+
+def main(
+    images: Annotated[list[Path], typer.Argument(help="Pictures.", show_default="the example drawings")] = EMOJI,
+    output: Annotated[Path, typer.Option(help="The contact sheet to save.")] = Path("reconstructed.png"),
+    guidance: Annotated[float | None, typer.Option(help="By default the checkpoint's own.")] = None,
+    seed: Annotated[int, typer.Option(help="Source of all draws.")] = 0,
+    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+) -> None:
+    """Save pictures in a first row, and what is painted from their tokens in a second."""
+    pipeline = LaVITPipeline.from_pretrained(model).to(device)
+    originals = [Image.open(image).convert("RGB") for image in images]
+    generator = torch.Generator().manual_seed(seed)
+    rebuilt = pipeline.reconstruct(originals, generator=generator, guidance_scale=guidance)
+    numbers = [f"{len(ids) - 2} tokens" for ids in rebuilt.image_token_ids]  # without the marks
+    shown = [*(image.resize(rebuilt.images[0].size) for image in originals), *rebuilt.images]
+    image_grid(shown, columns=len(images), titles=[*(image.stem for image in images), *numbers]).save(output)
+    print(f"Saved {output}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

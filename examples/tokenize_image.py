@@ -1,0 +1,45 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Shows the tokens of a picture: their ids, and which patches they stand for.
+
+    python examples/tokenize_image.py
+    python examples/tokenize_image.py cat.jpg --keep-ratio 0.25
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from PIL import Image
+
+from lavit_hf import LaVITConfig, LaVITImageProcessor, LaVITVisualTokenizer, bundled_checkpoint
+from lavit_hf.visualization import draw_keep_mask
+
+
+PENGUIN = Path(__file__).parent / "images" / "emoji" / "penguin.png"
+
+
+@torch.no_grad()
+def main(
+    image: Annotated[Path, typer.Argument(help="A picture.", show_default="penguin.png")] = PENGUIN,
+    output: Annotated[Path, typer.Option(help="The picture with its kept patches.")] = Path("kept.png"),
+    keep_ratio: Annotated[float | None, typer.Option(help="Share of the patches; else the selector decides.")] = None,
+    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+) -> None:
+    """Print the ids that stand for a picture, and draw which patches they are of."""
+    rule = {} if keep_ratio is None else {"selection": "ratio", "keep_ratio": keep_ratio}
+    tokenizer = LaVITVisualTokenizer.from_pretrained(model, device_map=device, **rule)
+    image_processor = LaVITImageProcessor.from_pretrained(model)
+
+    outputs = tokenizer(**image_processor(str(image), return_tensors="pt").to(device))
+    first_code = LaVITConfig.from_pretrained(model).first_code_token_id
+    print(f"{len(outputs.codes[0])} of {tokenizer.config.num_patches} patches kept")
+    print(*(outputs.codes[0] + first_code).tolist())
+    draw_keep_mask(Image.open(image), outputs.keep_mask[0]).save(output)
+
+
+if __name__ == "__main__":
+    typer.run(main)
