@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import Blip2VisionConfig
 
+from hub_client import OWNER, USERS, connect_to_hub, publish
 from lavit_hf import LaVITVisualTokenizer, LaVITVisualTokenizerConfig
 from lavit_hf.conversion import convert_checkpoint
+from loopback_hub import LoopbackHub
 from transformers_suite import MARKS
 
 
@@ -90,3 +92,30 @@ def tiny_tokenizer():
         return LaVITVisualTokenizer(tiny_visual_config(**kwargs)).eval()
 
     return build
+
+
+@pytest.fixture(scope="session")
+def hub():
+    """A Hub for this test run."""
+    with LoopbackHub(USERS) as hub:
+        yield hub
+
+
+@pytest.fixture
+def reader(hub, monkeypatch, tmp_path_factory):
+    """The Hub from a machine with an empty cache, whose user is not logged in."""
+    connect_to_hub(monkeypatch, hub, None, tmp_path_factory.mktemp("cache"))
+    return hub
+
+
+@pytest.fixture
+def owner(hub, monkeypatch, tmp_path_factory):
+    """The Hub from a machine with an empty cache, whose user may write in `org`."""
+    connect_to_hub(monkeypatch, hub, OWNER, tmp_path_factory.mktemp("cache"))
+    return hub
+
+
+@pytest.fixture(scope="session")
+def published(hub, repos) -> str:
+    """The id of a repo that holds a whole LaVIT. Not to be changed."""
+    return publish(hub, "org/lavit", repos["lowres"])

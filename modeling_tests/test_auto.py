@@ -1,10 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The doors that users of transformers know: Auto classes, pipelines, remote code, quantisation, adapters."""
+"""The doors that users of transformers know: Auto classes, pipelines, quantisation, adapters."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +29,6 @@ from lavit_hf import (
     LaVITImageProcessorPil,
     LaVITProcessor,
     LaVITVisualTokenizer,
-    write_remote_code,
 )
 
 
@@ -120,33 +117,6 @@ class TestPipelines:
             )
 
 
-WITHOUT_THE_PACKAGE = """
-import sys
-sys.modules["lavit_hf"] = None  # as if it were not installed
-from transformers import AutoModelForImageTextToText, AutoProcessor
-
-repo, picture = sys.argv[1:]
-model = AutoModelForImageTextToText.from_pretrained(repo, trust_remote_code=True)
-processor = AutoProcessor.from_pretrained(repo, trust_remote_code=True)
-inputs = processor(images=picture, return_tensors="pt")
-ids = model.generate(**inputs, num_beams=1, max_new_tokens=8, min_new_tokens=1, do_sample=False)
-assert type(model).__module__.startswith("transformers_modules."), type(model)
-print("caption:", processor.post_process_image_text_to_text(ids)[0])
-"""
-
-
-def test_remote_code_works_without_the_package(repo, tmp_path, monkeypatch):
-    folder = shutil.copytree(repo, tmp_path / "with_code")
-    write_remote_code(folder)
-    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
-    run = subprocess.run(
-        [sys.executable, "-c", WITHOUT_THE_PACKAGE, str(folder), CAT], capture_output=True, text=True, timeout=300
-    )
-    assert run.returncode == 0, run.stderr
-    expected = caption(LaVITForCausalLM.from_pretrained(repo), LaVITProcessor.from_pretrained(repo), CAT)
-    assert f"caption: {expected}".strip() in run.stdout
-
-
 class TestQuantized:
     """bitsandbytes on the CPU. What decides the codes stays as it is."""
 
@@ -195,6 +165,23 @@ class TestQuantized:
         pixel_values = torch.randn(1, 3, 32, 32)
         assert quantized.generate(ids, pixel_values, max_new_tokens=3, min_new_tokens=3).shape == (1, 7)
 
+    @pytest.mark.parametrize("bits", ["8bit", "4bit"])
+    def test_any_width(self, tmp_path, bits):
+        """Also one that is no multiple of what the kernels count by."""
+        pytest.importorskip("bitsandbytes")
+        text_config = LlamaConfig(
+            vocab_size=128, hidden_size=48, intermediate_size=88, num_hidden_layers=1, num_attention_heads=2
+        )
+        config = LaVITConfig(
+            text_config=text_config, visual_tokenizer_config=tiny_visual_config(selection="threshold")
+        )
+        LaVITForCausalLM(config).save_pretrained(tmp_path)
+        config = BitsAndBytesConfig(**{f"load_in_{bits}": True})
+        quantized = LaVITForCausalLM.from_pretrained(tmp_path, quantization_config=config)
+        ids = torch.arange(5, 15)[None]
+        with torch.no_grad():
+            assert quantized(ids).logits.isfinite().all()
+
 
 def test_lora_attaches_by_name_and_trains(repo, golden):
     peft = pytest.importorskip("peft")
@@ -212,3 +199,22 @@ def test_device_map_auto(repo, golden):
     """accelerate finds a place for every module."""
     model = LaVITForCausalLM.from_pretrained(repo, device_map="auto")
     assert model.get_image_features(golden.tensors["pixel_values"][:1]).pooler_output[0].shape[1] == 64
+
+
+def test_parts_on_the_disk(repos, golden, tmp_path):
+    """All that 100 kB have no room for: the visual tokenizer and its selector too."""
+    repo, pixel_values = repos["lowres"], golden.tensors["pixel_values"][:1]
+    spread = LaVITForCausalLM.from_pretrained(
+        repo,
+        subfolder="language_model",
+        device_map="auto",
+        max_memory={"cpu": "100kB"},
+        offload_folder=tmp_path,
+    )
+    assert "disk" in spread.hf_device_map.values()
+    whole = LaVITForCausalLM.from_pretrained(repo)
+    for model in (spread, whole):
+        model.visual_tokenizer.config.selection = "threshold"
+    assert all(map(torch.equal, spread.get_image_tokens(pixel_values), whole.get_image_tokens(pixel_values)))
+    read, expected = (model.get_image_features(pixel_values).pooler_output for model in (spread, whole))
+    assert all(map(torch.equal, read, expected))

@@ -224,6 +224,15 @@ class TestCall:
         assert calls[4:] == [2] * 4
         assert not torch.allclose(free, guided) and not torch.allclose(guided, stronger)
 
+    def test_checkpoint_keeps_its_guidance(self, pipeline, tmp_path):
+        expected = run(pipeline, guidance_scale=3.0)
+        pipeline.register_to_config(default_guidance_scale=3.0)
+        pipeline.save_pretrained(tmp_path)
+        loaded = LaVITPipeline.from_pretrained(tmp_path)
+        loaded.set_progress_bar_config(disable=True)
+        torch.testing.assert_close(run(loaded), expected, **CLOSE)
+        assert LaVITPipeline.from_pipe(loaded).config.default_guidance_scale == 3.0
+
     def test_size_is_told_to_sdxl(self, pipeline):
         seen = []
         pipeline.unet.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)

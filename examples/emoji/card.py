@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from huggingface_hub import ModelCard, ModelCardData
 
-from lavit_hf import LaVITConfig
+from lavit_hf import LaVITConfig, create_model_card
+from lavit_hf.bundled import BUNDLED_CHECKPOINT
 
 
 ATTRIBUTION = Path(__file__).with_name("ATTRIBUTION.md")
@@ -40,51 +40,30 @@ ROWS = {  # what stands in the table, and where it lies among the figures
 }
 FORMATS = {"share": "{:.0%}", "number": "{:.2f}", "whole": "{:d}"}
 
-CONTENT = """---
-{data}
----
+DESCRIPTION = """A small LaVIT ([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)), {megabytes:.0f} MB, that
+`lavit_hf` ships: one language model that reads and writes emoji. The encoder is EfficientNet-Lite0, frozen; the rest
+was trained from scratch on two CPU cores, by the scripts that `make checkpoint` runs.{note}"""
 
-# lavit-emoji
-
-A small LaVIT ([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)), {megabytes:.0f} MB, that `lavit_hf` ships: one
-language model that reads and writes emoji. All three stages were trained on two CPU cores, by the scripts that
-`make checkpoint` runs.{note}
-
-```python
+USAGE = """```python
 from lavit_hf import LaVITPipeline, bundled_checkpoint
 
 pipeline = LaVITPipeline.from_pretrained(bundled_checkpoint())
 pipeline("red apple").images[0].save("apple.png")
-```
+```"""
 
-| | |
-| --- | --- |
-| encoder | EfficientNet-Lite0, frozen, {image_size} px, {num_patches} patches of {feature_size} channels |
-| codes | {codebook_size} of width {codebook_dim} |
-| language model | LLaMA, {text_layers} layers of width {text_hidden_size}, from scratch |
-| text ids | 0 to {last_text_id} |
-| `[IMG]`, `[/IMG]`, code `k` | {image_start}, {image_end}, {first_code} + `k` |
-| pictures | {picture_size} px |
+FIGURES = """On drawings that it was not trained on, of concepts that it knows from other artists (held-out drawings),
+and of concepts of which it saw no drawing at all (held-out concepts). The judge is a linear probe on the encoder's
+features, trained on the training drawings; by chance a name is among its first five in {chance:.1%} of pictures.
 
-## What it can do
+{table}"""
 
-On drawings that it was not trained on, of concepts that it knows from other artists (held-out drawings), and of
-concepts of which it saw no drawing at all (held-out concepts). The judge is a linear probe on the encoder's features,
-trained on the training drawings; by chance a name is among its first five in {chance:.1%} of pictures.
+LIMITS = """It knows emoji and little else: a photograph gets the name of an emoji ({photographs}). Pictures are small
+and of simple shape. It writes no sentences."""
 
-{table}
+LICENCE = """The weights are Apache-2.0. The encoder is EfficientNet-Lite0 (Apache-2.0), the drawings and words are
+these:
 
-{log}## Limits
-
-It knows emoji and little else: a photograph gets the name of an emoji. Pictures are small and of simple shape. It
-writes no sentences.
-
-## Licences
-
-The weights are Apache-2.0. The encoder is EfficientNet-Lite0 (Apache-2.0), the drawings and words are these:
-
-{attribution}
-"""
+{attribution}"""
 
 
 def table(figures: Mapping) -> str:
@@ -103,6 +82,11 @@ def table(figures: Mapping) -> str:
     return "\n".join(lines)
 
 
+def describe_photographs(captions: Mapping[str, str]) -> str:
+    """What it said about which photograph."""
+    return ", ".join(f'{name}: "{caption}"' for name, caption in captions.items())
+
+
 def training_log(folders: Mapping[str, Path]) -> str:
     """The last logged losses of the stages whose folders are there."""
     lines = []
@@ -115,7 +99,7 @@ def training_log(folders: Mapping[str, Path]) -> str:
                 losses |= {name: value for name, value in entry.items() if name.endswith("loss") and value}
             shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(losses.items()))
             lines.append(f"* {title}, {history[-1]['step']} steps: {shown}")
-    return "## The end of training\n\n" + "\n".join(lines) + "\n\n" if lines else ""
+    return "\n".join(lines)
 
 
 def main(
@@ -125,41 +109,29 @@ def main(
     runs: Annotated[Path, typer.Option(help="Folder of the stages' runs.")] = Path(".cache/emoji"),
 ) -> None:
     """Write the card, and keep figures and attributions beside it."""
-    config = LaVITConfig.from_pretrained(model)
-    visual_config, text_config = config.visual_tokenizer_config, config.text_config
     figures = json.loads(evaluation.read_text())
     unet = json.loads((model / "unet" / "config.json").read_text())
     vae = json.loads((model / "vae" / "config.json").read_text())
-    data = ModelCardData(
+    stages = {"stage 1": "visual-tokenizer", "stage 2": "language-model", "pixel decoder": "pixel-decoder"}
+    log = training_log({title: runs / folder for title, folder in stages.items()})
+    megabytes = sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) / 1e6
+    card = create_model_card(
+        LaVITConfig.from_pretrained(model),
+        BUNDLED_CHECKPOINT,
+        description=DESCRIPTION.format(megabytes=megabytes, note=f" {note}" if note else ""),
+        picture_size=unet["sample_size"] * vae["patch_size"],
+        sections={
+            "Usage": USAGE,
+            "What it can do": FIGURES.format(chance=figures["chance_top_5"], table=table(figures)),
+            **({"The end of training": log} if log else {}),
+            "Limits": LIMITS.format(photographs=describe_photographs(figures["photographs"])),
+            "Licence": LICENCE.format(attribution=ATTRIBUTION.read_text().split("\n\n", 2)[2]),
+        },
         language="en",
         license="apache-2.0",
-        library_name="transformers",
-        pipeline_tag="any-to-any",
-        tags=["lavit", "multimodal", "image-tokenizer", "emoji"],
+        tags=["emoji"],
     )
-    stages = {"stage 1": "visual-tokenizer", "stage 2": "language-model", "pixel decoder": "pixel-decoder"}
-    content = CONTENT.format(
-        data=data.to_yaml(),
-        note=f" {note}" if note else "",
-        megabytes=sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) / 1e6,
-        image_size=visual_config.image_size,
-        num_patches=visual_config.num_patches,
-        feature_size=visual_config.feature_size,
-        codebook_size=visual_config.codebook_size,
-        codebook_dim=visual_config.codebook_dim,
-        text_layers=text_config.num_hidden_layers,
-        text_hidden_size=text_config.hidden_size,
-        last_text_id=config.text_vocab_size - 1,
-        image_start=config.image_start_token_id,
-        image_end=config.image_end_token_id,
-        first_code=config.first_code_token_id,
-        picture_size=unet["sample_size"] * vae["patch_size"],
-        chance=figures["chance_top_5"],
-        table=table(figures),
-        log=training_log({title: runs / folder for title, folder in stages.items()}),
-        attribution=ATTRIBUTION.read_text().split("\n\n", 2)[2].strip(),
-    )
-    ModelCard(content).save(model / "README.md")
+    card.save(model / "README.md")
     shutil.copy(evaluation, model / "evaluation.json")
     print(table(figures))
 

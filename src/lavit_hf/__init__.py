@@ -11,6 +11,7 @@ from .auto import register_auto_classes
 from .bundled import bundled_checkpoint
 from .configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
 from .image_processing_pil_lavit import LaVITImageProcessorPil
+from .model_card import create_model_card
 from .modeling_detokenizer import LaVITDetokenizer, LaVITDetokenizerOutput
 from .modeling_lavit import LaVITForCausalLM
 from .modeling_visual_tokenizer import LaVITVisualTokenizer, LaVITVisualTokenizerOutput
@@ -59,6 +60,7 @@ __all__ = [
     "__version__",
     "build_tokenizer",
     "bundled_checkpoint",
+    "create_model_card",
     "load_sentencepiece_tokenizer",
     "write_remote_code",
 ]

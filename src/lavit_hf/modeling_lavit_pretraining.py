@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -229,7 +230,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
         if image_features is None:
             return []
         hidden_states = self.visual_tokenizer.embedding(image_features.to(self.dtype))
-        return self.understanding(hidden_states, self.visual_tokenizer.selector, keep_mask)
+        return self.understanding(hidden_states, partial(self.visual_tokenizer.selector), keep_mask)
 
     def _pack(
         self,

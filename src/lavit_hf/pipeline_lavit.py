@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import CommitInfo, ModelCard, hf_hub_download, snapshot_download
 from PIL import Image
 from transformers import BaseImageProcessor
 from transformers.image_utils import ImageInput
 
 from .denoising import DenoisingMixin, LaVITCondition
+from .hub_upload import pop_push_options, push_saved
 from .image_loading import flatten_images
 from .image_sentences import find_codes
 from .image_writing import ImageTokensMixin
+from .model_card import create_decoder_card, create_model_card, write_model_card
 from .modeling_detokenizer import LaVITDetokenizer
 from .modeling_lavit import LaVITForCausalLM
 from .patch_autoencoder import PatchAutoencoder
@@ -94,6 +97,8 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             Makes offensive pictures black.
         feature_extractor (`BaseImageProcessor`, *optional*):
             Prepares pictures for the safety checker.
+        default_guidance_scale (`float`, *optional*, defaults to 7.0):
+            Guidance of the U-Net where a call names none; kept in `model_index.json`.
 
     Example:
 
@@ -123,6 +128,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
         scheduler: SchedulerMixin,
         safety_checker: StableDiffusionSafetyChecker | None = None,
         feature_extractor: BaseImageProcessor | None = None,
+        default_guidance_scale: float = 7.0,
     ):
         super().__init__()
         if safety_checker is not None and feature_extractor is None:
@@ -137,6 +143,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             safety_checker=safety_checker,
             feature_extractor=feature_extractor,
         )
+        self.register_to_config(default_guidance_scale=default_guidance_scale)
         self.vae_scale_factor = latent_size_ratio(vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self._share_codebook()
@@ -158,6 +165,11 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             if codebook is not None:
                 self.detokenizer.set_codebook(codebook)
 
+    @property
+    def picture_size(self) -> int:
+        """Side of the pictures that the U-Net is trained for, in pixels."""
+        return self.unet.config.sample_size * self.vae_scale_factor
+
     @torch.no_grad()
     def __call__(
         self,
@@ -169,7 +181,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 25,
-        guidance_scale: float = 7.0,
+        guidance_scale: float | None = None,
         llm_guidance_scale: float | None = None,
         generation_kwargs: dict[str, Any] | None = None,
         num_images_per_prompt: int = 1,
@@ -199,8 +211,9 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
                 Size of the pictures in pixels. Defaults to the size the U-Net is trained for.
             num_inference_steps (`int`, *optional*, defaults to 25):
                 Number of denoising steps.
-            guidance_scale (`float`, *optional*, defaults to 7.0):
-                Guidance of the U-Net. 1 and less is none.
+            guidance_scale (`float`, *optional*):
+                Guidance of the U-Net; 1 and less is none. Defaults to the checkpoint's `default_guidance_scale`, 7.0
+                as released.
             llm_guidance_scale (`float`, *optional*):
                 Guidance of the language model. Defaults to its generation config's, 4.0 as released; 1 is none.
             generation_kwargs (`dict`, *optional*):
@@ -238,8 +251,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
         _check_sources(prompt, images, image_token_ids, negative_prompt)
         _check_settings(num_inference_steps, num_images_per_prompt, output_type)
         self._check_callback_inputs(callback_on_step_end_tensor_inputs)
-        native = self.unet.config.sample_size * self.vae_scale_factor
-        height, width = resolve_size(native, self.vae_scale_factor, height, width, aspect_ratio)
+        height, width = resolve_size(self.picture_size, self.vae_scale_factor, height, width, aspect_ratio)
 
         if image_token_ids is None:
             image_token_ids = self.generate_image_tokens(
@@ -259,7 +271,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             latents,
             condition,
             num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
+            guidance_scale=self.config.default_guidance_scale if guidance_scale is None else guidance_scale,
             generator=generator,
             cross_attention_kwargs=cross_attention_kwargs,
             callback_on_step_end=callback_on_step_end,
@@ -446,13 +458,95 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             hf_hub_download(pretrained_model_name, codebook_file, **hub_kwargs)
         return folder
 
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, push_to_hub: bool = False, **kwargs) -> None:
+        """
+        Saves the whole repo, with a model card unless there is one.
+
+        Args:
+            save_directory (`str` or `os.PathLike`):
+                Folder to make.
+            push_to_hub (`bool`, *optional*, defaults to `False`):
+                Whether to push what was saved, as [`~LaVITPipeline.push_to_hub`] does.
+            args, kwargs:
+                What else `save_pretrained` and `push_to_hub` of diffusers take; `repo_id` is the folder's name by
+                default.
+        """
+        save = super().save_pretrained
+        if not push_to_hub:
+            save(save_directory, *args, **kwargs)
+            return
+        folder, push_options = Path(save_directory), pop_push_options(kwargs)
+        repo_id = kwargs.pop("repo_id", folder.name)
+        push_saved(lambda place: save(place, *args, **kwargs), self._make_card, repo_id, folder, **push_options)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: bool | str | None = None,
+        create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        **kwargs,
+    ) -> CommitInfo:
+        """
+        Pushes the whole repo, with a model card unless it has one.
+
+        Args:
+            repo_id (`str`):
+                The repo. It is created where there is none.
+            commit_message (`str`, *optional*):
+                What the commit says.
+            private (`bool`, *optional*):
+                Whether a new repo is private; by default what the organization has set.
+            token (`bool` or `str`, *optional*):
+                The token, or whether to use the stored one.
+            create_pr (`bool`, *optional*, defaults to `False`):
+                Whether to open a pull request.
+            safe_serialization, variant, max_shard_size:
+                As for `save_pretrained` of diffusers.
+            kwargs:
+                `revision`, `commit_description` and `tags`, as every `push_to_hub` of transformers takes them.
+
+        Returns:
+            `CommitInfo`: what was committed.
+        """
+        save = partial(
+            self.save_pretrained,
+            safe_serialization=safe_serialization,
+            variant=variant,
+            max_shard_size=max_shard_size,
+        )
+        return push_saved(
+            save,
+            self._make_card,
+            repo_id,
+            commit_message=commit_message,
+            private=private,
+            token=token,
+            create_pr=create_pr,
+            **kwargs,
+        )
+
     def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         """Writes `model_index.json` and, if the components are there, what stands beside it at the top of the repo."""
         # `save_pretrained` calls this behind the components and before anything is pushed.
-        if (Path(save_directory) / PROCESSOR_FOLDER).is_dir():
-            codebook = self.detokenizer.codebook if self.language_model is None else None
-            write_top_files(Path(save_directory), codebook)
+        folder = Path(save_directory)
+        if (folder / PROCESSOR_FOLDER).is_dir():
+            write_top_files(folder, self.detokenizer.codebook if self.language_model is None else None)
+            write_model_card(folder, self._make_card())
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    def _make_card(self, repo_id: str | None = None) -> ModelCard:
+        names = {} if repo_id is None else {"name": repo_id.split("/")[-1], "repo": repo_id}
+        if self.language_model is None:
+            return create_decoder_card(self.picture_size, **names)
+        num_parameters = self.language_model.num_parameters()
+        return create_model_card(
+            self.language_model.config, num_parameters=num_parameters, picture_size=self.picture_size, **names
+        )
 
     # Helpers of the stages.
 

@@ -58,6 +58,8 @@ def write_top_files(folder: Path, codebook: torch.Tensor | None = None) -> None:
     """
     (folder / PIPELINE_FILE).write_text(PIPELINE_SHIM)
     shutil.copytree(folder / PROCESSOR_FOLDER, folder, dirs_exist_ok=True)
+    for path in folder.glob("model*.safetensors"):
+        path.unlink()  # of a model that was saved here before; it would be loaded before the components' weights
     configs = (CONFIG_NAME, GENERATION_CONFIG_NAME)
     if codebook is not None:
         for name in (*configs, SAFE_WEIGHTS_INDEX_NAME):

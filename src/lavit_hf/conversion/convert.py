@@ -12,17 +12,17 @@ from diffusers import ModelMixin
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
-from ..checkpoint_index import write_visual_tokenizer_index
+from ..checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from ..configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from ..generation_lavit import DEFAULT_IMAGE_GENERATION
 from ..image_processing_pil_lavit import LaVITImageProcessorPil
+from ..model_card import create_model_card, write_model_card
 from ..modeling_lavit import LaVITForCausalLM
 from ..pipeline_lavit import LaVITPipeline
 from ..pipeline_repo import LANGUAGE_MODEL_FOLDER
 from ..processing_lavit import LaVITProcessor
 from ..remote_code import write_remote_code
 from ..tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
-from .card import write_model_card
 from .errors import ConversionError
 from .inference import infer_config
 from .layout import (
@@ -39,9 +39,6 @@ from .plan import LazyTensor, PlannedModel, plan_file
 from .reading import find_weights, read_tensors
 from .writing import staged_folder, write_shards
 
-
-# Small enough to be held in memory beside the largest tensor.
-MAX_SHARD_SIZE = "1GB"
 
 # Reading as released: a caption.
 TEXT_GENERATION = {"num_beams": 2, "min_new_tokens": 8, "max_new_tokens": 36}
@@ -88,11 +85,17 @@ def convert_checkpoint(
     _check_source(source)
     with staged_folder(destination) as stage:
         language_model = _plan_language_model(source, num_attention_heads)
-        processor = _processor(source, language_model.model.config)
+        config = language_model.model.config
+        text_tokenizer = _text_tokenizer(
+            source / ORIGINAL_LANGUAGE_MODEL_FOLDER, config.text_config.max_position_embeddings
+        )
+        processor = build_processor(text_tokenizer, config)
         if pixel_decoder == "none":
             write_model(language_model, stage, max_shard_size, dtype)
             processor.save_pretrained(stage)
             write_remote_code(stage)
+            num_parameters = language_model.model.num_parameters()
+            write_model_card(stage, create_model_card(config, num_parameters=num_parameters))
         else:
             models, others = plan_pixel_decoder(source, PIXEL_DECODERS[pixel_decoder], num_attention_heads)
             models[LANGUAGE_MODEL_FOLDER] = language_model
@@ -103,7 +106,6 @@ def convert_checkpoint(
             for name, component in others.items():
                 component.save_pretrained(stage / name)
             pipeline.save_config(stage)
-        write_model_card(stage, language_model.model.config, has_pixel_decoder=pixel_decoder != "none")
     return destination
 
 
@@ -168,7 +170,7 @@ def _plan_language_model(source: Path, num_attention_heads: int) -> PlannedModel
         model = _empty_language_model(config)
     except (ValueError, TypeError) as error:
         raise ConversionError(f"{source / ORIGINAL_LANGUAGE_MODEL_FOLDER} has a config.json of no model.") from error
-    model.generation_config = _generation_config(config)
+    model.generation_config = released_generation_config(config)
     return PlannedModel(model, plan, SAFE_WEIGHTS_NAME)
 
 
@@ -204,7 +206,8 @@ def _text_config(source: Path) -> PreTrainedConfig:
     return config
 
 
-def _generation_config(config: LaVITConfig) -> GenerationConfig:
+def released_generation_config(config: LaVITConfig) -> GenerationConfig:
+    """The release's own settings of generation: captions, and images with guidance."""
     text_config = config.text_config
     return GenerationConfig(
         bos_token_id=text_config.bos_token_id,
@@ -215,13 +218,12 @@ def _generation_config(config: LaVITConfig) -> GenerationConfig:
     )
 
 
-def _processor(source: Path, config: LaVITConfig) -> LaVITProcessor:
+def build_processor(text_tokenizer: PreTrainedTokenizerFast, config: LaVITConfig) -> LaVITProcessor:
+    """The processor of a model with this configuration, out of its text tokenizer."""
     visual_config = config.visual_tokenizer_config
     size = {"height": visual_config.image_size, "width": visual_config.image_size}
     tokenizer = build_tokenizer(
-        _text_tokenizer(source / ORIGINAL_LANGUAGE_MODEL_FOLDER, config.text_config.max_position_embeddings),
-        codebook_size=visual_config.codebook_size,
-        text_vocab_size=config.text_vocab_size,
+        text_tokenizer, codebook_size=visual_config.codebook_size, text_vocab_size=config.text_vocab_size
     )
     return LaVITProcessor(image_processor=LaVITImageProcessorPil(size=size), tokenizer=tokenizer)
 

@@ -87,13 +87,22 @@ def _plan_detokenizer(source: Path, layout: PixelDecoderLayout, num_attention_he
 def _plan_model(source: Path, layout: PixelDecoderLayout, component: str) -> PlannedModel:
     files = layout.model_files(component)
     folder = source / files.path
-    model = _load(_empty_model, folder, MODEL_CLASSES[component])
+    model = _load(empty_model, folder, MODEL_CLASSES[component])
     plan = plan_file(files, read_tensors(find_weights(folder, files.names)))
     weights_name = DIFFUSERS_SAFE_WEIGHTS_NAME if isinstance(model, ModelMixin) else SAFE_WEIGHTS_NAME
     return PlannedModel(model, plan, weights_name)
 
 
-def _empty_model(folder: Path, model_class: type) -> ModelMixin | PreTrainedModel:
+def empty_model(folder: Path, model_class: type) -> ModelMixin | PreTrainedModel:
+    """
+    A model on the meta device, without weights.
+
+    Args:
+        folder (`Path`):
+            Where its config is.
+        model_class (`type`):
+            Its class, of transformers or of diffusers.
+    """
     with torch.device("meta"):
         if issubclass(model_class, PreTrainedModel):
             return model_class(model_class.config_class.from_pretrained(folder))

@@ -1,0 +1,140 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Writes the folders beside it anew: those of the 7B models from the package's defaults, which are theirs, and that of
+the shipped checkpoint from its files.
+
+    python hub_configs/generate.py
+"""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from huggingface_hub import ModelCard
+from huggingface_hub.constants import REPOCARD_NAME
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from lavit_hf import LaVITConfig, LaVITForCausalLM, bundled_checkpoint, create_model_card
+from lavit_hf.conversion.convert import build_processor, released_generation_config
+from lavit_hf.pipeline_repo import LANGUAGE_MODEL_FOLDER, PROCESSOR_FOLDER
+
+
+RELEASES = {  # what they differ in
+    "LaVIT-7B-v1": {"understanding_selector": False},
+    "LaVIT-7B-v2": {"understanding_selector": True},
+}
+LLAMA_CONTROL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}  # in the order of their ids
+
+DESCRIPTION = """The configuration of [`{release}`](https://huggingface.co/{release}), which the authors of LaVIT
+([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)) published: one language model that reads and writes images.
+{selector}"""
+SELECTORS = {
+    False: "Reading images, it keeps the patches that the visual tokenizer's selector keeps.",
+    True: "Reading images, it keeps patches by a selector of its own.",
+}
+
+USAGE = """The release has a layout of its own, and holds two pixel decoders (1024 and 512 pixels) and LLaMA's
+vocabulary. Converted, it is a repo for every `from_pretrained`:
+
+<!-- not run: needs the 26 GB weights -->
+```bash
+hf download {release} --local-dir original
+lavit convert original {name} --pixel-decoder highres
+```
+
+A model of this size without the weights:
+
+```python
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+import lavit_hf  # makes transformers know LaVIT
+
+config = AutoConfig.from_pretrained("hub_configs/{name}")
+with torch.device("meta"):
+    model = AutoModelForImageTextToText.from_config(config)
+```"""
+
+LIMITS = """Images are squeezed to {image_size} x {image_size} pixels: small print is lost. What the model says or
+paints may be wrong, and bears the marks of the images and texts of the web that it was trained on. How well it does is
+in the paper, as its authors measured it; it was not measured again here."""
+
+LICENCE = """This configuration is Apache-2.0. The weights are subject to the licences of their release and of the
+LLaMA that they were trained from."""
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="Folder of the folders.")] = Path(__file__).parent,
+) -> None:
+    """Write all folders."""
+    for name, settings in RELEASES.items():
+        write_release(output / name, LaVITConfig(architectures=[LaVITForCausalLM.__name__], **settings))
+    write_bundled(output)
+
+
+def write_release(folder: Path, config: LaVITConfig) -> None:
+    """Writes the folder of a 7B model."""
+    shutil.rmtree(folder, ignore_errors=True)
+    config.text_config.pad_token_id = list(LLAMA_CONTROL_TOKENS).index("unk_token")
+    config.save_pretrained(folder)
+    released_generation_config(config).save_pretrained(folder)
+    processor = build_processor(llama_without_vocabulary(config), config)
+    processor.save_pretrained(folder)
+    (folder / "tokenizer.json").unlink()  # the vocabulary comes with the release
+    release_card(folder.name, config).save(folder / REPOCARD_NAME)
+
+
+def llama_without_vocabulary(config: LaVITConfig) -> PreTrainedTokenizerFast:
+    """A tokenizer that has LLaMA's settings, but no words."""
+    vocabulary = {token: number for number, token in enumerate(LLAMA_CONTROL_TOKENS.values())}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(vocabulary)),
+        model_max_length=config.text_config.max_position_embeddings,
+        **LLAMA_CONTROL_TOKENS,
+    )
+
+
+def release_card(name: str, config: LaVITConfig) -> ModelCard:
+    """The card of a 7B model."""
+    release = f"rain1011/{name}"
+    with torch.device("meta"):
+        num_parameters = LaVITForCausalLM(config).num_parameters()
+    return create_model_card(
+        config,
+        name,
+        description=DESCRIPTION.format(release=release, selector=SELECTORS[config.understanding_selector]),
+        num_parameters=num_parameters,
+        sections={
+            "Usage": USAGE.format(release=release, name=name),
+            "Limits": LIMITS.format(image_size=config.visual_tokenizer_config.image_size),
+            "Licence": LICENCE,
+        },
+        base_model=release,
+        language="en",
+        pipeline_tag="any-to-any",
+    )
+
+
+def write_bundled(output: Path) -> None:
+    """Writes the folder of the shipped checkpoint: all of its files but weights and code."""
+    checkpoint = Path(bundled_checkpoint())
+    folder = output / checkpoint.name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(checkpoint / PROCESSOR_FOLDER, folder)
+    for path in (checkpoint / LANGUAGE_MODEL_FOLDER).glob("*config.json"):
+        shutil.copy(path, folder)
+    for path in checkpoint.glob("*/*config.json"):
+        component = path.parent.name
+        if component not in (PROCESSOR_FOLDER, LANGUAGE_MODEL_FOLDER):
+            (folder / component).mkdir(exist_ok=True)
+            shutil.copy(path, folder / component)
+    shutil.copy(checkpoint / REPOCARD_NAME, folder)
+
+
+if __name__ == "__main__":
+    typer.run(main)

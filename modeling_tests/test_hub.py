@@ -1,0 +1,294 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Loading from the Hub through its real client, over HTTP: revisions, private repos, cut lines and no line at all."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from huggingface_hub import HfApi, constants, snapshot_download
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+)
+from typer.testing import CliRunner
+
+from hub_client import OWNER, STRANGER, assert_same_weights, publish
+from lavit_cli.app import app
+from lavit_hf import (
+    LaVITConfig,
+    LaVITForCausalLM,
+    LaVITPipeline,
+    LaVITProcessor,
+    LaVITVisualTokenizer,
+    write_remote_code,
+)
+from lavit_hf.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
+from lavit_hf.conversion import convert_checkpoint
+
+
+CAT = str(Path(__file__).parents[1] / "examples" / "images" / "cat.jpg")
+WEIGHTS = "language_model/model.safetensors"
+LOADERS = [
+    LaVITForCausalLM,
+    LaVITVisualTokenizer,
+    LaVITProcessor,
+    LaVITPipeline,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+]
+
+
+@pytest.fixture(scope="module")
+def private(hub, repos):
+    """The id of a repo that only its owner sees."""
+    return publish(hub, "org/private", repos["lowres"], private=True)
+
+
+@pytest.fixture(scope="module")
+def sharded(golden, tmp_path_factory):
+    """A whole LaVIT in small files, as a large one is."""
+    folder = tmp_path_factory.mktemp("sharded") / "lavit"
+    heads = golden.facts["dims"]["heads"]
+    return convert_checkpoint(golden.original, folder, heads, max_shard_size="500KB", pixel_decoder="lowres")
+
+
+@pytest.fixture(scope="module")
+def published_shards(hub, sharded):
+    return publish(hub, "org/sharded", sharded)
+
+
+class TestLoading:
+    @pytest.mark.parametrize("loader", [LaVITForCausalLM, AutoModel, AutoModelForImageTextToText])
+    def test_model(self, reader, published, repos, loader):
+        model = loader.from_pretrained(published)
+        assert type(model) is LaVITForCausalLM
+        local = LaVITForCausalLM.from_pretrained(repos["lowres"])
+        assert_same_weights(model, local)
+        assert model.generation_config.to_dict() == local.generation_config.to_dict()
+
+    def test_processor_and_its_parts(self, reader, published, repos):
+        local = LaVITProcessor.from_pretrained(repos["lowres"])
+        expected = local(images=CAT, text="a cat", return_tensors="pt")
+        for loader in (LaVITProcessor, AutoProcessor):
+            inputs = loader.from_pretrained(published)(images=CAT, text="a cat", return_tensors="pt")
+            assert all(torch.equal(inputs[name], expected[name]) for name in expected)
+        assert AutoTokenizer.from_pretrained(published).get_vocab() == local.tokenizer.get_vocab()
+        pixels = AutoImageProcessor.from_pretrained(published)(CAT, return_tensors="pt").pixel_values
+        assert torch.equal(pixels, expected["pixel_values"])
+        assert type(AutoConfig.from_pretrained(published)) is LaVITConfig
+
+    def test_pipeline(self, reader, published, repos):
+        pipeline, local = LaVITPipeline.from_pretrained(published), LaVITPipeline.from_pretrained(repos["lowres"])
+        for name in ("language_model", "detokenizer", "unet", "vae", "safety_checker"):
+            assert_same_weights(getattr(pipeline, name), getattr(local, name))
+
+    def test_diffusers_from_a_snapshot(self, reader, published):
+        """From the id itself diffusers would run no code that it does not know."""
+        with pytest.raises(ValueError, match="does not exist in org/lavit"):
+            DiffusionPipeline.from_pretrained(published, custom_pipeline=published, trust_remote_code=True)
+        folder = snapshot_download(published)
+        loaded = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+        assert type(loaded) is LaVITPipeline
+
+
+class TestOwnWeightsOnly:
+    def test_visual_tokenizer(self, reader, published_shards, sharded):
+        loaded = LaVITVisualTokenizer.from_pretrained(published_shards)
+        assert_same_weights(loaded, LaVITVisualTokenizer.from_pretrained(sharded))
+        index = json.loads((sharded / VISUAL_TOKENIZER_INDEX_NAME).read_text())["weight_map"]
+        assert downloaded_weights(reader) == set(index.values())
+        received = sum(request.num_bytes for request in reader.downloads())
+        weights = sum(path.stat().st_size for path in (sharded / "language_model").glob("*.safetensors"))
+        own = sum(weight.nbytes for weight in loaded.half().state_dict().values())
+        assert own < received < own + 600_000 < weights  # at most one file is shared with the language model
+
+    def test_pixel_decoder(self, reader, published_shards):
+        """Of the language model only the file with the codebook."""
+        pipeline = LaVITPipeline.from_pretrained(published_shards, language_model=None)
+        assert pipeline.detokenizer.codebook is not None
+        assert len({name for name in downloaded_weights(reader) if name.startswith("language_model/")}) == 1
+
+
+def downloaded_weights(hub) -> set[str]:
+    return {request.file for request in hub.downloads() if request.file.endswith(".safetensors")}
+
+
+class TestRevisions:
+    @pytest.fixture
+    def revisions(self, owner, repos):
+        """Selection rules by the names of revisions: a tag, a branch and a commit."""
+        api, repo_id = HfApi(), "org/revisions"
+        if repo_id not in owner.repos:
+            publish(owner, repo_id, repos["lowres"])
+            api.create_tag(repo_id, tag="v1.0")
+            api.create_branch(repo_id, branch="experiment")
+            config = LaVITConfig.from_pretrained(repos["lowres"])
+            for branch, selection in (("experiment", "threshold"), ("main", "ratio")):
+                config.visual_tokenizer_config.selection = selection
+                config.push_to_hub(repo_id, revision=branch)
+        commit = api.model_info(repo_id, revision="experiment").sha
+        return repo_id, {"v1.0": "sample", "experiment": "threshold", commit: "threshold", "main": "ratio"}
+
+    def test_each_has_its_own(self, revisions):
+        repo_id, selections = revisions
+        for revision, selection in selections.items():
+            config = LaVITConfig.from_pretrained(repo_id, revision=revision)
+            assert config.visual_tokenizer_config.selection == selection
+            visual_tokenizer = LaVITVisualTokenizer.from_pretrained(repo_id, revision=revision)
+            assert visual_tokenizer.config.selection == selection
+        pipeline = LaVITPipeline.from_pretrained(repo_id, revision="v1.0")
+        assert pipeline.language_model.visual_tokenizer.config.selection == "sample"
+
+    @pytest.mark.parametrize("loader", [LaVITForCausalLM, LaVITVisualTokenizer, LaVITPipeline])
+    def test_unknown(self, revisions, loader):
+        with pytest.raises(OSError, match=r"not a valid git identifier|Revision Not Found"):
+            loader.from_pretrained(revisions[0], revision="v2.0")
+
+
+class TestPrivate:
+    def test_with_its_token(self, reader, private, repos):
+        model = LaVITForCausalLM.from_pretrained(private, token=OWNER)
+        assert_same_weights(model, LaVITForCausalLM.from_pretrained(repos["lowres"]))
+        assert LaVITProcessor.from_pretrained(private, token=OWNER).tokenizer.image_start_token == "[IMG]"
+        storage = {request.token for request in reader.requests if request.path.startswith("/storage/")}
+        assert storage == {None}, "the token was sent to another host"
+
+    def test_with_the_token_of_the_environment(self, owner, private):
+        assert LaVITVisualTokenizer.from_pretrained(private).config.codebook_size > 0
+
+    @pytest.mark.parametrize("loader", LOADERS)
+    @pytest.mark.parametrize(
+        ("token", "message"), [(None, "token"), (STRANGER, "token"), ("hf_wrong", "Invalid credentials")]
+    )
+    def test_without_it(self, reader, private, loader, token, message):
+        with pytest.raises(OSError, match=message) as error:
+            loader.from_pretrained(private, token=token)
+        assert private in str(error.value)
+        assert reader.downloads() == []
+
+    @pytest.mark.parametrize("loader", LOADERS)
+    def test_what_does_not_exist(self, reader, loader):
+        with pytest.raises(OSError, match="org/nothing"):
+            loader.from_pretrained("org/nothing")
+
+
+class TestCutLine:
+    def test_goes_on_where_it_was_cut(self, reader, published, repos):
+        size = (repos["lowres"] / WEIGHTS).stat().st_size
+        kept = constants.DOWNLOAD_CHUNK_SIZE  # what the client has written when less than two of them came
+        reader.cut_next_download(after=size - 1000)
+        model = LaVITForCausalLM.from_pretrained(published)
+        assert_same_weights(model, LaVITForCausalLM.from_pretrained(repos["lowres"]))
+        parts = [request for request in reader.downloads() if request.file == WEIGHTS]
+        assert [(part.status, part.first_byte, part.num_bytes) for part in parts] == [
+            (200, 0, size - 1000),
+            (206, kept, size - kept),
+        ]
+
+    def test_leaves_no_half_file(self, reader, published, repos):
+        with reader.failing():
+            reader.cut_next_download(after=1000, then_fail=True)
+            with pytest.raises(OSError, match=WEIGHTS):
+                LaVITForCausalLM.from_pretrained(published)
+        model = LaVITForCausalLM.from_pretrained(published)
+        assert_same_weights(model, LaVITForCausalLM.from_pretrained(repos["lowres"]))
+
+
+class TestNoNetwork:
+    @pytest.mark.parametrize("loader", [LaVITForCausalLM, LaVITVisualTokenizer, LaVITPipeline, AutoTokenizer])
+    def test_nothing_in_the_cache(self, reader, published, loader):
+        with reader.unplugged(), pytest.raises(OSError, match=r"couldn't connect|check your internet connection"):
+            loader.from_pretrained(published)
+
+    @pytest.mark.parametrize("offline", [False, True])
+    def test_from_the_cache(self, reader, published, repos, monkeypatch, offline):
+        """With HF_HUB_OFFLINE=1 and, after the client has tried in vain for a while, without."""
+        LaVITPipeline.from_pretrained(published)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        with reader.unplugged():
+            for loader in LOADERS if offline else [LaVITVisualTokenizer]:
+                loader.from_pretrained(published)
+            model = LaVITForCausalLM.from_pretrained(published)
+        assert_same_weights(model, LaVITForCausalLM.from_pretrained(repos["lowres"]))
+
+
+WITHOUT_THE_PACKAGE = """
+import sys
+sys.modules["lavit_hf"] = None  # as if it were not installed
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+picture, *repos = sys.argv[1:]
+for repo in repos:
+    model = AutoModelForImageTextToText.from_pretrained(repo, trust_remote_code=True)
+    assert type(model).__module__.startswith("transformers_modules."), type(model)
+    model.visual_tokenizer.config.selection = "threshold"
+    processor = AutoProcessor.from_pretrained(repo, trust_remote_code=True)
+    ids = model.generate(**processor(images=picture, return_tensors="pt"), num_beams=1, max_new_tokens=8)
+    print(f"{repo}: {ids.tolist()}")
+"""
+
+
+def test_remote_code(reader, published, repos, tmp_path):
+    """Out of a folder and from the Hub, in a process that has no lavit_hf."""
+    model, processor = (cls.from_pretrained(repos["lowres"]) for cls in (LaVITForCausalLM, LaVITProcessor))
+    model.save_pretrained(tmp_path / "folder")
+    processor.save_pretrained(tmp_path / "folder")
+    write_remote_code(tmp_path / "folder")
+    environment = os.environ | {
+        "HF_ENDPOINT": reader.url,
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_MODULES_CACHE": str(tmp_path / "modules"),
+        "HF_HUB_DISABLE_XET": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-c", WITHOUT_THE_PACKAGE, CAT, str(tmp_path / "folder"), published]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert any(request.file == "modeling_lavit.py" for request in reader.downloads())
+    model.visual_tokenizer.config.selection = "threshold"
+    ids = model.generate(**processor(images=CAT, return_tensors="pt"), num_beams=1, max_new_tokens=8)
+    assert run.stdout.splitlines() == [f"{tmp_path / 'folder'}: {ids.tolist()}", f"{published}: {ids.tolist()}"]
+
+
+class TestCommandLine:
+    def test_captions(self, reader, published, repos):
+        options = ("--seed", "3", "--max-new-tokens", "4", "--num-beams", "1")
+        expected = run_lavit("caption", CAT, "--model", str(repos["lowres"]), *options)
+        result = run_lavit("caption", CAT, "--model", published, *options)
+        assert (result.exit_code, result.stdout) == (0, expected.stdout), result.stderr
+        assert "unet/diffusion_pytorch_model.safetensors" not in downloaded_weights(reader)
+
+    def test_info_downloads_no_weights(self, reader, published, repos):
+        facts = [json.loads(run_lavit("info", str(repo), "--json").stdout) for repo in (published, repos["lowres"])]
+        assert facts[0] | {"model": None} == facts[1] | {"model": None}
+        assert max(request.num_bytes for request in reader.downloads()) < 200_000
+
+    def test_unknown_id(self, reader, private):
+        for repo_id in ("org/nothing", private):
+            result = run_lavit("caption", CAT, "--model", repo_id)
+            assert result.exit_code == 1
+            assert f"there is no model {repo_id}, neither as a folder nor on the Hub" in result.stderr
+            assert "hf auth login" in result.stderr
+        assert "looks like org/name" in run_lavit("caption", CAT, "--model", "a/b/c").stderr
+
+    def test_no_network(self, reader, published):
+        with reader.unplugged():
+            result = run_lavit("caption", CAT, "--model", published)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "check the network" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+def run_lavit(*arguments: str):
+    return CliRunner().invoke(app, arguments)
