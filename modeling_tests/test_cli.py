@@ -11,7 +11,6 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import huggingface_hub.constants
 import pytest
 import torch
 from PIL import Image
@@ -24,7 +23,7 @@ from lavit_cli.saving import name_outputs
 from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer
 
 
-COMMANDS = ("caption", "ask", "draw", "tokenize", "reconstruct", "convert", "info")
+COMMANDS = ("caption", "ask", "draw", "tokenize", "reconstruct", "convert", "demo", "info")
 STEPS = ("--steps", "1", "--guidance", "1")
 
 
@@ -265,26 +264,6 @@ class TestPainting:
 
 
 class TestModels:
-    def test_no_such_folder_or_id(self, images, serve, monkeypatch):
-        class NoRepos(SimpleHTTPRequestHandler):
-            def do_HEAD(self):
-                self.send_response(404)
-                self.send_header("X-Error-Code", "RepoNotFound")
-                self.end_headers()
-
-            do_GET = do_HEAD
-
-            def log_message(self, *args):
-                pass
-
-        use_hub(monkeypatch, serve(NoRepos))
-        assert "there is no model nobody/nothing" in fail("caption", images[0], "--model", "nobody/nothing")
-        assert "looks like org/name" in fail("caption", images[0], "--model", "a/b/c")
-
-    def test_no_network(self, images, monkeypatch):
-        use_hub(monkeypatch, "http://127.0.0.1:9")
-        assert "cannot be reached" in fail("info", "nobody/nothing")
-
     def test_other_models(self, tmp_path):
         assert "config.json is missing" in fail("info", tmp_path)
         (tmp_path / "config.json").write_text('{"model_type": "llama"}')
@@ -314,12 +293,6 @@ class TestModels:
         assert facts["ids"]["codes"][0] == model.config.first_code_token_id
         assert facts["pixel_decoder"]["picture_size"] == 64
         assert "codebook size" in succeed("info", repo)
-
-
-def use_hub(monkeypatch, endpoint: str) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
-    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 def test_one_line_does_nothing_to_a_terminal():

@@ -10,6 +10,7 @@ import typer
 from .ask import ask
 from .caption import caption
 from .convert import convert
+from .demo import demo
 from .draw import draw
 from .failures import with_exit_codes
 from .info import info
@@ -40,5 +41,5 @@ def lavit(
     """LaVIT: one language model that reads and writes images."""
 
 
-for command in (caption, ask, draw, tokenize, reconstruct, convert, info):
+for command in (caption, ask, draw, tokenize, reconstruct, convert, demo, info):
     app.command()(with_exit_codes(command))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -111,10 +112,17 @@ def load_language_model(repo: str, options: ModelOptions) -> LaVITForCausalLM:
 
 def load_visual_tokenizer(repo: str, options: ModelOptions, keep_ratio: float | None = None) -> LaVITVisualTokenizer:
     """Loads the visual tokenizer alone, with its own selection rule or one that keeps a share of the patches."""
-    rule = {} if keep_ratio is None else {"selection": "ratio", "keep_ratio": keep_ratio}
     return LaVITVisualTokenizer.from_pretrained(
-        repo, dtype=options.dtype.value, device_map=find_device(options.device), **rule
+        repo,
+        dtype=options.dtype.value,
+        device_map=find_device(options.device),
+        **selection_settings(keep_ratio),
     )
+
+
+def selection_settings(keep_ratio: float | None) -> dict[str, Any]:
+    """The visual tokenizer's settings that keep a share of the patches; none where its own rule is to decide."""
+    return {} if keep_ratio is None else {"selection": "ratio", "keep_ratio": keep_ratio}
 
 
 def make_generator(seed: int | None, device: torch.device) -> tuple[torch.Generator, int]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from PIL import Image
+from transformers import BatchFeature
 
 from lavit_hf import LaVITForCausalLM, LaVITProcessor
 
@@ -48,6 +50,10 @@ class Task:
     make_prompt: Callable[[LaVITProcessor], str]
     clean: Callable[[LaVITProcessor, list[str]], list[str]]
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def prepare(self, processor: LaVITProcessor, image: Image.Image) -> BatchFeature:
+        """The model's inputs for one picture."""
+        return processor(images=image, text=self.make_prompt(processor), return_tensors="pt")
 
 
 CAPTION = Task("caption", lambda processor: "", LaVITProcessor.post_process_caption)
@@ -97,26 +103,54 @@ def write_texts(
         repo = find_repo(options.model)
         generator, seed = make_generator(seed, find_device(options.device))
         processor = LaVITProcessor.from_pretrained(repo)
-        prompt = task.make_prompt(processor)
-        settings = _merge_settings(task.settings, wishes)
         model = None  # loaded when there is a picture for it
-        for batch in read_batches(
-            sources, batch_size, lambda image: processor(images=image, text=prompt, return_tensors="pt"), skipped
-        ):
+        for batch in read_batches(sources, batch_size, lambda image: task.prepare(processor, image), skipped):
             model = model or load_language_model(repo, options)
-            inputs = _stack([inputs for _, inputs in batch], model)
-            ids = model.generate(**inputs, generator=generator, **settings)[:, inputs["input_ids"].shape[1] :]
-            texts = task.clean(processor, processor.post_process_image_text_to_text(ids))
+            texts = generate_texts(task, [inputs for _, inputs in batch], processor, model, generator, wishes)
             for (source, _), text in zip(batch, texts):
                 results.add(source, one_line(text), **{task.name: text}, seed=seed)
     skipped.exit_if_any()
+
+
+def generate_texts(
+    task: Task,
+    samples: Sequence[BatchFeature],
+    processor: LaVITProcessor,
+    model: LaVITForCausalLM,
+    generator: torch.Generator,
+    wishes: dict[str, Any] | None = None,
+) -> list[str]:
+    """
+    Has the model write about pictures.
+
+    Args:
+        task (`Task`):
+            What to write.
+        samples (`Sequence[BatchFeature]`):
+            What [`Task.prepare`] made of each picture.
+        processor (`LaVITProcessor`):
+            The model's.
+        model (`LaVITForCausalLM`):
+            The model.
+        generator (`torch.Generator`):
+            Source of all draws.
+        wishes (`dict`, *optional*):
+            Settings of `generate` that go before the task's; `None` is no wish.
+
+    Returns:
+        `list[str]`: a text for each picture.
+    """
+    inputs = _stack(samples, model)
+    settings = _merge_settings(task.settings, wishes or {})
+    ids = model.generate(**inputs, generator=generator, **settings)[:, inputs["input_ids"].shape[1] :]
+    return task.clean(processor, processor.post_process_image_text_to_text(ids))
 
 
 def _merge_settings(settings: dict[str, Any], wishes: dict[str, Any]) -> dict[str, Any]:
     return settings | {name: value for name, value in wishes.items() if value is not None}
 
 
-def _stack(samples: Sequence[dict[str, torch.Tensor]], model: LaVITForCausalLM) -> dict[str, torch.Tensor]:
+def _stack(samples: Sequence[BatchFeature], model: LaVITForCausalLM) -> dict[str, torch.Tensor]:
     """One batch of samples of one prompt, which are of one length."""
     inputs = {name: torch.cat([sample[name] for sample in samples]).to(model.device) for name in samples[0]}
     inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)

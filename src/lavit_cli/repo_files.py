@@ -18,11 +18,11 @@ WEIGHTS_ENDING = ".safetensors"
 
 
 class TensorHeader(NamedTuple):
-    """Name, shape and dtype (as safetensors calls it, `"BF16"`) of a stored tensor."""
+    """Name, shape and dtype (as safetensors calls it, `"BF16"`) of a tensor; `None` where it is not stored."""
 
     name: str
     shape: tuple[int, ...]
-    dtype: str
+    dtype: str | None = None
 
 
 class RepoFiles:

@@ -152,10 +152,11 @@ def tokenize_images(
                 pixel_values.to(visual_tokenizer.device, visual_tokenizer.dtype), generator=generator
             )
         for (source, prepared), codes, mask in zip(batch, outputs.codes, outputs.keep_mask):
-            yield TokenizedImage(source, _mark(codes.tolist(), config), mask, prepared.thumbnail)
+            yield TokenizedImage(source, mark_codes(codes.tolist(), config), mask, prepared.thumbnail)
 
 
-def _mark(codes: list[int], config: LaVITConfig) -> list[int]:
+def mark_codes(codes: Iterable[int], config: LaVITConfig) -> list[int]:
+    """Codes as a sentence of the language model: their ids between `[IMG]` and `[/IMG]`."""
     ids = [config.first_code_token_id + code for code in codes]
     return [config.image_start_token_id, *ids, config.image_end_token_id]
 

@@ -4,9 +4,9 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lavit_hf.quantization_lavit import UNQUANTIZED_MODULES
@@ -25,8 +25,8 @@ MEMORY_COLUMNS = ("stored", "float32", "16bit", "8bit", "4bit")
 
 _BITS = re.compile(r"\D*(\d+)")  # safetensors' names of dtypes tell them: BF16, F32, I8, F8_E4M3
 _FULL, _HALF = 4.0, 2.0
-# bitsandbytes: a scale in fp32 for each row of 8-bit weights, and for each 64 of 4-bit ones.
-_EIGHT_BIT, _FOUR_BIT = 1.0, 0.5 + 4 / 64
+_EIGHT_BIT, _FOUR_BIT = 1.0, 0.5
+_FOUR_BIT_BLOCK = 64  # weights that share a scale, bitsandbytes' default; of 8-bit ones it is a row. Scales are fp32.
 
 
 @dataclass
@@ -52,18 +52,18 @@ class PartSize:
         count = math.prod(tensor.shape)
         self.parameters += count
         widths = {
-            "stored": int(_BITS.match(tensor.dtype)[1]) / 8,
+            "stored": 0 if tensor.dtype is None else int(_BITS.match(tensor.dtype)[1]) / 8,
             "float32": _FULL,
             "16bit": _half(tensor),
-            "8bit": self._quantized(tensor, _EIGHT_BIT),
-            "4bit": self._quantized(tensor, _FOUR_BIT),
+            "8bit": self._quantized(tensor, _EIGHT_BIT, _row_length(tensor)),
+            "4bit": self._quantized(tensor, _FOUR_BIT, _FOUR_BIT_BLOCK),
         }
         for name, width in widths.items():
             self.bytes[name] += count * width
 
-    def _quantized(self, tensor: TensorHeader, width: float) -> float:
+    def _quantized(self, tensor: TensorHeader, width: float, block: int) -> float:
         quantized = self.name == LANGUAGE_MODEL and len(tensor.shape) == 2 and not _left_alone(tensor.name)
-        return width if quantized else _half(tensor)
+        return width + _FULL / block if quantized else _half(tensor)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, in whole bytes."""
@@ -72,7 +72,7 @@ class PartSize:
 
 def measure_parts(files: RepoFiles) -> list[PartSize]:
     """
-    The sizes of a repo's parts.
+    The sizes of a repo's parts. Where a folder holds no weights, they are those that its configurations describe.
 
     Args:
         files (`RepoFiles`):
@@ -82,11 +82,14 @@ def measure_parts(files: RepoFiles) -> list[PartSize]:
         `list[PartSize]`: in the order of the files; those of the language model's repo first.
     """
     parts: dict[str, PartSize] = {}
-    for file in sorted(files.list_weights(), key=lambda name: _folder(name) not in _FULL_MODEL_FOLDERS):
-        if not _WEIGHTS.fullmatch(PurePosixPath(file).name):
-            continue
-        find_part = _part_finder(_folder(file))
-        for tensor in files.read_headers(file):
+    weights = list(_stored_weights(files))
+    if not weights:
+        from .planned_weights import describe_weights  # imports diffusers
+
+        weights = list(describe_weights(Path(files.repo)))
+    for folder, tensors in sorted(weights, key=_full_model_first):
+        find_part = _part_finder(folder)
+        for tensor in tensors:
             name = find_part(tensor.name)
             parts.setdefault(name, PartSize(name)).add(tensor)
     return list(parts.values())
@@ -99,15 +102,26 @@ def add_up(parts: Sequence[PartSize]) -> PartSize:
     return total
 
 
-def _folder(file: str) -> str:
-    parent = PurePosixPath(file).parent.as_posix()
-    return "" if parent == "." else parent
+def _stored_weights(files: RepoFiles) -> Iterator[tuple[str, list[TensorHeader]]]:
+    for file in files.list_weights():
+        if _WEIGHTS.fullmatch(PurePosixPath(file).name):
+            parent = PurePosixPath(file).parent.as_posix()
+            yield "" if parent == "." else parent, files.read_headers(file)
+
+
+def _full_model_first(weights: tuple[str, list[TensorHeader]]) -> bool:
+    folder, _ = weights
+    return folder not in _FULL_MODEL_FOLDERS
 
 
 def _part_finder(folder: str) -> Callable[[str], str]:
     if folder in _FULL_MODEL_FOLDERS:
         return lambda tensor: _PARTS_OF_THE_MODEL.get(tensor.partition(".")[0], LANGUAGE_MODEL)
     return lambda tensor: folder.replace("_", " ")
+
+
+def _row_length(tensor: TensorHeader) -> int:
+    return tensor.shape[-1] if tensor.shape else 1
 
 
 def _half(tensor: TensorHeader) -> float:

@@ -1,0 +1,486 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The page of `lavit demo`: it says and paints what the commands do, and shows errors as messages."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import requests
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from lavit_cli.app import app
+from lavit_cli.failures import Failure
+from lavit_cli.options import ModelOptions
+from lavit_page.serving import MAX_UPLOAD_BYTES, claim_port, start
+
+
+pytest.importorskip("gradio", reason="gradio is not installed: pip install '.[page]'")
+
+import gradio as gr
+import typer
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from lavit_page.codebook import compare_codes, nearest_codes, nearest_patches
+from lavit_page.drawing import DrawSettings, default_settings, draw
+from lavit_page.figures import GRID_SIZE, draw_codes, draw_patch, draw_probabilities, patch_at
+from lavit_page.inspection import describe_steps, inspect_images
+from lavit_page.messages import shown
+from lavit_page.model import PageModel, load_page_model
+from lavit_page.page import MAX_WAITING, build_page
+from lavit_page.selection import keeping, watching
+from lavit_page.uploads import example_paths
+
+
+SEED = 3
+AS_TRAINED = ("As trained", 0.5)
+LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0")
+
+
+@pytest.fixture(scope="module")
+def repo(repos) -> str:
+    return str(repos["highres"])
+
+
+@pytest.fixture(scope="module")
+def model(repo) -> PageModel:
+    return load_page_model(ModelOptions(repo), SEED)
+
+
+@pytest.fixture(scope="module")
+def blind(converted) -> PageModel:
+    """A model without a pixel decoder."""
+    return load_page_model(ModelOptions(str(converted)), SEED)
+
+
+@pytest.fixture(scope="module")
+def strangers():
+    """Collects addresses beyond this machine that anything connects to."""
+    addresses, connect = [], socket.socket.connect
+
+    def watch(self, address):
+        if isinstance(address, tuple) and address[0] not in LOOPBACK:
+            addresses.append(address)
+            raise OSError("no network")
+        return connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", watch)
+        yield addresses
+
+
+@pytest.fixture(scope="module")
+def url(model, strangers, tmp_path_factory):
+    """The page, served."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        page = build_page(model)
+        yield start(page, "127.0.0.1", claim_port("127.0.0.1", 0))
+        page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def client(url, tmp_path_factory) -> Client:
+    return Client(url, verbose=False, analytics_enabled=False, download_files=tmp_path_factory.mktemp("client"))
+
+
+@pytest.fixture(scope="module")
+def picture(golden) -> str:
+    return str(golden.image_paths[0])
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def command(*arguments) -> dict:
+    """What a command of the same seed says."""
+    result = run(*arguments, "--seed", SEED, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.splitlines()[0])
+
+
+def refused(client: Client, *arguments, api_name: str) -> str:
+    with pytest.raises(AppError) as error:
+        client.predict(*arguments, api_name=api_name)
+    return error.value.message
+
+
+class TestServer:
+    def test_help_imports_nothing_heavy(self):
+        code = (
+            "import sys; from lavit_cli.app import app; app(['demo', '--help'], standalone_mode=False);"
+            "print(sorted({'torch', 'gradio', 'lavit_hf', 'lavit_page'} & set(sys.modules)))"
+        )
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert "--port" in process.stdout, process.stderr
+        assert process.stdout.splitlines()[-1] == "[]"
+
+    def test_port_in_use(self, monkeypatch):
+        monkeypatch.setattr(
+            "lavit_page.model.load_page_model", lambda *args: pytest.fail("loaded a model for nothing")
+        )
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            result = run("demo", "--port", port)
+        assert result.exit_code == 1
+        assert f"port {port} is in use" in result.stderr
+        assert "--port 0" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+    def test_port_taken_in_the_meantime(self, model):
+        with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(Failure, match="is in use"):
+            start(build_page(model), "127.0.0.1", server.getsockname()[1])
+
+    def test_foreign_address(self):
+        result = run("demo", "--host", "203.0.113.7", "--port", 0)
+        assert result.exit_code == 1
+        assert "203.0.113.7 is no address of this machine" in result.stderr
+
+    def test_missing_gradio(self, monkeypatch):
+        monkeypatch.setattr("lavit_page.serving.find_spec", lambda name: None)
+        result = run("demo")
+        assert result.exit_code == 1
+        assert "pip install 'lavit_hf[page]'" in result.stderr
+
+    def test_no_such_model(self, tmp_path):
+        result = run("demo", "--port", 0, "--model", tmp_path)
+        assert result.exit_code == 1
+        assert "config.json is missing" in result.stderr
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no signals to send")
+    def test_ends_by_sigterm(self, model, monkeypatch, tmp_path):
+        monkeypatch.setattr("lavit_page.model.load_page_model", lambda *args: model)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+        ended = threading.Event()
+
+        def stop():
+            while not ended.wait(0.2):
+                os.kill(os.getpid(), signal.SIGTERM)  # passed over until the page is up
+
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sender = threading.Thread(target=stop)
+        try:
+            sender.start()
+            result = run("demo", "--port", 0)
+        finally:
+            ended.set()
+            sender.join()
+            signal.signal(signal.SIGTERM, before)
+        assert result.exit_code == 0
+        assert "http://127.0.0.1:" in result.stdout
+        assert list(tmp_path.iterdir()) == []  # uploads and results
+
+    def test_uploads_are_bounded(self, url):
+        files = {"files": ("huge.png", b"0" * (MAX_UPLOAD_BYTES + 1))}
+        response = requests.post(f"{url}gradio_api/upload", files=files)
+        assert response.status_code == 413
+        assert "exceeded" in response.text
+
+    def test_nothing_passes_the_queue(self, url, model):
+        for name in ("caption", "draw", "show_code"):
+            response = requests.post(f"{url}gradio_api/run/{name}", json={"data": [0, None]})
+            assert response.status_code == 404
+        queued = [function for function in build_page(model).fns.values() if function.queue]
+        assert len(queued) >= 5
+        assert {(function.concurrency_id, function.concurrency_limit) for function in queued} == {("model", 1)}
+
+    def test_load_is_bounded(self, client, picture, monkeypatch):
+        gate, running, most = threading.Event(), [], []
+
+        def wait(model, image, keep_ratio):
+            running.append(1)
+            most.append(len(running))
+            gate.wait(60)
+            running.pop()
+            return torch.ones(64, dtype=torch.bool)
+
+        monkeypatch.setattr("lavit_page.read_tab.find_kept", wait)
+        jobs = [client.submit(handle_file(picture), *AS_TRAINED, api_name="/keep") for _ in range(MAX_WAITING + 4)]
+        deadline = time.monotonic() + 60
+        while not any(job.done() for job in jobs):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        gate.set()
+        errors = [job.exception() for job in jobs]
+        assert 3 <= sum(error is not None for error in errors) <= 4  # one runs, MAX_WAITING wait
+        assert all("full" in str(error) for error in errors if error is not None)
+        assert max(most) == 1
+
+    def test_everything_is_served_from_here(self, url, client, strangers):
+        html = requests.get(url).text
+        theme = requests.get(f"{url}theme.css").text
+        assert "@font-face" in theme
+        assert "http" not in theme.replace("http://www.w3.org", "")
+        assert '"analytics_enabled":false' in html.replace(" ", "")
+        assert strangers == []
+
+
+class TestRead:
+    def test_caption_is_the_commands(self, client, repo, picture):
+        text, overlay, note = client.predict(handle_file(picture), *AS_TRAINED, api_name="/caption")
+        assert text == command("caption", picture, "--model", repo)["caption"]
+        assert max(Image.open(overlay).size) == 512
+        assert "of 64 patches" in note
+
+    def test_answer_is_the_commands(self, client, repo, picture):
+        question = "[IMG] </s> <code_3> <unk>?"
+        text, *_ = client.predict(question, handle_file(picture), *AS_TRAINED, api_name="/ask")
+        assert text == (command("ask", question, picture, "--model", repo)["answer"] or "(nothing)")
+
+    def test_share_of_the_patches(self, client, model, picture):
+        before = model.visual_tokenizer.config.to_dict()
+        for share, count in ((0.25, 16), (1, 64)):
+            _, note = client.predict(handle_file(picture), "A share of them", share, api_name="/keep")
+            assert note.startswith(f"{count} of 64 patches kept")
+        note = client.predict(handle_file(picture), "A share of them", 0.5, api_name="/caption")[-1]
+        assert note.startswith("32 of 64")
+        assert model.visual_tokenizer.config.to_dict() == before
+
+    def test_no_picture_no_overlay(self, client):
+        overlay, note = client.predict(None, *AS_TRAINED, api_name="/keep")
+        assert overlay is None
+        assert note
+
+    @pytest.mark.parametrize("api_name", ["/keep", "/caption", "/look_inside"])
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("note.png", b"no picture", "note.png&quot; is not an image in a format"),
+            ("empty.png", b"", "is empty (0 bytes)"),
+            ("drawing.svg", b"<svg/>", "is not an image in a format"),
+        ],
+    )
+    def test_unreadable_picture(self, client, tmp_path, name, content, message, api_name):
+        (tmp_path / name).write_bytes(content)
+        text = refused(client, handle_file(tmp_path / name), *AS_TRAINED, api_name=api_name)
+        assert message in text
+        assert "/" not in text  # nor where the server keeps it
+
+    @pytest.mark.parametrize("side", [10_000, 20_000])
+    def test_far_too_large_picture(self, client, tmp_path, side):
+        Image.new("1", (side, side)).save(tmp_path / "huge.png")
+        message = refused(client, handle_file(tmp_path / "huge.png"), *AS_TRAINED, api_name="/caption")
+        assert message == "&quot;huge.png&quot; has more than 89 million pixels: scale it down first."
+
+    def test_no_picture(self, client):
+        for api_name in ("/caption", "/look_inside"):
+            assert "There is no picture yet" in refused(client, None, *AS_TRAINED, api_name=api_name)
+
+    @pytest.mark.parametrize(
+        ("question", "message"), [(" \n", "The text is empty."), ("cat " * 2_500_000, "10,000,000 characters")]
+    )
+    def test_questions_that_are_refused(self, client, picture, question, message):
+        assert message in refused(client, question, handle_file(picture), *AS_TRAINED, api_name="/ask")
+
+    def test_files_of_the_server_are_not_read(self, client, repo):
+        path = {"path": f"{repo}/config.json", "meta": {"_type": "gradio.FileData"}}
+        refused(client, path, *AS_TRAINED, api_name="/caption")
+
+
+class TestDraw:
+    SETTINGS = (1, 1.0, 1.0)  # steps, guidances
+
+    def draw(self, client, prompt, images=(), num_images=1, seed=None, settings=SETTINGS):
+        gallery = [{"image": handle_file(image), "caption": None} for image in images]
+        return client.predict(prompt, gallery, num_images, *settings, seed, api_name="/draw")
+
+    def test_is_what_the_command_draws(self, client, repo, picture, tmp_path):
+        prompt = "<image> as [IMG] </s>"
+        drawn, note = self.draw(client, prompt, [picture], num_images=2, seed=1)
+        options = ("--model", repo, "--seed", 1, "--steps", 1, "--guidance", 1, "--token-guidance", 1, "-n", 2)
+        assert run("draw", prompt, "--image", picture, *options, "-o", tmp_path / "a.png").exit_code == 0
+        for number, entry in enumerate(drawn, start=1):
+            expected = Image.open(tmp_path / f"a-{number}.png")
+            assert Image.open(entry["image"]).tobytes() == expected.tobytes()
+        assert note.startswith("Seed 1. Tokens: ")
+
+    def test_seed_that_is_told_repeats(self, client):
+        first, note = self.draw(client, "a cat")
+        seed = int(note.split(".")[0].split()[1])
+        assert seed != SEED  # an empty field is a new seed each time
+        second, repeated = self.draw(client, "a cat", seed=seed)
+        assert Path(first[0]["image"]).read_bytes() == Path(second[0]["image"]).read_bytes()
+        assert repeated == note
+
+    def test_pictures_alone(self, client, picture):
+        assert len(self.draw(client, "", [picture])[0]) == 1
+
+    def test_progress(self, model):
+        reports = []
+        settings = DrawSettings(2, 3, 1.0, 1.0)
+        output, _ = draw(model, "a cat", [], settings, lambda *report: reports.append(report))
+        written = [done for done, _, what in reports if what == "Writing tokens"]
+        assert written == list(range(1, len(written) + 1))
+        assert len(written) == max(len(ids) for ids in output.image_token_ids) - 1
+        assert [report for report in reports if report[2] == "Painting"] == [(n, 3, "Painting") for n in (1, 2, 3)]
+
+    @pytest.mark.parametrize(
+        ("prompt", "message"),
+        [
+            ("", "The text is empty."),
+            ("cat " * 2_500_000, "10,000,000 characters"),
+            ("<image> red", "&lt;image&gt;"),
+            ("cat " * 5_000, "tokens"),
+        ],
+    )
+    def test_prompts_that_are_refused(self, client, prompt, message):
+        assert message in refused(client, prompt, [], 1, *self.SETTINGS, None, api_name="/draw")
+
+    @pytest.mark.parametrize("index", range(5))
+    def test_settings_out_of_bounds(self, client, index):
+        settings = [1, 1, 1.0, 1.0, 0]
+        settings[index] = 2**60
+        assert "maximum" in refused(client, "a cat", [], *settings, api_name="/draw")
+
+    def test_unreadable_picture(self, client, tmp_path):
+        (tmp_path / "note.png").write_bytes(b"no picture")
+        gallery = [{"image": handle_file(tmp_path / "note.png"), "caption": None}]
+        message = refused(client, "<image>", gallery, 1, *self.SETTINGS, None, api_name="/draw")
+        assert "note.png&quot; is not an image" in message
+
+    def test_no_pixel_decoder(self, blind, picture):
+        assert blind.pipeline is None
+        with pytest.raises(Failure, match="has no pixel decoder"):
+            draw(blind, "a cat", [], DrawSettings(1, 1, 1.0, 1.0), print)
+        handlers = {function.api_name: function.fn for function in build_page(blind).fns.values()}
+        assert "draw" not in handlers
+        assert {"caption", "ask"} <= set(handlers)  # the other tabs work without
+        inspection, _, codes, _, _, rebuilt, _ = handlers["look_inside"](picture, *AS_TRAINED)
+        assert codes.size == (GRID_SIZE, GRID_SIZE)
+        assert rebuilt is None
+        alone, patches = handlers["show_code"](inspection.codes[0], inspection)
+        assert alone == []
+        assert patches[0][1] == str(inspection.codes[0])
+
+    def test_defaults_are_the_pipelines(self, model):
+        defaults = default_settings(model)
+        assert defaults.guidance == model.pipeline.config.default_guidance_scale
+        assert defaults.token_guidance == model.language_model.generation_config.image_generation["guidance_scale"]
+
+
+class TestLookInside:
+    def test_ids_are_the_commands(self, client, repo, picture):
+        steps, *figures, ids = client.predict(handle_file(picture), *AS_TRAINED, api_name="/look_inside")
+        tokens = command("tokenize", picture, "--model", repo)
+        assert [int(number) for number in ids.split()] == tokens["token_ids"]
+        assert f"{tokens['kept']} of 64 patches kept" in steps
+        assert [Image.open(figure).mode for figure in figures] == ["RGB"] * 4
+
+    def test_without_a_pixel_decoder(self, blind, picture):
+        inspection = inspect_images(blind, [Image.open(picture).convert("RGB")])[0]
+        assert [name for name, _ in describe_steps(blind, inspection)][-1] == "Language model"
+
+    def test_rebuilt_features(self, model, picture):
+        image = Image.open(picture).convert("RGB")
+        inspection = inspect_images(model, [image], keep_ratio=1.0)[0]
+        outputs = model.visual_tokenizer(model.prepare(image), torch.ones(1, 64, dtype=torch.bool))
+        assert inspection.codes == outputs.codes[0].tolist()
+        rebuilt = model.pipeline.detokenizer(outputs.quantized).features
+        cosines = torch.cosine_similarity(rebuilt.float(), outputs.last_hidden_state.float(), dim=-1)
+        assert inspection.similarity == pytest.approx(cosines.mean().item(), abs=1e-3)
+
+    def test_figures(self, model, picture):
+        inspection = inspect_images(model, [Image.open(picture).convert("RGB")], keep_ratio=0.25)[0]
+        codes = draw_codes(inspection)
+        assert codes.size == (GRID_SIZE, GRID_SIZE)
+        assert draw_probabilities(inspection).mode == "RGB"
+        side = GRID_SIZE // 8
+        for patch in range(64):
+            row, column = divmod(patch, 8)
+            assert patch_at(inspection, column * side + 1, row * side + side - 1) == patch
+            box = codes.crop((column * side, row * side, (column + 1) * side, (row + 1) * side))
+            is_grey = all(r == g == b for r, g, b in box.resize((8, 8)).getdata())
+            assert is_grey == (inspection.code_of(patch) is None)
+            assert draw_patch(inspection, patch).size == draw_patch(inspection, 0).size
+        assert patch_at(inspection, GRID_SIZE, GRID_SIZE) == 63
+
+    def test_codebook(self, client, model, picture):
+        alone, patches = client.predict(7, api_name="/show_code")
+        rows = torch.nn.functional.normalize(model.visual_tokenizer.quantizer.codebook.weight.float(), dim=-1)
+        best = (rows @ rows[7]).topk(len(alone)).indices.tolist()
+        assert [int(entry["caption"].split()[0]) for entry in alone] == best
+        captions = [entry["caption"] for entry in patches]
+        assert len(captions) == 8
+        similarities = [1.0 if caption == "7" else float(caption.split()[-1]) for caption in captions]
+        assert similarities == sorted(similarities, reverse=True)
+
+    def test_patches_of_a_code(self, model, golden):
+        images = [Image.open(path).convert("RGB") for path in golden.image_paths]
+        inspections = inspect_images(model, images, keep_ratio=0.5)
+        code = inspections[1].codes[5]
+        similarities = compare_codes(model, code)
+        assert nearest_codes(similarities, code, 2)[0].code == code
+        first = nearest_patches(similarities, inspections, 4)[0]
+        assert first.code == code
+        assert first.inspection.code_of(first.patch) == code
+
+    def test_no_such_code(self, client, model):
+        size = model.visual_tokenizer.config.codebook_size
+        assert "maximum" in refused(client, size, api_name="/show_code")
+        assert "no code yet" in refused(client, None, api_name="/show_code")
+        with pytest.raises(Failure, match=f"0 to {size - 1}"):
+            compare_codes(model, size)
+
+
+class TestSelection:
+    def test_rule_comes_back_after_an_error(self, model):
+        config = model.visual_tokenizer.config
+        before = (config.selection, config.keep_ratio)
+        with pytest.raises(RuntimeError), keeping(model.language_model, 0.1):
+            assert (config.selection, config.keep_ratio) == ("ratio", 0.1)
+            raise RuntimeError
+        assert (config.selection, config.keep_ratio) == before
+        with pytest.raises(Exception, match="keep_ratio"), keeping(model.language_model, "half"):
+            pytest.fail("half is no share")
+        assert (config.selection, config.keep_ratio) == before
+
+    def test_mask_is_the_one_that_was_read(self, model, picture):
+        pixel_values = model.prepare(Image.open(picture).convert("RGB"))
+        with watching(model.language_model) as masks, torch.no_grad():
+            rows = model.language_model.get_image_features(pixel_values).pooler_output
+        assert [int(mask.sum()) for mask in masks] == [len(rows[0])]
+        with torch.no_grad():
+            model.language_model.get_image_features(pixel_values)
+        assert len(masks) == 1
+
+
+class TestMessages:
+    @pytest.mark.parametrize(
+        ("error", "message", "logged"),
+        [
+            (ValueError("the <image> is bad"), "The &lt;image&gt; is bad", False),
+            (typer.BadParameter("the text is empty."), "The text is empty.", False),
+            (OSError(28, "No space left on device", "/tmp/a.png"), "/tmp/a.png: No space left on device", True),
+            (RuntimeError("out of luck"), "RuntimeError: out of luck", True),
+            (gr.Error("as it is"), "as it is", False),
+        ],
+    )
+    def test_one_sentence(self, error, message, logged, caplog):
+        @shown
+        def handler():
+            raise error
+
+        with pytest.raises(gr.Error) as raised:
+            handler()
+        assert raised.value.message.startswith(message)
+        assert bool(caplog.records) == logged
+
+
+def test_examples_are_there():
+    assert example_paths()
+    for path in example_paths():
+        assert Image.open(path).size
+        assert os.path.getsize(path) < 2**20

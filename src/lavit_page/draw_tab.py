@@ -1,0 +1,129 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The *Draw* tab: pictures of a text, or of text and pictures mixed."""
+
+import gradio as gr
+
+from .controls import ON_THE_MODEL
+from .drawing import DrawSettings, default_settings, draw
+from .messages import shown
+from .model import NO_PIXEL_DECODER, PageModel
+from .uploads import read_picture
+
+
+MOST_IMAGES, MOST_STEPS, MOST_GUIDANCE = 8, 100, 20.0
+MOST_SEED = 2**53 - 1  # browsers' numbers hold it exactly
+
+HINT = "Write `<image>` where a picture stands. Without it, the pictures come before the text."
+
+
+def add_draw_tab(model: PageModel) -> None:
+    """
+    Lays the tab out.
+
+    Args:
+        model (`PageModel`):
+            What draws.
+    """
+    if model.pipeline is None:
+        gr.Markdown(f"This model cannot paint: {NO_PIXEL_DECODER}")
+        return
+    defaults = default_settings(model)
+    with gr.Row():
+        with gr.Column(min_width=280):
+            prompt = gr.Textbox(label="What to draw", lines=2, placeholder="red apple", elem_id="draw-prompt")
+            pictures = gr.Gallery(
+                label="Pictures for the prompt (optional)",
+                file_types=["image"],
+                columns=4,
+                fit_columns=False,
+                height="auto",
+                object_fit="contain",
+                buttons=[],
+                interactive=True,
+                elem_id="draw-pictures",
+                elem_classes="picture",
+            )
+            gr.Markdown(HINT, elem_classes="note")
+            num_images = gr.Slider(1, MOST_IMAGES, value=4, step=1, label="How many")
+            with gr.Accordion("Settings", open=False):
+                steps = gr.Slider(
+                    1, MOST_STEPS, value=defaults.steps, step=1, label="Steps", info="More are slower and finer."
+                )
+                guidance = gr.Slider(
+                    1.0,
+                    MOST_GUIDANCE,
+                    value=defaults.guidance,
+                    step=0.1,
+                    label="Guidance of the painting",
+                    info="How closely it follows the tokens; 1 is not at all.",
+                )
+                token_guidance = gr.Slider(
+                    1.0,
+                    MOST_GUIDANCE,
+                    value=defaults.token_guidance,
+                    step=0.1,
+                    label="Guidance of the tokens",
+                    info="How closely they follow the prompt; 1 is not at all.",
+                )
+                seed = gr.Number(
+                    value=None if model.seed is None or model.seed > MOST_SEED else model.seed,
+                    precision=0,
+                    minimum=0,
+                    maximum=MOST_SEED,
+                    label="Seed",
+                    info="The same seed gives the same pictures. Empty: new ones each time.",
+                )
+            start = gr.Button("Draw", variant="primary", elem_id="draw-start")
+        with gr.Column(min_width=280):
+            drawn = gr.Gallery(
+                label="Drawn",
+                columns=2,
+                height="auto",
+                object_fit="contain",
+                format="png",
+                interactive=False,
+                buttons=["download", "fullscreen"],
+                elem_id="draw-drawn",
+                elem_classes="picture",
+            )
+            note = gr.Markdown(elem_classes="note", elem_id="draw-note")
+
+    @shown
+    def draw_pictures(
+        prompt: str,
+        pictures: list[tuple[str, str | None]] | None,
+        num_images: int,
+        steps: int,
+        guidance: float,
+        token_guidance: float,
+        seed: int | None,
+        progress=gr.Progress(),  # noqa: B008, gradio finds it by this default
+    ):
+        images = [read_picture(path) for path, _ in pictures or ()]
+        settings = DrawSettings(num_images, steps, guidance, token_guidance, seed)
+
+        def report(done: int, total: int, what: str) -> None:
+            progress((done, total), desc=what)
+
+        output, seed = draw(model, prompt, images, settings, report)
+        return output.images, _describe(output, seed)
+
+    settings = [num_images, steps, guidance, token_guidance, seed]
+    gr.on(
+        [start.click, prompt.submit],
+        draw_pictures,
+        [prompt, pictures, *settings],
+        [drawn, note],
+        api_name="draw",
+        show_progress_on=drawn,
+        scroll_to_output=True,
+        **ON_THE_MODEL,
+    )
+
+
+def _describe(output, seed: int) -> str:
+    lengths = ", ".join(str(len(ids)) for ids in output.image_token_ids)
+    flagged = sum(output.nsfw_content_detected or ())
+    warning = f" {flagged} flagged by the safety checker and left black." if flagged else ""
+    return f"Seed {seed}. Tokens: {lengths}.{warning}"

@@ -1,0 +1,62 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The page: a head and three tabs."""
+
+import html
+
+import gradio as gr
+
+from .draw_tab import add_draw_tab
+from .inside_tab import add_inside_tab
+from .model import PageModel
+from .read_tab import add_read_tab
+
+
+MAX_WAITING = 16  # requests in the queue
+DELETE_UPLOADS = (600, 3600)  # every so many seconds those older than so many
+
+HEAD = """
+<h1>LaVIT</h1>
+<p>One language model that reads and writes pictures. This is {name}, on {device} in {dtype}.</p>
+"""
+
+
+def build_page(model: PageModel) -> gr.Blocks:
+    """
+    Builds the page.
+
+    Args:
+        model (`PageModel`):
+            The model, one for all who use the page.
+
+    Returns:
+        `gradio.Blocks`: the page, to be served by [`start`].
+    """
+    with gr.Blocks(
+        title=f"LaVIT: {model.name}", analytics_enabled=False, fill_width=True, delete_cache=DELETE_UPLOADS
+    ) as page:
+        gr.HTML(_head(model), elem_id="lavit-head", elem_classes="plain")
+        with gr.Tabs():
+            with gr.Tab("Read", id="read"):
+                read_picture = add_read_tab(model)
+            with gr.Tab("Draw", id="draw"):
+                add_draw_tab(model)
+            with gr.Tab("Look inside", id="inside") as inside:
+                picture = add_inside_tab(model)
+        # The picture that was read is most likely the one to look into.
+        inside.select(
+            lambda read, inside: inside or read,
+            [read_picture, picture],
+            picture,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+    # Requests stand in the queue or are refused: nothing passes it by.
+    return page.queue(max_size=MAX_WAITING, api_open=False, default_concurrency_limit=1)
+
+
+def _head(model: PageModel) -> str:
+    dtype = str(model.language_model.dtype).removeprefix("torch.")
+    facts = {"name": model.name, "device": str(model.language_model.device), "dtype": dtype}
+    return HEAD.format(**{name: html.escape(value) for name, value in facts.items()})
