@@ -41,6 +41,9 @@ def print_machine() -> None:
 
 def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Prints a Markdown table."""
-    for row in (head, ("---",) * len(head), *rows):
-        print("| " + " | ".join(row) + " |")
-    print()
+    print(f"{format_table(head, rows)}\n")
+
+
+def format_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))

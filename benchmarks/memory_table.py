@@ -1,0 +1,110 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The memory that a LaVIT-7B takes, counted from the configurations in hub_configs/.
+
+    python benchmarks/memory_table.py           # prints the tables
+    python benchmarks/memory_table.py --write   # and puts them into docs/memory.md
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from random_original import PIXEL_DECODER_CONFIGS, RELEASE, ROOT
+from timing import format_table
+from transformers import GenerationConfig, PreTrainedConfig
+
+from lavit_cli.repo_files import open_repo
+from lavit_cli.weight_sizes import PartSize, add_up, measure_parts
+from lavit_hf import LaVITConfig
+
+
+PAGE = ROOT / "docs" / "memory.md"
+MARKS = ("<!-- begin: memory_table.py -->", "<!-- end: memory_table.py -->")
+
+COLUMNS = {"float32": "fp32", "16bit": "bf16, fp16", "8bit": "8 bits", "4bit": "4 bits, NF4"}
+DECODERS = {"highres": "1024 px", "lowres": "512 px"}
+PROMPT_LENGTH = 20  # tokens of a text that is painted
+HALF = 2  # bytes of a value in bf16 or fp16
+GB, MB, KB = 1e9, 1e6, 1e3
+
+
+def cache_bytes_per_token(text_config: PreTrainedConfig, width: int = HALF) -> int:
+    """Keys and values of a token in all layers, `width` bytes each."""
+    heads = text_config.num_key_value_heads * text_config.head_dim
+    return 2 * text_config.num_hidden_layers * heads * width
+
+
+def cached_tokens(config: LaVITConfig, generation: GenerationConfig) -> dict[str, int]:
+    """The most tokens whose keys and values are held, of all rows of the batch, by what is done."""
+    visual = config.visual_tokenizer_config
+    marks = 2
+    kept, longest = (round(visual.num_patches * share) + marks for share in (visual.keep_ratio, 1))
+    beams, branches = generation.num_beams, 2  # guidance runs the unconditional one along
+    drawn = PROMPT_LENGTH + 1 + generation.image_generation["max_new_tokens"]
+    return {
+        "a token": 1,
+        f"an image that keeps its share, {kept} tokens": kept,
+        f"an image that keeps all, {longest} tokens": longest,
+        f"a caption of {generation.max_new_tokens} tokens, {beams} beams": beams * (kept + generation.max_new_tokens),
+        f"a picture of {drawn - PROMPT_LENGTH - 1} tokens for {PROMPT_LENGTH} of text, with guidance": branches
+        * drawn,
+    }
+
+
+def weights_table() -> str:
+    """Weights of each part and of what is loaded together."""
+    reader = measure_parts(open_repo(str(RELEASE)))
+    rows = [_weights_row(part.name, part) for part in reader]
+    rows.append(_weights_row("**reads, and writes image tokens**", add_up(reader)))
+    for resolution, pixels in DECODERS.items():
+        decoder = measure_parts(open_repo(str(PIXEL_DECODER_CONFIGS / resolution)))
+        rows += [_weights_row(f"{_called(part)}, {pixels}", part) for part in decoder]
+        rows.append(_weights_row(f"**paints as well, {pixels}**", add_up([*reader, *decoder])))
+    return format_table(("part", "million parameters", *(f"{name}, GB" for name in COLUMNS.values())), rows)
+
+
+def cache_table() -> str:
+    """Keys and values."""
+    config, generation = LaVITConfig.from_pretrained(RELEASE), GenerationConfig.from_pretrained(RELEASE)
+    one = cache_bytes_per_token(config.text_config)
+    rows = [(name, _small(count * one)) for name, count in cached_tokens(config, generation).items()]
+    return format_table(("keys and values of", "bf16, fp16"), rows)
+
+
+def tables() -> str:
+    """All tables, as Markdown."""
+    return f"{weights_table()}\n\n{cache_table()}"
+
+
+def _weights_row(name: str, part: PartSize) -> tuple[str, ...]:
+    return (name, f"{part.parameters / 1e6:,.0f}", *(f"{part.bytes[column] / GB:.2f}" for column in COLUMNS))
+
+
+def _called(part: PartSize) -> str:
+    return {"unet": "U-Net", "vae": "VAE"}.get(part.name, part.name)
+
+
+def _small(count: float) -> str:
+    return f"{count / MB:.0f} MB" if count >= MB else f"{count / KB:.0f} KB"
+
+
+def replace_between(marks: Sequence[str], page: str, text: str) -> str:
+    """A page with `text` between two marks."""
+    begin, end = marks
+    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", flags=re.DOTALL)
+    return pattern.sub(lambda _: f"{begin}\n\n{text}\n\n{end}", page)
+
+
+def main(write: Annotated[bool, typer.Option(help="Whether to put the tables into docs/memory.md.")] = False) -> None:
+    """Print the tables."""
+    text = tables()
+    print(text)
+    if write:
+        PAGE.write_text(replace_between(MARKS, PAGE.read_text(), text))
+
+
+if __name__ == "__main__":
+    typer.run(main)
