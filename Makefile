@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo checkpoint test test-training test-slow test-gpu lint format benchmark clean
+.PHONY: help setup demo checkpoint test test-training test-package test-browser screenshots test-slow test-gpu lint format docs benchmark dry-run clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -25,10 +25,19 @@ checkpoint: $(READY)  ## train the shipped checkpoint from raw data: hours, goes
 	examples/emoji/train.sh $(BIN)/python
 
 test: lint  ## ruff, then all tests that need neither a GPU nor minutes each
-	$(BIN)/pytest -n 2 -m "not slow and not gpu"
+	$(BIN)/pytest -n 2 -m "not slow and not gpu and not browser"
 
 test-training: $(READY)  ## two processes that train together, and a run that is killed
 	$(BIN)/pytest -m "slow and not gpu" modeling_tests/test_stage1.py modeling_tests/test_stage2.py
+
+test-package: $(READY)  ## the wheel: built, complete, and at work by itself
+	$(BIN)/pytest -m slow modeling_tests/test_packaging.py
+
+test-browser: $(READY)  ## the page in Chromium; leaves screenshots in .cache/screenshots
+	$(BIN)/pytest -m browser modeling_tests/test_page_browser.py
+
+screenshots: test-browser  ## the README's pictures of the page, taken anew
+	$(BIN)/python modeling_tests/screenshots.py
 
 test-slow: $(READY)  ## the tests that take long
 	$(BIN)/pytest -m "slow and not gpu"
@@ -44,13 +53,20 @@ format: $(READY)  ## ruff: mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY)  ## the documents as a site, in .cache/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 benchmark: $(READY)  ## time the visual tokenizer, generation and the pipeline
 	$(BIN)/python benchmarks/tokenizer.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/conversion.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/imports.py
 	$(BIN)/python benchmarks/training.py
+
+dry-run: $(READY)  ## a random LaVIT-7B at full size: written (54 GB of disk), converted, loaded in 4 and 8 bits, run
+	$(BIN)/python benchmarks/full_size.py
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) demo .cache .pytest_cache .ruff_cache

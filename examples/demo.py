@@ -17,7 +17,6 @@ from lavit_hf.visualization import draw_keep_mask, image_grid
 PICTURES = Path(__file__).parent / "images" / "emoji"
 QUESTION = "What category is this?"
 PROMPTS = ("red apple", "dog face", "automobile", "grinning face", "house", "blue heart", "rose", "airplane")
-GUIDANCE = 2.5  # a small U-Net needs less than Stable Diffusion's
 TILE = 160  # side of a picture on the page
 
 
@@ -46,9 +45,7 @@ def read_page(pipeline: LaVITPipeline, paths: Sequence[Path], seed: int) -> Imag
     images = [Image.open(path).convert("RGB") for path in paths]
     captions, answers = write(pipeline, images), write(pipeline, images, QUESTION)
     overlays, kept = overlay(pipeline, images)
-    rebuilt = pipeline.reconstruct(
-        images, generator=torch.Generator().manual_seed(seed), guidance_scale=GUIDANCE
-    ).images
+    rebuilt = pipeline.reconstruct(images, generator=torch.Generator().manual_seed(seed)).images
     for path, caption, answer, count in zip(paths, captions, answers, kept):
         print(f"{path.name}: {caption!r}. {QUESTION} {answer!r}. {count} patches kept")
     titles = [
@@ -62,13 +59,11 @@ def read_page(pipeline: LaVITPipeline, paths: Sequence[Path], seed: int) -> Imag
 def paint_page(pipeline: LaVITPipeline, paths: Sequence[Path], seed: int) -> Image.Image:
     """Pictures of texts, and of texts beside another picture as an example of the style."""
     examples = [Image.open(path).convert("RGB") for path in paths]
-    settings = {"guidance_scale": GUIDANCE}
-    drawn = pipeline(list(PROMPTS), generator=torch.Generator().manual_seed(seed), **settings).images
+    drawn = pipeline(list(PROMPTS), generator=torch.Generator().manual_seed(seed)).images
     styled = pipeline(
         [f"<image> {prompt}" for prompt in PROMPTS[: len(examples)]],
         images=[[example] for example in examples],
         generator=torch.Generator().manual_seed(seed),
-        **settings,
     ).images
     titles = [*PROMPTS, *(f"{path.stem} + {prompt}" for path, prompt in zip(paths, PROMPTS))]
     return image_grid([*enlarge(drawn), *enlarge(styled)], columns=len(PROMPTS), titles=titles)

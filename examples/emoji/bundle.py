@@ -19,6 +19,7 @@ from lavit_hf import LaVITDetokenizer, LaVITForCausalLM, LaVITPipeline, LaVITPro
 from lavit_hf.training.errors import TrainingError
 
 
+DTYPE = torch.bfloat16  # given to each model, so that their configurations name it too
 MOST_MEGABYTES = 36
 
 
@@ -37,15 +38,17 @@ def main(
     language_model: Annotated[Path, typer.Option(help="What pretrain.py wrote.")],
     pixel_decoder: Annotated[Path, typer.Option(help="What train_pixel_decoder.py wrote.")],
     output: Annotated[Path, typer.Option(help="Folder for the repo.")],
+    guidance: Annotated[float, typer.Option(help="The pictures' own guidance, chosen on the validation split.")] = 2.5,
 ) -> None:
     """Write the repo anew."""
     pipeline = LaVITPipeline.from_pretrained(
         pixel_decoder,
-        language_model=LaVITForCausalLM.from_pretrained(language_model),
+        language_model=LaVITForCausalLM.from_pretrained(language_model, dtype=DTYPE),
         processor=LaVITProcessor.from_pretrained(language_model),
-        detokenizer=LaVITDetokenizer.from_pretrained(pixel_decoder, subfolder="detokenizer"),
-        torch_dtype=torch.bfloat16,
-    ).to(dtype=torch.bfloat16)
+        detokenizer=LaVITDetokenizer.from_pretrained(pixel_decoder, subfolder="detokenizer", dtype=DTYPE),
+        default_guidance_scale=guidance,
+        torch_dtype=DTYPE,
+    )
     unfinished = output.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     pipeline.save_pretrained(unfinished)

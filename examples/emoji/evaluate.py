@@ -24,8 +24,8 @@ from lavit_hf.visualization import draw_keep_mask, image_grid
 
 
 SPLITS = ("test_drawings", "test_concepts")
+PHOTOGRAPHS = Path(__file__).parents[1] / "images"
 SHEET_SIZE = 48  # pictures on a contact sheet
-PAINTING = {"guidance_scale": 2.5}  # chosen on the validation split
 CAPTIONING = {"greedy": {"num_beams": 1}, "beam": {"num_beams": 5}}
 
 
@@ -76,6 +76,13 @@ def read(pipeline: LaVITPipeline, images: Sequence[Image.Image], **settings) -> 
     return captions
 
 
+def read_photographs(pipeline: LaVITPipeline, folder: Path) -> dict[str, str]:
+    """What it says about photographs, which it was not trained on; no figure, for reading."""
+    paths = sorted(folder.glob("*.jpg"))
+    captions = read(pipeline, [Image.open(path).convert("RGB") for path in paths])
+    return {path.stem: caption for path, caption in zip(paths, captions)}
+
+
 def busyness(image: Image.Image) -> float:
     """How much there is to see: the mean strength of a picture's edges."""
     return float(np.asarray(image.convert("L").filter(ImageFilter.FIND_EDGES)).mean())
@@ -113,13 +120,13 @@ def score_tokens(pipeline: LaVITPipeline, held: Held) -> tuple[dict[str, float],
     return figures, masks
 
 
-def paint(pipeline: LaVITPipeline, held: Held, from_text: bool, seed: int, **settings) -> list[Image.Image]:
+def paint(pipeline: LaVITPipeline, held: Held, from_text: bool, seed: int) -> list[Image.Image]:
     """Pictures of the names, or of the drawings' own tokens."""
     pictures = []
     for start, batch in zip(range(0, len(held.names), 50), batches(held.names if from_text else held.images)):
         generator = torch.Generator().manual_seed(seed + start)
         call = pipeline if from_text else pipeline.reconstruct
-        pictures += call(list(batch), generator=generator, **settings).images
+        pictures += call(list(batch), generator=generator).images
     return pictures
 
 
@@ -134,8 +141,8 @@ def evaluate_split(pipeline: LaVITPipeline, judge: Judge, held: Held, folder: Pa
     captions = {name: read(pipeline, held.images, **settings) for name, settings in CAPTIONING.items()}
     figures = {f"caption_{name}": score_captions(texts, held) for name, texts in captions.items()}
     figures["tokens"], masks = score_tokens(pipeline, held)
-    rebuilt = paint(pipeline, held, from_text=False, seed=seed, **PAINTING)
-    drawn = paint(pipeline, held, from_text=True, seed=seed, **PAINTING)
+    rebuilt = paint(pipeline, held, from_text=False, seed=seed)
+    drawn = paint(pipeline, held, from_text=True, seed=seed)
     if set(held.names) <= set(judge.names):  # it cannot name what it has learned no name of
         figures["judge_on_drawings"] = score_pictures(judge, held.images, held.names)
         figures["reconstruction"] = score_pictures(judge, rebuilt, held.names)
@@ -180,7 +187,7 @@ def main(
         train.names,
         painted_size,
     )
-    figures = {"chance_top_5": 5 / len(judge.names)}
+    figures = {"chance_top_5": 5 / len(judge.names), "photographs": read_photographs(pipeline, PHOTOGRAPHS)}
     for name in split or SPLITS:
         figures[name] = evaluate_split(pipeline, judge, Held.of(dataset[name]), output / name, seed)
     (output / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")
