@@ -9,6 +9,9 @@ from safetensors import safe_open
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 
+# Files no larger than this let the visual tokenizer be downloaded with little of the language model.
+MAX_SHARD_SIZE = "1GB"
+
 VISUAL_TOKENIZER_PREFIX = "visual_tokenizer."
 VISUAL_TOKENIZER_INDEX_NAME = "visual_tokenizer.safetensors.index.json"
 

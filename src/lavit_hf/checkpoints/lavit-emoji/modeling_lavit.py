@@ -4,10 +4,14 @@
 
 import copy
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub import CommitInfo, ModelCard
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutputWithPast
@@ -16,12 +20,14 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
-from .checkpoint_index import write_visual_tokenizer_index
+from .checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
+from .hub_upload import pop_push_options, push_saved
 from .image_slots import IGNORE_INDEX, FilledSequence, check_image_slots, fill_image_slots, find_image_slots
+from .model_card import create_model_card
 from .modeling_visual_tokenizer import LaVITVisualTokenizer
-from .quantization_lavit import leave_images_unquantized
+from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .token_merger import TokenMerger, split_by_image
 from .token_selector import TokenSelector
 
@@ -60,7 +66,7 @@ class LaVITUnderstanding(nn.Module):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        shared_selector: TokenSelector,
+        shared_selector: Callable,
         keep_mask: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> list[torch.Tensor]:
@@ -68,8 +74,9 @@ class LaVITUnderstanding(nn.Module):
         Args:
             hidden_states (`torch.Tensor` of shape `(num_images, num_patches, hidden_size)`):
                 The encoder's features, embedded.
-            shared_selector (`TokenSelector`):
-                The visual tokenizer's, which decides where there is none of its own.
+            shared_selector (`Callable`):
+                The visual tokenizer's, which decides where there is none of its own. Not the module itself, which
+                accelerate's hooks would move as they move tensors, even where its weights are on the disk.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep.
             generator (`torch.Generator`, *optional*):
@@ -135,7 +142,9 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
     def from_pretrained(cls, pretrained_model_name_or_path, *args, quantization_config=None, **kwargs):
         if quantization_config is not None:
             kwargs["quantization_config"] = leave_images_unquantized(quantization_config)
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        avoid_unfit_kernels(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
 
     @classmethod
     def from_backbones(
@@ -251,9 +260,10 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         """
         encoded = self.visual_tokenizer.encode(pixel_values, **kwargs)
         hidden_states = self.visual_tokenizer.embedding(encoded.last_hidden_state)
+        shared_selector = partial(self.visual_tokenizer.selector)
         return BaseModelOutputWithPooling(
             last_hidden_state=encoded.last_hidden_state,
-            pooler_output=self.understanding(hidden_states, self.visual_tokenizer.selector, keep_mask, generator),
+            pooler_output=self.understanding(hidden_states, shared_selector, keep_mask, generator),
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
@@ -411,16 +421,51 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         self,
         save_directory: str | os.PathLike,
         is_main_process: bool = True,
-        max_shard_size: int | str = "50GB",
+        max_shard_size: int | str = MAX_SHARD_SIZE,
         variant: str | None = None,
+        push_to_hub: bool = False,
         **kwargs,
     ) -> None:
         # diffusers hands on what it finds in the signature.
-        super().save_pretrained(
-            save_directory, is_main_process, max_shard_size=max_shard_size, variant=variant, **kwargs
-        )
-        if self.should_save_on_this_rank(is_main_process):
+        is_writing = self.should_save_on_this_rank(is_main_process)
+        options = {"is_main_process": is_main_process, "max_shard_size": max_shard_size, "variant": variant}
+        if push_to_hub and not kwargs.get("distributed_checkpoint"):  # its shards are put together by super
+            push_options = pop_push_options(kwargs)
+            repo_id = kwargs.pop("repo_id", Path(save_directory).name)
+            if is_writing:
+                self._push(repo_id, options | kwargs, folder=Path(save_directory), **push_options)
+                return
+            push_to_hub = False
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **options, **kwargs)
+        if is_writing:
             write_visual_tokenizer_index(Path(save_directory), variant)
+
+    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = MAX_SHARD_SIZE, **kwargs) -> CommitInfo:
+        """
+        Pushes model and configs, with a model card unless the repo has one. The processor is pushed by its own
+        `push_to_hub`, a whole repo by [`LaVITPipeline`]'s.
+
+        Args:
+            repo_id (`str`):
+                The repo. It is created where there is none.
+            max_shard_size (`int` or `str`, *optional*, defaults to `"1GB"`):
+                Largest size of a file of weights.
+            kwargs:
+                `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description` and `tags`, as
+                every `push_to_hub` of transformers takes them.
+
+        Returns:
+            `CommitInfo`: what was committed.
+        """
+        return self._push(repo_id, {"max_shard_size": max_shard_size}, **kwargs)
+
+    def _push(self, repo_id: str, save_options: dict[str, Any], **push_options) -> CommitInfo:
+        save = partial(self.save_pretrained, **save_options)
+        return push_saved(save, self._make_card, repo_id, model_tags=self.model_tags or (), **push_options)
+
+    def _make_card(self, repo_id: str) -> ModelCard:
+        name = repo_id.split("/")[-1]
+        return create_model_card(self.config, name, repo=repo_id, num_parameters=self.num_parameters())
 
 
 def _without_first(labels: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

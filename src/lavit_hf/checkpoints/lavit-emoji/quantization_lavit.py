@@ -4,6 +4,7 @@
 
 import copy
 
+from torch import nn
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 
@@ -13,6 +14,11 @@ UNQUANTIZED_MODULES = ("visual_tokenizer", "understanding", "language_model.*emb
 
 # How the quantisation methods call their list of modules to leave alone.
 SKIP_LIST_NAMES = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules", "ignore")
+
+# bitsandbytes' 4-bit kernel for CPUs with bf16, and how it says that a layer may use it: it takes rows by as many, and
+# wants whole blocks in each.
+CPU_KERNEL_SWITCH = "support_avx512bf16_for_cpu"
+CPU_KERNEL_ROWS, BLOCK_SIZE = 32, 64
 
 
 def leave_images_unquantized(config: QuantizationConfigMixin | dict) -> QuantizationConfigMixin:
@@ -36,3 +42,18 @@ def leave_images_unquantized(config: QuantizationConfigMixin | dict) -> Quantiza
         if hasattr(config, name):
             setattr(config, name, [*(getattr(config, name) or []), *UNQUANTIZED_MODULES])
     return config
+
+
+def avoid_unfit_kernels(model: nn.Module) -> None:
+    """
+    Lets 4-bit layers whose widths one of bitsandbytes' kernels cannot do, and would fail for in the first forward, go
+    its general way.
+
+    Args:
+        model (`nn.Module`):
+            A loaded model, quantised or not.
+    """
+    for module in model.modules():
+        if getattr(module, CPU_KERNEL_SWITCH, False):
+            fits = module.out_features % CPU_KERNEL_ROWS == 0 and module.in_features % BLOCK_SIZE == 0
+            setattr(module, CPU_KERNEL_SWITCH, fits)

@@ -1,0 +1,127 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Pushing to the Hub: what is saved, and its model card, in one commit."""
+
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
+from huggingface_hub.constants import REPOCARD_NAME
+from huggingface_hub.errors import EntryNotFoundError
+
+
+PUSH_OPTIONS = ("tags", "private", "token", "revision", "create_pr", "commit_message", "commit_description")
+
+
+def pop_push_options(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Takes out of `kwargs` what [`push_saved`] understands."""
+    return {name: kwargs.pop(name) for name in PUSH_OPTIONS if name in kwargs}
+
+
+def push_saved(
+    save: Callable[[Path], object],
+    make_card: Callable[[str], ModelCard],
+    repo_id: str,
+    folder: Path | None = None,
+    tags: str | Sequence[str] | None = None,
+    model_tags: Sequence[str] = (),
+    private: bool | None = None,
+    token: bool | str | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str | None = None,
+    commit_description: str | None = None,
+) -> CommitInfo:
+    """
+    Saves something and pushes what that wrote, in place of weights that are there already. The libraries' own
+    `push_to_hub` would put a card of theirs beside it.
+
+    Args:
+        save (`Callable`):
+            Saves into a folder.
+        make_card (`Callable`):
+            Makes the card of a repo from its id, for one that has none, neither on the Hub nor in `folder`.
+        repo_id (`str`):
+            The repo. It is created where there is none.
+        folder (`Path`, *optional*):
+            Where to save; by default a folder that vanishes afterwards.
+        tags (`str` or `Sequence[str]`, *optional*):
+            Tags to add to the card.
+        model_tags (`Sequence[str]`, *optional*):
+            More of them, which transformers keeps with a model.
+        private (`bool`, *optional*):
+            Whether a new repo is private; by default what the organization has set.
+        token (`bool` or `str`, *optional*):
+            The token, or whether to use the stored one.
+        revision (`str`, *optional*):
+            The branch, created where there is none.
+        create_pr (`bool`, *optional*, defaults to `False`):
+            Whether to open a pull request.
+        commit_message, commit_description (`str`, *optional*):
+            What the commit says.
+
+    Returns:
+        `CommitInfo`: what was committed.
+    """
+    api = HfApi(token=token)
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    if revision is not None and not create_pr and not revision.startswith("refs/"):
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
+    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
+        place = Path(place)
+        card = _load_card(api, repo_id, revision) or _own_card(place)
+        before = _stamps(place)
+        save(place)
+        if card is None:
+            card = make_card(repo_id)
+            card.save(place / REPOCARD_NAME)
+        tags = [tags] if isinstance(tags, str) else tags or ()
+        card.data.tags = list(dict.fromkeys([*(card.data.tags or ()), *model_tags, *tags])) or None
+        written = [name for name, stamp in _stamps(place).items() if before.get(name) != stamp]
+        files = {name: place / name for name in written} | {REPOCARD_NAME: str(card).encode()}
+        outdated = _outdated(api.list_repo_files(repo_id, revision=revision), written)
+        return api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationAdd(name, content) for name, content in sorted(files.items())),
+                *(CommitOperationDelete(name) for name in outdated),
+            ],
+            commit_message=commit_message or "Upload LaVIT",
+            commit_description=commit_description,
+            revision=revision,
+            create_pr=create_pr,
+        )
+
+
+def _outdated(published: Iterable[str], written: Sequence[str]) -> list[str]:
+    """Published weights that are written anew, in more files or fewer: one file would be loaded before several."""
+    sets = {_weights_of(name) for name in written} - {None}
+    return sorted(name for name in published if name not in written and _weights_of(name) in sets)
+
+
+def _weights_of(name: str) -> str | None:
+    """What a shard or an index of weights is a part of; `None` for another file."""
+    whole = re.sub(r"-\d+-of-\d+(?=\.)|\.index\.json$", "", name)
+    return whole if whole.endswith(".safetensors") else None
+
+
+def _load_card(api: HfApi, repo_id: str, revision: str | None) -> ModelCard | None:
+    try:
+        return ModelCard.load(api.hf_hub_download(repo_id, REPOCARD_NAME, revision=revision))
+    except EntryNotFoundError:
+        return None
+
+
+def _own_card(folder: Path) -> ModelCard | None:
+    path = folder / REPOCARD_NAME
+    return ModelCard.load(path) if path.is_file() else None
+
+
+def _stamps(folder: Path) -> dict[str, int]:
+    """When each file was written."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in files}
