@@ -25,8 +25,12 @@ PAGE = ROOT / "docs" / "memory.md"
 MARKS = ("<!-- begin: memory_table.py -->", "<!-- end: memory_table.py -->")
 
 COLUMNS = {"float32": "fp32", "16bit": "bf16, fp16", "8bit": "8 bits", "4bit": "4 bits, NF4"}
+PEAK_COLUMNS = ("16bit", "8bit", "4bit")
 DECODERS = {"highres": "1024 px", "lowres": "512 px"}
 PROMPT_LENGTH = 20  # tokens of a text that is painted
+# Bytes above the weights that a picture of 1024 px takes, as benchmarks/full_size.py measured them on a CPU: the U-Net
+# with guidance in bf16, the VAE in fp32.
+WORK = {"unet": 0.6e9, "vae": 4.0e9}
 HALF = 2  # bytes of a value in bf16 or fp16
 GB, MB, KB = 1e9, 1e6, 1e3
 
@@ -74,9 +78,30 @@ def cache_table() -> str:
     return format_table(("keys and values of", "bf16, fp16"), rows)
 
 
+def peak_table() -> str:
+    """Weights, keys and values, and what is calculated, at most at once."""
+    config, generation = LaVITConfig.from_pretrained(RELEASE), GenerationConfig.from_pretrained(RELEASE)
+    reader = add_up(measure_parts(open_repo(str(RELEASE)))).bytes
+    decoder = {part.name: part.bytes for part in measure_parts(open_repo(str(PIXEL_DECODER_CONFIGS / "highres")))}
+    *_, caption, drawn = (
+        count * cache_bytes_per_token(config.text_config) for count in cached_tokens(config, generation).values()
+    )
+    rows = {name: [] for name in ("caption", "picture, all parts in memory", "picture, a part at a time")}
+    for column in PEAK_COLUMNS:
+        parts = {name: sizes[column] + WORK.get(name, 0) for name, sizes in decoder.items()}
+        weights = reader[column] + sum(sizes[column] for sizes in decoder.values())
+        rows["caption"].append(reader[column] + caption)
+        rows["picture, all parts in memory"].append(weights + max(drawn, *WORK.values()))
+        rows["picture, a part at a time"].append(max(reader[column] + drawn, *parts.values()))
+    return format_table(
+        ("at most at once, for one image", *(f"{COLUMNS[column]}, GB" for column in PEAK_COLUMNS)),
+        [(name, *(f"{size / GB:.1f}" for size in sizes)) for name, sizes in rows.items()],
+    )
+
+
 def tables() -> str:
     """All tables, as Markdown."""
-    return f"{weights_table()}\n\n{cache_table()}"
+    return "\n\n".join((weights_table(), cache_table(), peak_table()))
 
 
 def _weights_row(name: str, part: PartSize) -> tuple[str, ...]:

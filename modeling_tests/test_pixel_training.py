@@ -421,7 +421,7 @@ class TestBadInput:
             tiny_model()(latents=latents)
         with pytest.raises(ValueError, match="visual tokenizer"):
             model(latents=latents, features=torch.randn(4, 16, 16))
-        with pytest.raises(ValueError, match="codes do not have"):
+        with pytest.raises(ValueError, match="pass features, not codes"):
             tiny_model(condition="features")(latents=latents, codes=CODES)
 
     def test_parts_that_do_not_fit(self):

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server of the page: what can fail is tried before the model is loaded."""
 
+import atexit
 import errno
+import gc
 import ipaddress
 import os
 import signal
@@ -57,6 +59,7 @@ def serve_page(options: ModelOptions, host: str, port: int, seed: int | None) ->
         typer.echo(f"{model.name} is at {url} until you press Ctrl-C.")
         if not _is_loopback(host):
             typer.echo("It has no password: everyone who reaches this machine can use it.")
+        atexit.register(gc.freeze)  # the interpreter would go through torch once more before it ends, for seconds
         try:
             _wait_for_the_end()
         finally:
