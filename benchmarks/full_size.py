@@ -223,9 +223,10 @@ def measure(name: str, function: Callable[..., dict], arguments: tuple) -> Step:
     return Step(name, time.perf_counter() - start, memory.peak, peak_resident_bytes(), facts)
 
 
-def check_disk(folder: Path, layers: int, decoders: list[str]) -> None:
-    """Refuses to begin what the disk has no room for."""
-    needed = 2 * 2 * count_values(plan_original(layers, decoders))  # the original and what it is converted to
+def check_disk(folder: Path, layers: int, decoder: str) -> None:
+    """Refuses to begin what the disk has no room for: the original, and what it is converted to."""
+    plans = [plan_original(layers, chosen) for chosen in (_held_by(decoder), [decoder] if _held_by(decoder) else [])]
+    needed = 2 * sum(map(count_values, plans))
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise typer.BadParameter(
@@ -282,6 +283,11 @@ def print_checks(steps: list[Step], converted: Path) -> None:
     print(f"sizes: {', '.join(different) or f'those of {RELEASE.relative_to(ROOT)}'}")
 
 
+def _held_by(decoder: str) -> list[str]:
+    """The pixel decoders of an original that one is to be converted of: it holds both."""
+    return list(PIXEL_DECODERS) if decoder != "none" else []
+
+
 def _column(step: str) -> str:
     return next((column for how, column in COLUMNS.items() if how in step), "16bit")
 
@@ -318,7 +324,6 @@ def main(
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     original, converted, scratch = (folder / name for name in ("original", "converted", "scratch"))
-    decoders = list(PIXEL_DECODERS) if decoder != "none" else []
     steps = []
 
     def run(name: str, function: Callable, *arguments) -> None:
@@ -327,8 +332,8 @@ def main(
     try:
         if not converted.exists():
             if not original.exists():
-                check_disk(folder, layers, decoders)
-                run("write", write, original, layers, decoders)
+                check_disk(folder, layers, decoder)
+                run("write", write, original, layers, _held_by(decoder))
             run("convert", convert, original, converted, decoder)
             if not keep:
                 shutil.rmtree(original)
