@@ -30,7 +30,7 @@ DECODERS = {"highres": "1024 px", "lowres": "512 px"}
 PROMPT_LENGTH = 20  # tokens of a text that is painted
 # Bytes above the weights that a picture of 1024 px takes, as benchmarks/full_size.py measured them on a CPU: the U-Net
 # with guidance in bf16, the VAE in fp32.
-WORK = {"unet": 0.6e9, "vae": 4.0e9}
+WORK = {"unet": 0.8e9, "vae": 4.1e9}
 HALF = 2  # bytes of a value in bf16 or fp16
 GB, MB, KB = 1e9, 1e6, 1e3
 

@@ -3,6 +3,8 @@
 """The doors that users of transformers know: Auto classes, pipelines, quantisation, adapters."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,14 @@ def repo(converted, tmp_path_factory):
 def caption(model, processor, image):
     ids = model.generate(**processor(images=image, return_tensors="pt"), **GREEDY)
     return processor.post_process_image_text_to_text(ids)[0]
+
+
+def test_import_is_light():
+    """No library that transformers' own models do without; `benchmarks/imports.py` times it."""
+    heavy = ("diffusers", "timm", "bitsandbytes", "peft", "datasets", "lavit_hf.training", "lavit_hf.conversion")
+    code = f"import sys, lavit_hf; print([name for name in {heavy} if name in sys.modules])"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert process.stdout.strip() == "[]", process.stderr
 
 
 class TestAutoClasses:
