@@ -12,7 +12,7 @@ step, which runs in a process of its own, and compares the memory with what `lav
 import multiprocessing
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -148,7 +148,7 @@ def read(repo: Path, picture: Path, how: str, new_tokens: int, memory: str, scra
     }
 
 
-def paint(repo: Path, codes: list[int], steps: int, scratch: Path) -> dict[str, Any]:
+def paint(repo: Path, codes: list[int], steps: int) -> dict[str, Any]:
     """A picture of the pixel decoder's own size."""
     start = time.perf_counter()
     pipeline = LaVITPipeline.from_pretrained(repo, language_model=None, dtype=DTYPE)
@@ -300,6 +300,51 @@ def _parts_of(step: str, parts: list[PartSize]) -> tuple[str, ...]:
     return READING_PARTS[:1]
 
 
+def make_checkpoint(original: Path, converted: Path, layers: int, decoder: str, keep: bool) -> list[Step | None]:
+    """Writes and converts what is not there yet."""
+    steps = []
+    if not converted.exists():
+        if not original.exists():
+            check_disk(original.parent, layers, decoder)
+            steps.append(run_step("write", write, original, layers, _held_by(decoder)))
+        steps.append(run_step("convert", convert, original, converted, decoder))
+        if not keep:
+            shutil.rmtree(original)
+    return steps
+
+
+def use_checkpoint(
+    converted: Path,
+    scratch: Path,
+    read_in: Sequence[str],
+    decoder: str,
+    offload_memory: str,
+    new_tokens: int,
+    denoising_steps: int,
+    picture: Path,
+) -> list[Step | None]:
+    """Tokenizes and reads a picture, in each form of the model, and paints it."""
+    steps = [run_step("visual tokenizer alone", tokenize, converted, picture)]
+    for how in read_in:
+        steps.append(run_step(f"read, {how}", read, converted, picture, how, new_tokens, offload_memory, scratch))
+    codes = next((step.facts["codes"] for step in steps if step and "codes" in step.facts), None)
+    if decoder != "none" and denoising_steps and codes:
+        steps.append(run_step(f"paint, {denoising_steps} steps", paint, converted, codes, denoising_steps))
+    return steps
+
+
+def report(steps: list[Step], converted: Path) -> None:
+    """All tables."""
+    for step in steps:
+        if "size" in step.facts:
+            print(f"{step.name}: {step.facts['size'] / GB:.1f} GB on the disk")
+    print()
+    print_steps(steps)
+    print_weights(steps, measure_parts(open_repo(str(converted))))
+    print_work(steps)
+    print_checks(steps, converted)
+
+
 def main(
     folder: Annotated[Path, typer.Option(help="Where to write.")] = ROOT / ".cache" / "full-size",
     layers: Annotated[int, typer.Option(help="LLaMA blocks, of 0.4 GB each; 32 are the full size.", min=1)] = 32,
@@ -324,35 +369,13 @@ def main(
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     original, converted, scratch = (folder / name for name in ("original", "converted", "scratch"))
-    steps = []
-
-    def run(name: str, function: Callable, *arguments) -> None:
-        steps.append(run_step(name, function, *arguments))
-
     try:
-        if not converted.exists():
-            if not original.exists():
-                check_disk(folder, layers, decoder)
-                run("write", write, original, layers, _held_by(decoder))
-            run("convert", convert, original, converted, decoder)
-            if not keep:
-                shutil.rmtree(original)
+        steps = make_checkpoint(original, converted, layers, decoder, keep)
         scratch.mkdir(exist_ok=True)
-        run("visual tokenizer alone", tokenize, converted, picture)
-        for how in read_in or COLUMNS:
-            run(f"read, {how}", read, converted, picture, how, new_tokens, offload_memory, scratch)
-        codes = next((step.facts["codes"] for step in steps if step and "codes" in step.facts), None)
-        if decoder != "none" and denoising_steps and codes:
-            run(f"paint, {denoising_steps} steps", paint, converted, codes, denoising_steps, scratch)
-        done = [step for step in steps if step is not None]
-        for step in done:
-            if "size" in step.facts:
-                print(f"{step.name}: {step.facts['size'] / GB:.1f} GB on the disk")
-        print()
-        print_steps(done)
-        print_weights(done, measure_parts(open_repo(str(converted))))
-        print_work(done)
-        print_checks(done, converted)
+        steps += use_checkpoint(
+            converted, scratch, read_in or list(COLUMNS), decoder, offload_memory, new_tokens, denoising_steps, picture
+        )
+        report([step for step in steps if step is not None], converted)
     finally:
         if not keep:
             for path in (original, converted, scratch, original.with_name(f"{original.name}.partial")):

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The checkpoint that the package ships, through every door, and the demonstration."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,15 @@ def test_is_bf16(checkpoint):
     assert isinstance(model, LaVITForCausalLM)
     assert {weight.dtype for name, weight in model.named_parameters() if "selector" not in name} == {torch.bfloat16}
     assert isinstance(AutoProcessor.from_pretrained(checkpoint), LaVITProcessor)
+
+
+def test_names_no_place_of_the_machine_it_was_made_on(checkpoint):
+    places = {
+        place
+        for path in Path(checkpoint).rglob("*.json")
+        for place in re.findall(r'"_name_or_path": "([^"]*)"', path.read_text())
+    }
+    assert places <= {""}
 
 
 @pytest.mark.parametrize("name", ["penguin", "rocket", "strawberry", "tiger"])

@@ -78,13 +78,15 @@ def json_lines(text: str) -> list[dict]:
 
 
 class TestHelp:
-    def test_imports_nothing_heavy(self):
+    @pytest.mark.parametrize("command, option", [("caption", "--json"), ("demo", "--port")])
+    def test_imports_nothing_heavy(self, command, option):
+        heavy = {"torch", "transformers", "diffusers", "gradio", "lavit_hf", "lavit_page"}
         code = (
-            "import sys; from lavit_cli.app import app; app(['caption', '--help'], standalone_mode=False);"
-            "print(sorted({'torch', 'transformers', 'diffusers', 'lavit_hf'} & set(sys.modules)))"
+            f"import sys; from lavit_cli.app import app; app(['{command}', '--help'], standalone_mode=False);"
+            f"print(sorted({heavy} & set(sys.modules)))"
         )
         process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert "--json" in process.stdout, process.stderr
+        assert option in process.stdout, process.stderr
         assert process.stdout.splitlines()[-1] == "[]"
 
     @pytest.mark.parametrize("command", COMMANDS)

@@ -93,8 +93,8 @@ class TestSteps:
         assert step.facts["token"] > 0 and step.facts["first"] + step.facts["loading"] < step.seconds
         assert step.facts["weights"] < step.own <= step.resident
 
-    def test_paint(self, dry_run, repos, codes, tmp_path):
-        step = dry_run.measure("paint", dry_run.paint, (repos["highres"], codes, 1, tmp_path))
+    def test_paint(self, dry_run, repos, codes):
+        step = dry_run.measure("paint", dry_run.paint, (repos["highres"], codes, 1))
         assert all(size >= 0 for size in step.facts["work"].values())
         assert step.facts["weights"] > 0
 

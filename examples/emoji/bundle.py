@@ -34,11 +34,22 @@ def compact(folder: Path) -> None:
         path.write_text(json.dumps(json.loads(path.read_text()), ensure_ascii=False, separators=(",", ":")))
 
 
+def forget_paths(folder: Path) -> None:
+    """Takes out of the configurations where on this machine their models were loaded from."""
+    for path in (*folder.rglob("config.json"), folder / "model_index.json"):
+        config = json.loads(path.read_text(), object_hook=_without_path)
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _without_path(entries: dict) -> dict:
+    return {name: value for name, value in entries.items() if name != "_name_or_path"}
+
+
 def main(
     language_model: Annotated[Path, typer.Option(help="What pretrain.py wrote.")],
     pixel_decoder: Annotated[Path, typer.Option(help="What train_pixel_decoder.py wrote.")],
     output: Annotated[Path, typer.Option(help="Folder for the repo.")],
-    guidance: Annotated[float, typer.Option(help="The pictures' own guidance, chosen on the validation split.")] = 2.5,
+    guidance: Annotated[float, typer.Option(help="The pictures' own guidance, chosen on the validation split.")] = 4.0,
 ) -> None:
     """Write the repo anew."""
     pipeline = LaVITPipeline.from_pretrained(
@@ -53,6 +64,7 @@ def main(
     shutil.rmtree(unfinished, ignore_errors=True)
     pipeline.save_pretrained(unfinished)
     compact(unfinished)
+    forget_paths(unfinished)
     size = repo_megabytes(unfinished)
     if size > MOST_MEGABYTES:
         raise TrainingError(f"the repo has {size:.1f} MB, more than the {MOST_MEGABYTES} MB that are shipped.")

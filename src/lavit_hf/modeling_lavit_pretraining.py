@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import nn
@@ -229,8 +228,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
             image_features = self.visual_tokenizer.encode(pixel_values).last_hidden_state
         if image_features is None:
             return []
-        hidden_states = self.visual_tokenizer.embedding(image_features.to(self.dtype))
-        return self.understanding(hidden_states, partial(self.visual_tokenizer.selector), keep_mask)
+        return self.read_features(image_features.to(self.dtype), keep_mask)
 
     def _pack(
         self,

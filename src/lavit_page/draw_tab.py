@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The *Draw* tab: pictures of a text, or of text and pictures mixed."""
 
+from collections.abc import Callable
+
 import gradio as gr
 
 from .controls import ON_THE_MODEL
@@ -28,52 +30,12 @@ def add_draw_tab(model: PageModel) -> None:
     if model.pipeline is None:
         gr.Markdown(f"This model cannot paint: {NO_PIXEL_DECODER}")
         return
-    defaults = default_settings(model)
     with gr.Row():
         with gr.Column(min_width=280):
-            prompt = gr.Textbox(label="What to draw", lines=2, placeholder="red apple", elem_id="draw-prompt")
-            pictures = gr.Gallery(
-                label="Pictures for the prompt (optional)",
-                file_types=["image"],
-                columns=4,
-                fit_columns=False,
-                height="auto",
-                object_fit="contain",
-                buttons=[],
-                interactive=True,
-                elem_id="draw-pictures",
-                elem_classes="picture",
-            )
-            gr.Markdown(HINT, elem_classes="note")
+            prompt, pictures = _lay_out_prompt()
             num_images = gr.Slider(1, MOST_IMAGES, value=4, step=1, label="How many")
             with gr.Accordion("Settings", open=False):
-                steps = gr.Slider(
-                    1, MOST_STEPS, value=defaults.steps, step=1, label="Steps", info="More are slower and finer."
-                )
-                guidance = gr.Slider(
-                    1.0,
-                    MOST_GUIDANCE,
-                    value=defaults.guidance,
-                    step=0.1,
-                    label="Guidance of the painting",
-                    info="How closely it follows the tokens; 1 is not at all.",
-                )
-                token_guidance = gr.Slider(
-                    1.0,
-                    MOST_GUIDANCE,
-                    value=defaults.token_guidance,
-                    step=0.1,
-                    label="Guidance of the tokens",
-                    info="How closely they follow the prompt; 1 is not at all.",
-                )
-                seed = gr.Number(
-                    value=None if model.seed is None or model.seed > MOST_SEED else model.seed,
-                    precision=0,
-                    minimum=0,
-                    maximum=MOST_SEED,
-                    label="Seed",
-                    info="The same seed gives the same pictures. Empty: new ones each time.",
-                )
+                settings = _lay_out_settings(model)
             start = gr.Button("Draw", variant="primary", elem_id="draw-start")
         with gr.Column(min_width=280):
             drawn = gr.Gallery(
@@ -88,7 +50,68 @@ def add_draw_tab(model: PageModel) -> None:
                 elem_classes="picture",
             )
             note = gr.Markdown(elem_classes="note", elem_id="draw-note")
+    gr.on(
+        [start.click, prompt.submit],
+        _make_draw_pictures(model),
+        [prompt, pictures, num_images, *settings],
+        [drawn, note],
+        api_name="draw",
+        show_progress_on=drawn,
+        scroll_to_output=True,
+        **ON_THE_MODEL,
+    )
 
+
+def _lay_out_prompt() -> tuple[gr.Textbox, gr.Gallery]:
+    prompt = gr.Textbox(label="What to draw", lines=2, placeholder="red apple", elem_id="draw-prompt")
+    pictures = gr.Gallery(
+        label="Pictures for the prompt (optional)",
+        file_types=["image"],
+        columns=4,
+        fit_columns=False,
+        height="auto",
+        object_fit="contain",
+        buttons=[],
+        interactive=True,
+        elem_id="draw-pictures",
+        elem_classes="picture",
+    )
+    gr.Markdown(HINT, elem_classes="note")
+    return prompt, pictures
+
+
+def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Number]:
+    """Steps, guidance of the painting and of the tokens, and the seed."""
+    defaults = default_settings(model)
+    steps = gr.Slider(1, MOST_STEPS, value=defaults.steps, step=1, label="Steps", info="More are slower and finer.")
+    guidance = gr.Slider(
+        1.0,
+        MOST_GUIDANCE,
+        value=defaults.guidance,
+        step=0.1,
+        label="Guidance of the painting",
+        info="How closely it follows the tokens; 1 is not at all.",
+    )
+    token_guidance = gr.Slider(
+        1.0,
+        MOST_GUIDANCE,
+        value=defaults.token_guidance,
+        step=0.1,
+        label="Guidance of the tokens",
+        info="How closely they follow the prompt; 1 is not at all.",
+    )
+    seed = gr.Number(
+        value=None if model.seed is None or model.seed > MOST_SEED else model.seed,
+        precision=0,
+        minimum=0,
+        maximum=MOST_SEED,
+        label="Seed",
+        info="The same seed gives the same pictures. Empty: new ones each time.",
+    )
+    return steps, guidance, token_guidance, seed
+
+
+def _make_draw_pictures(model: PageModel) -> Callable:
     @shown
     def draw_pictures(
         prompt: str,
@@ -109,17 +132,7 @@ def add_draw_tab(model: PageModel) -> None:
         output, seed = draw(model, prompt, images, settings, report)
         return output.images, _describe(output, seed)
 
-    settings = [num_images, steps, guidance, token_guidance, seed]
-    gr.on(
-        [start.click, prompt.submit],
-        draw_pictures,
-        [prompt, pictures, *settings],
-        [drawn, note],
-        api_name="draw",
-        show_progress_on=drawn,
-        scroll_to_output=True,
-        **ON_THE_MODEL,
-    )
+    return draw_pictures
 
 
 def _describe(output, seed: int) -> str:

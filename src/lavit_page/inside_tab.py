@@ -3,6 +3,7 @@
 """The *Look inside* tab: a picture's way through the model, and what the entries of the codebook look like."""
 
 import html
+from collections.abc import Callable
 from functools import cache
 
 import gradio as gr
@@ -43,8 +44,6 @@ def add_inside_tab(model: PageModel) -> gr.Image:
     Returns:
         `gradio.Image`: its picture.
     """
-    paints = model.pipeline is not None
-    codebook_size = model.visual_tokenizer.config.codebook_size
     state = gr.State(time_to_live=STATE_SECONDS)
     with gr.Row():
         with gr.Column(min_width=280):
@@ -54,6 +53,26 @@ def add_inside_tab(model: PageModel) -> gr.Image:
             rule, share = selection_controls(model)
             start = gr.Button("Look inside", variant="primary", elem_id="inside-start")
             steps = gr.HTML(EMPTY, elem_id="inside-steps", elem_classes="plain")
+    codes, *others = _lay_out_views(model)
+    code, show, alone, patches = _lay_out_codebook(model)
+
+    start.click(
+        _make_look_inside(model),
+        [picture, rule, share],
+        [state, steps, codes, *others],
+        api_name="look_inside",
+        **ON_THE_MODEL,
+    )
+    show_code = _make_show_code(model)
+    gr.on([show.click, code.submit], show_code, [code, state], [alone, patches], api_name="show_code", **ON_THE_MODEL)
+    codes.select(_choose_patch, state, code, queue=False, api_visibility="private").success(
+        show_code, [code, state], [alone, patches], api_visibility="private", **ON_THE_MODEL
+    )
+    return picture
+
+
+def _lay_out_views(model: PageModel) -> tuple[gr.Image, gr.Image, gr.Image, gr.Image, gr.Textbox]:
+    """Codes over the patches, their chances, the picture as the model gets it, painted from tokens, and the ids."""
     with gr.Row():
         with gr.Column(min_width=280):
             codes = picture_output("Kept patches and their codes: tap one", elem_id="inside-codes")
@@ -61,7 +80,11 @@ def add_inside_tab(model: PageModel) -> gr.Image:
             with gr.Row():
                 seen = picture_output("As the model gets it", min_width=150)
                 painted = picture_output(
-                    "Painted from tokens", format="png", visible=paints, min_width=150, elem_id="inside-painted"
+                    "Painted from tokens",
+                    format="png",
+                    visible=model.pipeline is not None,
+                    min_width=150,
+                    elem_id="inside-painted",
                 )
             with gr.Row():
                 likely = picture_output("Chance to be kept", min_width=150)
@@ -73,32 +96,41 @@ def add_inside_tab(model: PageModel) -> gr.Image:
                     min_width=150,
                     elem_id="inside-ids",
                 )
+    return codes, likely, seen, painted, sentence
+
+
+def _lay_out_codebook(model: PageModel) -> tuple[gr.Number, gr.Button, gr.Gallery, gr.Gallery]:
+    """A code to choose, the button that shows it, what is painted from it alone, and the patches that got it."""
+    last = model.visual_tokenizer.config.codebook_size - 1
     gr.Markdown("### The codebook")
     with gr.Row(elem_classes="bottom"):
         code = gr.Number(
             value=0,
             precision=0,
             minimum=0,
-            maximum=codebook_size - 1,
-            label=f"Code, 0 to {codebook_size - 1}",
+            maximum=last,
+            label=f"Code, 0 to {last}",
             min_width=150,
             elem_id="inside-code",
         )
         show = gr.Button("Show this code", min_width=150, elem_id="inside-show")
     with gr.Row():
-        alone = _gallery("Painted from this code alone, and from its neighbours", "inside-alone", visible=paints)
+        alone = _gallery(
+            "Painted from this code alone, and from its neighbours",
+            "inside-alone",
+            visible=model.pipeline is not None,
+        )
         patches = _gallery("Patches that got this code, or the nearest", "inside-patches")
     gr.Markdown(CODE_HINT, elem_classes="note")
+    return code, show, alone, patches
 
-    @cache
-    def inspected_examples() -> list[Inspection]:
-        paths = example_paths()
-        return inspect_images(model, [read_picture(str(path)) for path in paths]) if paths else []
 
+def _make_look_inside(model: PageModel) -> Callable:
     @shown
     def look_inside(path: str | None, rule: str, share: float):
         image = read_picture(path)
         inspection = inspect_images(model, [image], keep_ratio(rule, share))[0]
+        paints = model.pipeline is not None
         rebuilt = paint(model, [inspection.token_ids], default_settings(model))[0] if paints else None
         return (
             inspection,
@@ -110,6 +142,15 @@ def add_inside_tab(model: PageModel) -> gr.Image:
             " ".join(map(str, inspection.token_ids)),
         )
 
+    return look_inside
+
+
+def _make_show_code(model: PageModel) -> Callable:
+    @cache
+    def inspected_examples() -> list[Inspection]:
+        paths = example_paths()
+        return inspect_images(model, [read_picture(str(path)) for path in paths]) if paths else []
+
     @shown
     def show_code(code: int | None, inspection: Inspection | None):
         if code is None:
@@ -118,30 +159,20 @@ def add_inside_tab(model: PageModel) -> gr.Image:
         neighbours = nearest_codes(similarities, code, NEIGHBOURS)
         examples = [example for example in inspected_examples() if not (inspection and example.shows(inspection))]
         found = nearest_patches(similarities, [inspection, *examples] if inspection else examples, PATCHES)
-        alone = _paint_alone(model, neighbours) if paints else []
+        alone = [] if model.pipeline is None else _paint_alone(model, neighbours)
         return alone, [(draw_patch(m.inspection, m.patch), _caption(m, code)) for m in found]
 
-    @shown
-    def choose_patch(inspection: Inspection | None, event: gr.SelectData):
-        if inspection is None:
-            raise Failure("the picture is no longer held: press Look inside once more.")
-        code = inspection.code_of(patch_at(inspection, *event.index))
-        if code is None:
-            raise Failure("this patch was dropped and has no code: tap one in colour.")
-        return code
+    return show_code
 
-    start.click(
-        look_inside,
-        [picture, rule, share],
-        [state, steps, codes, likely, seen, painted, sentence],
-        api_name="look_inside",
-        **ON_THE_MODEL,
-    )
-    gr.on([show.click, code.submit], show_code, [code, state], [alone, patches], api_name="show_code", **ON_THE_MODEL)
-    codes.select(choose_patch, state, code, queue=False, api_visibility="private").success(
-        show_code, [code, state], [alone, patches], api_visibility="private", **ON_THE_MODEL
-    )
-    return picture
+
+@shown
+def _choose_patch(inspection: Inspection | None, event: gr.SelectData):
+    if inspection is None:
+        raise Failure("the picture is no longer held: press Look inside once more.")
+    code = inspection.code_of(patch_at(inspection, *event.index))
+    if code is None:
+        raise Failure("this patch was dropped and has no code: tap one in colour.")
+    return code
 
 
 def _gallery(label: str, elem_id: str, visible: bool = True) -> gr.Gallery:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The *Read* tab: a picture is described, questions about it are answered, and the kept patches are shown."""
 
+from collections.abc import Callable
+
 import gradio as gr
 
 from lavit_cli.options import check_text
@@ -60,28 +62,7 @@ def add_read_tab(model: PageModel) -> gr.Image:
             rule, share = selection_controls(model)
             note = gr.Markdown(HINT, elem_classes="note", elem_id="read-note")
 
-    @shown
-    def look(path: str | None, rule: str, share: float):
-        if path is None:
-            return None, HINT
-        image = read_picture(path)
-        mask = find_kept(model, image, keep_ratio(rule, share))
-        return draw_keep_mask(image, mask), describe_mask(mask)
-
-    def write(task: Task, path: str | None, rule: str, share: float):
-        image = read_picture(path)
-        text, mask = write_about(model, task, image, keep_ratio(rule, share))
-        return text or "(nothing)", draw_keep_mask(image, mask), describe_mask(mask)
-
-    @shown
-    def caption_picture(path: str | None, rule: str, share: float):
-        return write(CAPTION, path, rule, share)
-
-    @shown
-    def answer_question(question: str, path: str | None, rule: str, share: float):
-        check_text(question)
-        return write(answer_to(question), path, rule, share)
-
+    look, caption_picture, answer_question = _make_handlers(model)
     chosen, seen = [picture, rule, share], [overlay, note]
     picture.change(lambda: ("", ""), None, [caption, answer], queue=False, api_visibility="private")
     picture.change(look, chosen, seen, api_name="keep", **ON_THE_MODEL).failure(
@@ -106,6 +87,34 @@ def add_read_tab(model: PageModel) -> gr.Image:
         **ON_THE_MODEL,
     )
     return picture
+
+
+def _make_handlers(model: PageModel) -> tuple[Callable, Callable, Callable]:
+    """What shows the kept patches, what captions, and what answers."""
+
+    @shown
+    def look(path: str | None, rule: str, share: float):
+        if path is None:
+            return None, HINT
+        image = read_picture(path)
+        mask = find_kept(model, image, keep_ratio(rule, share))
+        return draw_keep_mask(image, mask), describe_mask(mask)
+
+    def write(task: Task, path: str | None, rule: str, share: float):
+        image = read_picture(path)
+        text, mask = write_about(model, task, image, keep_ratio(rule, share))
+        return text or "(nothing)", draw_keep_mask(image, mask), describe_mask(mask)
+
+    @shown
+    def caption_picture(path: str | None, rule: str, share: float):
+        return write(CAPTION, path, rule, share)
+
+    @shown
+    def answer_question(question: str, path: str | None, rule: str, share: float):
+        check_text(question)
+        return write(answer_to(question), path, rule, share)
+
+    return look, caption_picture, answer_question
 
 
 def _result(label: str, elem_id: str) -> gr.Textbox:

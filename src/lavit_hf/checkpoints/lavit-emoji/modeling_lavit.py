@@ -259,14 +259,35 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             `last_hidden_state` the encoder's features, `(num_images, num_patches, feature_size)`.
         """
         encoded = self.visual_tokenizer.encode(pixel_values, **kwargs)
-        hidden_states = self.visual_tokenizer.embedding(encoded.last_hidden_state)
-        shared_selector = partial(self.visual_tokenizer.selector)
         return BaseModelOutputWithPooling(
             last_hidden_state=encoded.last_hidden_state,
-            pooler_output=self.understanding(hidden_states, shared_selector, keep_mask, generator),
+            pooler_output=self.read_features(encoded.last_hidden_state, keep_mask, generator),
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
+
+    def read_features(
+        self,
+        features: torch.Tensor,
+        keep_mask: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> list[torch.Tensor]:
+        """
+        Turns the encoder's features into the rows that the language model reads.
+
+        Args:
+            features (`torch.Tensor` of shape `(num_images, num_patches, feature_size)`):
+                What [`~LaVITVisualTokenizer.encode`] gave.
+            keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
+                Patches to keep, in place of the selection rule's choice.
+            generator (`torch.Generator`, *optional*):
+                Source of the draws.
+
+        Returns:
+            `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.
+        """
+        hidden_states = self.visual_tokenizer.embedding(features)
+        return self.understanding(hidden_states, partial(self.visual_tokenizer.selector), keep_mask, generator)
 
     @can_return_tuple
     @deprecate_kwarg("past_key_values", "5.40.0", new_name="cache")
