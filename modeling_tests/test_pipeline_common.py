@@ -90,7 +90,8 @@ def tiny_detokenizer(highres: bool) -> LaVITDetokenizer:
     return detokenizer
 
 
-def tiny_unet(highres: bool) -> UNet2DConditionModel:
+def tiny_unet(highres: bool, sees_map: bool = False) -> UNet2DConditionModel:
+    latents, condition = 4, 20
     sdxl = {
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": 4,
@@ -99,13 +100,15 @@ def tiny_unet(highres: bool) -> UNet2DConditionModel:
     }
     return UNet2DConditionModel(
         sample_size=8,
+        in_channels=latents + condition if sees_map else latents,
+        out_channels=latents,
         block_out_channels=(8, 16),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=2,
         norm_num_groups=4,
-        cross_attention_dim=20,
+        cross_attention_dim=condition,
         **(sdxl if highres else {}),
     ).eval()
 

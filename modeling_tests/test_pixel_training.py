@@ -48,6 +48,7 @@ from training_runs import EXAMPLES, load_script, run_script, weights, write_pict
 
 EXACT = {"rtol": 0, "atol": 0}
 CODES = torch.tensor([[3, 1, 4, 1, *[-1] * 12], [5, *[-1] * 15], [9, 2, 6, *[-1] * 13], [23, 0, *[-1] * 14]])
+FORMS = {"lowres": {}, "highres": {"highres": True}, "map": {"sees_map": True}}
 ZERO_SNR = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 
 
@@ -55,12 +56,14 @@ def emoji_scheduler() -> dict:
     return yaml.safe_load((EXAMPLES / "runs" / "emoji_pixel_decoder.yaml").read_text())["scheduler"]
 
 
-def tiny_model(highres: bool = False, scheduler: dict | None = None, **settings) -> LaVITPixelDecoderForTraining:
+def tiny_model(
+    highres: bool = False, scheduler: dict | None = None, sees_map: bool = False, **settings
+) -> LaVITPixelDecoderForTraining:
     torch.manual_seed(0)
     detokenizer = tiny_detokenizer(highres)
     detokenizer.set_codebook(torch.randn(CODEBOOK_SIZE, CODEBOOK_DIM))
     schedule = DDIMScheduler(**{"clip_sample": False, **(scheduler or {})})
-    return LaVITPixelDecoderForTraining(tiny_unet(highres), detokenizer, tiny_vae(), schedule, **settings)
+    return LaVITPixelDecoderForTraining(tiny_unet(highres, sees_map), detokenizer, tiny_vae(), schedule, **settings)
 
 
 def paint_with(model: LaVITPixelDecoderForTraining) -> LaVITPipeline:
@@ -75,7 +78,7 @@ def calls(monkeypatch):
     calls, forward = [], UNet2DConditionModel.forward
 
     def record(self, sample, timestep, **kwargs):
-        calls.append(kwargs)
+        calls.append(kwargs | {"condition_map": sample[:, self.config.out_channels :]})
         return forward(self, sample, timestep, **kwargs)
 
     monkeypatch.setattr(UNet2DConditionModel, "forward", record)
@@ -83,9 +86,11 @@ def calls(monkeypatch):
 
 
 class TestLoss:
-    @pytest.mark.parametrize("highres, prediction_type", [(False, "epsilon"), (True, "v_prediction")])
-    def test_falls(self, highres, prediction_type):
-        model = tiny_model(highres, {"prediction_type": prediction_type})
+    @pytest.mark.parametrize(
+        "form, prediction", [("lowres", "epsilon"), ("highres", "v_prediction"), ("map", "epsilon")]
+    )
+    def test_falls(self, form, prediction):
+        model = tiny_model(**FORMS[form], scheduler={"prediction_type": prediction})
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=5e-3)
         pictures = torch.rand(4, 3, 16, 16) * 2 - 1
@@ -125,18 +130,18 @@ class TestLoss:
 
 
 class TestCondition:
-    @pytest.mark.parametrize("highres", [False, True])
-    def test_dropped_is_what_the_pipeline_leads_away_from(self, calls, highres):
-        model = tiny_model(highres, condition_dropout=1.0).train()
+    @pytest.mark.parametrize("form", FORMS)
+    def test_dropped_is_what_the_pipeline_leads_away_from(self, calls, form):
+        model = tiny_model(**FORMS[form], condition_dropout=1.0).train()
         latents = torch.randn(4, 4, 8, 8)
         model(latents=latents, codes=CODES)
         self.paint(model, latents)
         trained, painted = calls
         self.compare(trained, painted, slice(0, 4))
 
-    @pytest.mark.parametrize("highres", [False, True])
-    def test_kept_is_what_the_pipeline_paints_from(self, calls, highres):
-        model = tiny_model(highres).eval()
+    @pytest.mark.parametrize("form", FORMS)
+    def test_kept_is_what_the_pipeline_paints_from(self, calls, form):
+        model = tiny_model(**FORMS[form]).eval()
         latents = torch.randn(4, 4, 8, 8)
         model(latents=latents, codes=CODES)
         self.paint(model, latents)
@@ -158,12 +163,27 @@ class TestCondition:
 
     def compare(self, trained, painted, side):
         """Every input of the U-Net in training with one side of those in painting."""
-        torch.testing.assert_close(trained["encoder_hidden_states"], painted["encoder_hidden_states"][side])
+        for name in ("encoder_hidden_states", "condition_map"):
+            torch.testing.assert_close(trained[name], painted[name][side])
         mask = painted["encoder_attention_mask"]
         if mask is not None:
             assert torch.equal(trained["encoder_attention_mask"], mask[side])
         for name, tensor in (painted["added_cond_kwargs"] or {}).items():
             torch.testing.assert_close(trained["added_cond_kwargs"][name], tensor[side])
+
+    def test_map_has_every_row_in_its_place(self, calls):
+        model = tiny_model(sees_map=True, condition="features").eval()
+        features = torch.randn(2, NUM_PATCHES, 16)
+        rows = model.encode_condition(features=features).prompt_embeds
+        model(latents=torch.randn(2, 4, 4, 4), features=features)
+        torch.testing.assert_close(calls[0]["condition_map"].permute(0, 2, 3, 1).flatten(1, 2), rows)
+
+    def test_map_covers_pictures_of_any_size(self, calls):
+        pipeline = paint_with(tiny_model(sees_map=True))
+        ids = [torch.tensor([FIRST_CODE + 3, FIRST_CODE])]
+        picture = pipeline(image_token_ids=ids, height=24, width=8, num_inference_steps=1).images[0]
+        assert picture.size == (8, 24)
+        assert calls[0]["condition_map"].shape == (2, 20, 12, 4)
 
     def test_codes_features_and_images_meet(self, tiny_tokenizer):
         """What is read of a picture conditions as its codes do."""
@@ -434,6 +454,9 @@ class TestBadInput:
         unet = UNet2DConditionModel.from_config(tiny_unet(False).config, in_channels=8)
         with pytest.raises(ValueError, match="latents have 4"):
             LaVITPixelDecoderForTraining(unet, detokenizer, tiny_vae(), schedule)
+        detokenizer.config.num_patches = 15
+        with pytest.raises(ValueError, match="15 patches make no square"):
+            LaVITPixelDecoderForTraining(tiny_unet(False, sees_map=True), detokenizer, tiny_vae(), schedule)
 
     def test_settings(self):
         with pytest.raises(ValueError, match="condition must be"):

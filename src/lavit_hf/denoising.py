@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from .condition_map import append_condition_map, sees_condition_map
+
 
 @dataclass
 class LaVITCondition:
@@ -152,8 +154,11 @@ class DenoisingMixin:
         added = None
         if self._has_pooled_condition:
             added = {"text_embeds": tensors["add_text_embeds"], "time_ids": tensors["add_time_ids"]}
+        latents = self.scheduler.scale_model_input(latents, timestep).to(self.unet.dtype)
+        if sees_condition_map(self.unet.config):
+            latents = append_condition_map(latents, tensors["prompt_embeds"])
         noise = self.unet(
-            self.scheduler.scale_model_input(latents, timestep).to(self.unet.dtype),
+            latents,
             timestep,
             encoder_hidden_states=tensors["prompt_embeds"],
             encoder_attention_mask=tensors["attention_mask"] if guided else None,

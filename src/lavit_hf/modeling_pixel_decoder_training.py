@@ -11,6 +11,7 @@ from diffusers.training_utils import compute_snr
 from torch import nn
 from transformers.utils import ModelOutput
 
+from .condition_map import append_condition_map, check_channels, sees_condition_map
 from .denoising import LaVITCondition
 from .modeling_detokenizer import LaVITDetokenizer
 from .modeling_visual_tokenizer import LaVITVisualTokenizer
@@ -51,7 +52,8 @@ class LaVITPixelDecoderForTraining(nn.Module):
 
     Args:
         unet (`UNet2DConditionModel`):
-            The U-Net, of the form of Stable Diffusion 1.5 or of SDXL.
+            The U-Net, of the form of Stable Diffusion 1.5 or of SDXL. If it takes `cross_attention_dim` channels more
+            than it gives, it sees the condition as a map too, a row for each patch in its place.
         detokenizer (`LaVITDetokenizer`):
             The trained detokenizer, with its codebook set where `condition` is `"codes"`.
         vae (`AutoencoderKL` or [`PatchAutoencoder`]):
@@ -156,12 +158,11 @@ class LaVITPixelDecoderForTraining(nn.Module):
         latents = self.encode_pictures(pixel_values) if latents is None else latents
         condition = self.encode_condition(codes, features, images)
         noise, timesteps = self._draw_noise(latents)
-        prediction = self.unet(
-            self.scheduler.add_noise(latents, noise, timesteps),
-            timesteps,
-            **self._unet_condition(condition, latents),
-            return_dict=False,
-        )[0]
+        unet_condition = self._unet_condition(condition, latents)
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        if sees_condition_map(self.unet.config):
+            noisy = append_condition_map(noisy, unet_condition["encoder_hidden_states"])
+        prediction = self.unet(noisy, timesteps, **unet_condition, return_dict=False)[0]
         errors = (prediction.float() - self._target(latents, noise, timesteps)).square().flatten(start_dim=1).mean(1)
         return LaVITPixelDecoderTrainingOutput(
             loss=(self._weights(timesteps) * errors).mean(), denoising_loss=errors.mean()
@@ -311,12 +312,7 @@ class LaVITPixelDecoderForTraining(nn.Module):
                 f"the U-Net attends to rows of width {wanted}, but the detokenizer's cross_attention_dims make "
                 f"{width}."
             )
-        channels = {self.unet.config.in_channels, self.unet.config.out_channels, self.vae.config.latent_channels}
-        if len(channels) > 1:
-            raise ValueError(
-                f"the U-Net takes {self.unet.config.in_channels} channels and gives {self.unet.config.out_channels}, "
-                f"but the autoencoder's latents have {self.vae.config.latent_channels}."
-            )
+        check_channels(self.unet.config, self.vae.config.latent_channels, self.detokenizer.config.num_patches)
         if self.has_pooled_condition and self.detokenizer.pooler is None:
             raise ValueError("a U-Net of SDXL's form needs a detokenizer with pooled_projection_dim.")
 

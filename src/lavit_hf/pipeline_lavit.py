@@ -24,6 +24,7 @@ from PIL import Image
 from transformers import BaseImageProcessor
 from transformers.image_utils import ImageInput
 
+from .condition_map import check_channels
 from .denoising import DenoisingMixin, LaVITCondition
 from .hub_upload import pop_push_options, push_saved
 from .image_loading import flatten_images
@@ -88,7 +89,8 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             Turns image tokens into the U-Net's condition. Gets its codebook from the language model or, where there
             is none, out of the repo it was loaded from.
         unet (`UNet2DConditionModel`):
-            The U-Net, of the form of Stable Diffusion 1.5 or of SDXL.
+            The U-Net, of the form of Stable Diffusion 1.5 or of SDXL. If it takes `cross_attention_dim` channels more
+            than it gives, it sees the condition as a map too, a row for each patch in its place.
         vae (`AutoencoderKL` or [`PatchAutoencoder`]):
             Turns latents into pictures.
         scheduler (`SchedulerMixin`):
@@ -143,6 +145,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             safety_checker=safety_checker,
             feature_extractor=feature_extractor,
         )
+        check_channels(unet.config, vae.config.latent_channels, detokenizer.config.num_patches)
         self.register_to_config(default_guidance_scale=default_guidance_scale)
         self.vae_scale_factor = latent_size_ratio(vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
@@ -376,7 +379,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
         """
         check_generators(generator, batch_size)
         sides = (height // self.vae_scale_factor, width // self.vae_scale_factor)
-        shape = (batch_size, self.unet.config.in_channels, *sides)
+        shape = (batch_size, self.unet.config.out_channels, *sides)
         if latents is None:
             return randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
         if tuple(latents.shape) != shape:

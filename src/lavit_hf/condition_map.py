@@ -1,0 +1,50 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The condition as a map: a U-Net may not only attend to it, but see at every latent what the patch there shows."""
+
+from math import isqrt
+
+import torch
+from torch import nn
+
+
+def sees_condition_map(unet_config) -> bool:
+    """Whether a U-Net has input channels for more than latents."""
+    return unet_config.in_channels > unet_config.out_channels
+
+
+def append_condition_map(latents: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
+    """
+    Lays the condition's rows, which are in raster order, over the latents.
+
+    Args:
+        latents (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`):
+            Noisy latents.
+        prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`):
+            The condition, of a square of patches.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, latent_channels + cross_attention_dim, height, width)`.
+    """
+    side = isqrt(prompt_embeds.shape[1])
+    condition_map = prompt_embeds.transpose(1, 2).unflatten(2, (side, side))
+    if condition_map.shape[2:] != latents.shape[2:]:
+        condition_map = nn.functional.interpolate(condition_map, size=latents.shape[2:], mode="bilinear")
+    return torch.cat([latents, condition_map.to(latents.dtype)], dim=1)
+
+
+def check_channels(unet_config, latent_channels: int, num_patches: int) -> None:
+    """
+    Checks that a U-Net paints an autoencoder's latents, seeing either nothing else or the condition map.
+
+    Raises:
+        ValueError: If its channels are others, or there is no map since the patches make no square.
+    """
+    takes, gives, width = unet_config.in_channels, unet_config.out_channels, unet_config.cross_attention_dim
+    if gives != latent_channels or takes not in (latent_channels, latent_channels + width):
+        raise ValueError(
+            f"the U-Net takes {takes} channels and gives {gives}, but the autoencoder's latents have "
+            f"{latent_channels}: it must give as many and take as many, or {width} more to see its condition as a map."
+        )
+    if takes > latent_channels and isqrt(num_patches) ** 2 != num_patches:
+        raise ValueError(f"the U-Net sees its condition as a map, but {num_patches} patches make no square.")
