@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -18,6 +20,7 @@ from PIL import Image
 pytest.importorskip("selenium", reason="selenium is not installed: pip install '.[dev]'")
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -100,12 +103,19 @@ class Page:
     def all(self, selector: str) -> list:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
+    def until(self, condition: Callable[[], Any], message: str = "") -> Any:
+        """What the condition gives, when it gives something; the page may replace what is looked at meanwhile."""
+        patience = WebDriverWait(self.driver, SECONDS, ignored_exceptions=[StaleElementReferenceException])
+        return patience.until(lambda _: condition(), message)
+
     def wait_for(self, selector: str, count: int = 1):
         """The first of the elements, when there are as many and they can be seen."""
-        WebDriverWait(self.driver, SECONDS).until(
-            lambda _: sum(element.is_displayed() for element in self.all(selector)) >= count, f"no {selector}"
-        )
-        return next(element for element in self.all(selector) if element.is_displayed())
+
+        def look():
+            seen = [element for element in self.all(selector) if element.is_displayed()]
+            return len(seen) >= count and seen[0]
+
+        return self.until(look, f"no {selector}")
 
     def click(self, selector: str):
         element = self.wait_for(selector)
@@ -129,21 +139,19 @@ class Page:
     def text_of(self, selector: str) -> str:
         """What a text field says when it says something."""
         field = self.wait_for(f"{selector} textarea")
-        WebDriverWait(self.driver, SECONDS).until(lambda _: field.get_property("value"), f"{selector} stays empty")
+        self.until(lambda: field.get_property("value"), f"{selector} stays empty")
         return field.get_property("value")
 
     def wait_for_text(self, selector: str, text: str) -> None:
-        WebDriverWait(self.driver, SECONDS).until(
-            lambda _: any(text in element.text for element in self.all(selector)), f"{selector} never says {text!r}"
+        self.until(
+            lambda: any(text in element.text for element in self.all(selector)), f"{selector} never says {text!r}"
         )
 
     def wait_for_pictures(self, selector: str, count: int = 1) -> list[tuple[int, int]]:
         """The sizes of pictures, when they are loaded."""
         self.wait_for(f"{selector} img", count)
         sizes = "return [...document.querySelectorAll(arguments[0])].map(i => [i.naturalWidth, i.naturalHeight])"
-        WebDriverWait(self.driver, SECONDS).until(
-            lambda _: all(min(size) > 0 for size in self.driver.execute_script(sizes, f"{selector} img"))
-        )
+        self.until(lambda: all(min(size) > 0 for size in self.driver.execute_script(sizes, f"{selector} img")))
         return self.driver.execute_script(sizes, f"{selector} img")
 
     def message(self) -> str:
@@ -152,7 +160,7 @@ class Page:
         self.save("message")
         for button in self.all(".toast-close"):
             button.click()
-        WebDriverWait(self.driver, SECONDS).until(lambda _: not self.all(".toast-body"))
+        self.until(lambda: not self.all(".toast-body"))
         return message
 
     def check(self, name: str) -> None:
@@ -218,7 +226,7 @@ def test_new_picture_clears_what_was_said_of_the_last(browser):
     browser.text_of("#read-caption")
     browser.click(".examples button")
     field = browser.wait_for("#read-caption textarea")
-    WebDriverWait(browser.driver, SECONDS).until(lambda _: not field.get_property("value"))
+    browser.until(lambda: not field.get_property("value"))
 
 
 def test_draw(browser):
@@ -285,7 +293,7 @@ def test_messages(browser, tmp_path):
     (tmp_path / "note.png").write_bytes(b"no picture")
     browser.upload("#read-picture", tmp_path / "note.png")
     assert '"note.png" is not an image' in browser.message()
-    WebDriverWait(browser.driver, SECONDS).until(lambda _: browser.all("#read-picture input[type=file]"))
+    browser.until(lambda: browser.all("#read-picture input[type=file]"))
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     browser.upload("#read-picture", tmp_path / "huge.png")
     assert '"huge.png" has more than' in browser.message()

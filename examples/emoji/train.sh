@@ -3,10 +3,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # From the raw drawings to the checkpoint that the package ships. Cut short, it goes on where it stopped.
 #
-#     examples/emoji/train.sh [python]
+#     examples/emoji/train.sh [python [argument of all trainings]...]
+#
+# With `--max_steps 2` all steps are rehearsed, in minutes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${1:-python}
+shift $(( $# > 0 ))
 WORK=.cache/emoji
 
 step() { echo "== $1"; }
@@ -25,11 +28,11 @@ for split_views in "train 8" "validation 1"; do
 done
 
 step "stage 1: the visual tokenizer"
-"$PYTHON" examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml
+"$PYTHON" examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml "$@"
 
 step "stage 2: the language model"
 "$PYTHON" examples/pretokenize.py examples/runs/emoji_pretokenize.yaml
-"$PYTHON" examples/pretrain.py examples/runs/emoji_pretrain.yaml
+"$PYTHON" examples/pretrain.py examples/runs/emoji_pretrain.yaml "$@"
 
 step "the pixel decoder"
 "$PYTHON" examples/emoji/fit_autoencoder.py --data "$WORK/set" --output "$WORK/autoencoder"
@@ -37,7 +40,7 @@ for split in train validation; do
     "$PYTHON" examples/emoji/rebuild_features.py --tokens "$WORK/tokens" --split "$split" \
         --tokenizer "$WORK/visual-tokenizer" --output "$WORK/rebuilt/$split"
 done
-"$PYTHON" examples/train_pixel_decoder.py examples/runs/emoji_pixel_decoder.yaml
+"$PYTHON" examples/train_pixel_decoder.py examples/runs/emoji_pixel_decoder.yaml "$@"
 
 step "the checkpoint, and what it can do"
 "$PYTHON" examples/emoji/bundle.py --language-model "$WORK/language-model" --pixel-decoder "$WORK/pixel-decoder" \
