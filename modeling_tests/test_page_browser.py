@@ -47,6 +47,11 @@ SIZES = {"desktop": (1280, 900, 1), "phone": (390, 844, 2)}  # width, height, pi
 SWITCHES = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars")
 
 
+def heed_interrupts() -> None:
+    """In the process to be: the tests may run in the background of a script, where interrupts are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """`lavit demo` with the shipped checkpoint, and where it is."""
@@ -55,7 +60,14 @@ def server(tmp_path_factory):
     environment = {**os.environ, "TMPDIR": str(tmp_path_factory.mktemp("temporary"))}
     environment.pop("GRADIO_TEMP_DIR", None)
     with open(log, "w") as stderr:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env=environment,
+            preexec_fn=None if sys.platform == "win32" else heed_interrupts,
+        )
     try:
         line = process.stdout.readline()
         assert "http://" in line, log.read_text()
