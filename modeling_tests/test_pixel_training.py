@@ -454,6 +454,8 @@ class TestBadInput:
         unet = UNet2DConditionModel.from_config(tiny_unet(False).config, in_channels=8)
         with pytest.raises(ValueError, match="latents have 4"):
             LaVITPixelDecoderForTraining(unet, detokenizer, tiny_vae(), schedule)
+        with pytest.raises(ValueError, match="latents have 4"):
+            LaVITPipeline(None, tiny_processor(), detokenizer, unet, tiny_vae(), schedule)
         detokenizer.config.num_patches = 15
         with pytest.raises(ValueError, match="15 patches make no square"):
             LaVITPixelDecoderForTraining(tiny_unet(False, sees_map=True), detokenizer, tiny_vae(), schedule)

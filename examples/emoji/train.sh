@@ -5,7 +5,7 @@
 #
 #     examples/emoji/train.sh [python [argument of all trainings]...]
 #
-# With `--max_steps 2` all steps are rehearsed, in minutes.
+# With `--max_steps 2` all steps are rehearsed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${1:-python}

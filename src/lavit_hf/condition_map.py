@@ -8,24 +8,23 @@ import torch
 from torch import nn
 
 
-def sees_condition_map(unet_config) -> bool:
-    """Whether a U-Net has input channels for more than latents."""
-    return unet_config.in_channels > unet_config.out_channels
-
-
-def append_condition_map(latents: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
+def build_unet_input(unet_config, latents: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
     """
-    Lays the condition's rows, which are in raster order, over the latents.
+    What a U-Net takes: noisy latents and, where it has channels for more, the condition's rows laid over them.
 
     Args:
+        unet_config (`FrozenDict`):
+            The U-Net's configuration.
         latents (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`):
             Noisy latents.
         prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`):
-            The condition, of a square of patches.
+            The condition, of a square of patches in raster order.
 
     Returns:
-        `torch.Tensor` of shape `(batch_size, latent_channels + cross_attention_dim, height, width)`.
+        `torch.Tensor` of shape `(batch_size, in_channels, height, width)`.
     """
+    if unet_config.in_channels == unet_config.out_channels:
+        return latents
     side = isqrt(prompt_embeds.shape[1])
     condition_map = prompt_embeds.transpose(1, 2).unflatten(2, (side, side))
     if condition_map.shape[2:] != latents.shape[2:]:

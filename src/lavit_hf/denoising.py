@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .condition_map import append_condition_map, sees_condition_map
+from .condition_map import build_unet_input
 
 
 @dataclass
@@ -155,10 +155,8 @@ class DenoisingMixin:
         if self._has_pooled_condition:
             added = {"text_embeds": tensors["add_text_embeds"], "time_ids": tensors["add_time_ids"]}
         latents = self.scheduler.scale_model_input(latents, timestep).to(self.unet.dtype)
-        if sees_condition_map(self.unet.config):
-            latents = append_condition_map(latents, tensors["prompt_embeds"])
         noise = self.unet(
-            latents,
+            build_unet_input(self.unet.config, latents, tensors["prompt_embeds"]),
             timestep,
             encoder_hidden_states=tensors["prompt_embeds"],
             encoder_attention_mask=tensors["attention_mask"] if guided else None,

@@ -11,7 +11,7 @@ from diffusers.training_utils import compute_snr
 from torch import nn
 from transformers.utils import ModelOutput
 
-from .condition_map import append_condition_map, check_channels, sees_condition_map
+from .condition_map import build_unet_input, check_channels
 from .denoising import LaVITCondition
 from .modeling_detokenizer import LaVITDetokenizer
 from .modeling_visual_tokenizer import LaVITVisualTokenizer
@@ -160,9 +160,8 @@ class LaVITPixelDecoderForTraining(nn.Module):
         noise, timesteps = self._draw_noise(latents)
         unet_condition = self._unet_condition(condition, latents)
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        if sees_condition_map(self.unet.config):
-            noisy = append_condition_map(noisy, unet_condition["encoder_hidden_states"])
-        prediction = self.unet(noisy, timesteps, **unet_condition, return_dict=False)[0]
+        unet_input = build_unet_input(self.unet.config, noisy, unet_condition["encoder_hidden_states"])
+        prediction = self.unet(unet_input, timesteps, **unet_condition, return_dict=False)[0]
         errors = (prediction.float() - self._target(latents, noise, timesteps)).square().flatten(start_dim=1).mean(1)
         return LaVITPixelDecoderTrainingOutput(
             loss=(self._weights(timesteps) * errors).mean(), denoising_loss=errors.mean()
