@@ -28,13 +28,19 @@ def main(
     size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
     patch_size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 8,
     latent_channels: Annotated[int, typer.Option(help="Components that are kept of a patch.")] = 32,
+    decoder_channels: Annotated[
+        tuple[int, int, int], typer.Option(help="Channels of the decoder that is trained later, coarsest first.")
+    ] = (96, 64, 32),
     sample: Annotated[int, typer.Option(help="How many drawings it is fitted to.")] = 2048,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Fit it, and say how well it keeps drawings that it was not fitted to."""
     drawings = load_from_disk(data)
     vae = PatchAutoencoder.fit(
-        load_pictures(drawings["train"].shuffle(seed=seed).take(sample), size), patch_size, latent_channels
+        load_pictures(drawings["train"].shuffle(seed=seed).take(sample), size),
+        patch_size,
+        latent_channels,
+        decoder_channels=decoder_channels,
     )
     held_out = load_pictures(drawings["validation"], size)
     rebuilt = vae.decode(vae.encode(held_out).latent_dist.mode()).sample

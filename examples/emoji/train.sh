@@ -36,6 +36,7 @@ step "stage 2: the language model"
 
 step "the pixel decoder"
 "$PYTHON" examples/emoji/fit_autoencoder.py --data "$WORK/set" --output "$WORK/autoencoder"
+"$PYTHON" examples/train_patch_autoencoder.py examples/runs/emoji_patch_autoencoder.yaml "$@"
 for split in train validation; do
     "$PYTHON" examples/emoji/rebuild_features.py --tokens "$WORK/tokens" --split "$split" \
         --tokenizer "$WORK/visual-tokenizer" --output "$WORK/rebuilt/$split"

@@ -23,6 +23,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .modeling_lavit_pretraining import LaVITForPreTraining, LaVITForPreTrainingOutput
+    from .modeling_patch_autoencoder_training import PatchAutoencoderForTraining, PatchAutoencoderTrainingOutput
     from .modeling_pixel_decoder_training import LaVITPixelDecoderForTraining, LaVITPixelDecoderTrainingOutput
     from .modeling_visual_tokenizer_pretraining import (
         LaVITVisualTokenizerForPreTraining,
@@ -57,6 +58,8 @@ __all__ = [
     "LaVITVisualTokenizerForPreTrainingOutput",
     "LaVITVisualTokenizerOutput",
     "PatchAutoencoder",
+    "PatchAutoencoderForTraining",
+    "PatchAutoencoderTrainingOutput",
     "__version__",
     "build_tokenizer",
     "bundled_checkpoint",
@@ -76,6 +79,8 @@ _LAZY = {
     "LaVITVisualTokenizerForPreTraining": ".modeling_visual_tokenizer_pretraining",
     "LaVITVisualTokenizerForPreTrainingOutput": ".modeling_visual_tokenizer_pretraining",
     "PatchAutoencoder": ".patch_autoencoder",
+    "PatchAutoencoderForTraining": ".modeling_patch_autoencoder_training",
+    "PatchAutoencoderTrainingOutput": ".modeling_patch_autoencoder_training",
 }
 
 register_auto_classes()

@@ -1,6 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""An autoencoder that needs no training: the principal components of a picture's patches."""
+"""An autoencoder of small pictures: the principal components of their patches, and layers that smooth them."""
+
+from collections.abc import Sequence
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -9,11 +11,15 @@ from diffusers.models.autoencoders.vae import DecoderOutput, IdentityDistributio
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import nn
 
+from .patch_decoder import PatchDecoder
+
 
 class PatchAutoencoder(ModelMixin, ConfigMixin):
     r"""
     Stands in for `AutoencoderKL` where pictures are small: a latent is the first principal components of a patch, so
-    that diffusion runs on a coarser grid while distances stay those between pixels.
+    that diffusion runs on a coarser grid while distances stay those between pixels. It needs no training. Where it
+    has a decoder, that one is trained ([`PatchAutoencoderForTraining`]) to take out of the pictures the noise that
+    painted latents have, and the seams between patches.
 
     Args:
         patch_size (`int`, *optional*, defaults to 4):
@@ -24,6 +30,13 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
             Number of components that are kept.
         scaling_factor (`float`, *optional*, defaults to 1.0):
             What latents are multiplied by before diffusion.
+        decoder_channels (`Sequence[int]`, *optional*, defaults to `()`):
+            Channels of the decoder's levels, the coarsest first; each doubles the side. None is no decoder.
+        norm_num_groups (`int`, *optional*, defaults to 8):
+            Groups of the decoder's normalization.
+
+    Raises:
+        ValueError: If there are more components than a patch has values, or the decoder makes other patches.
 
     Example:
 
@@ -38,7 +51,13 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, patch_size: int = 4, in_channels: int = 3, latent_channels: int = 16, scaling_factor: float = 1.0
+        self,
+        patch_size: int = 4,
+        in_channels: int = 3,
+        latent_channels: int = 16,
+        scaling_factor: float = 1.0,
+        decoder_channels: Sequence[int] = (),
+        norm_num_groups: int = 8,
     ):
         super().__init__()
         size = in_channels * patch_size**2
@@ -46,10 +65,20 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
             raise ValueError(f"latent_channels must lie between 1 and the {size} values of a patch.")
         self.mean = nn.Parameter(torch.zeros(size), requires_grad=False)
         self.components = nn.Parameter(torch.eye(size)[:, :latent_channels].clone(), requires_grad=False)
+        if decoder_channels and 2 ** len(decoder_channels) != patch_size:
+            raise ValueError(
+                f"{len(decoder_channels)} levels of the decoder make {2 ** len(decoder_channels)} pixels of a latent, "
+                f"but a patch has {patch_size}: change decoder_channels."
+            )
+        self.decoder = None
+        if decoder_channels:
+            self.decoder = PatchDecoder(latent_channels, in_channels, decoder_channels, norm_num_groups)
 
     @classmethod
     @torch.no_grad()
-    def fit(cls, pictures: torch.Tensor, patch_size: int = 4, latent_channels: int = 16) -> "PatchAutoencoder":
+    def fit(
+        cls, pictures: torch.Tensor, patch_size: int = 4, latent_channels: int = 16, **kwargs
+    ) -> "PatchAutoencoder":
         """
         Finds the components.
 
@@ -58,6 +87,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
                 Pictures in -1..1.
             patch_size, latent_channels (`int`, *optional*):
                 See [`PatchAutoencoder`].
+            kwargs:
+                What else it takes, for its decoder, which is not trained.
 
         Returns:
             [`PatchAutoencoder`], whose scaling factor gives latents a mean square of 1.
@@ -67,7 +98,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         _, vectors = torch.linalg.eigh(torch.cov(patches))
         components = vectors.flip(-1)[:, :latent_channels]  # the largest first
         spread = (components.T @ (patches - mean[:, None])).square().mean().sqrt().item()
-        vae = cls(patch_size, pictures.shape[1], latent_channels, scaling_factor=1 / spread)
+        vae = cls(patch_size, pictures.shape[1], latent_channels, scaling_factor=1 / spread, **kwargs)
         vae.mean.copy_(mean)
         vae.components.copy_(components)
         return vae
@@ -100,9 +131,24 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         Returns:
             `DecoderOutput`: `sample` holds the pictures.
         """
-        patches = torch.einsum("bchw,dc->bdhw", z, self.components) + self.mean[:, None, None]
-        sample = nn.functional.pixel_shuffle(patches, self.config.patch_size)
+        sample = self.decode_components(z)
+        if self.decoder is not None:
+            sample = sample + self.decoder(z * self.config.scaling_factor)
         return DecoderOutput(sample=sample) if return_dict else (sample,)
+
+    def decode_components(self, z: torch.Tensor) -> torch.Tensor:
+        """
+        Decodes without the decoder: every patch is the sum of its components.
+
+        Args:
+            z (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`):
+                Latents, not scaled.
+
+        Returns:
+            `torch.Tensor`: the pictures.
+        """
+        patches = torch.einsum("bchw,dc->bdhw", z, self.components) + self.mean[:, None, None]
+        return nn.functional.pixel_shuffle(patches, self.config.patch_size)
 
 
 def _unfold(pictures: torch.Tensor, patch_size: int) -> torch.Tensor:

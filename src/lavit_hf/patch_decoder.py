@@ -1,0 +1,70 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""A decoder whose levels tell the pixels within a patch apart: each gives its four neighbours their own channels."""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
+
+
+class PatchDecoder(nn.Module):
+    r"""
+    Makes pictures of latents, twice as large at each level (sub-pixel convolution, arXiv 1609.05158): that the
+    neighbours that come of a latent have its values in common, as after resizing, would blur what a patch holds. A new
+    one gives zeros.
+
+    Args:
+        latent_channels (`int`):
+            Channels of the latents.
+        out_channels (`int`):
+            Channels of the pictures.
+        channels (`Sequence[int]`):
+            Channels of the levels, from the latents' size to half the pictures'.
+        norm_num_groups (`int`):
+            Groups of the normalization.
+    """
+
+    def __init__(self, latent_channels: int, out_channels: int, channels: Sequence[int], norm_num_groups: int):
+        super().__init__()
+        self.conv_in = nn.Conv2d(latent_channels, channels[0], kernel_size=3, padding=1)
+        self.levels = nn.ModuleList(
+            PatchDecoderLevel(width, next_width, norm_num_groups)
+            for width, next_width in zip(channels, [*channels[1:], out_channels])
+        )
+        _start_at_zero(self.levels[-1].conv_out)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            latents (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`):
+                Latents of unit spread.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, out_channels, 2 ** levels * height, 2 ** levels * width)`.
+        """
+        hidden_states = self.conv_in(latents)
+        for level in self.levels:
+            hidden_states = level(hidden_states)
+        return hidden_states
+
+
+class PatchDecoderLevel(nn.Module):
+    """A residual block, and what makes its rows and columns twice as many."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm_num_groups: int):
+        super().__init__()
+        self.block = ResnetBlock2D(in_channels=in_channels, temb_channels=None, groups=norm_num_groups)
+        self.norm_out = nn.GroupNorm(norm_num_groups, in_channels)
+        self.conv_out = nn.Conv2d(in_channels, 4 * out_channels, kernel_size=3, padding=1)
+        _start_at_zero(self.block.conv2)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        hidden_states = nn.functional.silu(self.norm_out(self.block(hidden_states, temb=None)))
+        return nn.functional.pixel_shuffle(self.conv_out(hidden_states), 2)
+
+
+def _start_at_zero(layer: nn.Conv2d) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
