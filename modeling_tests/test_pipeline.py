@@ -290,6 +290,42 @@ class TestReconstruct:
         assert same_ids(one.image_token_ids, two.image_token_ids[1:])
 
 
+class TestCandidates:
+    def test_the_most_faithful_is_kept(self, pipeline, image_token_ids):
+        """The best of three is one of the three, and none is more like what it was painted from."""
+        ids = image_token_ids[:2]
+        noise = pipeline.prepare_latents(6, 64, 64, generators(0)[0])
+        settings = {"num_inference_steps": 2, "output_type": "latent", "latents": noise}
+        kept = pipeline(image_token_ids=ids, num_candidates=3, **settings).images
+        painted = pipeline(image_token_ids=ids, num_images_per_prompt=3, **settings).images
+        for picture, candidates, picture_ids in zip(kept, painted.chunk(2), ids):
+            likeness = torch.stack([self.likeness(pipeline, candidate, picture_ids) for candidate in candidates])
+            torch.testing.assert_close(picture, candidates[likeness.argmax()], rtol=0, atol=1e-3)
+            assert likeness.unique().numel() == 3
+
+    def likeness(self, pipeline, latents, ids):
+        """From pictures and codes anew, through the models themselves."""
+        pictures = pipeline.image_processor.numpy_to_pil(
+            pipeline.image_processor.pt_to_numpy(pipeline.decode_latents(latents[None]))
+        )
+        pixel_values = pipeline.processor.image_processor(pictures, return_tensors="pt").pixel_values
+        with torch.no_grad():
+            read = pipeline.language_model.visual_tokenizer.encode(pixel_values).last_hidden_state
+            rebuilt = pipeline.detokenizer(codes=[ids[ids >= CODE] - CODE]).features
+        return torch.nn.functional.cosine_similarity(read, rebuilt, dim=-1).mean()
+
+    def test_each_picture_draws_from_its_own_generator(self, pipeline, image_token_ids):
+        settings = {"num_inference_steps": 1, "num_candidates": 2, "output_type": "pt"}
+        ids = image_token_ids[:2]
+        two = pipeline(image_token_ids=ids, generator=generators(6, 7), **settings).images
+        one = pipeline(image_token_ids=ids[1:], generator=generators(7), **settings).images
+        torch.testing.assert_close(two[1:], one, rtol=0, atol=1e-4)
+
+    def test_pictures_of_texts(self, pipeline):
+        outputs = pipeline(["a dog", "a cat"], num_candidates=2, **FAST)
+        assert len(outputs.images) == len(outputs.image_token_ids) == 2
+
+
 class TestSafety:
     def test_flagged_pictures_are_black_and_reported(self, pipelines, golden, image_token_ids):
         pipeline = pipelines["lowres"]
@@ -335,10 +371,15 @@ class TestBadInput:
             ({"prompt": "a dog", "aspect_ratio": "4:3", "height": 64}, "either aspect_ratio or height"),
             ({"prompt": "a dog", "num_inference_steps": 0}, "num_inference_steps must be at least 1"),
             ({"prompt": "a dog", "num_images_per_prompt": 0}, "num_images_per_prompt must be at least 1"),
+            ({"prompt": "a dog", "num_candidates": 0}, "num_candidates must be at least 1"),
             ({"prompt": "a dog", "output_type": "jpg"}, "unknown output_type 'jpg'"),
             ({"prompt": "a dog", "generator": generators(1, 2)}, "2 generators for 1 pictures"),
             (
                 {"image_token_ids": [torch.tensor([CODE])], "generator": generators(1, 2)},
+                "2 generators for 1 pictures",
+            ),
+            (
+                {"image_token_ids": [torch.tensor([CODE])], "generator": generators(1, 2), "num_candidates": 2},
                 "2 generators for 1 pictures",
             ),
             ({"prompt": ["a", "b"], "negative_prompt": ["c"]}, "1 negative prompts for 2 prompts"),
@@ -359,6 +400,8 @@ class TestBadInput:
             decoder("a dog")
         with pytest.raises(ValueError, match="no language model to turn images into tokens"):
             decoder.reconstruct(images)
+        with pytest.raises(ValueError, match="num_candidates needs a language model"):
+            decoder(image_token_ids=[torch.tensor([CODE])], num_candidates=2)
 
     def test_repo_without_pixel_decoder(self, converted):
         with pytest.raises(OSError, match="holds no pixel decoder"):

@@ -36,7 +36,9 @@ ROWS = {  # what stands in the table, and where it lies among the figures
     "codes in use": ("tokens", "codes_used", "share"),
     "judge on the drawings themselves: first, first five": ("judge_on_drawings", ("top_1", "top_5"), "share"),
     "judge on reconstructions: first, first five": ("reconstruction", ("top_1", "top_5"), "share"),
+    "the same, the most faithful of 8 candidates": ("reconstruction_chosen", ("top_1", "top_5"), "share"),
     "judge on pictures of the name: first, first five": ("text_to_picture", ("top_1", "top_5"), "share"),
+    "the same, of those the most faithful of 8": ("text_to_picture_chosen", ("top_1", "top_5"), "share"),
 }
 FORMATS = {"share": "{:.0%}", "number": "{:.2f}", "whole": "{:d}"}
 
@@ -54,6 +56,7 @@ pipeline("red apple").images[0].save("apple.png")
 FIGURES = """On drawings that it was not trained on, of concepts that it knows from other artists (held-out drawings),
 and of concepts of which it saw no drawing at all (held-out concepts). The judge is a linear probe on the encoder's
 features, trained on the training drawings; by chance a name is among its first five in {chance:.1%} of pictures.
+Candidates are chosen without it, but by the same encoder, so there it is less independent.
 
 {table}"""
 

@@ -26,6 +26,7 @@ from lavit_hf.visualization import draw_keep_mask, image_grid
 SPLITS = ("test_drawings", "test_concepts")
 PHOTOGRAPHS = Path(__file__).parents[1] / "images"
 SHEET_SIZE = 48  # pictures on a contact sheet
+CANDIDATES = 8  # paintings that the pipeline chooses from, where it may choose
 CAPTIONING = {"greedy": {"num_beams": 1}, "beam": {"num_beams": 5}}
 
 
@@ -120,13 +121,15 @@ def score_tokens(pipeline: LaVITPipeline, held: Held) -> tuple[dict[str, float],
     return figures, masks
 
 
-def paint(pipeline: LaVITPipeline, held: Held, from_text: bool, seed: int) -> list[Image.Image]:
+def paint(
+    pipeline: LaVITPipeline, held: Held, from_text: bool, seed: int, num_candidates: int = 1
+) -> list[Image.Image]:
     """Pictures of the names, or of the drawings' own tokens."""
     pictures = []
     for start, batch in zip(range(0, len(held.names), 50), batches(held.names if from_text else held.images)):
         generator = torch.Generator().manual_seed(seed + start)
         call = pipeline if from_text else pipeline.reconstruct
-        pictures += call(list(batch), generator=generator).images
+        pictures += call(list(batch), generator=generator, num_candidates=num_candidates).images
     return pictures
 
 
@@ -144,9 +147,14 @@ def evaluate_split(pipeline: LaVITPipeline, judge: Judge, held: Held, folder: Pa
     rebuilt = paint(pipeline, held, from_text=False, seed=seed)
     drawn = paint(pipeline, held, from_text=True, seed=seed)
     if set(held.names) <= set(judge.names):  # it cannot name what it has learned no name of
-        figures["judge_on_drawings"] = score_pictures(judge, held.images, held.names)
-        figures["reconstruction"] = score_pictures(judge, rebuilt, held.names)
-        figures["text_to_picture"] = score_pictures(judge, drawn, held.names)
+        pictures = {
+            "judge_on_drawings": held.images,
+            "reconstruction": rebuilt,
+            "reconstruction_chosen": paint(pipeline, held, False, seed, CANDIDATES),
+            "text_to_picture": drawn,
+            "text_to_picture_chosen": paint(pipeline, held, True, seed, CANDIDATES),
+        }
+        figures |= {name: score_pictures(judge, shown, held.names) for name, shown in pictures.items()}
     save_sheets(folder, held, masks, rebuilt, drawn, captions["greedy"])
     return figures
 

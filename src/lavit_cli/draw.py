@@ -38,6 +38,9 @@ def draw(
     output: OutputFile = Path("lavit.png"),
     force: Force = False,
     num_images: Annotated[int, typer.Option("--num-images", "-n", min=1, help="How many pictures to paint.")] = 1,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, help="Paint each so often, and keep the one most like its tokens.")
+    ] = None,
     negative_prompt: Annotated[
         str | None, typer.Option(help="What the picture shall not be.", callback=check_text)
     ] = None,
@@ -73,5 +76,6 @@ def draw(
         "guidance_scale": guidance,
         "llm_guidance_scale": token_guidance,
         "num_images_per_prompt": num_images,
+        "num_candidates": candidates,
     }
     draw_images(prompt or "", image or [], options, painting, output, force, seed, as_json)

@@ -24,6 +24,7 @@ from PIL import Image
 from transformers import BaseImageProcessor
 from transformers.image_utils import ImageInput
 
+from .candidates import CandidatesMixin, repeat_condition
 from .condition_map import check_channels
 from .denoising import DenoisingMixin, LaVITCondition
 from .hub_upload import pop_push_options, push_saved
@@ -31,7 +32,7 @@ from .image_loading import flatten_images
 from .image_sentences import find_codes
 from .image_writing import ImageTokensMixin
 from .model_card import create_decoder_card, create_model_card, write_model_card
-from .modeling_detokenizer import LaVITDetokenizer
+from .modeling_detokenizer import LaVITDetokenizer, LaVITDetokenizerOutput
 from .modeling_lavit import LaVITForCausalLM
 from .patch_autoencoder import PatchAutoencoder
 from .picture_sizes import latent_size_ratio, resolve_size
@@ -43,7 +44,7 @@ from .pipeline_repo import (
     write_top_files,
 )
 from .processing_lavit import LaVITProcessor
-from .seeding import Generators, check_generators
+from .seeding import Generators, check_generators, repeat_generators
 from .unet_lora import UNetLoraLoaderMixin
 
 
@@ -70,7 +71,7 @@ class LaVITPipelineOutput(BaseOutput):
     image_token_ids: list[torch.Tensor]
 
 
-class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLoraLoaderMixin):
+class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, CandidatesMixin, UNetLoraLoaderMixin):
     r"""
     Makes pictures with LaVIT (arXiv 2309.04669): the language model writes an image as tokens, the detokenizer turns
     them into a condition, and a diffusion U-Net paints. Works for both released resolutions; the U-Net's configuration
@@ -188,6 +189,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
         llm_guidance_scale: float | None = None,
         generation_kwargs: dict[str, Any] | None = None,
         num_images_per_prompt: int = 1,
+        num_candidates: int = 1,
         generator: Generators = None,
         latents: torch.Tensor | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
@@ -224,12 +226,14 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
                 `max_new_tokens`, which can be no more than the number of patches of an image.
             num_images_per_prompt (`int`, *optional*, defaults to 1):
                 Number of pictures for each prompt. Each is written anew by the language model.
+            num_candidates (`int`, *optional*, defaults to 1):
+                How often each picture is painted, for [`~LaVITPipeline.choose_candidates`] to keep the most faithful.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of all draws: patch selection, sampling and latents. The global random state is left alone. With
                 a list, one generator for each picture, a picture depends on nothing but its own; the language model
                 then writes one picture after the other rather than a batch.
             latents (`torch.Tensor` of shape `(num_pictures, channels, height / 8, width / 8)`, *optional*):
-                Noise to start from.
+                Noise to start from, of all candidates where there are several.
             cross_attention_kwargs (`dict`, *optional*):
                 For the U-Net's attention processors, as `{"scale": 0.5}` for a LoRA.
             output_type (`str`, *optional*, defaults to `"pil"`):
@@ -247,13 +251,18 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
 
         Raises:
             ValueError: If there are both or neither of prompts and ids, ids that are no image tokens, a size that the
-                VAE cannot do, a wrong number of generators, or prompts but no language model.
+                VAE cannot do, a wrong number of generators, or prompts or several candidates but no language model.
         """
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         _check_sources(prompt, images, image_token_ids, negative_prompt)
-        _check_settings(num_inference_steps, num_images_per_prompt, output_type)
+        _check_settings(output_type, num_inference_steps, num_images_per_prompt, num_candidates)
         self._check_callback_inputs(callback_on_step_end_tensor_inputs)
+        if num_candidates > 1 and self.language_model is None:
+            raise ValueError(
+                "num_candidates needs a language model, whose visual tokenizer reads the candidates: load the "
+                "pipeline with one, or leave it out."
+            )
         height, width = resolve_size(self.picture_size, self.vae_scale_factor, height, width, aspect_ratio)
 
         if image_token_ids is None:
@@ -268,8 +277,10 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             )
         else:
             image_token_ids = [ids for ids in image_token_ids for _ in range(num_images_per_prompt)]
-        condition = self.encode_image_tokens(image_token_ids)
-        latents = self.prepare_latents(len(image_token_ids), height, width, generator, latents)
+        condition = repeat_condition(self.encode_image_tokens(image_token_ids), num_candidates)
+        check_generators(generator, len(image_token_ids))
+        generator = repeat_generators(generator, num_candidates)
+        latents = self.prepare_latents(len(condition.prompt_embeds), height, width, generator, latents)
         latents = self.denoise(
             latents,
             condition,
@@ -280,6 +291,8 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
+        if num_candidates > 1:
+            latents = self.choose_candidates(latents, image_token_ids)
         pictures, flags = latents, None
         if output_type != "latent":
             pictures, flags = self.check_safety(self.decode_latents(latents))
@@ -332,15 +345,7 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
         Raises:
             ValueError: If there are no pictures, a picture has no codes, or an id is no image token.
         """
-        if len(image_token_ids) == 0:
-            raise ValueError("image_token_ids is empty: pass the ids of at least one picture.")
-        if self.detokenizer.codebook is None:
-            raise ValueError(
-                "there is no codebook to look image tokens up in: load the detokenizer out of a LaVIT repo, pass a "
-                "language_model, or call `pipeline.detokenizer.set_codebook`."
-            )
-        codes = [self._find_codes(number, ids) for number, ids in enumerate(image_token_ids)]
-        outputs = self.detokenizer(codes=codes)
+        outputs = self._detokenize(image_token_ids)
         negative_embeds, negative_mask = self.detokenizer.negative_condition(outputs.prompt_embeds)
         return LaVITCondition(
             prompt_embeds=outputs.prompt_embeds,
@@ -348,6 +353,23 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
             negative_attention_mask=negative_mask,
             pooled_prompt_embeds=outputs.pooled_prompt_embeds,
         )
+
+    @torch.no_grad()
+    def rebuild_features(self, image_token_ids: Sequence[torch.Tensor]) -> torch.Tensor:
+        """
+        Turns image tokens into the features that the detokenizer rebuilds.
+
+        Args:
+            image_token_ids (`Sequence[torch.LongTensor]`, each of shape `(sequence_length,)`):
+                For each picture ids of the language model. Special tokens are passed over.
+
+        Returns:
+            `torch.Tensor` of shape `(num_pictures, num_patches, feature_size)`.
+
+        Raises:
+            ValueError: As for [`~LaVITPipeline.encode_image_tokens`].
+        """
+        return self._detokenize(image_token_ids).features
 
     def prepare_latents(
         self,
@@ -553,6 +575,16 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, UNetLor
 
     # Helpers of the stages.
 
+    def _detokenize(self, image_token_ids: Sequence[torch.Tensor]) -> LaVITDetokenizerOutput:
+        if len(image_token_ids) == 0:
+            raise ValueError("image_token_ids is empty: pass the ids of at least one picture.")
+        if self.detokenizer.codebook is None:
+            raise ValueError(
+                "there is no codebook to look image tokens up in: load the detokenizer out of a LaVIT repo, pass a "
+                "language_model, or call `pipeline.detokenizer.set_codebook`."
+            )
+        return self.detokenizer(codes=[self._find_codes(number, ids) for number, ids in enumerate(image_token_ids)])
+
     def _find_codes(self, number: int, image_token_ids: torch.Tensor) -> torch.Tensor:
         try:
             return find_codes(image_token_ids, self.processor.tokenizer, len(self.detokenizer.codebook))
@@ -585,8 +617,14 @@ def _check_sources(prompt, images, image_token_ids, negative_prompt) -> None:
         raise ValueError("negative_prompt guides the language model, which image_token_ids do without: leave it out.")
 
 
-def _check_settings(num_inference_steps: int, num_images_per_prompt: int, output_type: str) -> None:
-    settings = {"num_inference_steps": num_inference_steps, "num_images_per_prompt": num_images_per_prompt}
+def _check_settings(
+    output_type: str, num_inference_steps: int, num_images_per_prompt: int, num_candidates: int
+) -> None:
+    settings = {
+        "num_inference_steps": num_inference_steps,
+        "num_images_per_prompt": num_images_per_prompt,
+        "num_candidates": num_candidates,
+    }
     for name, value in settings.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
