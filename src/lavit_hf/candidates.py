@@ -59,8 +59,7 @@ class CandidatesMixin:
     def _read_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """The visual encoder's features of the pictures, `(num_pictures, num_patches, feature_size)`, in fp32."""
         model = self._awake_language_model("choose between candidates")
-        pictures = self.image_processor.pt_to_numpy(self.decode_latents(latents))
-        pictures = self.image_processor.numpy_to_pil(pictures)
+        pictures = self._as_output(self.decode_latents(latents), "pil")
         pixel_values = self.processor.image_processor(pictures, return_tensors="pt").pixel_values
         features = model.visual_tokenizer.encode(pixel_values.to(self._execution_device, model.dtype))
         return features.last_hidden_state.float()

@@ -48,3 +48,10 @@ def check_generators(generator: Generators, num_pictures: int) -> None:
         raise ValueError(
             f"there are {len(generator)} generators for {num_pictures} pictures: pass one, or one for each picture."
         )
+
+
+def repeat_generators(generator: Generators, times: int) -> Generators:
+    """Generators for every picture several times, one after the other, which draw on from the picture's own."""
+    if not isinstance(generator, list):
+        return generator
+    return [source for source in generator for _ in range(times)]
