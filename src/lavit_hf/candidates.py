@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several paintings of the same image tokens, of which the most faithful is kept."""
 
-from collections.abc import Sequence
 from dataclasses import fields
 
 import torch
@@ -24,43 +23,40 @@ def repeat_condition(condition: LaVITCondition, times: int) -> LaVITCondition:
 
 class CandidatesMixin:
     """
-    Gives a `DiffusionPipeline` with the components `language_model`, `processor` and `detokenizer` and the stages
-    around them the choice between paintings.
+    Gives a `DiffusionPipeline` with the components `language_model` and `processor` the choice between paintings.
     """
 
     @torch.no_grad()
-    def choose_candidates(self, latents: torch.Tensor, image_token_ids: Sequence[torch.Tensor]) -> torch.Tensor:
+    def choose_candidates(self, pictures: torch.Tensor, features: torch.Tensor, num_candidates: int) -> torch.Tensor:
         """
         Chooses for each picture the painting that, read again, is most like what it was painted from: by the cosine of
         the visual encoder's features and those that the detokenizer rebuilds, which is what the tokenizer is trained
         by (paper, section 3.1).
 
         Args:
-            latents (`torch.Tensor` of shape `(num_pictures * num_candidates, channels, height / 8, width / 8)`):
-                Denoised latents, the candidates of a picture following each other.
-            image_token_ids (`Sequence[torch.LongTensor]`, each of shape `(sequence_length,)`):
-                What each picture is painted from.
+            pictures (`torch.Tensor` of shape `(num_pictures * num_candidates, 3, height, width)`):
+                Paintings with values in 0..1, the candidates of a picture following each other.
+            features (`torch.Tensor` of shape `(num_pictures * num_candidates, num_patches, feature_size)`):
+                The rebuilt features that each was painted from.
+            num_candidates (`int`):
+                How many candidates a picture has.
 
         Returns:
-            `torch.Tensor` of shape `(num_pictures, channels, height / 8, width / 8)`.
+            `torch.LongTensor` of shape `(num_pictures,)`: the rows of those chosen.
 
         Raises:
             ValueError: If there is no language model, whose visual tokenizer reads them.
         """
-        rebuilt = self.rebuild_features(image_token_ids)
-        read = self._read_latents(latents)
-        num_candidates = len(latents) // len(rebuilt)
-        rebuilt = rebuilt.to(read).repeat_interleave(num_candidates, dim=0)
-        likeness = nn.functional.cosine_similarity(read, rebuilt, dim=-1).mean(dim=1)
+        read = self._read_pictures(pictures)
+        likeness = nn.functional.cosine_similarity(read, features.to(read), dim=-1).mean(dim=1)
         best = likeness.unflatten(0, (-1, num_candidates)).argmax(dim=1)
-        candidates = latents.unflatten(0, (-1, num_candidates))
-        return candidates[torch.arange(len(candidates), device=latents.device), best.to(latents.device)]
+        return best + num_candidates * torch.arange(len(best), device=best.device)
 
-    def _read_latents(self, latents: torch.Tensor) -> torch.Tensor:
-        """The visual encoder's features of the pictures, `(num_pictures, num_patches, feature_size)`, in fp32."""
+    def _read_pictures(self, pictures: torch.Tensor) -> torch.Tensor:
+        """The visual encoder's features of pictures, `(num_pictures, num_patches, feature_size)`, in fp32."""
         model = self._awake_language_model("choose between candidates")
-        pictures = self._as_output(self.decode_latents(latents), "pil")
-        pixel_values = self.processor.image_processor(pictures, return_tensors="pt").pixel_values
+        images = self._as_output(pictures, "pil")
+        pixel_values = self.processor.image_processor(images, return_tensors="pt").pixel_values
         features = model.visual_tokenizer.encode(pixel_values.to(self._execution_device, model.dtype))
         return features.last_hidden_state.float()
 

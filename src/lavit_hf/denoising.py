@@ -26,12 +26,15 @@ class LaVITCondition:
             The rows of `negative_prompt_embeds` that may be attended to. All by default.
         pooled_prompt_embeds (`torch.Tensor` of shape `(batch_size, pooled_projection_dim)`, *optional*):
             The pooled condition of the high resolution, whose negative side is zeros.
+        features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
+            The rebuilt features that all of it is made of, by which candidates are chosen.
     """
 
     prompt_embeds: torch.Tensor
     negative_prompt_embeds: torch.Tensor
     negative_attention_mask: torch.Tensor | None = None
     pooled_prompt_embeds: torch.Tensor | None = None
+    features: torch.Tensor | None = None
 
 
 class DenoisingMixin:

@@ -11,9 +11,8 @@ from torch import nn
 
 class PatchDecoder(nn.Module):
     r"""
-    Makes pictures of latents, twice as large at each level (sub-pixel convolution, arXiv 1609.05158): that the
-    neighbours that come of a latent have its values in common, as after resizing, would blur what a patch holds. A new
-    one gives zeros.
+    Makes pictures of latents, twice as large at each level (sub-pixel convolution, arXiv 1609.05158). Resizing would
+    give the four neighbours that come of one value that value, and blur what a patch holds. A new one gives zeros.
 
     Args:
         latent_channels (`int`):

@@ -32,7 +32,7 @@ from .image_loading import flatten_images
 from .image_sentences import find_codes
 from .image_writing import ImageTokensMixin
 from .model_card import create_decoder_card, create_model_card, write_model_card
-from .modeling_detokenizer import LaVITDetokenizer, LaVITDetokenizerOutput
+from .modeling_detokenizer import LaVITDetokenizer
 from .modeling_lavit import LaVITForCausalLM
 from .patch_autoencoder import PatchAutoencoder
 from .picture_sizes import latent_size_ratio, resolve_size
@@ -291,11 +291,14 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
-        if num_candidates > 1:
-            latents = self.choose_candidates(latents, image_token_ids)
         pictures, flags = latents, None
+        if output_type != "latent" or num_candidates > 1:
+            pictures = self.decode_latents(latents)
+        if num_candidates > 1:
+            chosen = self.choose_candidates(pictures, condition.features, num_candidates)
+            pictures = (latents if output_type == "latent" else pictures)[chosen]
         if output_type != "latent":
-            pictures, flags = self.check_safety(self.decode_latents(latents))
+            pictures, flags = self.check_safety(pictures)
             pictures = self._as_output(pictures, output_type)
         self.maybe_free_model_hooks()
         output = LaVITPipelineOutput(pictures, flags, image_token_ids)
@@ -345,31 +348,23 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
         Raises:
             ValueError: If there are no pictures, a picture has no codes, or an id is no image token.
         """
-        outputs = self._detokenize(image_token_ids)
+        if len(image_token_ids) == 0:
+            raise ValueError("image_token_ids is empty: pass the ids of at least one picture.")
+        if self.detokenizer.codebook is None:
+            raise ValueError(
+                "there is no codebook to look image tokens up in: load the detokenizer out of a LaVIT repo, pass a "
+                "language_model, or call `pipeline.detokenizer.set_codebook`."
+            )
+        codes = [self._find_codes(number, ids) for number, ids in enumerate(image_token_ids)]
+        outputs = self.detokenizer(codes=codes)
         negative_embeds, negative_mask = self.detokenizer.negative_condition(outputs.prompt_embeds)
         return LaVITCondition(
             prompt_embeds=outputs.prompt_embeds,
             negative_prompt_embeds=negative_embeds,
             negative_attention_mask=negative_mask,
             pooled_prompt_embeds=outputs.pooled_prompt_embeds,
+            features=outputs.features,
         )
-
-    @torch.no_grad()
-    def rebuild_features(self, image_token_ids: Sequence[torch.Tensor]) -> torch.Tensor:
-        """
-        Turns image tokens into the features that the detokenizer rebuilds.
-
-        Args:
-            image_token_ids (`Sequence[torch.LongTensor]`, each of shape `(sequence_length,)`):
-                For each picture ids of the language model. Special tokens are passed over.
-
-        Returns:
-            `torch.Tensor` of shape `(num_pictures, num_patches, feature_size)`.
-
-        Raises:
-            ValueError: As for [`~LaVITPipeline.encode_image_tokens`].
-        """
-        return self._detokenize(image_token_ids).features
 
     def prepare_latents(
         self,
@@ -574,16 +569,6 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
         )
 
     # Helpers of the stages.
-
-    def _detokenize(self, image_token_ids: Sequence[torch.Tensor]) -> LaVITDetokenizerOutput:
-        if len(image_token_ids) == 0:
-            raise ValueError("image_token_ids is empty: pass the ids of at least one picture.")
-        if self.detokenizer.codebook is None:
-            raise ValueError(
-                "there is no codebook to look image tokens up in: load the detokenizer out of a LaVIT repo, pass a "
-                "language_model, or call `pipeline.detokenizer.set_codebook`."
-            )
-        return self.detokenizer(codes=[self._find_codes(number, ids) for number, ids in enumerate(image_token_ids)])
 
     def _find_codes(self, number: int, image_token_ids: torch.Tensor) -> torch.Tensor:
         try:
