@@ -27,10 +27,10 @@ from timing import print_machine, print_table
 from transformers import BitsAndBytesConfig
 from transformers.generation import BaseStreamer
 
-from lavit_cli.app import app
-from lavit_cli.describing import describe_model
-from lavit_cli.repo_files import open_repo
-from lavit_cli.weight_sizes import PartSize, measure_parts
+from lavit_hf.cli.app import app
+from lavit_hf.tasks.describing import describe_model
+from lavit_hf.tasks.repo_files import open_repo
+from lavit_hf.tasks.weight_sizes import PartSize, measure_parts
 from lavit_hf import (
     LaVITConfig,
     LaVITForCausalLM,
@@ -40,7 +40,7 @@ from lavit_hf import (
     LaVITVisualTokenizer,
 )
 from lavit_hf.conversion.layout import PIXEL_DECODERS
-from lavit_hf.pipeline_repo import LANGUAGE_MODEL_FOLDER
+from lavit_hf.hub.repo_layout import LANGUAGE_MODEL_FOLDER
 
 
 DTYPE = torch.bfloat16

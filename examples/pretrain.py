@@ -31,7 +31,7 @@ from lavit_hf import (
     LaVITVisualTokenizer,
     build_tokenizer,
 )
-from lavit_hf.generation_lavit import DEFAULT_IMAGE_GENERATION
+from lavit_hf.lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
 from lavit_hf.training.data import load_split
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.language_collator import LanguageCollator

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lavit_hf import LaVITConfig, LaVITForCausalLM, bundled_checkpoint, create_model_card
 from lavit_hf.conversion.convert import build_processor, released_generation_config
-from lavit_hf.pipeline_repo import LANGUAGE_MODEL_FOLDER, PROCESSOR_FOLDER
+from lavit_hf.hub.repo_layout import LANGUAGE_MODEL_FOLDER, PROCESSOR_FOLDER
 
 
 RELEASES = {  # what they differ in

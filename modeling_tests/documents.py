@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from typer.testing import CliRunner
 
-from lavit_cli.app import app
+from lavit_hf.cli.app import app
 
 
 ROOT = Path(__file__).parents[1]

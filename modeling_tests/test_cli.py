@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from lavit_cli.app import app
-from lavit_cli.images import Skipped, find_images
-from lavit_cli.printing import one_line
-from lavit_cli.saving import name_outputs
+from lavit_hf.cli.app import app
+from lavit_hf.tasks.images import Skipped, find_images
+from lavit_hf.tasks.printing import one_line
+from lavit_hf.tasks.saving import name_outputs
 from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer
 
 
@@ -80,9 +80,9 @@ def json_lines(text: str) -> list[dict]:
 class TestHelp:
     @pytest.mark.parametrize("command, option", [("caption", "--json"), ("demo", "--port")])
     def test_imports_nothing_heavy(self, command, option):
-        heavy = {"torch", "transformers", "diffusers", "gradio", "lavit_hf", "lavit_page"}
+        heavy = {"torch", "transformers", "diffusers", "gradio", "lavit_hf", "lavit_hf.page"}
         code = (
-            f"import sys; from lavit_cli.app import app; app(['{command}', '--help'], standalone_mode=False);"
+            f"import sys; from lavit_hf.cli.app import app; app(['{command}', '--help'], standalone_mode=False);"
             f"print(sorted({heavy} & set(sys.modules)))"
         )
         process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -258,7 +258,7 @@ class TestPainting:
         def stop(*args):
             raise error
 
-        monkeypatch.setattr("lavit_cli.saving.os.fsync", stop)
+        monkeypatch.setattr("lavit_hf.tasks.saving.os.fsync", stop)
         message = fail("tokenize", images[0], "--model", repo, "--overlay", tmp_path / "kept", exit_code=exit_code)
         assert list((tmp_path / "kept").iterdir()) == []
         if exit_code == 1:

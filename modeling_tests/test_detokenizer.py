@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lavit_hf.configuration_lavit import LaVITDetokenizerConfig
-from lavit_hf.modeling_detokenizer import LaVITDetokenizer
+from lavit_hf.lavit.configuration_lavit import LaVITDetokenizerConfig
+from lavit_hf.pixels.modeling_detokenizer import LaVITDetokenizer
 
 
 PARITY = {"rtol": 0, "atol": 1e-4}

@@ -23,7 +23,7 @@ from transformers import (
 from typer.testing import CliRunner
 
 from hub_client import OWNER, STRANGER, assert_same_weights, publish
-from lavit_cli.app import app
+from lavit_hf.cli.app import app
 from lavit_hf import (
     LaVITConfig,
     LaVITForCausalLM,
@@ -32,7 +32,7 @@ from lavit_hf import (
     LaVITVisualTokenizer,
     write_remote_code,
 )
-from lavit_hf.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
+from lavit_hf.lavit.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
 from lavit_hf.conversion import convert_checkpoint
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, 
 
 from hub_client import STRANGER, assert_same_weights
 from lavit_hf import LaVITPipeline, LaVITProcessor, LaVITVisualTokenizer
-from lavit_hf.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
+from lavit_hf.lavit.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
 
 
 WEIGHTS, CARD = "model.safetensors", "README.md"

@@ -20,7 +20,7 @@ from transformers import AutoImageProcessor
 from transformers.utils import is_torchvision_available
 
 from lavit_hf import LaVITImageProcessor, LaVITImageProcessorPil
-from lavit_hf.image_loading import load_image, to_rgb_tensor
+from lavit_hf.lavit.image_loading import load_image, to_rgb_tensor
 
 
 SIZE = 32

@@ -11,8 +11,8 @@ from transformers import BitsAndBytesConfig, DynamicCache, LlamaConfig, LlamaFor
 
 from benchmark_scripts import load_benchmark
 from conftest import tiny_visual_config
-from lavit_cli.repo_files import open_repo
-from lavit_cli.weight_sizes import measure_parts
+from lavit_hf.tasks.repo_files import open_repo
+from lavit_hf.tasks.weight_sizes import measure_parts
 from lavit_hf import LaVITConfig, LaVITForCausalLM
 
 

@@ -81,7 +81,7 @@ class TestWheel:
         picture = str(ROOT / "examples/images/emoji/penguin.png")
         code = (
             "import lavit_hf; print(lavit_hf.__file__);"
-            f"from lavit_cli.app import app; app(['caption', {picture!r}, '--json'])"
+            f"from lavit_hf.cli.app import app; app(['caption', {picture!r}, '--json'])"
         )
         environment = os.environ | {"PYTHONPATH": str(target)}
         result = subprocess.run(

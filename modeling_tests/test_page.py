@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from lavit_cli.app import app
-from lavit_cli.failures import Failure
-from lavit_cli.options import ModelOptions
-from lavit_page.serving import MAX_UPLOAD_BYTES, claim_port, start
+from lavit_hf.cli.app import app
+from lavit_hf.tasks.failures import Failure
+from lavit_hf.tasks.options import ModelOptions
+from lavit_hf.page.serving import MAX_UPLOAD_BYTES, claim_port, start
 
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install '.[page]'")
@@ -31,15 +31,15 @@ import typer
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from lavit_page.codebook import compare_codes, nearest_codes, nearest_patches
-from lavit_page.drawing import DrawSettings, default_settings, draw
-from lavit_page.figures import GRID_SIZE, draw_codes, draw_patch, draw_probabilities, patch_at
-from lavit_page.inspection import describe_steps, inspect_images
-from lavit_page.messages import shown
-from lavit_page.model import PageModel, load_page_model
-from lavit_page.page import MAX_WAITING, build_page
-from lavit_page.selection import keeping, watching
-from lavit_page.uploads import example_paths
+from lavit_hf.page.codebook import compare_codes, nearest_codes, nearest_patches
+from lavit_hf.page.drawing import DrawSettings, default_settings, draw
+from lavit_hf.page.figures import GRID_SIZE, draw_codes, draw_patch, draw_probabilities, patch_at
+from lavit_hf.page.inspection import describe_steps, inspect_images
+from lavit_hf.page.messages import shown
+from lavit_hf.page.model import PageModel, load_page_model
+from lavit_hf.page.page import MAX_WAITING, build_page
+from lavit_hf.page.selection import keeping, watching
+from lavit_hf.page.uploads import example_paths
 
 
 SEED = 3
@@ -119,7 +119,7 @@ def refused(client: Client, *arguments, api_name: str) -> str:
 class TestServer:
     def test_port_in_use(self, monkeypatch):
         monkeypatch.setattr(
-            "lavit_page.model.load_page_model", lambda *args: pytest.fail("loaded a model for nothing")
+            "lavit_hf.page.model.load_page_model", lambda *args: pytest.fail("loaded a model for nothing")
         )
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
@@ -139,7 +139,7 @@ class TestServer:
         assert "203.0.113.7 is no address of this machine" in result.stderr
 
     def test_missing_gradio(self, monkeypatch):
-        monkeypatch.setattr("lavit_page.serving.find_spec", lambda name: None)
+        monkeypatch.setattr("lavit_hf.page.serving.find_spec", lambda name: None)
         result = run("demo")
         assert result.exit_code == 1
         assert "pip install 'lavit_hf[page]'" in result.stderr
@@ -151,7 +151,7 @@ class TestServer:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="no signals to send")
     def test_ends_by_sigterm(self, model, monkeypatch, tmp_path):
-        monkeypatch.setattr("lavit_page.model.load_page_model", lambda *args: model)
+        monkeypatch.setattr("lavit_hf.page.model.load_page_model", lambda *args: model)
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
         ended = threading.Event()
@@ -199,7 +199,7 @@ class TestServer:
             # No two alike: gradio writes a result into a file named after its content, even while that is sent.
             return torch.arange(64) != len(most)
 
-        monkeypatch.setattr("lavit_page.read_tab.find_kept", wait)
+        monkeypatch.setattr("lavit_hf.page.read_tab.find_kept", wait)
 
         def keep():
             return client.submit(handle_file(picture), *AS_TRAINED, api_name="/keep")

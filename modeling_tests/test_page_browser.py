@@ -56,7 +56,7 @@ def heed_interrupts() -> None:
 def server(tmp_path_factory):
     """`lavit demo` with the shipped checkpoint, and where it is."""
     log = tmp_path_factory.mktemp("server") / "stderr"
-    command = [sys.executable, "-m", "lavit_cli", "demo", "--port", "0", "--seed", "0", "--device", "cpu"]
+    command = [sys.executable, "-m", "lavit_hf.cli", "demo", "--port", "0", "--seed", "0", "--device", "cpu"]
     environment = {**os.environ, "TMPDIR": str(tmp_path_factory.mktemp("temporary"))}
     environment.pop("GRADIO_TEMP_DIR", None)
     with open(log, "w") as stderr:

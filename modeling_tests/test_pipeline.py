@@ -20,10 +20,10 @@ from lavit_hf.conversion import ConversionError, convert_checkpoint
 from lavit_hf.conversion.inference import infer_detokenizer_config
 from lavit_hf.conversion.layout import PIXEL_DECODERS
 from lavit_hf.conversion.plan import PlannedModel, plan_file
-from lavit_hf.image_sentences import find_codes
-from lavit_hf.modeling_detokenizer import LaVITDetokenizer
-from lavit_hf.picture_sizes import ASPECT_RATIOS, resolve_size
-from lavit_hf.pipeline_lavit import LaVITPipeline
+from lavit_hf.pixels.image_sentences import find_codes
+from lavit_hf.pixels.modeling_detokenizer import LaVITDetokenizer
+from lavit_hf.pixels.picture_sizes import ASPECT_RATIOS, resolve_size
+from lavit_hf.pixels.pipeline_lavit import LaVITPipeline
 
 
 HEADS = 4
@@ -229,7 +229,7 @@ class TestImageTokens:
         written = torch.tensor([[264, IMG, CODE + 1, IMG, CODE + 2, END, 0]])
         monkeypatch.setattr(pipeline.language_model, "generate", lambda *args, **kwargs: written)
         monkeypatch.setattr(
-            "lavit_hf.image_writing.collate_prompts", lambda *args: {"input_ids": torch.tensor([[264, IMG]])}
+            "lavit_hf.pixels.image_writing.collate_prompts", lambda *args: {"input_ids": torch.tensor([[264, IMG]])}
         )
         assert pipeline.generate_image_tokens("a")[0].tolist() == [IMG, CODE + 1, CODE + 2, END]
 
@@ -523,8 +523,8 @@ class TestRepo:
             fetched.append(filename)
             shutil.copy(Path(repo_id) / filename, tmp_path / filename)
 
-        monkeypatch.setattr("lavit_hf.pipeline_lavit.snapshot_download", snapshot_download)
-        monkeypatch.setattr("lavit_hf.pipeline_lavit.hf_hub_download", hf_hub_download)
+        monkeypatch.setattr("lavit_hf.pixels.pipeline_lavit.snapshot_download", snapshot_download)
+        monkeypatch.setattr("lavit_hf.pixels.pipeline_lavit.hf_hub_download", hf_hub_download)
         LaVITPipeline.download(str(repos["highres"]), revision="main", language_model=None)
         assert fetched == ["language_model/model.safetensors"]
 
@@ -613,5 +613,5 @@ class TestConversion:
         def interrupt(*args, **kwargs):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("lavit_hf.pipeline_lavit.write_top_files", interrupt)
+        monkeypatch.setattr("lavit_hf.pixels.pipeline_lavit.write_top_files", interrupt)
         self.refused(original, None, error=KeyboardInterrupt)

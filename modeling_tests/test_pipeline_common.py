@@ -29,11 +29,11 @@ from transformers import (
 
 from conftest import tiny_visual_config
 from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITProcessor
-from lavit_hf.configuration_lavit import LaVITDetokenizerConfig
-from lavit_hf.image_processing_pil_lavit import LaVITImageProcessorPil
-from lavit_hf.modeling_detokenizer import LaVITDetokenizer
-from lavit_hf.pipeline_lavit import LaVITPipeline
-from lavit_hf.tokenization_lavit import build_tokenizer
+from lavit_hf.lavit.configuration_lavit import LaVITDetokenizerConfig
+from lavit_hf.lavit.image_processing_pil_lavit import LaVITImageProcessorPil
+from lavit_hf.pixels.modeling_detokenizer import LaVITDetokenizer
+from lavit_hf.pixels.pipeline_lavit import LaVITPipeline
+from lavit_hf.lavit.tokenization_lavit import build_tokenizer
 
 
 WORDS = ["<unk>", "<s>", "</s>", "a", "red", "apple", "dog"]
@@ -420,8 +420,8 @@ class TestSaveAndLoad:
         index = json.loads((tmp_path / "model_index.json").read_text())
         assert index["_class_name"] == "LaVITPipeline"
         assert index["unet"] == ["diffusers", "UNet2DConditionModel"]
-        assert index["language_model"] == ["lavit_hf.modeling_lavit", "LaVITForCausalLM"]
-        assert index["detokenizer"] == ["lavit_hf.modeling_detokenizer", "LaVITDetokenizer"]
+        assert index["language_model"] == ["lavit_hf.lavit.modeling_lavit", "LaVITForCausalLM"]
+        assert index["detokenizer"] == ["lavit_hf.pixels.modeling_detokenizer", "LaVITDetokenizer"]
 
     def test_variants(self, pipeline, tmp_path):
         pipeline.save_pretrained(tmp_path, variant="fp16")

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from lavit_hf import LaVITImageProcessorPil, LaVITProcessor, answer_cleaning
-from lavit_hf.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
+from lavit_hf.lavit.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
 
 
 START, END = 32000, 32001

@@ -14,7 +14,7 @@ import typer.main
 
 import lavit_hf
 from documents import ROOT
-from lavit_cli.app import app
+from lavit_hf.cli.app import app
 
 
 pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install '.[docs]'")

@@ -26,7 +26,7 @@ from lavit_hf import (
     LaVITVisualTokenizerConfig,
     LaVITVisualTokenizerForPreTraining,
 )
-from lavit_hf.codebook_training import CodebookTrainer
+from lavit_hf.training.codebook_training import CodebookTrainer
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.settings import last_checkpoint, load_settings
 from training_runs import (

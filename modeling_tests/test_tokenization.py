@@ -13,7 +13,7 @@ import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, ByT5Tokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
-from lavit_hf.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
+from lavit_hf.lavit.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
 
 
 CONTROL_TEXTS = ["[IMG]", "a </s> b", "<s>", "<unk>", "[IMG]<code_17>[/IMG]", "<code_3> is a code", "[/IMG]"]

@@ -58,6 +58,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_) -> st
 
 def describe_commands() -> str:
     """Every command with its options, as typer describes them, its headings one level down."""
-    command = [sys.executable, "-m", "typer", "lavit_cli.app", "utils", "docs", "--name", "lavit"]
+    command = [sys.executable, "-m", "typer", "lavit_hf.cli.app", "utils", "docs", "--name", "lavit"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return re.sub(r"^#", "##", text, flags=re.MULTILINE)

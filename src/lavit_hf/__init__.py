@@ -9,31 +9,31 @@ from transformers.utils import is_torchvision_available
 
 from .auto import register_auto_classes
 from .bundled import bundled_checkpoint
-from .configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
-from .image_processing_pil_lavit import LaVITImageProcessorPil
-from .model_card import create_model_card
-from .modeling_detokenizer import LaVITDetokenizer, LaVITDetokenizerOutput
-from .modeling_lavit import LaVITForCausalLM
-from .modeling_visual_tokenizer import LaVITVisualTokenizer, LaVITVisualTokenizerOutput
-from .processing_lavit import LaVITProcessor
-from .remote_code import write_remote_code
-from .tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
+from .lavit.configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
+from .lavit.image_processing_pil_lavit import LaVITImageProcessorPil
+from .hub.model_card import create_model_card
+from .pixels.modeling_detokenizer import LaVITDetokenizer, LaVITDetokenizerOutput
+from .lavit.modeling_lavit import LaVITForCausalLM
+from .lavit.modeling_visual_tokenizer import LaVITVisualTokenizer, LaVITVisualTokenizerOutput
+from .lavit.processing_lavit import LaVITProcessor
+from .lavit.remote_code import write_remote_code
+from .lavit.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
 from .version import __version__
 
 
 if TYPE_CHECKING:
-    from .modeling_lavit_pretraining import LaVITForPreTraining, LaVITForPreTrainingOutput
-    from .modeling_patch_autoencoder_training import PatchAutoencoderForTraining, PatchAutoencoderTrainingOutput
-    from .modeling_pixel_decoder_training import LaVITPixelDecoderForTraining, LaVITPixelDecoderTrainingOutput
-    from .modeling_visual_tokenizer_pretraining import (
+    from .training.modeling_lavit_pretraining import LaVITForPreTraining, LaVITForPreTrainingOutput
+    from .training.modeling_patch_autoencoder_training import PatchAutoencoderForTraining, PatchAutoencoderTrainingOutput
+    from .training.modeling_pixel_decoder_training import LaVITPixelDecoderForTraining, LaVITPixelDecoderTrainingOutput
+    from .training.modeling_visual_tokenizer_pretraining import (
         LaVITVisualTokenizerForPreTraining,
         LaVITVisualTokenizerForPreTrainingOutput,
     )
-    from .patch_autoencoder import PatchAutoencoder
-    from .pipeline_lavit import LaVITPipeline, LaVITPipelineOutput
+    from .pixels.small.patch_autoencoder import PatchAutoencoder
+    from .pixels.pipeline_lavit import LaVITPipeline, LaVITPipelineOutput
 
 if is_torchvision_available():
-    from .image_processing_lavit import LaVITImageProcessor
+    from .lavit.image_processing_lavit import LaVITImageProcessor
 else:
     LaVITImageProcessor = LaVITImageProcessorPil
 

@@ -13,12 +13,12 @@ from transformers import (
 )
 from transformers.utils import is_torchvision_available
 
-from .configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
-from .image_processing_pil_lavit import LaVITImageProcessorPil
-from .modeling_detokenizer import LaVITDetokenizer
-from .modeling_lavit import LaVITForCausalLM
-from .modeling_visual_tokenizer import LaVITVisualTokenizer
-from .processing_lavit import LaVITProcessor
+from .lavit.configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
+from .lavit.image_processing_pil_lavit import LaVITImageProcessorPil
+from .pixels.modeling_detokenizer import LaVITDetokenizer
+from .lavit.modeling_lavit import LaVITForCausalLM
+from .lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
+from .lavit.processing_lavit import LaVITProcessor
 
 
 def register_auto_classes() -> None:
@@ -37,7 +37,7 @@ def register_auto_classes() -> None:
 def _image_processors() -> dict[str, type]:
     classes: dict[str, type] = {"pil": LaVITImageProcessorPil}
     if is_torchvision_available():
-        from .image_processing_lavit import LaVITImageProcessor
+        from .lavit.image_processing_lavit import LaVITImageProcessor
 
         classes["torchvision"] = LaVITImageProcessor
     return classes

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
-from .image_loading import to_rgb_image
+from .lavit.image_loading import to_rgb_image
 
 
 Color = tuple[int, int, int]

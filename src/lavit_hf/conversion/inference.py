@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from transformers import Blip2VisionConfig, PreTrainedConfig
 
-from ..configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
+from ..lavit.configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
 from .errors import ConversionError
 
 

@@ -15,7 +15,7 @@ from diffusers.utils import SAFETENSORS_WEIGHTS_NAME as DIFFUSERS_SAFE_WEIGHTS_N
 from transformers import CLIPImageProcessorPil, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from ..modeling_detokenizer import LaVITDetokenizer
+from ..pixels.modeling_detokenizer import LaVITDetokenizer
 from .errors import ConversionError
 from .inference import infer_detokenizer_config
 from .layout import PixelDecoderLayout

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import torch
 
-from ..configuration_lavit import LaVITConfig
-from ..image_slots import IGNORE_INDEX, pad_left
-from ..processing_lavit import LaVITProcessor
+from ..lavit.configuration_lavit import LaVITConfig
+from ..lavit.image_slots import IGNORE_INDEX, pad_left
+from ..lavit.processing_lavit import LaVITProcessor
 from .errors import TrainingError
 from .feature_rows import from_bytes
 

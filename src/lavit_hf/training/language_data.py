@@ -11,7 +11,7 @@ from datasets import Dataset, Image, IterableDataset, interleave_datasets
 from torch.utils.data import Dataset as TorchDataset
 from transformers import TrainerCallback
 
-from ..processing_lavit import LaVITProcessor
+from ..lavit.processing_lavit import LaVITProcessor
 from .errors import TrainingError
 
 

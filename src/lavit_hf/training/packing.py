@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..image_slots import IGNORE_INDEX
+from ..lavit.image_slots import IGNORE_INDEX
 
 
 @dataclass

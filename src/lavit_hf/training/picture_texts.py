@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from datasets import Dataset, Image
 
-from ..processing_lavit import LaVITProcessor
+from ..lavit.processing_lavit import LaVITProcessor
 from .data import load_split, skip_broken_images
 from .errors import TrainingError
 

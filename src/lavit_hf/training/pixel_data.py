@@ -10,8 +10,8 @@ from datasets import Dataset
 from datasets.fingerprint import Hasher
 from diffusers.image_processor import VaeImageProcessor
 
-from ..image_loading import to_rgb_image
-from ..modeling_pixel_decoder_training import CODE_PADDING, LaVITPixelDecoderForTraining
+from ..lavit.image_loading import to_rgb_image
+from .modeling_pixel_decoder_training import CODE_PADDING, LaVITPixelDecoderForTraining
 from .data import skip_broken_images
 from .errors import TrainingError
 from .feature_rows import from_bytes, to_bytes

@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from datasets import Dataset, Image
 
-from ..modeling_visual_tokenizer import LaVITVisualTokenizer
+from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from .data import read_image
 from .errors import TrainingError
 from .feature_rows import from_bytes, to_bytes

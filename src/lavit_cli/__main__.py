@@ -1,8 +1,0 @@
-# Copyright 2026 The lavit_hf authors. All rights reserved.
-# SPDX-License-Identifier: Apache-2.0
-"""`python -m lavit_cli` is `lavit`."""
-
-from .app import app
-
-
-app(prog_name="lavit")

@@ -1,0 +1,45 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The `lavit` command: which commands there are. What is heavy is imported by the command that needs it."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from .ask import ask
+from .caption import caption
+from .convert import convert
+from .demo import demo
+from .draw import draw
+from ..tasks.failures import with_exit_codes
+from .info import info
+from .reconstruct import reconstruct
+from .tokenize import tokenize
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("lavit_hf"))
+        raise typer.Exit
+
+
+@app.callback()
+def lavit(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = (False),
+) -> None:
+    """LaVIT: one language model that reads and writes images."""
+
+
+for command in (caption, ask, draw, tokenize, reconstruct, convert, demo, info):
+    app.command()(with_exit_codes(command))

@@ -1,0 +1,46 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""`lavit ask`."""
+
+from typing import Annotated
+
+import typer
+
+from ..tasks.options import (
+    AsJson,
+    BatchSize,
+    Device,
+    DType,
+    DTypeOption,
+    Images,
+    MaxNewTokens,
+    Model,
+    ModelOptions,
+    NumBeams,
+    Quantize,
+    Seed,
+    check_text,
+)
+
+
+def ask(
+    question: Annotated[
+        str, typer.Argument(help='The question, as "What is on the sofa?".', callback=check_text, show_default=False)
+    ],
+    images: Images,
+    batch_size: BatchSize = 8,
+    num_beams: NumBeams = None,
+    max_new_tokens: MaxNewTokens = None,
+    model: Model = None,
+    device: Device = "auto",
+    dtype: DTypeOption = DType.auto,
+    quantize: Quantize = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a question about each picture."""
+    from ..tasks.reading import answer_to, write_texts
+
+    options = ModelOptions(model, device, dtype, quantize)
+    wishes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
+    write_texts(answer_to(question), images, options, wishes, batch_size, seed, as_json)

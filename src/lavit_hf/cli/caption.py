@@ -1,0 +1,38 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""`lavit caption`."""
+
+from ..tasks.options import (
+    AsJson,
+    BatchSize,
+    Device,
+    DType,
+    DTypeOption,
+    Images,
+    MaxNewTokens,
+    Model,
+    ModelOptions,
+    NumBeams,
+    Quantize,
+    Seed,
+)
+
+
+def caption(
+    images: Images,
+    batch_size: BatchSize = 8,
+    num_beams: NumBeams = None,
+    max_new_tokens: MaxNewTokens = None,
+    model: Model = None,
+    device: Device = "auto",
+    dtype: DTypeOption = DType.auto,
+    quantize: Quantize = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say in words what each picture shows."""
+    from ..tasks.reading import CAPTION, write_texts
+
+    options = ModelOptions(model, device, dtype, quantize)
+    wishes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
+    write_texts(CAPTION, images, options, wishes, batch_size, seed, as_json)

@@ -1,0 +1,51 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""`lavit convert`."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..tasks.options import DType
+
+
+class PixelDecoder(str, Enum):
+    """Which of the original's pixel decoders."""
+
+    none = "none"
+    highres = "highres"
+    lowres = "lowres"
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Top folder of an original LaVIT checkpoint.")],
+    destination: Annotated[Path, typer.Argument(help="Folder to make; it must not exist.")],
+    num_attention_heads: Annotated[
+        int | None,
+        typer.Option(
+            help="Heads of encoder, merger and detokenizer, which a checkpoint does not tell; by default LaVIT-7B's.",
+            min=1,
+        ),
+    ] = None,
+    pixel_decoder: Annotated[PixelDecoder, typer.Option(help="The pixel decoder to take along.")] = PixelDecoder.none,
+    dtype: Annotated[DType, typer.Option(help="Cast the weights; auto keeps their dtype.")] = DType.auto,
+) -> None:
+    """Convert an original LaVIT checkpoint into a Hugging Face folder."""
+    import torch
+
+    from lavit_hf import LaVITVisualTokenizerConfig
+    from ..conversion import convert_checkpoint
+
+    heads = num_attention_heads or LaVITVisualTokenizerConfig.num_attention_heads
+    convert_checkpoint(
+        source,
+        destination,
+        heads,
+        dtype=None if dtype is DType.auto else getattr(torch, dtype.value),
+        pixel_decoder=pixel_decoder.value,
+    )
+    entry = "LaVITForCausalLM" if pixel_decoder is PixelDecoder.none else "LaVITPipeline"
+    typer.echo(f"{destination} is ready, with {heads} attention heads in its visual parts.")
+    typer.echo(f"{entry}.from_pretrained({str(destination)!r})")

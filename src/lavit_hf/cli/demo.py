@@ -1,0 +1,36 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""`lavit demo`."""
+
+from typing import Annotated
+
+import typer
+
+from ..tasks.options import Device, DType, DTypeOption, Model, ModelOptions, Quantize, Seed
+
+
+SERVER_PANEL = "Server"
+DEFAULT_PORT = 7860  # gradio's
+
+
+def demo(
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on. 0.0.0.0 lets other machines in; there is no password.",
+            rich_help_panel=SERVER_PANEL,
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", rich_help_panel=SERVER_PANEL)
+    ] = DEFAULT_PORT,
+    model: Model = None,
+    device: Device = "auto",
+    dtype: DTypeOption = DType.auto,
+    quantize: Quantize = None,
+    seed: Seed = None,
+) -> None:
+    """Open a page in which pictures are read, painted and looked into."""
+    from ..page import serve_page
+
+    serve_page(ModelOptions(model, device, dtype, quantize), host, port, seed)

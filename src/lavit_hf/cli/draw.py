@@ -1,0 +1,81 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""`lavit draw`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..tasks.options import (
+    AsJson,
+    Device,
+    DType,
+    DTypeOption,
+    Force,
+    Guidance,
+    Model,
+    ModelOptions,
+    OutputFile,
+    Quantize,
+    Seed,
+    Steps,
+    check_text,
+)
+
+
+def draw(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(help="What to paint; <image> says where a picture stands.", callback=check_text),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image", "-i", help="A picture for the prompt, once for each: a file, a URL or -.", show_default=False
+        ),
+    ] = None,
+    output: OutputFile = Path("lavit.png"),
+    force: Force = False,
+    num_images: Annotated[int, typer.Option("--num-images", "-n", min=1, help="How many pictures to paint.")] = 1,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, help="Paint each so often, and keep the one most like its tokens.")
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What the picture shall not be.", callback=check_text)
+    ] = None,
+    aspect_ratio: Annotated[
+        str | None, typer.Option(help="Width to height: 1:1, 4:3, 3:2, 16:9, 2:3 or 3:4.", show_default=False)
+    ] = None,
+    height: Annotated[int | None, typer.Option(min=1, help="In pixels, in place of an aspect ratio.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="In pixels, in place of an aspect ratio.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    token_guidance: Annotated[
+        float | None, typer.Option(min=1.0, help="How closely the tokens follow the prompt; 1 is not at all.")
+    ] = None,
+    model: Model = None,
+    device: Device = "auto",
+    dtype: DTypeOption = DType.auto,
+    quantize: Quantize = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Paint a picture of a text, or of text and pictures mixed."""
+    if prompt is None and not image:
+        raise typer.BadParameter("there is nothing to paint: give a text, --image or both.")
+    from ..tasks.painting import draw_images
+
+    options = ModelOptions(model, device, dtype, quantize)
+    painting = {
+        "negative_prompt": negative_prompt,
+        "aspect_ratio": aspect_ratio,
+        "height": height,
+        "width": width,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "llm_guidance_scale": token_guidance,
+        "num_images_per_prompt": num_images,
+        "num_candidates": candidates,
+    }
+    draw_images(prompt or "", image or [], options, painting, output, force, seed, as_json)

@@ -1,0 +1,23 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""`lavit info`."""
+
+from typing import Annotated
+
+import typer
+
+from ..tasks.options import OUTPUT_PANEL
+
+
+def info(
+    model: Annotated[
+        str | None, typer.Argument(help="Folder or Hub id; by default the bundled checkpoint.", show_default=False)
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object.", rich_help_panel=OUTPUT_PANEL)
+    ] = False,
+) -> None:
+    """Tell what a checkpoint is: its sizes, ids, decoder and memory, without loading its weights."""
+    from ..tasks.describing import print_description
+
+    print_description(model, as_json)

@@ -1,0 +1,44 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""`lavit reconstruct`."""
+
+from pathlib import Path
+
+from ..tasks.options import (
+    AsJson,
+    BatchSize,
+    Device,
+    DType,
+    DTypeOption,
+    Force,
+    Guidance,
+    Images,
+    KeepRatio,
+    Model,
+    ModelOptions,
+    OutputFolder,
+    Seed,
+    Steps,
+)
+
+
+def reconstruct(
+    images: Images,
+    output: OutputFolder = Path("reconstructed"),
+    force: Force = False,
+    keep_ratio: KeepRatio = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    batch_size: BatchSize = 4,
+    model: Model = None,
+    device: Device = "auto",
+    dtype: DTypeOption = DType.auto,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn each picture into tokens and paint it anew from these."""
+    from ..tasks.painting import reconstruct_images
+
+    options = ModelOptions(model, device, dtype)
+    painting = {"num_inference_steps": steps, "guidance_scale": guidance}
+    reconstruct_images(images, options, painting, keep_ratio, output, force, batch_size, seed, as_json)

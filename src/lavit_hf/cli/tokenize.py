@@ -1,0 +1,49 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""`lavit tokenize`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..tasks.options import (
+    OUTPUT_PANEL,
+    AsJson,
+    BatchSize,
+    Device,
+    DType,
+    DTypeOption,
+    Force,
+    Images,
+    KeepRatio,
+    Model,
+    ModelOptions,
+    Seed,
+)
+
+
+def tokenize(
+    images: Images,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Folder for pictures (PNG) that show which patches were kept.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = None,
+    force: Force = False,
+    keep_ratio: KeepRatio = None,
+    batch_size: BatchSize = 8,
+    model: Model = None,
+    device: Device = "auto",
+    dtype: DTypeOption = DType.auto,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the token ids that stand for each picture, as a JSON list."""
+    from ..tasks.tokenizing import print_tokens
+
+    options = ModelOptions(model, device, dtype)
+    print_tokens(images, options, keep_ratio, overlay, force, batch_size, seed, as_json)

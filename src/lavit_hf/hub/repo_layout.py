@@ -1,0 +1,104 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The repo of a whole LaVIT, which serves transformers and diffusers with every tensor stored once.
+
+diffusers wants each component of a pipeline in a folder of its own, transformers wants its files at the top. So the
+weights lie in the components' folders, and at the top are the language model's configs, an index that points into
+its folder, the processor's files and a `pipeline.py` for `DiffusionPipeline`.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
+
+from ..lavit.checkpoint_index import (
+    VISUAL_TOKENIZER_INDEX_NAME,
+    VISUAL_TOKENIZER_PREFIX,
+    write_index,
+    write_visual_tokenizer_index,
+)
+from ..lavit.remote_code import write_remote_code
+
+
+LANGUAGE_MODEL_FOLDER = "language_model"
+PROCESSOR_FOLDER = "processor"
+
+# Where the codebook lies in a repo without a language model.
+CODEBOOK_FILE = "codebook.safetensors"
+CODEBOOK_KEY = f"{VISUAL_TOKENIZER_PREFIX}quantizer.codebook.weight"
+
+# What `DiffusionPipeline.from_pretrained(path, custom_pipeline="pipeline", trust_remote_code=True)` runs. It must hold
+# one pipeline class and no other.
+PIPELINE_FILE = "pipeline.py"
+PIPELINE_SHIM = '''"""Lets diffusers find LaVIT's pipeline, which the `lavit_hf` package holds."""
+
+from ..pixels.pipeline_lavit import LaVITPipeline
+
+
+__all__ = ["LaVITPipeline"]
+'''
+
+
+def write_top_files(folder: Path, codebook: torch.Tensor | None = None) -> None:
+    """
+    Writes what stands at the top of a repo whose components are in their folders.
+
+    Args:
+        folder (`Path`):
+            The repo.
+        codebook (`torch.Tensor` of shape `(codebook_size, codebook_dim)`, *optional*):
+            Stored in a repo without a language model, which has it otherwise.
+    """
+    (folder / PIPELINE_FILE).write_text(PIPELINE_SHIM)
+    shutil.copytree(folder / PROCESSOR_FOLDER, folder, dirs_exist_ok=True)
+    for path in folder.glob("model*.safetensors"):
+        path.unlink()  # of a model that was saved here before; it would be loaded before the components' weights
+    configs = (CONFIG_NAME, GENERATION_CONFIG_NAME)
+    if codebook is not None:
+        for name in (*configs, SAFE_WEIGHTS_INDEX_NAME):
+            (folder / name).unlink(missing_ok=True)  # of a language model that was here before
+        save_file({CODEBOOK_KEY: codebook.contiguous()}, folder / CODEBOOK_FILE, metadata={"format": "pt"})
+        write_index(folder / VISUAL_TOKENIZER_INDEX_NAME, {CODEBOOK_KEY: CODEBOOK_FILE})
+        return
+    (folder / CODEBOOK_FILE).unlink(missing_ok=True)
+    for name in configs:
+        shutil.copy(folder / LANGUAGE_MODEL_FOLDER / name, folder)
+    write_index(folder / SAFE_WEIGHTS_INDEX_NAME, _read_weight_map(folder, _weight_files(folder)))
+    write_visual_tokenizer_index(folder)
+    write_remote_code(folder)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The language model's files without those of variants, unless there are no others."""
+    files = list((folder / LANGUAGE_MODEL_FOLDER).glob("*.safetensors"))
+    return [file for file in files if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", file.name)] or files
+
+
+def find_codebook_file(folder: Path) -> str | None:
+    """Which file of a repo holds the codebook, relative to `folder`; `None` where there is none."""
+    index = folder / VISUAL_TOKENIZER_INDEX_NAME
+    return json.loads(index.read_text())["weight_map"].get(CODEBOOK_KEY) if index.is_file() else None
+
+
+def read_codebook(folder: Path) -> torch.Tensor | None:
+    """Reads out of a repo the codebook `(codebook_size, codebook_dim)` alone; `None` where there is none."""
+    file = find_codebook_file(folder)
+    if file is None or not (folder / file).is_file():
+        return None
+    with safe_open(folder / file, framework="pt") as weights:
+        return weights.get_tensor(CODEBOOK_KEY)
+
+
+def _read_weight_map(folder: Path, files: list[Path]) -> dict[str, str]:
+    weight_map = {}
+    for file in sorted(files):
+        with safe_open(file, framework="pt") as weights:
+            weight_map |= dict.fromkeys(weights.keys(), file.relative_to(folder).as_posix())
+    return dict(sorted(weight_map.items()))

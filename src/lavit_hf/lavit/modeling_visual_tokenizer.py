@@ -1,0 +1,575 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The dynamic visual tokenizer: an image becomes a sentence of codes as long as its content asks for (paper, section 3.1).
+
+In reading order: the encoder's features, the selector that keeps some patches, the merger that folds the others into
+them, the quantizer that names each by a code, and the model of all four.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.functional import one_hot
+from transformers import AutoBackbone, AutoModel, Blip2VisionConfig, Blip2VisionModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_lavit import LaVITVisualTokenizerConfig
+from .modeling_layers import LaVITLayer
+
+
+# The EVA-CLIP encoder's class stands in transformers, but AutoModel does not know it.
+AutoModel.register(Blip2VisionConfig, Blip2VisionModel, exist_ok=True)
+
+FINAL_NORM_NAMES = ("post_layernorm", "layernorm", "norm")
+
+
+def _remove_final_norm(model: PreTrainedModel) -> None:
+    for name in FINAL_NORM_NAMES:
+        if isinstance(getattr(model, name, None), nn.Module):
+            setattr(model, name, nn.Identity())
+            return
+    raise ValueError(
+        f"{type(model).__name__} has no final norm named one of {FINAL_NORM_NAMES} to leave out: "
+        "set encoder_final_norm=True to take its output as it is."
+    )
+
+
+def _to_grid(feature_map: torch.Tensor, grid_size: int) -> torch.Tensor:
+    """Brings a square map to `grid_size`, keeping every value of a finer one and interpolating a coarser one."""
+    side = feature_map.shape[-1]
+    if side > grid_size and side % grid_size == 0:
+        return nn.functional.pixel_unshuffle(feature_map, side // grid_size)
+    if side == grid_size:
+        return feature_map
+    # In fp32: torch has no antialiasing in bf16 on CPU.
+    resized = nn.functional.interpolate(
+        feature_map.float(), size=(grid_size, grid_size), mode="bilinear", antialias=True
+    )
+    return resized.to(feature_map.dtype)
+
+
+class FeatureStandardizer(nn.Module):
+    """Brings each channel to mean 0 and variance 1 by stored statistics."""
+
+    def __init__(self, feature_size: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(feature_size))
+        self.register_buffer("std", torch.ones(feature_size))
+
+    def fit(self, features: torch.Tensor) -> None:
+        """Takes the statistics of `features`, of shape `(..., feature_size)`, in place of the stored ones."""
+        std, mean = torch.std_mean(features.float().flatten(end_dim=-2), dim=0)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        # Loading casts weights, and leaves these in fp32.
+        return ((features - self.mean) / self.std).to(features.dtype)
+
+
+class LaVITVisionEncoder(nn.Module):
+    """The visual tokenizer's eyes: a vision transformer's patches, or a backbone's maps of several strides."""
+
+    def __init__(self, config: LaVITVisualTokenizerConfig, model: PreTrainedModel | None = None):
+        super().__init__()
+        self.config = config
+        if model is None:
+            auto_class = AutoBackbone if config.encoder_output == "feature_maps" else AutoModel
+            # The dtype of the model around it, and not the one its own configuration was saved with.
+            model = auto_class.from_config(config.encoder_config, dtype=torch.get_default_dtype())
+        if config.encoder_output == "last_hidden_state" and not config.encoder_final_norm:
+            _remove_final_norm(model)
+        self.model = model
+        self.standardizer = FeatureStandardizer(config.feature_size) if config.standardize_features else None
+
+    def forward(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutput:
+        """
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`):
+                Normalised pixels.
+            kwargs:
+                What the encoder's own forward takes, such as `output_hidden_states`.
+
+        Returns:
+            `BaseModelOutput`: `last_hidden_state` holds the features, `(batch_size, num_patches, feature_size)`, in
+            raster order; `hidden_states` and `attentions` are the encoder's own.
+        """
+        outputs = self.model(pixel_values=pixel_values.to(self.model.dtype), return_dict=True, **kwargs)
+        if self.config.encoder_output == "last_hidden_state":
+            # Class and register tokens stand in front of the patches.
+            features = outputs.last_hidden_state[:, -self.config.num_patches :]
+        else:
+            grid_size = self.config.image_size // self.config.patch_size
+            maps = [_to_grid(feature_map, grid_size) for feature_map in outputs.feature_maps]
+            features = torch.cat(maps, dim=1).flatten(2).transpose(1, 2)
+        if self.standardizer is not None:
+            features = self.standardizer(features)
+        return BaseModelOutput(features, outputs.hidden_states, outputs.attentions)
+
+
+KEEP, DROP = 0, 1  # the selector's two classes
+
+
+class TokenSelector(nn.Module):
+    """
+    Scores every patch from its own features and the image's average, in fp32 whatever the model's dtype: a rounded
+    score would keep other patches.
+    """
+
+    def __init__(self, config: LaVITVisualTokenizerConfig):
+        super().__init__()
+        self.config = config
+        size = config.hidden_size
+        self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps, dtype=torch.float32)
+        self.in_proj = nn.Linear(size, size, dtype=torch.float32)
+        self.classifier = nn.Sequential(
+            nn.Linear(size, size // 2, dtype=torch.float32),
+            nn.GELU(),
+            nn.Linear(size // 2, size // 4, dtype=torch.float32),
+            nn.GELU(),
+            nn.Linear(size // 4, 2, dtype=torch.float32),
+        )
+
+    def _apply(self, fn, recurse=True):
+        # `model.to(torch.bfloat16)` moves the selector, but leaves its dtype.
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(move, recurse)
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        keep_mask: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
+                The encoder's features.
+            keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
+                Patches to keep. By default the rule named in `config.selection` decides; never none.
+            generator (`torch.Generator`, *optional*):
+                Source of the draws under `"sample"`; torch's global one by default.
+
+        Returns:
+            The keep mask, `(batch_size, num_patches)`: boolean, or where gradients are recorded ones and zeros whose
+            gradient goes straight through to the probabilities. And the log-probabilities of keeping and dropping,
+            `(batch_size, num_patches, 2)`, in fp32.
+
+        Raises:
+            ValueError: If `keep_mask` has another shape or dtype or keeps no patch of an image, or the selection
+                rule's settings cannot be.
+        """
+        log_probs = self.log_probs(features)
+        if keep_mask is None:
+            return self._select(log_probs, generator), log_probs
+        _check_keep_mask(keep_mask, log_probs.shape[:2])
+        return keep_mask, log_probs
+
+    def log_probs(self, features: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of keeping and dropping, `(batch_size, num_patches, 2)`, in fp32."""
+        with torch.autocast(features.device.type, enabled=False):
+            hidden_states = nn.functional.gelu(self.in_proj(self.norm(features.float())))
+            local, pooled = hidden_states.chunk(2, dim=-1)
+            pooled = pooled.mean(dim=1, keepdim=True).expand_as(local)
+            return self.classifier(torch.cat([local, pooled], dim=-1)).log_softmax(dim=-1)
+
+    def _select(self, log_probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        self.config.check_selection()
+        if self.config.selection == "sample":
+            log_probs = log_probs + _gumbel_noise(log_probs, generator)
+        log_odds = log_probs[..., KEEP] - log_probs[..., DROP]
+        kept = self._chosen(log_odds)
+        best = one_hot(log_odds.argmax(dim=-1), log_odds.shape[-1]).bool()
+        kept = kept | (best & ~kept.any(dim=-1, keepdim=True))
+        if not log_odds.requires_grad:
+            return kept
+        probs = log_odds.sigmoid()
+        return kept.to(probs.dtype) - probs.detach() + probs
+
+    def _chosen(self, log_odds: torch.Tensor) -> torch.Tensor:
+        if self.config.selection == "sample":
+            return log_odds >= 0
+        if self.config.selection == "threshold":
+            return log_odds > math.log(self.config.keep_threshold / (1 - self.config.keep_threshold))
+        count = self.config.keep_count
+        if self.config.selection == "ratio":
+            count = max(1, round(self.config.keep_ratio * log_odds.shape[-1]))
+        return torch.zeros_like(log_odds, dtype=torch.bool).scatter(-1, log_odds.topk(count, dim=-1).indices, True)
+
+
+def _gumbel_noise(log_probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    # Drawn as torch's gumbel_softmax draws it, so one seed gives the released models' mask.
+    noise = torch.empty_like(log_probs, memory_format=torch.legacy_contiguous_format)
+    return -noise.exponential_(generator=generator).log()
+
+
+def _check_keep_mask(keep_mask: torch.Tensor, expected: torch.Size) -> None:
+    if keep_mask.shape != expected or keep_mask.dtype != torch.bool:
+        raise ValueError(
+            f"keep_mask must be boolean, one value for each patch, of the shape {tuple(expected)}; got "
+            f"{keep_mask.dtype} of the shape {tuple(keep_mask.shape)}."
+        )
+    empty = (~keep_mask.any(dim=1)).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"keep_mask keeps no patch of image {empty[0]}: every image needs at least one.")
+
+
+def gather_rows(hidden_states: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Moves the rows that `mask` names to the front, in order, and cuts off the rest.
+
+    Args:
+        hidden_states (`torch.Tensor` of shape `(batch_size, num_rows, hidden_size)`):
+            All rows.
+        mask (`torch.BoolTensor` of shape `(batch_size, num_rows)`):
+            The rows to take.
+
+    Returns:
+        The rows, `(batch_size, longest, hidden_size)`, and which of them are real, `(batch_size, longest)`.
+    """
+    counts = mask.sum(dim=1)
+    longest = int(counts.max())
+    order = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
+    rows = hidden_states.gather(1, order[..., None].expand(-1, -1, hidden_states.shape[-1]))
+    return rows, torch.arange(longest, device=mask.device) < counts[:, None]
+
+
+def split_by_image(rows: torch.Tensor, keep_mask: torch.Tensor) -> list[torch.Tensor]:
+    """Splits rows of all images, `(total_kept, ...)`, into a list with `(kept, ...)` for each."""
+    return list(rows.split((keep_mask > 0.5).sum(dim=1).tolist()))
+
+
+class TokenMerger(nn.Module):
+    """
+    Blocks in which every kept patch reads the kept patches before it and all the dropped ones.
+
+    With `merger_softmax="original"` all patches pass through the blocks, since in the released models' softmax even
+    masked ones matter a little. With `"masked"` only the kept ones do; an image that drops nothing is then merged
+    from all of its patches.
+    """
+
+    def __init__(self, config: LaVITVisualTokenizerConfig):
+        super().__init__()
+        self.config = config
+        self.source_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layers = nn.ModuleList(LaVITLayer(config, is_causal=True) for _ in range(config.num_hidden_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, features: torch.Tensor, keep_mask: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
+                The encoder's features.
+            keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
+                Kept patches, boolean or the straight-through mask of [`TokenSelector`].
+
+        Returns:
+            `torch.Tensor` of shape `(total_kept, hidden_size)`: the kept rows of all images, one image after the
+            other, in raster order.
+        """
+        kept = keep_mask > 0.5
+        merge = self._merge_all if self.config.merger_softmax == "original" else self._merge_kept
+        hidden_states, valid = merge(self.source_norm(features), features, keep_mask, kept)
+        merged = self.norm(hidden_states[valid])
+        if keep_mask.requires_grad:
+            # One in value: through it the selector learns what a kept row is worth.
+            merged = merged * keep_mask[kept][:, None].to(merged.dtype)
+        return merged
+
+    def _merge_all(self, sources, hidden_states, keep_mask, kept) -> tuple[torch.Tensor, torch.Tensor]:
+        num_patches = kept.shape[1]
+        keep = keep_mask.to(torch.float32)[:, None, None, :]
+        causal = torch.ones(num_patches, num_patches, dtype=torch.float32, device=kept.device).tril()
+        itself = torch.eye(num_patches, dtype=torch.bool, device=kept.device)
+        self_mask = torch.where(itself, 1.0, causal * keep)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, sources, self_mask, 1.0 - keep)
+        return hidden_states, kept
+
+    def _merge_kept(self, sources, hidden_states, keep_mask, kept) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden_states, valid = gather_rows(hidden_states, kept)
+        sources, sources_valid = gather_rows(sources, ~kept | kept.all(dim=1, keepdim=True))
+        # Padding stands behind the rows, where a causal mask hides it anyway.
+        self_mask = create_causal_mask(self.config, hidden_states, attention_mask=None, cache=None)
+        cross_mask = create_bidirectional_mask(
+            self.config, hidden_states, attention_mask=sources_valid, encoder_hidden_states=sources
+        )
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, sources, self_mask, cross_mask)
+        return hidden_states, valid
+
+
+class VectorQuantizer(nn.Module):
+    """Projects rows to the codebook's width, normalises them and finds the nearest code."""
+
+    def __init__(self, config: LaVITVisualTokenizerConfig):
+        super().__init__()
+        self.in_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.codebook_dim)
+        self.codebook = nn.Embedding(config.codebook_size, config.codebook_dim)
+
+    def project(self, merged: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            merged (`torch.Tensor` of shape `(..., hidden_size)`):
+                Merged rows.
+
+        Returns:
+            `torch.Tensor` of shape `(..., codebook_dim)`, of unit length.
+        """
+        return nn.functional.normalize(self.out_proj(torch.tanh(self.in_proj(merged))), dim=-1)
+
+    def forward(self, merged: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            merged (`torch.Tensor` of shape `(..., hidden_size)`):
+                Merged rows.
+
+        Returns:
+            The nearest rows of the codebook as they are stored, `(..., codebook_dim)`, with the gradient passed
+            straight through to the projected rows, and their codes, `(...,)`.
+        """
+        projected = self.project(merged)
+        codes = self.nearest(projected)
+        quantized = self.codebook(codes)
+        if projected.requires_grad:
+            quantized = projected + (quantized - projected).detach()
+        return quantized, codes
+
+    def nearest(self, projected: torch.Tensor) -> torch.Tensor:
+        """Codes `(...,)` of the rows nearest to `projected` `(..., codebook_dim)` by squared distance, in fp32."""
+        with torch.autocast(projected.device.type, enabled=False):
+            # Through the module, so that offloaded weights are fetched.
+            rows = self.codebook(torch.arange(self.codebook.num_embeddings, device=projected.device)).float()
+            # |z - e|^2 without |z|^2, which is the same for every code.
+            distances = rows.square().sum(dim=-1) - 2 * projected.float() @ rows.T
+        return distances.argmin(dim=-1)
+
+
+@dataclass
+class LaVITVisualTokenizerOutput(ModelOutput):
+    r"""
+    Output of [`LaVITVisualTokenizer`]. The lists hold one tensor for each image; `kept` differs from image to image.
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_patches, feature_size)`):
+            The encoder's features.
+        codes (`list[torch.LongTensor]`, each of shape `(kept,)`):
+            Codes of the kept patches in raster order, in `[0, codebook_size)`.
+        keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
+            The kept patches.
+        keep_log_probs (`torch.FloatTensor` of shape `(batch_size, num_patches, 2)`):
+            The selector's log-probabilities of keeping and dropping, in fp32.
+        merged (`list[torch.FloatTensor]`, each of shape `(kept, hidden_size)`):
+            Kept rows after the merger.
+        quantized (`list[torch.FloatTensor]`, each of shape `(kept, codebook_dim)`):
+            The codebook's rows of the codes.
+        hidden_states, attentions (`tuple[torch.FloatTensor]`, *optional*):
+            The encoder's own, where they are asked for.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    codes: list[torch.LongTensor] | None = None
+    keep_mask: torch.BoolTensor | None = None
+    keep_log_probs: torch.FloatTensor | None = None
+    merged: list[torch.FloatTensor] | None = None
+    quantized: list[torch.FloatTensor] | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class FeatureEmbedding(nn.Module):
+    """Brings encoder features to the width of selector and merger, with learned positions where asked for."""
+
+    def __init__(self, config: LaVITVisualTokenizerConfig):
+        super().__init__()
+        self.projection = (
+            nn.Identity()
+            if config.feature_size == config.hidden_size
+            else nn.Linear(config.feature_size, config.hidden_size)
+        )
+        self.position_embedding = (
+            nn.Parameter(torch.zeros(1, config.num_patches, config.hidden_size))
+            if config.use_position_embeddings
+            else None
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        hidden_states = self.projection(features)
+        return hidden_states if self.position_embedding is None else hidden_states + self.position_embedding
+
+
+class LaVITVisualTokenizerPreTrainedModel(PreTrainedModel):
+    config: LaVITVisualTokenizerConfig
+    config_class = LaVITVisualTokenizerConfig
+    base_model_prefix = "visual_tokenizer"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    # A device map may cut between these, but not where they index rows by masks.
+    _no_split_modules = ["TokenSelector", "TokenMerger", "VectorQuantizer"]
+    _keep_in_fp32_modules_strict = ["selector"]
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        if isinstance(module, nn.Embedding):
+            # The codebook, whose rows are compared with vectors of unit length.
+            init.normal_(module.weight, std=self.config.codebook_dim**-0.5)
+            return
+        super()._init_weights(module)
+        if isinstance(module, FeatureEmbedding) and module.position_embedding is not None:
+            init.normal_(module.position_embedding, std=self.config.initializer_range)
+
+
+class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
+    r"""
+    The dynamic visual tokenizer of LaVIT (arXiv 2309.04669, section 3.1): a vision encoder, a selector that
+    keeps about a third of the patches, a merger that folds the dropped ones into the kept, and a codebook.
+
+    Loads from a repo of its own or out of a full LaVIT repo, reading its own weights only.
+
+    Example:
+
+    ```python
+    >>> from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizer
+
+    >>> image_processor = LaVITImageProcessor.from_pretrained(path)
+    >>> visual_tokenizer = LaVITVisualTokenizer.from_pretrained(path, selection="threshold")
+    >>> codes = visual_tokenizer(**image_processor(images, return_tensors="pt")).codes
+    ```
+    """
+
+    # What else a full LaVIT repo or a checkpoint of stage 1 holds.
+    _keys_to_ignore_on_load_unexpected = {
+        r"^language_model\.",
+        r"^understanding\.",
+        r"^detokenizer\.",
+        r"^codebook_trainer\.",
+    }
+
+    def __init__(self, config: LaVITVisualTokenizerConfig, encoder: PreTrainedModel | None = None):
+        super().__init__(config)
+        self.encoder = LaVITVisionEncoder(config, encoder)
+        self.embedding = FeatureEmbedding(config)
+        self.selector = TokenSelector(config)
+        self.merger = TokenMerger(config)
+        self.quantizer = VectorQuantizer(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.model.get_input_embeddings()
+
+    def encode(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutput:
+        """
+        Runs the encoder alone.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`):
+                Normalised pixels, as the image processor gives them.
+
+        Returns:
+            `BaseModelOutput`: `last_hidden_state` holds the features, `(batch_size, num_patches, feature_size)`.
+
+        Raises:
+            ValueError: If `pixel_values` has another shape, no floating dtype, or values that are not finite.
+        """
+        self._check_pixel_values(pixel_values)
+        return self.encoder(pixel_values, **kwargs)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        keep_mask: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> LaVITVisualTokenizerOutput:
+        r"""
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`):
+                Normalised pixels, as the image processor gives them.
+            keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
+                Patches to keep. By default the selector decides, by the rule `config.selection`.
+            generator (`torch.Generator`, *optional*):
+                Source of the draws under `selection="sample"`; torch's global one by default.
+
+        Returns:
+            [`LaVITVisualTokenizerOutput`].
+
+        Raises:
+            ValueError: If `pixel_values` or `keep_mask` has a wrong shape, dtype or content.
+        """
+        encoded = self.encode(pixel_values, **kwargs)
+        outputs = self.tokenize(encoded.last_hidden_state, keep_mask, generator)
+        for name in ("hidden_states", "attentions"):
+            if getattr(encoded, name) is not None:
+                outputs[name] = getattr(encoded, name)
+        return outputs
+
+    def tokenize(
+        self,
+        features: torch.Tensor,
+        keep_mask: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> LaVITVisualTokenizerOutput:
+        r"""
+        All that follows on the encoder, for features that were computed before.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
+                What [`~LaVITVisualTokenizer.encode`] gave.
+            keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
+                Patches to keep. By default the selector decides, by the rule `config.selection`.
+            generator (`torch.Generator`, *optional*):
+                Source of the draws under `selection="sample"`; torch's global one by default.
+
+        Returns:
+            [`LaVITVisualTokenizerOutput`].
+
+        Raises:
+            ValueError: If `keep_mask` has a wrong shape, dtype or content.
+        """
+        hidden_states = self.embedding(features)
+        keep_mask, keep_log_probs = self.selector(hidden_states, keep_mask, generator)
+        merged = self.merger(hidden_states, keep_mask)
+        quantized, codes = self.quantizer(merged)
+        return LaVITVisualTokenizerOutput(
+            last_hidden_state=features,
+            codes=split_by_image(codes, keep_mask),
+            keep_mask=keep_mask > 0.5,
+            keep_log_probs=keep_log_probs,
+            merged=split_by_image(merged, keep_mask),
+            quantized=split_by_image(quantized, keep_mask),
+        )
+
+    def _check_pixel_values(self, pixel_values: torch.Tensor) -> None:
+        channels, size = getattr(self.config.encoder_config, "num_channels", 3), self.config.image_size
+        if pixel_values.ndim != 4 or pixel_values.shape[1:] != (channels, size, size) or len(pixel_values) == 0:
+            raise ValueError(
+                f"pixel_values must have the shape (batch_size, {channels}, {size}, {size}), got "
+                f"{tuple(pixel_values.shape)}: pass images through the image processor first."
+            )
+        if not pixel_values.is_floating_point():
+            raise ValueError(
+                f"pixel_values must be normalised floats, got {pixel_values.dtype}: "
+                "pass images through the image processor first."
+            )
+        if not pixel_values.isfinite().all():
+            raise ValueError("pixel_values holds NaN or infinite values: check the images they were made from.")
+
+
+__all__ = ["LaVITVisualTokenizer", "LaVITVisualTokenizerOutput"]

@@ -1,0 +1,206 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The *Look inside* tab: a picture's way through the model, and what the entries of the codebook look like."""
+
+import html
+from collections.abc import Callable
+from functools import cache
+
+import gradio as gr
+from PIL import Image
+
+from ..tasks.failures import Failure
+
+from .codebook import Match, compare_codes, nearest_codes, nearest_patches
+from .controls import ON_THE_MODEL, example_pictures, keep_ratio, picture_output, selection_controls
+from .drawing import default_settings
+from .figures import draw_codes, draw_patch, draw_probabilities, patch_at
+from .inspection import Inspection, describe_steps, inspect_images, paint
+from .messages import shown
+from .model import PageModel
+from .uploads import example_paths, picture_input, read_picture
+
+
+NEIGHBOURS = 3  # codes painted beside the chosen one
+PATCHES = 8
+STATE_SECONDS = 3600  # that a browser's last picture is held
+
+EMPTY = '<p class="note">Choose a picture and see what each step of the model keeps of it.</p>'
+CODE_HINT = (
+    "Below each picture: its code, and how alike the two entries of the codebook are (cosine, 1 is equal). "
+    "A code stands for a patch and what was folded into it, so patches of one code need not look alike. A picture "
+    "painted from one code alone shows what the code asks for; all of these start from the same noise."
+)
+
+
+def add_inside_tab(model: PageModel) -> gr.Image:
+    """
+    Lays the tab out.
+
+    Args:
+        model (`PageModel`):
+            What is looked into.
+
+    Returns:
+        `gradio.Image`: its picture.
+    """
+    state = gr.State(time_to_live=STATE_SECONDS)
+    with gr.Row():
+        with gr.Column(min_width=280):
+            picture = picture_input("Picture", "inside-picture")
+            example_pictures(picture)
+        with gr.Column(min_width=280):
+            rule, share = selection_controls(model)
+            start = gr.Button("Look inside", variant="primary", elem_id="inside-start")
+            steps = gr.HTML(EMPTY, elem_id="inside-steps", elem_classes="plain")
+    codes, *others = _lay_out_views(model)
+    code, show, alone, patches = _lay_out_codebook(model)
+
+    start.click(
+        _make_look_inside(model),
+        [picture, rule, share],
+        [state, steps, codes, *others],
+        api_name="look_inside",
+        **ON_THE_MODEL,
+    )
+    show_code = _make_show_code(model)
+    gr.on([show.click, code.submit], show_code, [code, state], [alone, patches], api_name="show_code", **ON_THE_MODEL)
+    codes.select(_choose_patch, state, code, queue=False, api_visibility="private").success(
+        show_code, [code, state], [alone, patches], api_visibility="private", **ON_THE_MODEL
+    )
+    return picture
+
+
+def _lay_out_views(model: PageModel) -> tuple[gr.Image, gr.Image, gr.Image, gr.Image, gr.Textbox]:
+    """Codes over the patches, their chances, the picture as the model gets it, painted from tokens, and the ids."""
+    with gr.Row():
+        with gr.Column(min_width=280):
+            codes = picture_output("Kept patches and their codes: tap one", elem_id="inside-codes")
+        with gr.Column(min_width=280):
+            with gr.Row():
+                seen = picture_output("As the model gets it", min_width=150)
+                painted = picture_output(
+                    "Painted from tokens",
+                    format="png",
+                    visible=model.pipeline is not None,
+                    min_width=150,
+                    elem_id="inside-painted",
+                )
+            with gr.Row():
+                likely = picture_output("Chance to be kept", min_width=150)
+                sentence = gr.Textbox(
+                    label="Token ids",
+                    interactive=False,
+                    buttons=["copy"],
+                    max_lines=6,
+                    min_width=150,
+                    elem_id="inside-ids",
+                )
+    return codes, likely, seen, painted, sentence
+
+
+def _lay_out_codebook(model: PageModel) -> tuple[gr.Number, gr.Button, gr.Gallery, gr.Gallery]:
+    """A code to choose, the button that shows it, what is painted from it alone, and the patches that got it."""
+    last = model.visual_tokenizer.config.codebook_size - 1
+    gr.Markdown("### The codebook")
+    with gr.Row(elem_classes="bottom"):
+        code = gr.Number(
+            value=0,
+            precision=0,
+            minimum=0,
+            maximum=last,
+            label=f"Code, 0 to {last}",
+            min_width=150,
+            elem_id="inside-code",
+        )
+        show = gr.Button("Show this code", min_width=150, elem_id="inside-show")
+    with gr.Row():
+        alone = _gallery(
+            "Painted from this code alone, and from its neighbours",
+            "inside-alone",
+            visible=model.pipeline is not None,
+        )
+        patches = _gallery("Patches that got this code, or the nearest", "inside-patches")
+    gr.Markdown(CODE_HINT, elem_classes="note")
+    return code, show, alone, patches
+
+
+def _make_look_inside(model: PageModel) -> Callable:
+    @shown
+    def look_inside(path: str | None, rule: str, share: float):
+        image = read_picture(path)
+        inspection = inspect_images(model, [image], keep_ratio(rule, share))[0]
+        paints = model.pipeline is not None
+        rebuilt = paint(model, [inspection.token_ids], default_settings(model))[0] if paints else None
+        return (
+            inspection,
+            _as_list(describe_steps(model, inspection)),
+            draw_codes(inspection),
+            draw_probabilities(inspection),
+            inspection.square,
+            rebuilt,
+            " ".join(map(str, inspection.token_ids)),
+        )
+
+    return look_inside
+
+
+def _make_show_code(model: PageModel) -> Callable:
+    @cache
+    def inspected_examples() -> list[Inspection]:
+        paths = example_paths()
+        return inspect_images(model, [read_picture(str(path)) for path in paths]) if paths else []
+
+    @shown
+    def show_code(code: int | None, inspection: Inspection | None):
+        if code is None:
+            raise Failure("there is no code yet: write a number, or tap a patch of a picture.")
+        similarities = compare_codes(model, code)
+        neighbours = nearest_codes(similarities, code, NEIGHBOURS)
+        examples = [example for example in inspected_examples() if not (inspection and example.shows(inspection))]
+        found = nearest_patches(similarities, [inspection, *examples] if inspection else examples, PATCHES)
+        alone = [] if model.pipeline is None else _paint_alone(model, neighbours)
+        return alone, [(draw_patch(m.inspection, m.patch), _caption(m, code)) for m in found]
+
+    return show_code
+
+
+@shown
+def _choose_patch(inspection: Inspection | None, event: gr.SelectData):
+    if inspection is None:
+        raise Failure("the picture is no longer held: press Look inside once more.")
+    code = inspection.code_of(patch_at(inspection, *event.index))
+    if code is None:
+        raise Failure("this patch was dropped and has no code: tap one in colour.")
+    return code
+
+
+def _gallery(label: str, elem_id: str, visible: bool = True) -> gr.Gallery:
+    return gr.Gallery(
+        label=label,
+        height="auto",
+        object_fit="contain",
+        interactive=False,
+        buttons=["fullscreen"],
+        min_width=280,
+        elem_id=elem_id,
+        elem_classes=["picture", "small"],
+        visible=visible,
+    )
+
+
+def _paint_alone(model: PageModel, neighbours: list[Match]) -> list[tuple[Image.Image, str]]:
+    first_code = model.language_model.config.first_code_token_id
+    pictures = paint(
+        model, [[first_code + match.code] for match in neighbours], default_settings(model), same_noise=True
+    )
+    return [(picture, _caption(match, neighbours[0].code)) for picture, match in zip(pictures, neighbours)]
+
+
+def _caption(match: Match, code: int) -> str:
+    return f"{match.code}" if match.code == code else f"{match.code} · {match.similarity:.2f}"
+
+
+def _as_list(steps: list[tuple[str, str]]) -> str:
+    rows = "".join(f"<li><b>{html.escape(name)}</b><span>{html.escape(text)}</span></li>" for name, text in steps)
+    return f'<ol class="steps">{rows}</ol>'

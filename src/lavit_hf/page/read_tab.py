@@ -1,0 +1,121 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The *Read* tab: a picture is described, questions about it are answered, and the kept patches are shown."""
+
+from collections.abc import Callable
+
+import gradio as gr
+
+from ..tasks.options import check_text
+from ..tasks.reading import CAPTION, Task, answer_to
+from ..visualization import draw_keep_mask
+
+from .controls import (
+    ON_THE_MODEL,
+    describe_mask,
+    example_pictures,
+    keep_ratio,
+    picture_output,
+    selection_controls,
+)
+from .messages import shown
+from .model import PageModel
+from .reading import find_kept, write_about
+from .uploads import HEIGHT, picture_input, read_picture
+
+
+HINT = (
+    "The selector keeps the patches that say most, and each of them becomes a row that the language model reads. "
+    "Fewer are faster to read, more tell finer things."
+)
+
+
+def add_read_tab(model: PageModel) -> gr.Image:
+    """
+    Lays the tab out.
+
+    Args:
+        model (`PageModel`):
+            What reads.
+
+    Returns:
+        `gradio.Image`: its picture.
+    """
+    with gr.Row():
+        with gr.Column(min_width=280):
+            picture = picture_input("Picture", "read-picture")
+            example_pictures(picture)
+        with gr.Column(min_width=280):
+            describe = gr.Button("Describe", variant="primary", elem_id="read-describe")
+            caption = _result("Description", "read-caption")
+            question = gr.Textbox(
+                label="Question", placeholder="What category is this?", max_lines=4, elem_id="read-question"
+            )
+            ask = gr.Button("Ask", elem_id="read-ask")
+            answer = _result("Answer", "read-answer")
+    with gr.Row():
+        with gr.Column(min_width=280):
+            overlay = picture_output(
+                "What was read", height=HEIGHT, buttons=["fullscreen", "download"], elem_id="read-overlay"
+            )
+        with gr.Column(min_width=280):
+            rule, share = selection_controls(model)
+            note = gr.Markdown(HINT, elem_classes="note", elem_id="read-note")
+
+    look, caption_picture, answer_question = _make_handlers(model)
+    chosen, seen = [picture, rule, share], [overlay, note]
+    picture.change(lambda: ("", ""), None, [caption, answer], queue=False, api_visibility="private")
+    picture.change(look, chosen, seen, api_name="keep", **ON_THE_MODEL).failure(
+        lambda: None, None, picture, queue=False, api_visibility="private"
+    )
+    gr.on(
+        [rule.change, share.change],
+        look,
+        chosen,
+        seen,
+        trigger_mode="always_last",
+        api_visibility="private",
+        **ON_THE_MODEL,
+    )
+    describe.click(caption_picture, chosen, [caption, *seen], api_name="caption", **ON_THE_MODEL)
+    gr.on(
+        [ask.click, question.submit],
+        answer_question,
+        [question, *chosen],
+        [answer, *seen],
+        api_name="ask",
+        **ON_THE_MODEL,
+    )
+    return picture
+
+
+def _make_handlers(model: PageModel) -> tuple[Callable, Callable, Callable]:
+    """What shows the kept patches, what captions, and what answers."""
+
+    @shown
+    def look(path: str | None, rule: str, share: float):
+        if path is None:
+            return None, HINT
+        image = read_picture(path)
+        mask = find_kept(model, image, keep_ratio(rule, share))
+        return draw_keep_mask(image, mask), describe_mask(mask)
+
+    def write(task: Task, path: str | None, rule: str, share: float):
+        image = read_picture(path)
+        text, mask = write_about(model, task, image, keep_ratio(rule, share))
+        return text or "(nothing)", draw_keep_mask(image, mask), describe_mask(mask)
+
+    @shown
+    def caption_picture(path: str | None, rule: str, share: float):
+        return write(CAPTION, path, rule, share)
+
+    @shown
+    def answer_question(question: str, path: str | None, rule: str, share: float):
+        check_text(question)
+        return write(answer_to(question), path, rule, share)
+
+    return look, caption_picture, answer_question
+
+
+def _result(label: str, elem_id: str) -> gr.Textbox:
+    return gr.Textbox(label=label, interactive=False, buttons=["copy"], elem_id=elem_id, elem_classes="result")

@@ -1,0 +1,189 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The denoising loop, for U-Nets of the form of Stable Diffusion 1.5 and of SDXL."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .small.condition_map import build_unet_input
+
+
+@dataclass
+class LaVITCondition:
+    """
+    What the U-Net is told about the pictures it shall make, and what guidance leads it away from.
+
+    Args:
+        prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`):
+            What it attends to.
+        negative_prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`):
+            The same for the negative side of guidance.
+        negative_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
+            The rows of `negative_prompt_embeds` that may be attended to. All by default.
+        pooled_prompt_embeds (`torch.Tensor` of shape `(batch_size, pooled_projection_dim)`, *optional*):
+            The pooled condition of the high resolution, whose negative side is zeros.
+        features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
+            The rebuilt features that all of it is made of, by which candidates are chosen.
+    """
+
+    prompt_embeds: torch.Tensor
+    negative_prompt_embeds: torch.Tensor
+    negative_attention_mask: torch.Tensor | None = None
+    pooled_prompt_embeds: torch.Tensor | None = None
+    features: torch.Tensor | None = None
+
+
+class DenoisingMixin:
+    """
+    Gives a `DiffusionPipeline` with the components `unet` and `scheduler` and the attribute `vae_scale_factor` its
+    denoising loop, and the attributes that diffusers' callbacks read and set.
+    """
+
+    @property
+    def guidance_scale(self) -> float:
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        return self._guidance_scale > 1
+
+    @property
+    def num_timesteps(self) -> int:
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        return self._interrupt
+
+    @property
+    def _has_pooled_condition(self) -> bool:
+        return self.unet.config.addition_embed_type == "text_time"
+
+    @property
+    def _callback_tensor_inputs(self) -> list[str]:
+        names = ["latents", "prompt_embeds"]
+        return [*names, "add_text_embeds", "add_time_ids"] if self._has_pooled_condition else names
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        latents: torch.Tensor,
+        condition: LaVITCondition,
+        num_inference_steps: int = 25,
+        guidance_scale: float = 7.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        callback_on_step_end: Callable | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> torch.Tensor:
+        """
+        The denoising loop. The scheduler calculates in fp32 whatever the U-Net's dtype.
+
+        Args:
+            latents (`torch.Tensor` of shape `(batch_size, channels, height / 8, width / 8)`):
+                Noise of unit variance.
+            condition (`LaVITCondition`):
+                What to paint.
+            num_inference_steps (`int`, *optional*, defaults to 25):
+                Number of steps.
+            guidance_scale (`float`, *optional*, defaults to 7.0):
+                1 and less is no guidance.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                For schedulers that draw noise at every step.
+            cross_attention_kwargs (`dict`, *optional*):
+                For the U-Net's attention processors.
+            callback_on_step_end (`Callable`, *optional*):
+                Called after each step; see [`~LaVITPipeline.__call__`].
+            callback_on_step_end_tensor_inputs (`Sequence[str]`, *optional*, defaults to `("latents",)`):
+                The tensors it gets.
+
+        Returns:
+            `torch.Tensor` of the shape of `latents`.
+        """
+        self._check_callback_inputs(callback_on_step_end_tensor_inputs)
+        self._guidance_scale = guidance_scale
+        self._interrupt = False
+        self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
+        timesteps = self.scheduler.timesteps
+        self._num_timesteps = len(timesteps)
+        step_kwargs = self._step_kwargs(generator)
+        tensors = self._unet_tensors(latents, condition)
+        tensors["latents"] = latents * self.scheduler.init_noise_sigma
+        with self.progress_bar(total=num_inference_steps) as progress_bar:
+            for step, timestep in enumerate(timesteps, start=1):
+                if self.interrupt:
+                    break
+                noise = self._predict_noise(tensors, timestep, cross_attention_kwargs)
+                tensors["latents"] = self.scheduler.step(noise, timestep, tensors["latents"], **step_kwargs)[0]
+                if callback_on_step_end is not None:
+                    shown = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                    tensors |= callback_on_step_end(self, step - 1, timestep, shown) or {}
+                # A scheduler of a higher order takes several timesteps for a step.
+                progress_bar.update(step * num_inference_steps // len(timesteps) - progress_bar.n)
+        return tensors["latents"]
+
+    def _unet_tensors(self, latents: torch.Tensor, condition: LaVITCondition) -> dict[str, torch.Tensor | None]:
+        """What the U-Net gets beside latents, under diffusers' names, with the negative side in front if guided."""
+        guided = self.do_classifier_free_guidance
+        sides, mask = [condition.prompt_embeds], None
+        if guided:
+            sides.insert(0, condition.negative_prompt_embeds)
+            if condition.negative_attention_mask is not None:
+                negative_mask = condition.negative_attention_mask
+                mask = torch.cat([negative_mask, torch.ones_like(negative_mask)]).to(latents.device)
+        tensors = {"prompt_embeds": torch.cat(sides).to(latents.device, self.unet.dtype), "attention_mask": mask}
+        if self._has_pooled_condition:
+            pooled = condition.pooled_prompt_embeds
+            pooled = torch.cat([torch.zeros_like(pooled), pooled]) if guided else pooled
+            tensors["add_text_embeds"] = pooled.to(latents.device, self.unet.dtype)
+            tensors["add_time_ids"] = self._time_ids(latents).repeat(len(pooled), 1)
+        return tensors
+
+    def _time_ids(self, latents: torch.Tensor) -> torch.Tensor:
+        """SDXL's original size, crop and target size: a picture that was neither scaled nor cut."""
+        size = [side * self.vae_scale_factor for side in latents.shape[-2:]]
+        return torch.tensor([[*size, 0, 0, *size]], dtype=self.unet.dtype, device=latents.device)
+
+    def _predict_noise(
+        self, tensors: dict[str, torch.Tensor | None], timestep: torch.Tensor, cross_attention_kwargs: dict | None
+    ) -> torch.Tensor:
+        # Callbacks may end guidance on the way.
+        guided = self.do_classifier_free_guidance
+        latents = torch.cat([tensors["latents"]] * 2) if guided else tensors["latents"]
+        added = None
+        if self._has_pooled_condition:
+            added = {"text_embeds": tensors["add_text_embeds"], "time_ids": tensors["add_time_ids"]}
+        latents = self.scheduler.scale_model_input(latents, timestep).to(self.unet.dtype)
+        noise = self.unet(
+            build_unet_input(self.unet.config, latents, tensors["prompt_embeds"]),
+            timestep,
+            encoder_hidden_states=tensors["prompt_embeds"],
+            encoder_attention_mask=tensors["attention_mask"] if guided else None,
+            added_cond_kwargs=added,
+            cross_attention_kwargs=cross_attention_kwargs,
+            return_dict=False,
+        )[0].float()
+        if not guided:
+            return noise
+        negative, positive = noise.chunk(2)
+        return negative + self.guidance_scale * (positive - negative)
+
+    def _step_kwargs(self, generator: torch.Generator | list[torch.Generator] | None) -> dict[str, Any]:
+        known = inspect.signature(self.scheduler.step).parameters
+        wanted = {"generator": generator, "return_dict": False}
+        return {name: value for name, value in wanted.items() if name in known}
+
+    def _check_callback_inputs(self, names: Sequence[str]) -> None:
+        unknown = [name for name in names if name not in self._callback_tensor_inputs]
+        if unknown:
+            raise ValueError(
+                f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}: choose out of "
+                f"{', '.join(self._callback_tensor_inputs)}."
+            )
+
+
+__all__ = ["DenoisingMixin", "LaVITCondition"]

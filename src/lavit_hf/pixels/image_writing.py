@@ -1,0 +1,181 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The language model's half of the pipeline: images are read or written as tokens."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers.image_utils import ImageInput
+
+from ..lavit.configuration_lavit import LaVITConfig
+from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
+from .image_prompts import ImagePrompt, collate_prompts, make_prompts
+from ..lavit.modeling_lavit import LaVITForCausalLM
+from ..lavit.seeding import Generators, check_generators, seeded
+
+
+# What `generate` takes but the pipeline decides, and what to do instead.
+TAKEN_ARGUMENTS = {
+    "generation_config": "pass its settings one by one",
+    "generation_mode": "the pipeline writes images",
+    "generator": "pass it to the pipeline",
+    "input_ids": "pass a prompt to the pipeline",
+    "max_length": "pass max_new_tokens",
+    "num_return_sequences": "pass num_images_per_prompt to the pipeline",
+    "return_dict_in_generate": "the pipeline needs the ids alone",
+}
+
+
+class ImageTokensMixin:
+    """
+    Gives a `DiffusionPipeline` with the components `language_model`, `processor` and `detokenizer` the stages that end
+    with image tokens.
+    """
+
+    @torch.no_grad()
+    def tokenize_images(self, images: ImageInput | list, generator: Generators = None) -> list[torch.Tensor]:
+        """
+        Reads images as tokens.
+
+        Args:
+            images (`ImageInput` or `list`):
+                The images.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the patch selection's draws.
+
+        Returns:
+            `list[torch.LongTensor]`: the ids of each image, `(kept + 2,)`, its marks included.
+        """
+        model = self._awake_language_model("turn images into tokens")
+        pixel_values = self.processor.image_processor(images, return_tensors="pt").pixel_values
+        check_generators(generator, len(pixel_values))
+        device, dtype = self._execution_device, model.dtype
+        tokens = []
+        for batch, source in _batches(pixel_values, generator):
+            with seeded(source, device):
+                tokens += model.get_image_tokens(batch.to(device, dtype))
+        return tokens
+
+    @torch.no_grad()
+    def generate_image_tokens(
+        self,
+        prompt: str | list[str] | None = None,
+        images: ImageInput | list | None = None,
+        negative_prompt: str | list[str] | None = None,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        generator: Generators = None,
+        generation_kwargs: dict[str, Any] | None = None,
+    ) -> list[torch.Tensor]:
+        """
+        Has the language model write images.
+
+        Args:
+            prompt (`str` or `list[str]`, *optional*):
+                What to paint.
+            images (`ImageInput` or `list`, *optional*):
+                Images for the prompts.
+            negative_prompt (`str` or `list[str]`, *optional*):
+                What guidance leads away from.
+            guidance_scale (`float`, *optional*):
+                Guidance of the language model.
+            num_images_per_prompt (`int`, *optional*, defaults to 1):
+                Number of images for each prompt.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the draws of patch selection and sampling; see [`~LaVITPipeline.__call__`].
+            generation_kwargs (`dict`, *optional*):
+                What else [`~LaVITForCausalLM.generate`] takes.
+
+        Returns:
+            `list[torch.LongTensor]`: the ids of each image, `(num_tokens,)`: `[IMG]`, codes and, if it was reached,
+            `[/IMG]`. The images of a prompt follow each other.
+        """
+        _check_generation_kwargs(generation_kwargs or {})
+        model = self._awake_language_model("write images")
+        prompts = make_prompts(self.processor, prompt, images, negative_prompt)
+        prompts = [prompt for prompt in prompts for _ in range(num_images_per_prompt)]
+        check_generators(generator, len(prompts))
+        settings = {"guidance_scale": guidance_scale, **(generation_kwargs or {})}
+        settings["max_new_tokens"] = max_new_tokens = self._max_new_tokens(settings)
+        batches = list(_batches(prompts, generator))
+        tokens = []
+        with self.progress_bar(total=len(batches) * max_new_tokens) as progress_bar:
+            criteria = [*settings.get("stopping_criteria", ()), _Progress(progress_bar)]
+            settings["stopping_criteria"] = StoppingCriteriaList(criteria)
+            for number, (batch, source) in enumerate(batches, start=1):
+                with seeded(source, self._execution_device):
+                    tokens += self._write_images(model, batch, settings)
+                progress_bar.update(number * max_new_tokens - progress_bar.n)  # what [/IMG] has spared
+        return tokens
+
+    def _awake_language_model(self, purpose: str) -> LaVITForCausalLM:
+        if self.language_model is None:
+            raise ValueError(
+                f"the pipeline has no language model to {purpose}: load it with one, or pass image_token_ids."
+            )
+        # Offloading waits for `forward`, but `generate` and `get_image_tokens` use weights before it.
+        hook = getattr(self.language_model, "_hf_hook", None)
+        if hook is not None:
+            hook.pre_forward(self.language_model)
+        return self.language_model
+
+    def _max_new_tokens(self, settings: dict[str, Any]) -> int:
+        """What is asked for or stored, and no more codes than the detokenizer has places for."""
+        limit = self.detokenizer.config.num_patches
+        if "max_new_tokens" not in settings:
+            stored = getattr(self.language_model.generation_config, "image_generation", DEFAULT_IMAGE_GENERATION)
+            return min(stored.get("max_new_tokens", limit), limit)
+        if settings["max_new_tokens"] > limit:
+            raise ValueError(
+                f"max_new_tokens is {settings['max_new_tokens']}, but an image has at most {limit} codes."
+            )
+        return settings["max_new_tokens"]
+
+    def _write_images(
+        self, model: LaVITForCausalLM, prompts: list[ImagePrompt], settings: dict[str, Any]
+    ) -> list[torch.Tensor]:
+        inputs = collate_prompts(prompts, self.processor.tokenizer.pad_token_id)
+        inputs = {name: tensor.to(self._execution_device) for name, tensor in inputs.items()}
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+        sequences = model.generate(**inputs, generation_mode="image", **settings)
+        start = inputs["input_ids"].shape[1] - 1  # the [IMG] that ends the prompt
+        return [_cut_out(sequence[start:], model.config) for sequence in sequences]
+
+
+def _check_generation_kwargs(generation_kwargs: dict[str, Any]) -> None:
+    taken = [name for name in TAKEN_ARGUMENTS if name in generation_kwargs]
+    if taken:
+        raise ValueError(f"generation_kwargs cannot hold {taken[0]}: {TAKEN_ARGUMENTS[taken[0]]}.")
+
+
+class _Progress(StoppingCriteria):
+    """Never stops, and moves a progress bar."""
+
+    def __init__(self, progress_bar):
+        self.progress_bar = progress_bar
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+        self.progress_bar.update()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def _batches(items: Sequence, generator: Generators) -> Iterator[tuple[Sequence, torch.Generator | None]]:
+    """All items at once, or where each has a generator of its own one after the other."""
+    if not isinstance(generator, list):
+        yield items, generator
+        return
+    for number, source in enumerate(generator):
+        yield items[number : number + 1], source
+
+
+def _cut_out(ids: torch.Tensor, config: LaVITConfig) -> torch.Tensor:
+    """From the `[IMG]` in front to the first `[/IMG]`, without an `[IMG]` that non-strict writing may put between."""
+    ids = torch.cat([ids[:1], ids[1:][ids[1:] != config.image_start_token_id]])
+    ends = (ids == config.image_end_token_id).nonzero()
+    return ids[: int(ends[0]) + 1] if len(ends) else ids
+
+
+__all__ = ["ImageTokensMixin"]

@@ -1,0 +1,620 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""LaVIT's diffusion pipeline: text, images or image tokens in, pictures out."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from diffusers.schedulers import SchedulerMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from huggingface_hub import CommitInfo, ModelCard, hf_hub_download, snapshot_download
+from PIL import Image
+from transformers import BaseImageProcessor
+from transformers.image_utils import ImageInput
+
+from .candidates import CandidatesMixin, repeat_condition
+from .small.condition_map import check_channels
+from .denoising import DenoisingMixin, LaVITCondition
+from ..hub.upload import pop_push_options, push_saved
+from ..lavit.image_loading import flatten_images
+from .image_sentences import find_codes
+from .image_writing import ImageTokensMixin
+from ..hub.model_card import create_decoder_card, create_model_card, write_model_card
+from .modeling_detokenizer import LaVITDetokenizer
+from ..lavit.modeling_lavit import LaVITForCausalLM
+from .small.patch_autoencoder import PatchAutoencoder
+from .picture_sizes import latent_size_ratio, resolve_size
+from ..hub.repo_layout import (
+    LANGUAGE_MODEL_FOLDER,
+    PROCESSOR_FOLDER,
+    find_codebook_file,
+    read_codebook,
+    write_top_files,
+)
+from ..lavit.processing_lavit import LaVITProcessor
+from ..lavit.seeding import Generators, check_generators, repeat_generators
+from .unet_lora import UNetLoraLoaderMixin
+
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
+@dataclass
+class LaVITPipelineOutput(BaseOutput):
+    """
+    Output of [`LaVITPipeline`].
+
+    Args:
+        images (`list[PIL.Image.Image]`, `np.ndarray` of shape `(batch_size, height, width, 3)` or `torch.Tensor`):
+            The pictures, of shape `(batch_size, 3, height, width)` with values in 0..1 for `output_type="pt"`, or the
+            latents.
+        nsfw_content_detected (`list[bool]`, *optional*):
+            Which pictures the safety checker flagged and made black; `None` where there is no checker.
+        image_token_ids (`list[torch.LongTensor]`):
+            The ids that each picture was made from.
+    """
+
+    images: list[Image.Image] | np.ndarray | torch.Tensor
+    nsfw_content_detected: list[bool] | None
+    image_token_ids: list[torch.Tensor]
+
+
+class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, CandidatesMixin, UNetLoraLoaderMixin):
+    r"""
+    Makes pictures with LaVIT (arXiv 2309.04669): the language model writes an image as tokens, the detokenizer turns
+    them into a condition, and a diffusion U-Net paints. Works for both released resolutions; the U-Net's configuration
+    says which it is.
+
+    Any scheduler of diffusers can take the place of the stored one. DDIM needs about 25 steps, DPM-Solver++
+    (`DPMSolverMultistepScheduler`) and UniPC (`UniPCMultistepScheduler`) 15 to 20. `pipeline.vae.enable_slicing()` and
+    `enable_tiling()` save memory, as does [`~DiffusionPipeline.enable_model_cpu_offload`].
+
+    Args:
+        language_model (`LaVITForCausalLM`, *optional*):
+            Writes the image tokens. `None` where they are only to be decoded.
+        processor (`LaVITProcessor`):
+            Makes prompts of texts and images.
+        detokenizer (`LaVITDetokenizer`):
+            Turns image tokens into the U-Net's condition. Gets its codebook from the language model or, where there
+            is none, out of the repo it was loaded from.
+        unet (`UNet2DConditionModel`):
+            The U-Net, of the form of Stable Diffusion 1.5 or of SDXL. If it takes `cross_attention_dim` channels more
+            than it gives, it sees the condition as a map too, a row for each patch in its place.
+        vae (`AutoencoderKL` or [`PatchAutoencoder`]):
+            Turns latents into pictures.
+        scheduler (`SchedulerMixin`):
+            The noise schedule.
+        safety_checker (`StableDiffusionSafetyChecker`, *optional*):
+            Makes offensive pictures black.
+        feature_extractor (`BaseImageProcessor`, *optional*):
+            Prepares pictures for the safety checker.
+        default_guidance_scale (`float`, *optional*, defaults to 7.0):
+            Guidance of the U-Net where a call names none; kept in `model_index.json`.
+
+    Example:
+
+    ```python
+    >>> from lavit_hf import LaVITPipeline
+
+    >>> pipeline = LaVITPipeline.from_pretrained(path, dtype=torch.float16).to("cuda")
+    >>> pipeline("a red apple", aspect_ratio="4:3").images[0]
+    >>> pipeline("<image> in the style of <image>", images=[cat, starry_night]).images[0]
+
+    >>> decoder = LaVITPipeline.from_pretrained(path, language_model=None)
+    >>> decoder(image_token_ids=model.get_image_tokens(pixel_values)).images[0]
+    ```
+    """
+
+    model_cpu_offload_seq = "language_model->detokenizer->unet->vae"
+    _optional_components = ["language_model", "safety_checker", "feature_extractor"]
+    _exclude_from_cpu_offload = ["safety_checker"]
+
+    def __init__(
+        self,
+        language_model: LaVITForCausalLM | None,
+        processor: LaVITProcessor,
+        detokenizer: LaVITDetokenizer,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL | PatchAutoencoder,
+        scheduler: SchedulerMixin,
+        safety_checker: StableDiffusionSafetyChecker | None = None,
+        feature_extractor: BaseImageProcessor | None = None,
+        default_guidance_scale: float = 7.0,
+    ):
+        super().__init__()
+        if safety_checker is not None and feature_extractor is None:
+            raise ValueError("the safety checker needs a feature_extractor: pass it, or safety_checker=None as well.")
+        self.register_modules(
+            language_model=language_model,
+            processor=processor,
+            detokenizer=detokenizer,
+            unet=unet,
+            vae=vae,
+            scheduler=scheduler,
+            safety_checker=safety_checker,
+            feature_extractor=feature_extractor,
+        )
+        check_channels(unet.config, vae.config.latent_channels, detokenizer.config.num_patches)
+        self.register_to_config(default_guidance_scale=default_guidance_scale)
+        self.vae_scale_factor = latent_size_ratio(vae)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        self._share_codebook()
+
+    def _share_codebook(self) -> None:
+        if self.language_model is not None:
+            codebook = self.language_model.visual_tokenizer.quantizer.codebook.weight
+            if self.detokenizer.codebook is None:
+                self.detokenizer.set_codebook(codebook)
+            elif not torch.equal(self.detokenizer.codebook, codebook.to(self.detokenizer.codebook)):
+                raise ValueError(
+                    "the detokenizer has another language model's codebook, maybe that of a second pipeline: pass a "
+                    "detokenizer of its own."
+                )
+        elif self.detokenizer.codebook is None and self.detokenizer.name_or_path:
+            loaded_from = Path(self.detokenizer.name_or_path)  # its own folder or, with `subfolder`, the repo
+            codebooks = (read_codebook(folder) for folder in (loaded_from, loaded_from.parent))
+            codebook = next((codebook for codebook in codebooks if codebook is not None), None)
+            if codebook is not None:
+                self.detokenizer.set_codebook(codebook)
+
+    @property
+    def picture_size(self) -> int:
+        """Side of the pictures that the U-Net is trained for, in pixels."""
+        return self.unet.config.sample_size * self.vae_scale_factor
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str] | None = None,
+        images: ImageInput | list | None = None,
+        image_token_ids: Sequence[torch.Tensor] | None = None,
+        negative_prompt: str | list[str] | None = None,
+        aspect_ratio: str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 25,
+        guidance_scale: float | None = None,
+        llm_guidance_scale: float | None = None,
+        generation_kwargs: dict[str, Any] | None = None,
+        num_images_per_prompt: int = 1,
+        num_candidates: int = 1,
+        generator: Generators = None,
+        latents: torch.Tensor | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> LaVITPipelineOutput | tuple:
+        r"""
+        Makes pictures.
+
+        Args:
+            prompt (`str` or `list[str]`, *optional*):
+                What to paint. `<image>` says where an image of `images` stands.
+            images (`ImageInput` or `list`, *optional*):
+                Images for the prompts, as the processor takes them: flat, or a list for each prompt.
+            image_token_ids (`Sequence[torch.LongTensor]`, each of shape `(sequence_length,)`, *optional*):
+                Images to decode in place of prompts, as ids of the language model. Needs no language model.
+            negative_prompt (`str` or `list[str]`, *optional*):
+                What the language model's guidance leads away from.
+            aspect_ratio (`str`, *optional*):
+                One of `"1:1"`, `"4:3"`, `"3:2"`, `"16:9"`, `"2:3"` and `"3:4"`, in place of `height` and `width`.
+            height, width (`int`, *optional*):
+                Size of the pictures in pixels. Defaults to the size the U-Net is trained for.
+            num_inference_steps (`int`, *optional*, defaults to 25):
+                Number of denoising steps.
+            guidance_scale (`float`, *optional*):
+                Guidance of the U-Net; 1 and less is none. Defaults to the checkpoint's `default_guidance_scale`, 7.0
+                as released.
+            llm_guidance_scale (`float`, *optional*):
+                Guidance of the language model. Defaults to its generation config's, 4.0 as released; 1 is none.
+            generation_kwargs (`dict`, *optional*):
+                What else [`~LaVITForCausalLM.generate`] takes, as `do_sample`, `temperature`, `top_k`, `top_p` and
+                `max_new_tokens`, which can be no more than the number of patches of an image.
+            num_images_per_prompt (`int`, *optional*, defaults to 1):
+                Number of pictures for each prompt. Each is written anew by the language model.
+            num_candidates (`int`, *optional*, defaults to 1):
+                How often each picture is painted, for [`~LaVITPipeline.choose_candidates`] to keep the most faithful.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of all draws: patch selection, sampling and latents. The global random state is left alone. With
+                a list, one generator for each picture, a picture depends on nothing but its own; the language model
+                then writes one picture after the other rather than a batch.
+            latents (`torch.Tensor` of shape `(num_pictures, channels, height / 8, width / 8)`, *optional*):
+                Noise to start from, of all candidates where there are several.
+            cross_attention_kwargs (`dict`, *optional*):
+                For the U-Net's attention processors, as `{"scale": 0.5}` for a LoRA.
+            output_type (`str`, *optional*, defaults to `"pil"`):
+                `"pil"`, `"np"`, `"pt"` or `"latent"`.
+            return_dict (`bool`, *optional*, defaults to `True`):
+                Whether to return a [`LaVITPipelineOutput`] or a tuple.
+            callback_on_step_end (`Callable`, *optional*):
+                Called after each denoising step as `callback(pipeline, step, timestep, tensors)`; returns a dictionary
+                of tensors to go on with.
+            callback_on_step_end_tensor_inputs (`Sequence[str]`, *optional*, defaults to `("latents",)`):
+                The tensors it gets, out of `pipeline._callback_tensor_inputs`.
+
+        Returns:
+            [`LaVITPipelineOutput`], or the same as a tuple.
+
+        Raises:
+            ValueError: If there are both or neither of prompts and ids, ids that are no image tokens, a size that the
+                VAE cannot do, a wrong number of generators, or prompts or several candidates but no language model.
+        """
+        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        _check_sources(prompt, images, image_token_ids, negative_prompt)
+        _check_settings(output_type, num_inference_steps, num_images_per_prompt, num_candidates)
+        self._check_callback_inputs(callback_on_step_end_tensor_inputs)
+        if num_candidates > 1 and self.language_model is None:
+            raise ValueError(
+                "num_candidates needs a language model, whose visual tokenizer reads the candidates: load the "
+                "pipeline with one, or leave it out."
+            )
+        height, width = resolve_size(self.picture_size, self.vae_scale_factor, height, width, aspect_ratio)
+
+        if image_token_ids is None:
+            image_token_ids = self.generate_image_tokens(
+                prompt,
+                images,
+                negative_prompt=negative_prompt,
+                guidance_scale=llm_guidance_scale,
+                num_images_per_prompt=num_images_per_prompt,
+                generator=generator,
+                generation_kwargs=generation_kwargs,
+            )
+        else:
+            image_token_ids = [ids for ids in image_token_ids for _ in range(num_images_per_prompt)]
+        condition = repeat_condition(self.encode_image_tokens(image_token_ids), num_candidates)
+        check_generators(generator, len(image_token_ids))
+        generator = repeat_generators(generator, num_candidates)
+        latents = self.prepare_latents(len(condition.prompt_embeds), height, width, generator, latents)
+        latents = self.denoise(
+            latents,
+            condition,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=self.config.default_guidance_scale if guidance_scale is None else guidance_scale,
+            generator=generator,
+            cross_attention_kwargs=cross_attention_kwargs,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        )
+        pictures, flags = latents, None
+        if output_type != "latent" or num_candidates > 1:
+            pictures = self.decode_latents(latents)
+        if num_candidates > 1:
+            chosen = self.choose_candidates(pictures, condition.features, num_candidates)
+            pictures = (latents if output_type == "latent" else pictures)[chosen]
+        if output_type != "latent":
+            pictures, flags = self.check_safety(pictures)
+            pictures = self._as_output(pictures, output_type)
+        self.maybe_free_model_hooks()
+        output = LaVITPipelineOutput(pictures, flags, image_token_ids)
+        return output if return_dict else (pictures, flags, image_token_ids)
+
+    def reconstruct(
+        self,
+        images: ImageInput | list,
+        generator: Generators = None,
+        num_images_per_prompt: int = 1,
+        **kwargs,
+    ) -> LaVITPipelineOutput:
+        """
+        Turns images into tokens and these back into pictures.
+
+        Args:
+            images (`ImageInput` or `list`):
+                The images.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the patch selection's draws and of the latents; of a list, one for each picture.
+            num_images_per_prompt (`int`, *optional*, defaults to 1):
+                Number of pictures for each image. Each is read anew.
+            kwargs:
+                What else the pipeline takes to decode tokens.
+
+        Returns:
+            [`LaVITPipelineOutput`], the pictures of an image following each other.
+        """
+        images = [image for image in flatten_images(images) for _ in range(num_images_per_prompt)]
+        tokens = self.tokenize_images(images, generator)
+        return self(image_token_ids=tokens, generator=generator, **kwargs)
+
+    # The stages.
+
+    @torch.no_grad()
+    def encode_image_tokens(self, image_token_ids: Sequence[torch.Tensor]) -> LaVITCondition:
+        """
+        Turns image tokens into the U-Net's condition.
+
+        Args:
+            image_token_ids (`Sequence[torch.LongTensor]`, each of shape `(sequence_length,)`):
+                For each picture ids of the language model. Special tokens are passed over.
+
+        Returns:
+            [`LaVITCondition`].
+
+        Raises:
+            ValueError: If there are no pictures, a picture has no codes, or an id is no image token.
+        """
+        if len(image_token_ids) == 0:
+            raise ValueError("image_token_ids is empty: pass the ids of at least one picture.")
+        if self.detokenizer.codebook is None:
+            raise ValueError(
+                "there is no codebook to look image tokens up in: load the detokenizer out of a LaVIT repo, pass a "
+                "language_model, or call `pipeline.detokenizer.set_codebook`."
+            )
+        codes = [self._find_codes(number, ids) for number, ids in enumerate(image_token_ids)]
+        outputs = self.detokenizer(codes=codes)
+        negative_embeds, negative_mask = self.detokenizer.negative_condition(outputs.prompt_embeds)
+        return LaVITCondition(
+            prompt_embeds=outputs.prompt_embeds,
+            negative_prompt_embeds=negative_embeds,
+            negative_attention_mask=negative_mask,
+            pooled_prompt_embeds=outputs.pooled_prompt_embeds,
+            features=outputs.features,
+        )
+
+    def prepare_latents(
+        self,
+        batch_size: int,
+        height: int,
+        width: int,
+        generator: Generators = None,
+        latents: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        Draws the noise to start from, or checks what was given. It has unit variance, which
+        [`~LaVITPipeline.denoise`] scales to what the scheduler starts from.
+
+        Args:
+            batch_size (`int`):
+                Number of pictures.
+            height, width (`int`):
+                Size of the pictures in pixels.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the draws.
+            latents (`torch.Tensor`, *optional*):
+                Noise of the caller's own.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, channels, height / 8, width / 8)`, in fp32.
+
+        Raises:
+            ValueError: If `latents` has another shape, or the generators are not as many as pictures.
+        """
+        check_generators(generator, batch_size)
+        sides = (height // self.vae_scale_factor, width // self.vae_scale_factor)
+        shape = (batch_size, self.unet.config.out_channels, *sides)
+        if latents is None:
+            return randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
+        if tuple(latents.shape) != shape:
+            raise ValueError(
+                f"latents must have the shape {shape} for this size and batch, got {tuple(latents.shape)}."
+            )
+        return latents.to(self._execution_device, torch.float32)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
+        """
+        Turns latents into pictures. The VAE calculates in fp32 where its configuration forces it, and has its own
+        dtype again afterwards.
+
+        Args:
+            latents (`torch.Tensor` of shape `(batch_size, channels, height / 8, width / 8)`):
+                Denoised latents.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, 3, height, width)`, in fp32 with values in 0..1.
+        """
+        latents = latents / self.vae.config.scaling_factor
+        with _forced_upcast(self.vae):
+            pictures = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
+        return self.image_processor.postprocess(pictures.float(), output_type="pt")
+
+    @torch.no_grad()
+    def check_safety(self, pictures: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]:
+        """
+        Makes flagged pictures black.
+
+        Args:
+            pictures (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
+                Pictures with values in 0..1.
+
+        Returns:
+            The pictures, and for each whether it was flagged; `None` without a safety checker.
+        """
+        if self.safety_checker is None:
+            return pictures, None
+        inputs = self.feature_extractor(self._as_output(pictures, "pil"), return_tensors="pt")
+        clip_input = inputs.pixel_values.to(self._execution_device, self.safety_checker.dtype)
+        return self.safety_checker(images=pictures.clone(), clip_input=clip_input)
+
+    # Loading and saving.
+
+    @classmethod
+    def load_config(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Any:
+        """Reads `model_index.json`, and says what is missing where a repo has none."""
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir() and not (folder / cls.config_name).is_file():
+            raise OSError(
+                f"{folder} holds no pixel decoder ({cls.config_name} is missing): convert the original checkpoint "
+                "with `--pixel-decoder highres` or `lowres`."
+            )
+        return super().load_config(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
+    def download(cls, pretrained_model_name: str, **kwargs) -> str:
+        """
+        Downloads a repo. Without its language model, if `language_model` is passed, but for the file that holds the
+        codebook.
+
+        Args:
+            pretrained_model_name (`str`):
+                A Hub id.
+            kwargs:
+                `cache_dir`, `force_download`, `local_files_only`, `revision` and `token`, as in `snapshot_download`.
+
+        Returns:
+            `str`: the local folder.
+        """
+        names = ("cache_dir", "force_download", "local_files_only", "revision", "token")
+        hub_kwargs = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+        spared = f"{LANGUAGE_MODEL_FOLDER}/*.safetensors" if "language_model" in kwargs else None
+        folder = snapshot_download(pretrained_model_name, ignore_patterns=spared, **hub_kwargs)
+        codebook_file = find_codebook_file(Path(folder))
+        if codebook_file is not None and spared is not None:
+            hf_hub_download(pretrained_model_name, codebook_file, **hub_kwargs)
+        return folder
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, push_to_hub: bool = False, **kwargs) -> None:
+        """
+        Saves the whole repo, with a model card unless there is one.
+
+        Args:
+            save_directory (`str` or `os.PathLike`):
+                Folder to make.
+            push_to_hub (`bool`, *optional*, defaults to `False`):
+                Whether to push what was saved, as [`~LaVITPipeline.push_to_hub`] does.
+            args, kwargs:
+                What else `save_pretrained` and `push_to_hub` of diffusers take; `repo_id` is the folder's name by
+                default.
+        """
+        save = super().save_pretrained
+        if not push_to_hub:
+            save(save_directory, *args, **kwargs)
+            return
+        folder, push_options = Path(save_directory), pop_push_options(kwargs)
+        repo_id = kwargs.pop("repo_id", folder.name)
+        push_saved(lambda place: save(place, *args, **kwargs), self._make_card, repo_id, folder, **push_options)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: bool | str | None = None,
+        create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        **kwargs,
+    ) -> CommitInfo:
+        """
+        Pushes the whole repo, with a model card unless it has one.
+
+        Args:
+            repo_id (`str`):
+                The repo. It is created where there is none.
+            commit_message (`str`, *optional*):
+                What the commit says.
+            private (`bool`, *optional*):
+                Whether a new repo is private; by default what the organization has set.
+            token (`bool` or `str`, *optional*):
+                The token, or whether to use the stored one.
+            create_pr (`bool`, *optional*, defaults to `False`):
+                Whether to open a pull request.
+            safe_serialization, variant, max_shard_size:
+                As for `save_pretrained` of diffusers.
+            kwargs:
+                `revision`, `commit_description` and `tags`, as every `push_to_hub` of transformers takes them.
+
+        Returns:
+            `CommitInfo`: what was committed.
+        """
+        save = partial(
+            self.save_pretrained,
+            safe_serialization=safe_serialization,
+            variant=variant,
+            max_shard_size=max_shard_size,
+        )
+        return push_saved(
+            save,
+            self._make_card,
+            repo_id,
+            commit_message=commit_message,
+            private=private,
+            token=token,
+            create_pr=create_pr,
+            **kwargs,
+        )
+
+    def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
+        """Writes `model_index.json` and, if the components are there, what stands beside it at the top of the repo."""
+        # `save_pretrained` calls this behind the components and before anything is pushed.
+        folder = Path(save_directory)
+        if (folder / PROCESSOR_FOLDER).is_dir():
+            write_top_files(folder, self.detokenizer.codebook if self.language_model is None else None)
+            write_model_card(folder, self._make_card())
+        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    def _make_card(self, repo_id: str | None = None) -> ModelCard:
+        names = {} if repo_id is None else {"name": repo_id.split("/")[-1], "repo": repo_id}
+        if self.language_model is None:
+            return create_decoder_card(self.picture_size, **names)
+        num_parameters = self.language_model.num_parameters()
+        return create_model_card(
+            self.language_model.config, num_parameters=num_parameters, picture_size=self.picture_size, **names
+        )
+
+    # Helpers of the stages.
+
+    def _find_codes(self, number: int, image_token_ids: torch.Tensor) -> torch.Tensor:
+        try:
+            return find_codes(image_token_ids, self.processor.tokenizer, len(self.detokenizer.codebook))
+        except ValueError as error:
+            raise ValueError(f"image_token_ids[{number}]: {error}") from error
+
+    def _as_output(self, pictures: torch.Tensor, output_type: str) -> list[Image.Image] | np.ndarray | torch.Tensor:
+        return self.image_processor.postprocess(pictures, output_type, do_denormalize=[False] * len(pictures))
+
+
+@contextmanager
+def _forced_upcast(vae: AutoencoderKL) -> Iterator[None]:
+    dtype = vae.dtype
+    if not vae.config.get("force_upcast") or dtype == torch.float32:
+        yield
+        return
+    # torch's own `to`: diffusers' would warn of a cast that is meant.
+    torch.nn.Module.to(vae, torch.float32)
+    try:
+        yield
+    finally:
+        torch.nn.Module.to(vae, dtype)
+
+
+def _check_sources(prompt, images, image_token_ids, negative_prompt) -> None:
+    has_prompt = prompt is not None or images is not None
+    if has_prompt == (image_token_ids is not None):
+        raise ValueError("pass either a prompt, with or without images, or image_token_ids, and not both.")
+    if negative_prompt is not None and not has_prompt:
+        raise ValueError("negative_prompt guides the language model, which image_token_ids do without: leave it out.")
+
+
+def _check_settings(
+    output_type: str, num_inference_steps: int, num_images_per_prompt: int, num_candidates: int
+) -> None:
+    settings = {
+        "num_inference_steps": num_inference_steps,
+        "num_images_per_prompt": num_images_per_prompt,
+        "num_candidates": num_candidates,
+    }
+    for name, value in settings.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"unknown output_type {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
+
+
+__all__ = ["LaVITPipeline", "LaVITPipelineOutput"]

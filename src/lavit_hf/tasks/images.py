@@ -1,0 +1,150 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures that the command line names: found first, then read one by one, so that memory stays bounded."""
+
+import glob
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from .failures import EXIT_FAILURE, Failure, report
+
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+T = TypeVar("T")
+
+STANDARD_INPUT = "-"
+MAX_INPUT_BYTES = 512 * 2**20  # of a picture on standard input
+URL_PREFIXES = ("http://", "https://")
+
+
+class Skipped:
+    """
+    Keeps count of pictures that could not be read: each is reported, and the others go on.
+
+    Args:
+        allowed (`bool`, *optional*, defaults to `True`):
+            Whether one may be skipped; otherwise it is a [`Failure`].
+    """
+
+    def __init__(self, allowed: bool = True):
+        self.allowed = allowed
+        self.count = 0
+
+    def add(self, source: str, reason: object) -> None:
+        """Reports a picture on stderr."""
+        if not self.allowed:
+            raise Failure(f"{source}: {reason}")
+        self.count += 1
+        report(f"skipped {source}: {reason}")
+
+    def exit_if_any(self) -> None:
+        """Ends the command with exit code 1 if a picture was skipped."""
+        if self.count:
+            raise typer.Exit(EXIT_FAILURE)
+
+
+def find_images(arguments: Iterable[str], skipped: Skipped) -> list[str]:
+    """
+    Finds the pictures that are meant. Only what is a file, a URL or standard input is given back; whether it is a
+    picture shows when it is read.
+
+    Args:
+        arguments (`Iterable[str]`):
+            Paths, folders (their pictures, not those of folders in them), globs (`**` for all depths), URLs, or `-`.
+        skipped (`Skipped`):
+            Takes what does not exist.
+
+    Returns:
+        `list[str]`: the pictures in the order they are named, each once.
+
+    Raises:
+        Failure: If there is none.
+    """
+    sources: dict[str, None] = {}
+    for argument in arguments:
+        if argument == STANDARD_INPUT or argument.startswith(URL_PREFIXES) or Path(argument).is_file():
+            found = [argument]
+        elif Path(argument).is_dir():
+            found = _pictures_in(Path(argument))
+        else:
+            found = sorted(path for path in glob.glob(argument, recursive=True) if Path(path).is_file())
+        if not found:
+            skipped.add(argument, "there is no picture in it" if Path(argument).is_dir() else "there is no such file")
+        sources |= dict.fromkeys(found)
+    if not sources:
+        raise Failure("there is no picture to read: name files, folders, globs or URLs.")
+    return list(sources)
+
+
+def read_image(source: str) -> "Image.Image":
+    """
+    Reads one picture.
+
+    Args:
+        source (`str`):
+            As [`find_images`] gives it.
+
+    Returns:
+        `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    from ..lavit.image_loading import load_image
+
+    return load_image(_read_standard_input() if source == STANDARD_INPUT else source)
+
+
+def read_batches(
+    sources: Iterable[str], batch_size: int, prepare: Callable[["Image.Image"], T], skipped: Skipped
+) -> Iterator[list[tuple[str, T]]]:
+    """
+    Reads pictures in batches. Of a batch only what the model needs is held; the full size of no more than one.
+
+    Args:
+        sources (`Iterable[str]`):
+            As [`find_images`] gives them.
+        batch_size (`int`):
+            Most pictures in a batch.
+        prepare (`Callable`):
+            Makes of a picture what is held of it.
+        skipped (`Skipped`):
+            Takes the pictures that cannot be read.
+
+    Yields:
+        `list[tuple[str, T]]`: sources and what was prepared; never empty.
+    """
+    batch = []
+    for source in sources:
+        try:
+            batch.append((source, prepare(read_image(source))))
+        except ValueError as error:
+            skipped.add(source, error)
+        if len(batch) == batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _pictures_in(folder: Path) -> list[str]:
+    from PIL import Image
+
+    extensions = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    files = (path for path in folder.iterdir() if path.suffix.lower() in extensions and not path.name.startswith("."))
+    return sorted(str(path) for path in files if path.is_file())
+
+
+def _read_standard_input() -> bytes:
+    if sys.stdin.isatty():
+        raise ValueError("standard input is a terminal: send a picture into it, as with `lavit caption - < cat.jpg`.")
+    content = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
+    if len(content) > MAX_INPUT_BYTES:
+        raise ValueError(f"there are more than {MAX_INPUT_BYTES >> 20} MB on standard input.")
+    return content

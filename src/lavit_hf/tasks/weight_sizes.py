@@ -1,0 +1,132 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""How much memory a checkpoint's weights take, by part and by what they are held in."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..lavit.quantization_lavit import UNQUANTIZED_MODULES
+
+from .repo_files import RepoFiles, TensorHeader
+
+
+# Files of variants (`model.fp16.safetensors`) hold the same weights once more.
+_WEIGHTS = re.compile(r"(model|diffusion_pytorch_model)(-\d+-of-\d+)?\.safetensors")
+
+LANGUAGE_MODEL = "language model"
+_PARTS_OF_THE_MODEL = {"visual_tokenizer": "visual tokenizer", "understanding": "reading branch"}
+_FULL_MODEL_FOLDERS = ("", "language_model")
+
+MEMORY_COLUMNS = ("stored", "float32", "16bit", "8bit", "4bit")
+
+_BITS = re.compile(r"\D*(\d+)")  # safetensors' names of dtypes tell them: BF16, F32, I8, F8_E4M3
+_FULL, _HALF = 4.0, 2.0
+_EIGHT_BIT, _FOUR_BIT = 1.0, 0.5
+_FOUR_BIT_BLOCK = 64  # weights that share a scale, bitsandbytes' default; of 8-bit ones it is a row. Scales are fp32.
+
+
+@dataclass
+class PartSize:
+    """
+    The size of a part.
+
+    Args:
+        name (`str`):
+            The part.
+        parameters (`int`):
+            Number of its values.
+        bytes (`dict[str, float]`):
+            Their memory for each of `MEMORY_COLUMNS`.
+    """
+
+    name: str
+    parameters: int = 0
+    bytes: dict[str, float] = field(default_factory=lambda: dict.fromkeys(MEMORY_COLUMNS, 0.0))
+
+    def add(self, tensor: TensorHeader) -> None:
+        """Counts a tensor in."""
+        count = math.prod(tensor.shape)
+        self.parameters += count
+        widths = {
+            "stored": 0 if tensor.dtype is None else int(_BITS.match(tensor.dtype)[1]) / 8,
+            "float32": _FULL,
+            "16bit": _half(tensor),
+            "8bit": self._quantized(tensor, _EIGHT_BIT, _row_length(tensor)),
+            "4bit": self._quantized(tensor, _FOUR_BIT, _FOUR_BIT_BLOCK),
+        }
+        for name, width in widths.items():
+            self.bytes[name] += count * width
+
+    def _quantized(self, tensor: TensorHeader, width: float, block: int) -> float:
+        quantized = self.name == LANGUAGE_MODEL and len(tensor.shape) == 2 and not _left_alone(tensor.name)
+        return width + _FULL / block if quantized else _half(tensor)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, in whole bytes."""
+        return asdict(self) | {"bytes": {name: round(count) for name, count in self.bytes.items()}}
+
+
+def measure_parts(files: RepoFiles) -> list[PartSize]:
+    """
+    The sizes of a repo's parts. Where a folder holds no weights, they are those that its configurations describe.
+
+    Args:
+        files (`RepoFiles`):
+            The repo.
+
+    Returns:
+        `list[PartSize]`: in the order of the files; those of the language model's repo first.
+    """
+    parts: dict[str, PartSize] = {}
+    weights = list(_stored_weights(files))
+    if not weights:
+        from .planned_weights import describe_weights  # imports diffusers
+
+        weights = list(describe_weights(Path(files.repo)))
+    for folder, tensors in sorted(weights, key=_full_model_first):
+        find_part = _part_finder(folder)
+        for tensor in tensors:
+            name = find_part(tensor.name)
+            parts.setdefault(name, PartSize(name)).add(tensor)
+    return list(parts.values())
+
+
+def add_up(parts: Sequence[PartSize]) -> PartSize:
+    """The size of all parts together."""
+    total = PartSize("total", sum(part.parameters for part in parts))
+    total.bytes = {name: sum(part.bytes[name] for part in parts) for name in MEMORY_COLUMNS}
+    return total
+
+
+def _stored_weights(files: RepoFiles) -> Iterator[tuple[str, list[TensorHeader]]]:
+    for file in files.list_weights():
+        if _WEIGHTS.fullmatch(PurePosixPath(file).name):
+            parent = PurePosixPath(file).parent.as_posix()
+            yield "" if parent == "." else parent, files.read_headers(file)
+
+
+def _full_model_first(weights: tuple[str, list[TensorHeader]]) -> bool:
+    folder, _ = weights
+    return folder not in _FULL_MODEL_FOLDERS
+
+
+def _part_finder(folder: str) -> Callable[[str], str]:
+    if folder in _FULL_MODEL_FOLDERS:
+        return lambda tensor: _PARTS_OF_THE_MODEL.get(tensor.partition(".")[0], LANGUAGE_MODEL)
+    return lambda tensor: folder.replace("_", " ")
+
+
+def _row_length(tensor: TensorHeader) -> int:
+    return tensor.shape[-1] if tensor.shape else 1
+
+
+def _half(tensor: TensorHeader) -> float:
+    return _FULL if "selector" in tensor.name.split(".") else _HALF  # it stays in fp32
+
+
+def _left_alone(name: str) -> bool:
+    return any(re.match(pattern, name) or f".{pattern}." in f".{name}" for pattern in UNQUANTIZED_MODULES)

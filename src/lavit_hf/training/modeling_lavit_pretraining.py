@@ -1,0 +1,316 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 2: the language model learns to read and write images, the tokenizer frozen (paper, section 3.2)."""
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.utils import ModelOutput
+from transformers.utils.generic import is_flash_attention_requested
+
+from ..lavit.configuration_lavit import LaVITConfig
+from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
+from ..lavit.image_slots import IGNORE_INDEX
+from ..lavit.modeling_lavit import LaVITForCausalLM
+from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
+from ..lavit.token_merger import split_by_image
+from .packing import PackedBatch, pack
+
+
+@dataclass
+class LaVITForPreTrainingOutput(ModelOutput):
+    r"""
+    Output of [`LaVITForPreTraining`].
+
+    Args:
+        loss (`torch.FloatTensor`):
+            Cross-entropy over all targets, text and image ids alike.
+        text_loss (`torch.FloatTensor`):
+            Mean over the targets that are text; zero where there are none.
+        image_loss (`torch.FloatTensor`):
+            Mean over the targets that are image ids; zero where there are none.
+        num_text_targets (`torch.LongTensor`):
+            How many targets are text.
+        num_image_targets (`torch.LongTensor`):
+            How many targets are image ids.
+        num_tokens (`int`):
+            How many tokens were read, images in slots included and padding not.
+    """
+
+    loss: torch.FloatTensor | None = None
+    text_loss: torch.FloatTensor | None = None
+    image_loss: torch.FloatTensor | None = None
+    num_text_targets: torch.LongTensor | None = None
+    num_image_targets: torch.LongTensor | None = None
+    num_tokens: int | None = None
+
+
+class LaVITForPreTraining(LaVITForCausalLM):
+    r"""
+    LaVIT in its second stage of training (arXiv 2309.04669, section 3.2): understanding branch and language model
+    learn, the visual tokenizer is frozen. What it saves loads as [`LaVITForCausalLM`].
+
+    With `pack_length` set, the samples of a batch are moved together into rows of that many tokens at most, so that
+    next to nothing is spent on padding. The losses stay what they are.
+
+    Example:
+
+    ```python
+    >>> from lavit_hf import LaVITForPreTraining
+
+    >>> model = LaVITForPreTraining.from_visual_tokenizer("visual-tokenizer", "llama-2-7b")
+    >>> model.pack_length = 2048
+    >>> model.train()(input_ids, attention_mask, labels, pixel_values=pixel_values).loss.backward()
+    ```
+    """
+
+    def __init__(self, config: LaVITConfig, *args, **kwargs):
+        super().__init__(config, *args, **kwargs)
+        self.visual_tokenizer.requires_grad_(False)
+        self.pack_length: int | None = None
+
+    @classmethod
+    def from_visual_tokenizer(
+        cls,
+        visual_tokenizer: str | LaVITVisualTokenizer,
+        text_model: str | PreTrainedModel | PreTrainedConfig,
+        understanding_selector: bool = False,
+        codes_from_codebook: bool = False,
+    ) -> "LaVITForPreTraining":
+        """
+        Starts from a trained visual tokenizer and a language model over text, whose embeddings grow by the image ids.
+        The understanding branch begins as the tokenizer's selector and merger. Models passed as such become parts of
+        the new one and change with it. The dtype is the language model's.
+
+        Args:
+            visual_tokenizer (`str` or [`LaVITVisualTokenizer`]):
+                The tokenizer, or where to load it from.
+            text_model (`str`, `PreTrainedModel` or `PreTrainedConfig`):
+                A causal language model, or where to load it from; a configuration, its `vocab_size` counting the text
+                ids only, for one with random weights.
+            understanding_selector (`bool`, *optional*, defaults to `False`):
+                See [`LaVITConfig`].
+            codes_from_codebook (`bool`, *optional*, defaults to `False`):
+                Whether the codes' embeddings begin as a random projection of their rows in the codebook, so that
+                codes that look alike are embedded alike. Otherwise they are drawn as the language model draws its
+                own.
+        """
+        if isinstance(visual_tokenizer, str):
+            visual_tokenizer = LaVITVisualTokenizer.from_pretrained(visual_tokenizer)
+        encoder = visual_tokenizer.encoder.model
+        language_model = _with_image_ids(text_model, visual_tokenizer.config.codebook_size)
+        attention = [(part.config, part.config._attn_implementation) for part in (encoder, language_model)]
+        config = LaVITConfig(
+            visual_tokenizer_config=visual_tokenizer.config,
+            text_config=language_model.config,
+            understanding_selector=understanding_selector,
+        )
+        model = cls(config, encoder=encoder, language_model=language_model)
+        for part, implementation in attention:
+            part._attn_implementation = implementation  # forgotten when it became a part of the new configuration
+        model.visual_tokenizer.load_state_dict(visual_tokenizer.state_dict())
+        model.understanding.merger.load_state_dict(visual_tokenizer.merger.state_dict())
+        if understanding_selector:
+            model.understanding.selector.load_state_dict(visual_tokenizer.selector.state_dict())
+        if codes_from_codebook:
+            model._embed_codes_by_codebook()
+        model.generation_config = copy.deepcopy(language_model.generation_config)
+        model.generation_config._from_model_config = False  # else `generate` would make it anew, without the lengths
+        lengths = {"min_new_tokens": 1, "max_new_tokens": visual_tokenizer.config.num_patches + 1}
+        model.generation_config.image_generation = DEFAULT_IMAGE_GENERATION | lengths
+        return model.to(language_model.dtype)
+
+    @torch.no_grad()
+    def _embed_codes_by_codebook(self) -> None:
+        codebook = self.visual_tokenizer.quantizer.codebook.weight.float()
+        codebook = codebook - codebook.mean(dim=0)
+        embeddings = self.get_input_embeddings().weight[self.config.first_code_token_id :]
+        rows = codebook @ torch.randn(codebook.shape[1], embeddings.shape[1], device=codebook.device)
+        embeddings.copy_(rows * (embeddings.float().std() / rows.std()))
+
+    def freeze_merger(self) -> None:
+        """
+        Makes the understanding branch's merger the visual tokenizer's and leaves it so, as training from `image_rows`
+        needs it.
+
+        Raises:
+            ValueError: If the branch selects patches of its own, which the rows were not merged for.
+        """
+        if self.understanding.selector is not None:
+            raise ValueError("merged rows are of the visual tokenizer's selector: set understanding_selector=False.")
+        self.understanding.merger.load_state_dict(self.visual_tokenizer.merger.state_dict())
+        self.understanding.merger.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "LaVITForPreTraining":
+        super().train(mode)
+        # Loading makes new parameters, which are not frozen.
+        self.visual_tokenizer.requires_grad_(False).eval()
+        return self
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        image_features: torch.FloatTensor | None = None,
+        image_rows: torch.FloatTensor | None = None,
+        keep_mask: torch.BoolTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        position_ids: torch.LongTensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs,
+    ) -> LaVITForPreTrainingOutput | CausalLMOutputWithPast:
+        r"""
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
+                Text and image ids. A slot `[IMG][/IMG]` stands for the next image that is read.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Zero where there is padding, on either side.
+            labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
+                Targets, text and image ids alike, aligned with `input_ids`; -100 is passed over. Without labels this
+                is [`LaVITForCausalLM`]'s forward, as `generate` calls it, with all of its arguments.
+            pixel_values (`torch.FloatTensor`, *optional*):
+                The images of all slots, normalised, `(num_images, num_channels, image_size, image_size)`.
+            image_features (`torch.FloatTensor` of shape `(num_images, num_patches, feature_size)`, *optional*):
+                The encoder's features of the images, computed before.
+            image_rows (`torch.FloatTensor` of shape `(total_kept, hidden_size)`, *optional*):
+                The visual tokenizer's merged rows of the images, computed before, one image after the other as
+                `keep_mask` counts them. Only the understanding branch's projection is applied to them.
+            keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
+                Patches to keep. By default the selector decides.
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
+                What the summed loss is divided by, where a batch is spread over steps of accumulation or processes.
+                By default the number of targets.
+
+        Returns:
+            [`LaVITForPreTrainingOutput`].
+
+        Raises:
+            ValueError: If images are given in more than one form, slots and images differ in number, or `image_rows`
+                come without a `keep_mask`.
+        """
+        if labels is None:
+            return super().forward(
+                input_ids, pixel_values, attention_mask, position_ids, logits_to_keep=logits_to_keep, **kwargs
+            )
+        images = self._read_images(pixel_values, image_features, image_rows, keep_mask)
+        packed, tokens = self._pack(images, input_ids, attention_mask, labels)
+        losses, targets = self._predict(packed, tokens)
+        output = self._average(losses, targets, num_items_in_batch)
+        if not images:
+            output.loss = output.loss + self._nothing_of_understanding()
+        output.num_tokens = packed.num_tokens
+        return output
+
+    def _read_images(
+        self,
+        pixel_values: torch.Tensor | None,
+        image_features: torch.Tensor | None,
+        image_rows: torch.Tensor | None,
+        keep_mask: torch.Tensor | None,
+    ) -> list[torch.Tensor]:
+        """The rows of each image, `(kept, text_hidden_size)`."""
+        if sum(images is not None for images in (pixel_values, image_features, image_rows)) > 1:
+            raise ValueError("pass images as one of pixel_values, image_features and image_rows.")
+        if image_rows is not None:
+            if keep_mask is None:
+                raise ValueError("image_rows need a keep_mask, which tells how many belong to each image.")
+            return split_by_image(self.understanding.projection(image_rows.to(self.dtype)), keep_mask)
+        if pixel_values is not None:
+            image_features = self.visual_tokenizer.encode(pixel_values).last_hidden_state
+        if image_features is None:
+            return []
+        return self.read_features(image_features.to(self.dtype), keep_mask)
+
+    def _pack(
+        self,
+        images: list[torch.Tensor],
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        labels: torch.Tensor,
+    ) -> tuple[PackedBatch, torch.Tensor]:
+        """The batch with its images in their slots, and the embeddings of its tokens, `(num_tokens, hidden_size)`."""
+        embeds = self.get_input_embeddings()(input_ids).flatten(0, 1)
+        tokens = torch.cat([embeds, *(rows.to(embeds) for rows in images)])
+        numbers = torch.arange(len(tokens), device=tokens.device)
+        own, *of_images = numbers[:, None].split([len(embeds), *map(len, images)])
+        filled = self.fill_slots(of_images, input_ids, own.view(*input_ids.shape, 1), attention_mask, labels)
+        packed = pack(filled.inputs_embeds[..., 0], filled.attention_mask, filled.labels, self.pack_length)
+        if is_flash_attention_requested(self.language_model.config):
+            packed = packed.in_one_row()
+        return packed, tokens
+
+    def _predict(self, batch: PackedBatch, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The cross-entropy of every target in the batch, and the targets, both `(num_targets,)`."""
+        following = nn.functional.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
+        is_target = following != IGNORE_INDEX
+        inputs_embeds = tokens.index_select(0, batch.token_numbers.flatten()).view(*following.shape, -1)
+        with _only_rows(self.get_output_embeddings(), is_target):
+            logits = self.language_model(
+                inputs_embeds=inputs_embeds, position_ids=batch.position_ids, use_cache=False, return_dict=True
+            ).logits
+        targets = following[is_target]
+        return nn.functional.cross_entropy(logits[0].float(), targets, reduction="none"), targets
+
+    def _average(
+        self, losses: torch.Tensor, targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    ) -> LaVITForPreTrainingOutput:
+        is_image = targets >= self.config.image_start_token_id
+        num_image_targets = is_image.sum()
+        num_text_targets = is_image.numel() - num_image_targets
+        if num_items_in_batch is None:
+            num_items_in_batch = max(is_image.numel(), 1)
+        return LaVITForPreTrainingOutput(
+            loss=losses.sum() / num_items_in_batch,
+            text_loss=losses.detach()[~is_image].sum() / num_text_targets.clamp(min=1),
+            image_loss=losses.detach()[is_image].sum() / num_image_targets.clamp(min=1),
+            num_text_targets=num_text_targets,
+            num_image_targets=num_image_targets,
+        )
+
+    def _nothing_of_understanding(self) -> torch.Tensor:
+        """Zero, with a gradient: processes that train together must all have one for the same parameters."""
+        return sum(0.0 * parameter.sum() for parameter in self.understanding.parameters() if parameter.requires_grad)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs) -> None:
+        super().save_pretrained(save_directory, is_main_process, **kwargs)
+        if self.should_save_on_this_rank(is_main_process):
+            self.config.architectures = [LaVITForCausalLM.__name__]
+            self.config.save_pretrained(save_directory)
+
+
+def _with_image_ids(text_model: str | PreTrainedModel | PreTrainedConfig, codebook_size: int) -> PreTrainedModel:
+    if isinstance(text_model, PreTrainedConfig):
+        config = copy.deepcopy(text_model)
+        config.vocab_size += codebook_size + 2
+        return AutoModelForCausalLM.from_config(config)
+    if isinstance(text_model, str):
+        text_model = AutoModelForCausalLM.from_pretrained(text_model)
+    # New rows as drawn at the model's own start: the average of all words would make the codes one.
+    text_model.resize_token_embeddings(text_model.config.vocab_size + codebook_size + 2, mean_resizing=False)
+    return text_model
+
+
+@contextmanager
+def _only_rows(head: nn.Module, mask: torch.Tensor) -> Iterator[None]:
+    """
+    Lets only the hidden states that `mask`, `(num_rows, row_length)`, names through to the output head, as one row.
+    With a large vocabulary the logits of all others would cost more memory than the rest of the model. A hook, as
+    `logits_to_keep` takes the same places of every row, and language models do different things behind the head.
+    """
+    hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][mask][None], *inputs[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+__all__ = ["LaVITForPreTraining", "LaVITForPreTrainingOutput"]

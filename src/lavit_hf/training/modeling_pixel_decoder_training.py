@@ -1,0 +1,332 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The pixel decoder with the loss that trains it: a U-Net learns to paint from what the detokenizer rebuilds."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.schedulers import SchedulerMixin
+from diffusers.training_utils import compute_snr
+from torch import nn
+from transformers.utils import ModelOutput
+
+from ..pixels.small.condition_map import build_unet_input, check_channels
+from ..pixels.denoising import LaVITCondition
+from ..pixels.modeling_detokenizer import LaVITDetokenizer
+from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
+from ..pixels.small.patch_autoencoder import PatchAutoencoder
+from ..pixels.picture_sizes import latent_size_ratio
+
+
+CODE_PADDING = -1
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+CONDITIONS = ("codes", "features")
+# They are frozen, and have checkpoints of their own.
+NOT_SAVED = ("vae.", "visual_tokenizer.")
+
+
+@dataclass
+class LaVITPixelDecoderTrainingOutput(ModelOutput):
+    r"""
+    Output of [`LaVITPixelDecoderForTraining`].
+
+    Args:
+        loss (`torch.FloatTensor`):
+            The denoising loss, weighted by `min_snr_gamma`.
+        denoising_loss (`torch.FloatTensor`):
+            Mean squared error of the prediction, without weights.
+    """
+
+    loss: torch.FloatTensor | None = None
+    denoising_loss: torch.FloatTensor | None = None
+
+
+class LaVITPixelDecoderForTraining(nn.Module):
+    r"""
+    Trains a diffusion U-Net to paint pictures from the features that the detokenizer rebuilds (arXiv 2309.04669,
+    section 3.1), and with it the detokenizer's condition: its projections, their positions and its pooling. All else
+    is frozen; autoencoder and visual tokenizer stay out of the checkpoints.
+
+    A dropped condition is what [`~LaVITDetokenizer.negative_condition`] gives, so that [`LaVITPipeline`] can guide.
+
+    Args:
+        unet (`UNet2DConditionModel`):
+            The U-Net, of the form of Stable Diffusion 1.5 or of SDXL. If it takes `cross_attention_dim` channels more
+            than it gives, it sees the condition as a map too, a row for each patch in its place.
+        detokenizer (`LaVITDetokenizer`):
+            The trained detokenizer, with its codebook set where `condition` is `"codes"`.
+        vae (`AutoencoderKL` or [`PatchAutoencoder`]):
+            The trained autoencoder.
+        scheduler (`SchedulerMixin`):
+            The noise schedule, which says what is predicted: `"epsilon"` or `"v_prediction"`.
+        visual_tokenizer (`LaVITVisualTokenizer`, *optional*):
+            Reads pictures and features that have no codes.
+        condition (`str`, *optional*, defaults to `"codes"`):
+            What the U-Net paints from: `"codes"` (the features rebuilt from them) or `"features"` as they are given:
+            rebuilt from codes before, or the encoder's own, to see what the U-Net can do.
+        condition_dropout (`float`, *optional*, defaults to 0.1):
+            The share of pictures that are learned without their condition, for guidance (arXiv 2207.12598).
+        min_snr_gamma (`float`, *optional*):
+            Bounds the weight of little noise (arXiv 2303.09556). All timesteps weigh the same by default.
+
+    Example:
+
+    ```python
+    >>> model = LaVITPixelDecoderForTraining(unet, detokenizer, vae, scheduler)
+    >>> model(pixel_values=pictures, codes=codes).loss.backward()
+    ```
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        detokenizer: LaVITDetokenizer,
+        vae: AutoencoderKL | PatchAutoencoder,
+        scheduler: SchedulerMixin,
+        visual_tokenizer: LaVITVisualTokenizer | None = None,
+        condition: str = "codes",
+        condition_dropout: float = 0.1,
+        min_snr_gamma: float | None = None,
+    ):
+        super().__init__()
+        self.unet = unet
+        self.detokenizer = detokenizer
+        self.vae = vae
+        self.scheduler = scheduler
+        self.visual_tokenizer = visual_tokenizer
+        self.condition = condition
+        self.condition_dropout = condition_dropout
+        self.min_snr_gamma = min_snr_gamma
+        self._check_settings()
+        self._check_parts()
+        self._freeze()
+        self.register_state_dict_post_hook(_prepare_state_dict)
+        self.register_load_state_dict_post_hook(_excuse_frozen_parts)
+
+    @property
+    def has_pooled_condition(self) -> bool:
+        """Whether the U-Net is of SDXL's form."""
+        return self.unet.config.addition_embed_type == "text_time"
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels on the side of a latent."""
+        return latent_size_ratio(self.vae)
+
+    @property
+    def picture_size(self) -> int:
+        """Side of the pictures in pixels."""
+        return self.unet.config.sample_size * self.vae_scale_factor
+
+    def train(self, mode: bool = True) -> "LaVITPixelDecoderForTraining":
+        super().train(mode)
+        for part in self._frozen_parts():
+            part.eval()
+        return self
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None) -> None:
+        """Calculates the U-Net's activations twice rather than keep them. The trainer calls it."""
+        self.unet.enable_gradient_checkpointing()
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+        codes: torch.Tensor | None = None,
+        features: torch.Tensor | None = None,
+        images: torch.Tensor | None = None,
+    ) -> LaVITPixelDecoderTrainingOutput:
+        r"""
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, 3, picture_size, picture_size)`, *optional*):
+                The pictures to paint, with values in -1..1.
+            latents (`torch.Tensor` of shape `(batch_size, latent_channels, sample_size, sample_size)`, *optional*):
+                What [`~LaVITPixelDecoderForTraining.encode_pictures`] made of them before; in place of `pixel_values`.
+            codes, features, images (`torch.Tensor`, *optional*):
+                What they are painted from, as [`~LaVITPixelDecoderForTraining.encode_condition`] takes it.
+
+        Returns:
+            [`LaVITPixelDecoderTrainingOutput`]. In evaluation nothing is drawn: the noise is always the same, the
+            timesteps are spread evenly over the batch, and no condition is dropped.
+
+        Raises:
+            ValueError: If both or neither of `pixel_values` and `latents` are given, or there is no condition.
+        """
+        if (pixel_values is None) == (latents is None):
+            raise ValueError("pass either pixel_values or latents, and not both.")
+        latents = self.encode_pictures(pixel_values) if latents is None else latents
+        condition = self.encode_condition(codes, features, images)
+        noise, timesteps = self._draw_noise(latents)
+        unet_condition = self._unet_condition(condition, latents)
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        unet_input = build_unet_input(self.unet.config, noisy, unet_condition["encoder_hidden_states"])
+        prediction = self.unet(unet_input, timesteps, **unet_condition, return_dict=False)[0]
+        errors = (prediction.float() - self._target(latents, noise, timesteps)).square().flatten(start_dim=1).mean(1)
+        return LaVITPixelDecoderTrainingOutput(
+            loss=(self._weights(timesteps) * errors).mean(), denoising_loss=errors.mean()
+        )
+
+    @torch.no_grad()
+    def encode_pictures(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """
+        Turns pictures into the latents that the U-Net paints.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
+                Pictures with values in -1..1.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, latent_channels, height / factor, width / factor)`, in fp32.
+        """
+        return self.vae.encode(pixel_values).latent_dist.mode().float() * self.vae.config.scaling_factor
+
+    def encode_condition(
+        self,
+        codes: torch.Tensor | None = None,
+        features: torch.Tensor | None = None,
+        images: torch.Tensor | None = None,
+    ) -> LaVITCondition:
+        r"""
+        Turns one of these into the U-Net's condition.
+
+        Args:
+            codes (`torch.LongTensor` of shape `(batch_size, num_patches)`, *optional*):
+                The pictures' codes, filled up with -1.
+            features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
+                The encoder's features of the pictures.
+            images (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`, *optional*):
+                The pictures as the visual tokenizer's image processor prepares them.
+
+        Returns:
+            [`LaVITCondition`].
+
+        Raises:
+            ValueError: If none is given, codes where the U-Net paints from the encoder's features, pictures or
+                features to be read where there is no visual tokenizer, or codes that the codebook does not have.
+        """
+        features = self._find_features(codes, features, images)
+        prompt_embeds = self.detokenizer.project_condition(features)
+        negative_embeds, negative_mask = self.detokenizer.negative_condition(prompt_embeds)
+        pooled = self.detokenizer.pooler(features) if self.has_pooled_condition else None
+        return LaVITCondition(prompt_embeds, negative_embeds, negative_mask, pooled)
+
+    @torch.no_grad()
+    def _find_features(
+        self, codes: torch.Tensor | None, features: torch.Tensor | None, images: torch.Tensor | None
+    ) -> torch.Tensor:
+        if codes is not None:
+            if self.condition == "features":
+                raise ValueError("the U-Net paints from features as they are given: pass features, not codes.")
+            return self.detokenizer(codes=[row[row != CODE_PADDING] for row in codes]).features
+        if features is None and images is None:
+            raise ValueError("there is nothing to paint from: pass codes, features or images.")
+        if features is None:
+            features = self._reader("images").encode(images).last_hidden_state
+        if self.condition == "features":
+            return features
+        return self.detokenizer(codes=self._reader("features").tokenize(features).codes).features
+
+    def _reader(self, read: str) -> LaVITVisualTokenizer:
+        if self.visual_tokenizer is None:
+            raise ValueError(f"{read} must be read by a visual tokenizer: pass one, or codes.")
+        return self.visual_tokenizer
+
+    def _draw_noise(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        batch_size, num_timesteps = len(latents), self.scheduler.config.num_train_timesteps
+        if self.training:
+            timesteps = torch.randint(num_timesteps, (batch_size,), device=latents.device)
+            return torch.randn_like(latents), timesteps
+        generator = torch.Generator(latents.device).manual_seed(0)
+        noise = torch.randn(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
+        return noise, torch.linspace(0, num_timesteps - 1, batch_size, device=latents.device).long()
+
+    def _unet_condition(self, condition: LaVITCondition, latents: torch.Tensor) -> dict:
+        """The condition as the pipeline hands it to the U-Net, dropped for some pictures in training."""
+        is_dropped = latents.new_zeros(len(latents), dtype=torch.bool)
+        if self.training:
+            is_dropped = torch.rand(len(latents), device=latents.device) < self.condition_dropout
+        kwargs = {
+            "encoder_hidden_states": torch.where(
+                is_dropped[:, None, None], condition.negative_prompt_embeds, condition.prompt_embeds
+            )
+        }
+        if condition.negative_attention_mask is not None:
+            kwargs["encoder_attention_mask"] = ~is_dropped[:, None] | condition.negative_attention_mask
+        if self.has_pooled_condition:
+            size = [side * self.vae_scale_factor for side in latents.shape[-2:]]
+            kwargs["added_cond_kwargs"] = {
+                "text_embeds": condition.pooled_prompt_embeds * ~is_dropped[:, None],
+                "time_ids": latents.new_tensor([[*size, 0, 0, *size]]).expand(len(latents), -1),
+            }
+        return kwargs
+
+    def _target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        if self.scheduler.config.prediction_type == "epsilon":
+            return noise
+        return self.scheduler.get_velocity(latents, noise, timesteps)
+
+    def _weights(self, timesteps: torch.Tensor) -> torch.Tensor:
+        if self.min_snr_gamma is None:
+            return torch.ones_like(timesteps, dtype=torch.float32)
+        snr = compute_snr(self.scheduler, timesteps)
+        is_epsilon = self.scheduler.config.prediction_type == "epsilon"
+        return snr.clamp(max=self.min_snr_gamma) / (snr if is_epsilon else snr + 1)
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        return [part for part in (self.detokenizer, self.vae, self.visual_tokenizer) if part is not None]
+
+    def _freeze(self) -> None:
+        for part in self._frozen_parts():
+            part.requires_grad_(False)
+        self.detokenizer.condition_projections.requires_grad_(True)
+        if self.detokenizer.condition_position is not None:
+            self.detokenizer.condition_position.requires_grad_(True)
+        if self.has_pooled_condition:
+            self.detokenizer.pooler.requires_grad_(True)
+
+    def _check_settings(self) -> None:
+        schedule = self.scheduler.config
+        if self.condition not in CONDITIONS:
+            raise ValueError(f"condition must be one of {', '.join(CONDITIONS)}, got {self.condition!r}.")
+        if not 0 <= self.condition_dropout <= 1:
+            raise ValueError(f"condition_dropout must lie in [0, 1], got {self.condition_dropout}.")
+        if schedule.prediction_type not in PREDICTION_TYPES:
+            raise ValueError(
+                f"prediction_type must be one of {', '.join(PREDICTION_TYPES)}, got {schedule.prediction_type!r}."
+            )
+        if not schedule.get("rescale_betas_zero_snr"):
+            return
+        if schedule.prediction_type == "epsilon":
+            raise ValueError("rescale_betas_zero_snr ends in noise alone, which needs prediction_type='v_prediction'.")
+        if self.min_snr_gamma is not None:
+            raise ValueError(
+                "min_snr_gamma leaves the last step of rescale_betas_zero_snr no weight: set one of them."
+            )
+
+    def _check_parts(self) -> None:
+        width, wanted = sum(self.detokenizer.config.cross_attention_dims), self.unet.config.cross_attention_dim
+        if width != wanted:
+            raise ValueError(
+                f"the U-Net attends to rows of width {wanted}, but the detokenizer's cross_attention_dims make "
+                f"{width}."
+            )
+        check_channels(self.unet.config, self.vae.config.latent_channels, self.detokenizer.config.num_patches)
+        if self.has_pooled_condition and self.detokenizer.pooler is None:
+            raise ValueError("a U-Net of SDXL's form needs a detokenizer with pooled_projection_dim.")
+
+
+def _prepare_state_dict(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
+    frozen = tuple(f"{prefix}{part}" for part in NOT_SAVED)
+    for name in [name for name in state_dict if name.startswith(frozen)]:
+        del state_dict[name]
+    for name, tensor in state_dict.items():
+        state_dict[name] = tensor.contiguous()  # safetensors takes no weights in channels_last
+
+
+def _excuse_frozen_parts(module: nn.Module, incompatible_keys) -> None:
+    missing = incompatible_keys.missing_keys
+    missing[:] = [name for name in missing if not name.startswith(NOT_SAVED)]
+
+
+__all__ = ["LaVITPixelDecoderForTraining", "LaVITPixelDecoderTrainingOutput"]
