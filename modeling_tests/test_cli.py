@@ -3,13 +3,16 @@
 """The `lavit` command line: what it prints and saves, and how it fails."""
 
 import errno
+import itertools
 import json
+import random
 import re
 import subprocess
 import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,9 +20,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lavit_hf.cli.app import app
+from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.images import Skipped, find_images
 from lavit_hf.tasks.printing import one_line
-from lavit_hf.tasks.saving import name_outputs
+from lavit_hf.tasks.saving import check_free, name_outputs
 from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer
 
 
@@ -100,6 +104,17 @@ class TestHelp:
         assert "3bit" in fail("caption", "cat.jpg", "--quantize", "3bit", exit_code=2)
 
 
+def count_from_two(sources, folder) -> dict:
+    outputs, taken = {}, []
+    for source in sources:
+        stem = Path(source).stem
+        numbered = (f"{stem}-{number}" for number in itertools.count(2))
+        name = next(name for name in itertools.chain([stem], numbered) if name.casefold() not in taken)
+        taken.append(name.casefold())
+        outputs[source] = folder / f"{name}.png"
+    return outputs
+
+
 class TestFindingImages:
     def test_each_once_in_order(self, tmp_path):
         for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png", "[1].png"):
@@ -124,6 +139,28 @@ class TestFindingImages:
         sources = ["a/cat.jpg", "b/Cat.png", "https://example.org/dog.png?size=1", "https://example.org", "-"]
         names = [path.name for path in name_outputs(sources, tmp_path).values()]
         assert names == ["cat.png", "Cat-2.png", "dog.png", "picture.png", "stdin.png"]
+
+    def test_numbers_pass_over_names_that_pictures_have(self, tmp_path):
+        sources = ["a/cat-2.jpg", "a/cat.jpg", "b/CAT.jpg", "c/cat-4.jpg", "d/cat.jpg", "e/cat.jpg", "f/cat-2.jpg"]
+        (tmp_path / "cat.png").touch()  # a file on the disk changes no name: it is refused, or overwritten if forced
+        outputs = name_outputs(sources, tmp_path)
+        names = [path.stem for path in outputs.values()]
+        assert names == ["cat-2", "cat", "CAT-3", "cat-4", "cat-5", "cat-6", "cat-2-2"]
+        with pytest.raises(Failure, match=r"cat\.png exists already"):
+            check_free(outputs.values(), force=False)
+
+    def test_names_are_the_first_free_ones(self, tmp_path):
+        """Against counting from 2 for every picture, over stems that look like numbered ones."""
+        stems = ["a", "A", "a-2", "A-3", "a-2-2", "a-02", "a_1", "\N{LATIN SMALL LETTER SHARP S}", "SS", "ss-2"]
+        draw = random.Random(0)
+        for count in range(200):
+            sources = [f"{number}/{draw.choice(stems)}.png" for number in range(count)]
+            sources += draw.choices(sources, k=count // 10)  # and some twice
+            outputs = name_outputs(sources, tmp_path)
+            assert list(outputs.items()) == list(count_from_two(sources, tmp_path).items())
+
+    def test_no_pictures(self, tmp_path):
+        assert name_outputs([], tmp_path) == {}
 
 
 class TestCaptionAndAsk:

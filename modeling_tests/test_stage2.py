@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -151,10 +152,45 @@ def batch(processor, build):
     return collator(processor, build())(samples)
 
 
+def look_through_all_rows(lengths: list[int], capacity: int) -> list[list[int]]:
+    rows, room = [], []
+    for sample in sorted(range(len(lengths)), key=lambda sample: -lengths[sample]):
+        fitting = [row for row, left in enumerate(room) if left >= lengths[sample]]
+        if fitting:
+            rows[fitting[0]].append(sample)
+            room[fitting[0]] -= lengths[sample]
+        else:
+            rows.append([sample])
+            room.append(capacity - lengths[sample])
+    return rows
+
+
 class TestPacking:
     def test_first_fit_fills_rows(self):
         rows = first_fit([5, 9, 3, 4, 12, 2], capacity=10)
         assert rows == [[4], [1], [0, 3], [2, 5]]  # what is too long has a row of its own
+
+    @pytest.mark.parametrize(
+        ("lengths", "rows"),
+        [
+            ([], []),
+            ([10], [[0]]),  # as long as a row
+            ([11, 0], [[0], [1]]),  # too long, and what is empty does not follow it
+            ([10, 0, 10], [[0, 1], [2]]),  # what is empty fits into a full row
+            ([5] * 5, [[0, 1], [2, 3], [4]]),
+            ([6, 7, 3, 4], [[1, 2], [0, 3]]),  # the first row with room, and not the one with least
+        ],
+    )
+    def test_first_fit_at_the_edges(self, lengths, rows):
+        assert first_fit(lengths, capacity=10) == rows
+
+    def test_first_fit_takes_the_first_row_with_room(self):
+        """Against looking through all rows for every sample."""
+        draw = random.Random(0)
+        for count in range(300):
+            capacity = draw.randint(1, 60)
+            lengths = [draw.randint(0, draw.randint(1, capacity + 2)) for _ in range(count)]
+            assert first_fit(lengths, capacity) == look_through_all_rows(lengths, capacity)
 
     @pytest.mark.parametrize("side", ["left", "right"])
     def test_samples_begin_at_position_zero(self, side):

@@ -31,13 +31,15 @@ def name_outputs(sources: Sequence[str], folder: Path) -> dict[str, Path]:
         `dict[str, Path]`: the file of each picture.
     """
     outputs, taken = {}, set()
+    last_numbers = {}  # of each stem; all up to it are taken, and to try them again would be quadratic
     for source in sources:
         stem = _stem(source)
-        name, number = stem, 1
+        name, number = stem, last_numbers.get(stem.casefold(), 1)
         while name.casefold() in taken:
             number += 1
             name = f"{stem}-{number}"
         taken.add(name.casefold())
+        last_numbers[stem.casefold()] = number
         outputs[source] = folder / f"{name}.png"
     return outputs
 

@@ -3,6 +3,7 @@
 """Packing: samples of a batch moved together into few full rows, none of which sees another."""
 
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import torch
 
@@ -53,14 +54,23 @@ def first_fit(lengths: list[int], capacity: int) -> list[list[int]]:
     """
     rows: list[list[int]] = []
     room: list[int] = []
+    # Two heaps spare the look at every row for every sample. Samples only get shorter: a row that has room for one has
+    # room for all that follow, until something is put into it.
+    with_room: list[int] = []  # rows, the first on top
+    too_full: list[tuple[int, int]] = []  # (-room, row), the row with most room on top
     for sample in sorted(range(len(lengths)), key=lambda sample: -lengths[sample]):
-        row = next((row for row, left in enumerate(room) if left >= lengths[sample]), None)
-        if row is None:
+        length = lengths[sample]
+        while too_full and -too_full[0][0] >= length:
+            heappush(with_room, heappop(too_full)[1])
+        if with_room:
+            row = heappop(with_room)
+        else:
             row = len(rows)
             rows.append([])
             room.append(capacity)
         rows[row].append(sample)
-        room[row] -= lengths[sample]
+        room[row] -= length
+        heappush(too_full, (-room[row], row))
     return rows
 
 
