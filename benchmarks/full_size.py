@@ -27,10 +27,6 @@ from timing import print_machine, print_table
 from transformers import BitsAndBytesConfig
 from transformers.generation import BaseStreamer
 
-from lavit_hf.cli.app import app
-from lavit_hf.tasks.describing import describe_model
-from lavit_hf.tasks.repo_files import open_repo
-from lavit_hf.tasks.weight_sizes import PartSize, measure_parts
 from lavit_hf import (
     LaVITConfig,
     LaVITForCausalLM,
@@ -39,8 +35,12 @@ from lavit_hf import (
     LaVITProcessor,
     LaVITVisualTokenizer,
 )
+from lavit_hf.cli.app import app
 from lavit_hf.conversion.layout import PIXEL_DECODERS
 from lavit_hf.hub.repo_layout import LANGUAGE_MODEL_FOLDER
+from lavit_hf.tasks.describing import describe_model
+from lavit_hf.tasks.repo_files import open_repo
+from lavit_hf.tasks.weight_sizes import PartSize, measure_parts
 
 
 DTYPE = torch.bfloat16

@@ -16,9 +16,9 @@ from random_original import PIXEL_DECODER_CONFIGS, RELEASE, ROOT
 from timing import format_table
 from transformers import GenerationConfig, PreTrainedConfig
 
+from lavit_hf import LaVITConfig
 from lavit_hf.tasks.repo_files import open_repo
 from lavit_hf.tasks.weight_sizes import PartSize, add_up, measure_parts
-from lavit_hf import LaVITConfig
 
 
 PAGE = ROOT / "docs" / "memory.md"

@@ -25,9 +25,9 @@ from lavit_hf import (
     LaVITProcessor,
     LaVITVisualTokenizerConfig,
 )
+from lavit_hf.lavit.tokenization_lavit import build_tokenizer
 from lavit_hf.pixels.modeling_detokenizer import LaVITDetokenizer
 from lavit_hf.pixels.pipeline_lavit import LaVITPipeline
-from lavit_hf.lavit.tokenization_lavit import build_tokenizer
 
 
 WORDS = ["<unk>", "<s>", "</s>", "a", "red", "apple"]

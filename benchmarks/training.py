@@ -37,7 +37,7 @@ from lavit_hf import (
     LaVITVisualTokenizerConfig,
     LaVITVisualTokenizerForPreTraining,
 )
-from lavit_hf.lavit.image_slots import IGNORE_INDEX
+from lavit_hf.lavit.modeling_lavit import IGNORE_INDEX
 from lavit_hf.training.meters import LanguageMeter, LossMeter, TokenizerMeter
 from lavit_hf.training.trainer import LaVITTrainer
 

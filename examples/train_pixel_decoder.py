@@ -25,10 +25,10 @@ from lavit_hf import (
     LaVITVisualTokenizerForPreTraining,
     PatchAutoencoder,
 )
-from lavit_hf.training.modeling_pixel_decoder_training import LaVITPixelDecoderForTraining
 from lavit_hf.training.data import load_split, skip_broken_images
 from lavit_hf.training.ema import AveragedWeights
 from lavit_hf.training.errors import TrainingError
+from lavit_hf.training.modeling_pixel_decoder_training import LaVITPixelDecoderForTraining
 from lavit_hf.training.pixel_data import (
     Collator,
     cache_latents,

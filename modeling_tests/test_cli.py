@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer
 from lavit_hf.cli.app import app
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.images import Skipped, find_images
 from lavit_hf.tasks.printing import one_line
 from lavit_hf.tasks.saving import check_free, name_outputs
-from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer
 
 
 COMMANDS = ("caption", "ask", "draw", "tokenize", "reconstruct", "convert", "demo", "info")

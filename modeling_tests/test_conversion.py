@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaConfig
 from typer.testing import CliRunner
 
-from lavit_hf.cli.app import app
 from lavit_hf import LaVITConfig, LaVITForCausalLM
+from lavit_hf.cli.app import app
 from lavit_hf.conversion import ConversionError, convert_checkpoint
 from lavit_hf.conversion.inference import infer_config
 from lavit_hf.conversion.layout import ENCODER, LANGUAGE_MODEL, TOKENIZER, UNDERSTANDING

@@ -23,7 +23,6 @@ from transformers import (
 from typer.testing import CliRunner
 
 from hub_client import OWNER, STRANGER, assert_same_weights, publish
-from lavit_hf.cli.app import app
 from lavit_hf import (
     LaVITConfig,
     LaVITForCausalLM,
@@ -32,8 +31,9 @@ from lavit_hf import (
     LaVITVisualTokenizer,
     write_remote_code,
 )
-from lavit_hf.lavit.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
+from lavit_hf.cli.app import app
 from lavit_hf.conversion import convert_checkpoint
+from lavit_hf.lavit.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
 
 
 CAT = str(Path(__file__).parents[1] / "examples" / "images" / "cat.jpg")

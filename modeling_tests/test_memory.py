@@ -11,9 +11,9 @@ from transformers import BitsAndBytesConfig, DynamicCache, LlamaConfig, LlamaFor
 
 from benchmark_scripts import load_benchmark
 from conftest import tiny_visual_config
+from lavit_hf import LaVITConfig, LaVITForCausalLM
 from lavit_hf.tasks.repo_files import open_repo
 from lavit_hf.tasks.weight_sizes import measure_parts
-from lavit_hf import LaVITConfig, LaVITForCausalLM
 
 
 @pytest.fixture(scope="module")

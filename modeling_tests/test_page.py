@@ -19,9 +19,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lavit_hf.cli.app import app
+from lavit_hf.page.serving import MAX_UPLOAD_BYTES, claim_port, start
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.options import ModelOptions
-from lavit_hf.page.serving import MAX_UPLOAD_BYTES, claim_port, start
 
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install '.[page]'")

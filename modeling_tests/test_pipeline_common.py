@@ -31,9 +31,9 @@ from conftest import tiny_visual_config
 from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITProcessor
 from lavit_hf.lavit.configuration_lavit import LaVITDetokenizerConfig
 from lavit_hf.lavit.image_processing_pil_lavit import LaVITImageProcessorPil
+from lavit_hf.lavit.tokenization_lavit import build_tokenizer
 from lavit_hf.pixels.modeling_detokenizer import LaVITDetokenizer
 from lavit_hf.pixels.pipeline_lavit import LaVITPipeline
-from lavit_hf.lavit.tokenization_lavit import build_tokenizer
 
 
 WORDS = ["<unk>", "<s>", "</s>", "a", "red", "apple", "dog"]

@@ -21,9 +21,9 @@ from lavit_hf import (
     LaVITVisualTokenizerForPreTraining,
     PatchAutoencoder,
 )
-from lavit_hf.training.modeling_pixel_decoder_training import LaVITPixelDecoderForTraining
 from lavit_hf.training.ema import EMA_NAME
 from lavit_hf.training.errors import TrainingError
+from lavit_hf.training.modeling_pixel_decoder_training import LaVITPixelDecoderForTraining
 from lavit_hf.training.pixel_data import (
     Collator,
     cache_latents,

@@ -238,7 +238,9 @@ class TestPacking:
             lambda module, args, kwargs: shapes.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
         )
         expected = model(**batch).loss
-        monkeypatch.setattr("lavit_hf.training.modeling_lavit_pretraining.is_flash_attention_requested", lambda config: True)
+        monkeypatch.setattr(
+            "lavit_hf.training.modeling_lavit_pretraining.is_flash_attention_requested", lambda config: True
+        )
         torch.testing.assert_close(model(**batch).loss, expected)
         (num_rows, width), in_one_row = shapes
         assert num_rows > 1 and in_one_row == (1, num_rows * width)

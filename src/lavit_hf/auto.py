@@ -11,33 +11,39 @@ from transformers import (
     AutoModelForMultimodalLM,
     AutoProcessor,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import is_torchvision_available
 
 from .lavit.configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
 from .lavit.image_processing_pil_lavit import LaVITImageProcessorPil
-from .pixels.modeling_detokenizer import LaVITDetokenizer
 from .lavit.modeling_lavit import LaVITForCausalLM
 from .lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from .lavit.processing_lavit import LaVITProcessor
+from .pixels.modeling_detokenizer import LaVITDetokenizer
+
+
+IMAGE_PROCESSORS: dict[str, type] = {"pil": LaVITImageProcessorPil}
+if is_torchvision_available():
+    from .lavit.image_processing_lavit import LaVITImageProcessor
+
+    IMAGE_PROCESSORS["torchvision"] = LaVITImageProcessor
+else:
+    LaVITImageProcessor = LaVITImageProcessorPil
 
 
 def register_auto_classes() -> None:
     """Makes every Auto class of transformers know LaVIT. Harmless to call again."""
     for config_class in (LaVITConfig, LaVITVisualTokenizerConfig):
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-        AutoImageProcessor.register(config_class, image_processor_classes=_image_processors(), exist_ok=True)
+        AutoImageProcessor.register(config_class, image_processor_classes=IMAGE_PROCESSORS, exist_ok=True)
     AutoConfig.register(LaVITDetokenizerConfig.model_type, LaVITDetokenizerConfig, exist_ok=True)
     AutoModel.register(LaVITDetokenizerConfig, LaVITDetokenizer, exist_ok=True)
     AutoModel.register(LaVITVisualTokenizerConfig, LaVITVisualTokenizer, exist_ok=True)
     for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
         auto_class.register(LaVITConfig, LaVITForCausalLM, exist_ok=True)
     AutoProcessor.register(LaVITConfig, LaVITProcessor, exist_ok=True)
+    # Where Trainer's label smoothing looks up whether labels are shifted.
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[LaVITConfig.model_type] = LaVITForCausalLM.__name__
 
 
-def _image_processors() -> dict[str, type]:
-    classes: dict[str, type] = {"pil": LaVITImageProcessorPil}
-    if is_torchvision_available():
-        from .lavit.image_processing_lavit import LaVITImageProcessor
-
-        classes["torchvision"] = LaVITImageProcessor
-    return classes
+__all__ = ["LaVITImageProcessor", "register_auto_classes"]

@@ -1,3 +1,3 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The `lavit` command line. Stands beside `lavit_hf` so that `lavit --help` does not wait for torch."""
+"""The `lavit` command line: commands parse, call and print. What is heavy is imported when a command runs."""

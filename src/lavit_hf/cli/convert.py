@@ -35,8 +35,8 @@ def convert(
     """Convert an original LaVIT checkpoint into a Hugging Face folder."""
     import torch
 
-    from lavit_hf import LaVITVisualTokenizerConfig
     from ..conversion import convert_checkpoint
+    from ..lavit.configuration_lavit import LaVITVisualTokenizerConfig
 
     heads = num_attention_heads or LaVITVisualTokenizerConfig.num_attention_heads
     convert_checkpoint(

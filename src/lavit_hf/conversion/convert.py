@@ -12,17 +12,17 @@ from diffusers import ModelMixin
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
+from ..hub.model_card import create_model_card, write_model_card
+from ..hub.repo_layout import LANGUAGE_MODEL_FOLDER
 from ..lavit.checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from ..lavit.configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
 from ..lavit.image_processing_pil_lavit import LaVITImageProcessorPil
-from ..hub.model_card import create_model_card, write_model_card
 from ..lavit.modeling_lavit import LaVITForCausalLM
-from ..pixels.pipeline_lavit import LaVITPipeline
-from ..hub.repo_layout import LANGUAGE_MODEL_FOLDER
 from ..lavit.processing_lavit import LaVITProcessor
 from ..lavit.remote_code import write_remote_code
 from ..lavit.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
+from ..pixels.pipeline_lavit import LaVITPipeline
 from .errors import ConversionError
 from .inference import infer_config
 from .layout import (

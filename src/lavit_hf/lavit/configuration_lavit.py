@@ -3,6 +3,7 @@
 """Configurations of LaVIT: every size and every id, and nowhere else."""
 
 import os
+from collections.abc import Iterator
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -13,8 +14,31 @@ from transformers.utils.hub import DownloadKwargs, cached_file
 from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
 
 
+class LaVITBaseConfig(PreTrainedConfig):
+    """What LaVIT's configurations have in common."""
+
+    def __post_init__(self, **kwargs):
+        # The source lies beside the configuration it was loaded from, and not where this one may be saved.
+        kwargs.pop("auto_map", None)
+        # transformers forgets the attention implementation of every part that it puts into another configuration.
+        parts = list(_all_parts(self))
+        chosen = [part._attn_implementation for part in parts]
+        super().__post_init__(**kwargs)
+        for part, implementation in zip(parts, chosen):
+            part._attn_implementation_internal = part._attn_implementation or implementation
+
+
+def _all_parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
+    """The configurations that are parts of another one already, and the parts of those."""
+    for name in config.sub_configs:
+        part = getattr(config, name, None)
+        if isinstance(part, PreTrainedConfig):
+            yield part
+            yield from _all_parts(part)
+
+
 @strict
-class LaVITDetokenizerConfig(PreTrainedConfig):
+class LaVITDetokenizerConfig(LaVITBaseConfig):
     r"""
     Configuration of the detokenizer, which rebuilds the encoder's features from code rows and projects them to the
     condition of a diffusion U-Net. The defaults are the low-resolution detokenizer of LaVIT-7B.
@@ -81,7 +105,7 @@ class LaVITDetokenizerConfig(PreTrainedConfig):
 
 
 @strict
-class LaVITVisualTokenizerConfig(PreTrainedConfig):
+class LaVITVisualTokenizerConfig(LaVITBaseConfig):
     r"""
     Configuration of the dynamic visual tokenizer. The defaults are the released LaVIT-7B's.
 
@@ -261,7 +285,7 @@ def _check_divisible(config: PreTrainedConfig) -> None:
 
 
 @strict
-class LaVITConfig(PreTrainedConfig):
+class LaVITConfig(LaVITBaseConfig):
     r"""
     Configuration of a whole LaVIT: a visual tokenizer and a causal language model over text and image ids.
 
@@ -312,6 +336,15 @@ class LaVITConfig(PreTrainedConfig):
                 f"text_config.vocab_size ({self.text_config.vocab_size}) leaves no text ids beside the "
                 f"{self.visual_tokenizer_config.codebook_size} codes and the two image marks: it must count them all."
             )
+
+    @property
+    def tie_word_embeddings(self) -> bool:
+        """Whether the output head is the language model's embeddings."""
+        return getattr(self.text_config, "tie_word_embeddings", False)
+
+    @tie_word_embeddings.setter
+    def tie_word_embeddings(self, value: bool) -> None:
+        self.text_config.tie_word_embeddings = value
 
     @property
     def text_vocab_size(self) -> int:

@@ -4,13 +4,14 @@
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from transformers import Cache, GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
 
 from .configuration_lavit import LaVITConfig
-from .image_slots import pad_left
-from .seeding import seeded
+from .modeling_layers import pad_left
 
 
 GENERATION_MODES = ("text", "image")
@@ -145,14 +146,14 @@ class LaVITGenerationMixin(GenerationMixin):
     ) -> dict[str, torch.Tensor]:
         """The prompt with the images in their slots."""
         if pixel_values is None:
-            self.check_no_slots(prompt.get("input_ids"))
+            self.model.check_no_slots(prompt.get("input_ids"))
             return prompt
         if generation_mode == "text":
             rows = self.get_image_features(pixel_values, generator=generator).pooler_output
         else:
             tokens = self.get_image_tokens(pixel_values, generator=generator)
             rows = [self.get_input_embeddings()(image[1:-1]) for image in tokens]
-        filled = self.fill_slots(image_rows=rows, keep_marks=generation_mode == "text", **prompt)
+        filled = self.model.fill_slots(image_rows=rows, keep_marks=generation_mode == "text", **prompt)
         return prompt | {"inputs_embeds": filled.inputs_embeds, "attention_mask": filled.attention_mask}
 
     def _double_prompt(
@@ -172,7 +173,7 @@ class LaVITGenerationMixin(GenerationMixin):
                 f"negative_prompt_ids hold {negative_ids.shape[0]} prompts for a batch of {batch_size}: "
                 "give one for each prompt."
             )
-        self.check_no_slots(negative_ids)
+        self.model.check_no_slots(negative_ids)
         branches = (
             *_unpadded(embeds, prompt.get("attention_mask")),
             *_unpadded(embed(negative_ids), negative_attention_mask),
@@ -353,3 +354,34 @@ def _unpadded(embeds: torch.Tensor, attention_mask: torch.Tensor | None) -> list
     if attention_mask is None:
         return list(embeds)
     return [sample[mask.bool()] for sample, mask in zip(embeds, attention_mask, strict=True)]
+
+
+@contextmanager
+def seeded(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
+    """
+    Draws inside come from `generator`, and the caller's global random state is afterwards what it was before.
+
+    One number is drawn from the generator and seeds the global generators of the CPU and of `device`. Apple's MPS
+    backend has no state that can be put back: it is seeded, and stays so.
+
+    Args:
+        generator (`torch.Generator`, *optional*):
+            The source. Without it nothing is done, and draws come from the global state as usual.
+        device (`torch.device`):
+            Where the draws are made.
+    """
+    if generator is None:
+        yield
+        return
+    seed = int(torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device))
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
+        return
+    accelerator = torch.get_device_module(device)
+    forked = range(accelerator.device_count()) if device.type != "mps" else ()
+    with torch.random.fork_rng(forked, device_type=device.type):
+        torch.default_generator.manual_seed(seed)
+        getattr(accelerator, "manual_seed_all", accelerator.manual_seed)(seed)
+        yield

@@ -1,20 +1,27 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""LaVIT: one causal language model that reads and writes text and images."""
+"""
+LaVIT: one causal language model that reads and writes text and images.
+
+In reading order: how images are put into their slots, the way from an image to the rows that the language model reads,
+the bare model, and the model with the output head, which generates.
+"""
 
 import copy
+import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from huggingface_hub import CommitInfo, ModelCard
+from huggingface_hub import CommitInfo
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, Cache, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutputWithPast
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.deprecation import deprecate_kwarg
@@ -23,13 +30,167 @@ from transformers.utils.generic import can_return_tuple
 from .checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
-from ..hub.upload import pop_push_options, push_saved
-from .image_slots import IGNORE_INDEX, FilledSequence, check_image_slots, fill_image_slots, find_image_slots
-from ..hub.model_card import create_model_card
-from .modeling_visual_tokenizer import LaVITVisualTokenizer
+from .modeling_layers import split_by_image
+from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
-from .token_merger import TokenMerger, split_by_image
-from .token_selector import TokenSelector
+from .remote_code import RemoteCodeMixin
+
+
+# The label that the loss passes over.
+IGNORE_INDEX = -100
+
+# How a repo names its weights, and what they are called in memory: the layout of repos is older than `LaVITModel`.
+register_checkpoint_conversion_mapping(
+    LaVITConfig.model_type,
+    [
+        WeightRenaming(source_patterns=r"^visual_tokenizer\.", target_patterns=r"^model.visual_tokenizer."),
+        WeightRenaming(source_patterns=r"^understanding\.", target_patterns=r"^model.understanding."),
+        WeightRenaming(source_patterns=r"^language_model\.lm_head\.", target_patterns=r"^lm_head."),
+        WeightRenaming(source_patterns=r"^language_model\.model\.", target_patterns=r"^model.language_model."),
+    ],
+    overwrite=True,
+)
+
+# What some language models do behind their output head, by the name of the setting in their configuration.
+AFTER_HEAD = {
+    "logit_scale": lambda logits, scale: logits * scale,  # Cohere
+    "logits_scaling": lambda logits, scale: logits / scale,  # Granite
+    "lm_head_multiplier": lambda logits, scale: logits * scale,  # Falcon-H1
+    "final_logit_softcapping": lambda logits, cap: torch.tanh(logits / cap) * cap,  # Gemma
+}
+
+
+@dataclass
+class FilledSequence:
+    """
+    A batch of sequences with their images in place, padded on the left.
+
+    Args:
+        inputs_embeds (`torch.Tensor` of shape `(batch_size, filled_length, hidden_size)`):
+            Embeddings of text and images.
+        attention_mask (`torch.LongTensor` of shape `(batch_size, filled_length)`):
+            Zero where there is padding.
+        token_positions (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
+            Where in the filled sequence each of the given ids stands. One that has no place there, as padding, has
+            the position `filled_length`.
+    """
+
+    inputs_embeds: torch.Tensor
+    attention_mask: torch.Tensor
+    token_positions: torch.Tensor
+
+    def spread(self, values: torch.Tensor, fill_value: float) -> torch.Tensor:
+        """
+        Moves what belongs to the given ids to where these stand now.
+
+        Args:
+            values (`torch.Tensor` of shape `(batch_size, sequence_length)`):
+                A value for each id.
+            fill_value (`float`):
+                What images and padding have.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, filled_length)`.
+        """
+        batch_size, filled_length = self.attention_mask.shape
+        filled = values.new_full((batch_size, filled_length + 1), fill_value)
+        return filled.scatter(1, self.token_positions, values)[:, :-1]
+
+
+def find_image_slots(input_ids: torch.Tensor, start_id: int, end_id: int) -> torch.Tensor:
+    """`(batch_size, sequence_length)`, true where an `[IMG]` opens a slot, which is one with `[/IMG]` right behind."""
+    opens = torch.zeros_like(input_ids, dtype=torch.bool)
+    opens[:, :-1] = (input_ids[:, :-1] == start_id) & (input_ids[:, 1:] == end_id)
+    return opens
+
+
+def check_image_slots(opens: torch.Tensor, num_images: int) -> None:
+    """Raises a `ValueError` where the slots that `opens` marks are not as many as the images."""
+    num_slots = int(opens.sum())
+    if num_slots != num_images:
+        raise ValueError(
+            f"the prompts hold {num_slots} image slots, but {num_images} images were given: "
+            "every image needs one slot, `[IMG][/IMG]`, as the processor makes it."
+        )
+
+
+def fill_image_slots(
+    opens: torch.Tensor,
+    inputs_embeds: torch.Tensor,
+    image_rows: list[torch.Tensor],
+    attention_mask: torch.Tensor | None = None,
+    keep_marks: bool = True,
+) -> FilledSequence:
+    """
+    Puts images into their slots.
+
+    Args:
+        opens (`torch.BoolTensor` of shape `(batch_size, sequence_length)`):
+            What [`find_image_slots`] returns.
+        inputs_embeds (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`):
+            Embeddings of the ids, marks included.
+        image_rows (`list[torch.Tensor]`, each of shape `(kept, hidden_size)`):
+            One entry for each slot, in the order of the batch.
+        attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+            Zero where there is padding, on either side.
+        keep_marks (`bool`, *optional*, defaults to `True`):
+            Whether the marks stay around the rows.
+
+    Returns:
+        [`FilledSequence`].
+
+    Raises:
+        ValueError: If slots and images differ in number.
+    """
+    real = torch.ones_like(opens) if attention_mask is None else attention_mask.bool()
+    opens = opens & real
+    check_image_slots(opens, len(image_rows))
+    if not keep_marks:
+        real = real & ~opens & ~opens.roll(1, dims=1)
+    counts = torch.tensor([len(rows) for rows in image_rows], device=opens.device, dtype=torch.long)
+    inserted = torch.zeros_like(opens, dtype=torch.long).masked_scatter(opens, counts)  # behind each `[IMG]`
+    ends = (real + inserted).cumsum(dim=1)
+    totals = ends[:, -1:]
+    length = int(totals.max())
+    padding = length - totals
+    positions = torch.where(real, padding + ends - inserted - 1, length)
+
+    batch_size, _, hidden_size = inputs_embeds.shape
+    # A column more than needed takes what has no place.
+    filled = inputs_embeds.new_zeros(batch_size, length + 1, hidden_size)
+    filled = filled.scatter(1, positions[..., None].expand_as(inputs_embeds), inputs_embeds)
+    if image_rows:
+        # Rows of all images, by their number in the batch laid out as one sequence.
+        first = padding + ends - inserted + (length + 1) * torch.arange(batch_size, device=opens.device)[:, None]
+        slots = opens.flatten().to(torch.uint8).argsort(descending=True, stable=True)[: len(image_rows)]
+        before = counts.cumsum(dim=0) - counts
+        rows = torch.cat(image_rows).to(inputs_embeds)
+        numbers = torch.arange(len(rows), device=opens.device)
+        places = numbers + (first.flatten()[slots] - before).repeat_interleave(counts, output_size=len(rows))
+        filled = filled.flatten(0, 1).index_copy(0, places, rows).view_as(filled)
+    attention_mask = (torch.arange(length, device=opens.device) >= padding).long()
+    return FilledSequence(filled[:, :-1], attention_mask, positions)
+
+
+@dataclass
+class LaVITModelOutputWithPast(BaseModelOutputWithPast):
+    r"""
+    Output of [`LaVITModel`].
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, filled_length, hidden_size)`):
+            The language model's hidden states, rows of images included.
+        attention_mask (`torch.LongTensor` of shape `(batch_size, filled_length)`, *optional*):
+            Where images were put into their slots: the mask of the longer sequence, what a cache holds included.
+        token_positions (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+            Where images were put into their slots: which hidden state belongs to each of the given ids.
+        image_outputs (`BaseModelOutputWithPooling`, *optional*):
+            What [`~LaVITModel.get_image_features`] gave for the images.
+    """
+
+    attention_mask: torch.LongTensor | None = None
+    token_positions: torch.LongTensor | None = None
+    image_outputs: BaseModelOutputWithPooling | None = None
 
 
 @dataclass
@@ -38,10 +199,13 @@ class LaVITCausalLMOutputWithPast(CausalLMOutputWithPast):
     Output of [`LaVITForCausalLM`].
 
     Args:
+        loss (`torch.FloatTensor`, *optional*):
+            Cross-entropy of the targets, where there are labels.
         logits (`torch.FloatTensor` of shape `(batch_size, sequence_length, vocab_size)`):
-            Scores of text and image ids, `sequence_length` counting the rows of the images in the prompt.
-        attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-            Where images were put into their slots: the mask of the longer sequence.
+            Scores of text and image ids, one row for each of the given ids: images in slots have none, so that logits,
+            ids and labels are of one length.
+        attention_mask (`torch.LongTensor` of shape `(batch_size, filled_length)`, *optional*):
+            Where images were put into their slots: the mask of the longer sequence, for going on from the cache.
         image_outputs (`BaseModelOutputWithPooling`, *optional*):
             What [`~LaVITForCausalLM.get_image_features`] gave for the images.
     """
@@ -93,6 +257,7 @@ class LaVITUnderstanding(nn.Module):
 class LaVITPreTrainedModel(PreTrainedModel):
     config: LaVITConfig
     config_class = LaVITConfig
+    base_model_prefix = "model"
     input_modalities = ("image", "text")
     output_modalities = ("image", "text")
     supports_gradient_checkpointing = True
@@ -104,25 +269,33 @@ class LaVITPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["TokenSelector", "TokenMerger", "VectorQuantizer"]
     _keep_in_fp32_modules_strict = ["selector"]
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, quantization_config=None, **kwargs):
+        if quantization_config is not None:
+            kwargs["quantization_config"] = leave_images_unquantized(quantization_config)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        avoid_unfit_kernels(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
 
-class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
+
+class LaVITModel(LaVITPreTrainedModel):
     r"""
-    LaVIT (arXiv 2309.04669): a causal language model over text and image ids, the visual tokenizer that turns images
-    into ids, and the understanding branch that turns them into continuous rows. The encoder is shared.
+    LaVIT without its output head (arXiv 2309.04669): the visual tokenizer that turns images into ids, the
+    understanding branch that turns them into continuous rows, and the language model that reads both. The encoder is
+    shared.
 
     A prompt holds an image as a slot, `[IMG][/IMG]`, which is filled with the image's rows (reading) or codes
     (writing) when it is known how many patches are kept.
 
-    Example:
+    The visual tokenizer is frozen, as in the paper: training moves the understanding branch and the language model.
 
-    ```python
-    >>> from lavit_hf import LaVITForCausalLM, LaVITProcessor
-
-    >>> processor = LaVITProcessor.from_pretrained(path)
-    >>> model = LaVITForCausalLM.from_pretrained(path)
-    >>> inputs = processor(images=image, return_tensors="pt")
-    >>> processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)
-    ```
+    Args:
+        config ([`LaVITConfig`]):
+            The configuration.
+        encoder (`PreTrainedModel`, *optional*):
+            The vision encoder. Made from the configuration by default.
+        language_model (`PreTrainedModel`, *optional*):
+            The language model without its head. Made from the configuration by default.
     """
 
     def __init__(
@@ -134,70 +307,21 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         super().__init__(config)
         self.visual_tokenizer = LaVITVisualTokenizer(config.visual_tokenizer_config, encoder)
         self.understanding = LaVITUnderstanding(config)
-        self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
-        self._pixel_decoder = None
+        self.language_model = language_model or AutoModel.from_config(config.text_config)
         self.post_init()
+        self.visual_tokenizer.requires_grad_(False)
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, quantization_config=None, **kwargs):
-        if quantization_config is not None:
-            kwargs["quantization_config"] = leave_images_unquantized(quantization_config)
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        avoid_unfit_kernels(loaded[0] if isinstance(loaded, tuple) else loaded)
-        return loaded
-
-    @classmethod
-    def from_backbones(
-        cls,
-        vision_model: str | PreTrainedModel,
-        text_model: str | PreTrainedModel,
-        understanding_selector: bool = False,
-        **visual_tokenizer_kwargs,
-    ) -> "LaVITForCausalLM":
-        """
-        Starts a new LaVIT from a pretrained vision encoder and a pretrained causal language model. Their weights are
-        taken over; the embeddings grow by the image ids, the new rows drawn around the mean of the old. Models passed
-        as such become parts of the new one and change with it. The dtype is the language model's.
-
-        Args:
-            vision_model (`str` or `PreTrainedModel`):
-                A vision model, or a path or Hub id that `AutoModel` loads.
-            text_model (`str` or `PreTrainedModel`):
-                A causal language model, or a path or Hub id that `AutoModelForCausalLM` loads.
-            understanding_selector (`bool`, *optional*, defaults to `False`):
-                See [`LaVITConfig`].
-            visual_tokenizer_kwargs:
-                What else [`LaVITVisualTokenizerConfig`] takes.
-        """
-        if isinstance(vision_model, str):
-            vision_model = AutoModel.from_pretrained(vision_model)
-        if isinstance(text_model, str):
-            text_model = AutoModelForCausalLM.from_pretrained(text_model)
-        visual_config = LaVITVisualTokenizerConfig(encoder_config=vision_model.config, **visual_tokenizer_kwargs)
-        text_model.resize_token_embeddings(text_model.config.vocab_size + visual_config.codebook_size + 2)
-        config = LaVITConfig(
-            visual_tokenizer_config=visual_config,
-            text_config=text_model.config,
-            understanding_selector=understanding_selector,
-        )
-        model = cls(config, encoder=vision_model, language_model=text_model).to(text_model.dtype)
-        model.generation_config = copy.deepcopy(text_model.generation_config)
-        return model
+    def train(self, mode: bool = True) -> "LaVITModel":
+        super().train(mode)
+        # Again, as loading makes new parameters.
+        self.visual_tokenizer.requires_grad_(False).eval()
+        return self
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.language_model.get_output_embeddings()
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        self.language_model.set_output_embeddings(new_embeddings)
-
-    def get_decoder(self) -> nn.Module:
-        return self.language_model.get_decoder()
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Module:
         if new_num_tokens in (None, self.config.text_config.vocab_size):
@@ -299,11 +423,8 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         position_ids: torch.LongTensor | None = None,
         cache: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
-        guidance: float | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> LaVITCausalLMOutputWithPast:
+    ) -> LaVITModelOutputWithPast:
         r"""
         Args:
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
@@ -312,56 +433,66 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
                 The images of all slots in the order of the batch, read as continuous rows; of the shape
                 `(num_images, num_channels, image_size, image_size)`.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Zero where there is padding.
+                Zero where there is padding, on either side. With a cache it may also cover what that holds, as in
+                transformers.
             position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Positions; counted from `attention_mask` where images are put into their slots.
+                Positions. By default padding is not counted. Not together with `pixel_values`, whose rows need
+                positions too.
             cache (`Cache`, *optional*):
                 Keys and values of earlier steps.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
                 Embeddings in place of `input_ids`.
-            labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Targets, text and image ids alike, aligned with `input_ids`; -100 is passed over. An image in a slot
-                is a condition and never a target.
-            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0):
-                How many logits from the end to compute; all where it is zero.
-            guidance (`float`, *optional*):
-                Guidance scale of a doubled batch, whose second half is the unconditional branch. The logits are then
-                the guided ones, of half the batch size.
 
         Returns:
-            [`LaVITCausalLMOutputWithPast`].
+            [`LaVITModelOutputWithPast`].
+
+        Raises:
+            ValueError: If slots and images differ in number, the mask fits neither the prompts nor the prompts and
+                the cache, or positions are given together with images.
         """
-        image_outputs = None
+        past_length = 0 if cache is None else cache.get_seq_length()
+        image_outputs = filled = None
         if pixel_values is None:
             self.check_no_slots(input_ids)
         else:
+            if position_ids is not None:
+                raise ValueError(
+                    "position_ids cannot be given together with pixel_values, whose rows need positions too: leave "
+                    "them out, or fill the slots first and pass inputs_embeds."
+                )
             image_outputs = self.get_image_features(pixel_values, return_dict=True)
-            filled = self.fill_slots(image_outputs.pooler_output, input_ids, inputs_embeds, attention_mask, labels)
+            past_mask, attention_mask = _split_mask(attention_mask, past_length)
+            filled = self.fill_slots(image_outputs.pooler_output, input_ids, inputs_embeds, attention_mask)
             input_ids, inputs_embeds = None, filled.inputs_embeds
-            attention_mask, labels = filled.attention_mask, filled.labels
-            position_ids = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
-        if labels is not None and attention_mask is not None and attention_mask.ndim == 2:
-            labels = _without_first(labels, attention_mask)
+            attention_mask = _join_mask(past_mask, filled.attention_mask, past_length)
+        if position_ids is None and attention_mask is not None and getattr(attention_mask, "ndim", 0) == 2:
+            length = (inputs_embeds if input_ids is None else input_ids).shape[1]
+            attention_mask = _join_mask(None, attention_mask, past_length + length - attention_mask.shape[1])
+            position_ids = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
+        if position_ids is not None and self._takes_positions:
+            kwargs["position_ids"] = position_ids
         outputs = self.language_model(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            position_ids=position_ids,
             cache=cache,
-            labels=labels,
-            logits_to_keep=logits_to_keep,
             return_dict=True,
             **kwargs,
         )
-        return LaVITCausalLMOutputWithPast(
-            loss=outputs.loss,
-            logits=outputs.logits if guidance is None else guide(outputs.logits, guidance),
+        return LaVITModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
             cache=outputs.cache,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-            attention_mask=attention_mask if pixel_values is not None else None,
+            attention_mask=None if filled is None else attention_mask,
+            token_positions=None if filled is None else filled.token_positions,
             image_outputs=image_outputs,
         )
+
+    @cached_property
+    def _takes_positions(self) -> bool:
+        # Language models with positional biases, as Bloom's, have no use for them.
+        return "position_ids" in inspect.signature(self.language_model.forward).parameters
 
     def check_no_slots(self, input_ids: torch.LongTensor | None) -> None:
         """Raises a `ValueError` where `input_ids`, of shape `(batch_size, sequence_length)`, wait for an image."""
@@ -372,20 +503,24 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
     def _find_slots(self, input_ids: torch.LongTensor) -> torch.Tensor:
         return find_image_slots(input_ids, self.config.image_start_token_id, self.config.image_end_token_id)
 
+    def find_marks(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        """`(batch_size, sequence_length)`, true for both marks of every slot."""
+        opens = self._find_slots(input_ids)
+        return opens | opens.roll(1, dims=1)
+
     def fill_slots(
         self,
         image_rows: list[torch.Tensor],
         input_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
         keep_marks: bool = True,
     ) -> FilledSequence:
         """
         Puts images into the slots of prompts, which are ids, embeddings or both; see [`fill_image_slots`].
 
         Raises:
-            ValueError: If slots and images differ in number, or the mask covers more than the prompts.
+            ValueError: If slots and images differ in number, or the mask is not as long as the prompts.
         """
         if inputs_embeds is None:
             if input_ids is None:
@@ -394,11 +529,10 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         if attention_mask is not None and attention_mask.shape != inputs_embeds.shape[:2]:
             raise ValueError(
                 f"attention_mask has the shape {tuple(attention_mask.shape)} for prompts of "
-                f"{tuple(inputs_embeds.shape[:2])}: images stand in a first prompt, not in one that goes on from a "
-                "cache."
+                f"{tuple(inputs_embeds.shape[:2])}: it must cover the prompts, or the cache and the prompts."
             )
         opens = self._find_slots(self._recover_marks(inputs_embeds) if input_ids is None else input_ids)
-        return fill_image_slots(opens, inputs_embeds, image_rows, attention_mask, labels, keep_marks)
+        return fill_image_slots(opens, inputs_embeds, image_rows, attention_mask, keep_marks)
 
     def _recover_marks(self, inputs_embeds: torch.Tensor) -> torch.LongTensor:
         """Ids `(batch_size, sequence_length)` in which the image marks are recognised by their embeddings alone."""
@@ -408,6 +542,266 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             embedding = self.get_input_embeddings()(torch.tensor(mark, device=inputs_embeds.device))
             ids[(inputs_embeds == embedding).all(dim=-1)] = mark
         return ids
+
+
+class LaVITForCausalLM(RemoteCodeMixin, LaVITPreTrainedModel, LaVITGenerationMixin):
+    r"""
+    LaVIT (arXiv 2309.04669): [`LaVITModel`] with an output head over text and image ids, which reads and writes
+    images.
+
+    Args:
+        config ([`LaVITConfig`]):
+            The configuration.
+        encoder (`PreTrainedModel`, *optional*):
+            The vision encoder. Made from the configuration by default.
+        language_model (`PreTrainedModel`, *optional*):
+            A causal language model of transformers, of the configuration's vocabulary, which is taken apart into its
+            base model and its head. Made from the configuration by default.
+
+    Raises:
+        ValueError: If the language model has no causal mask, another vocabulary, a head that is more than a linear
+            layer, or a head that its configuration ties and that cannot be tied.
+
+    Example:
+
+    ```python
+    >>> from lavit_hf import LaVITForCausalLM, LaVITProcessor
+
+    >>> processor = LaVITProcessor.from_pretrained(path)
+    >>> model = LaVITForCausalLM.from_pretrained(path)
+    >>> inputs = processor(images=image, return_tensors="pt")
+    >>> processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)
+    ```
+    """
+
+    def __init__(
+        self,
+        config: LaVITConfig,
+        encoder: PreTrainedModel | None = None,
+        language_model: PreTrainedModel | None = None,
+    ):
+        super().__init__(config)
+        # Trainer counts every label then, and not all but the first of each row; see `_average_loss`.
+        self.loss_type = None
+        causal_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        _check_vocabulary(causal_model, config)
+        self.model = LaVITModel(config, encoder, causal_model.base_model)
+        self.lm_head = causal_model.get_output_embeddings()
+        self._tied_weights_keys = self._find_tied_weights(causal_model)
+        self._pixel_decoder = None
+        self.post_init()
+        self._check_language_model(causal_model)
+
+    @classmethod
+    def from_backbones(
+        cls,
+        vision_model: str | PreTrainedModel,
+        text_model: str | PreTrainedModel,
+        understanding_selector: bool = False,
+        **visual_tokenizer_kwargs,
+    ) -> "LaVITForCausalLM":
+        """
+        Starts a new LaVIT from a pretrained vision encoder and a pretrained causal language model. Their weights are
+        taken over; the embeddings grow by the image ids, the new rows drawn around the mean of the old. Models passed
+        as such become parts of the new one and change with it. The dtype is the language model's.
+
+        Args:
+            vision_model (`str` or `PreTrainedModel`):
+                A vision model, or a path or Hub id that `AutoModel` loads.
+            text_model (`str` or `PreTrainedModel`):
+                A causal language model, or a path or Hub id that `AutoModelForCausalLM` loads.
+            understanding_selector (`bool`, *optional*, defaults to `False`):
+                See [`LaVITConfig`].
+            visual_tokenizer_kwargs:
+                What else [`LaVITVisualTokenizerConfig`] takes.
+
+        Raises:
+            ValueError: If one of the models cannot be a part of a LaVIT; see [`LaVITForCausalLM`].
+        """
+        if isinstance(vision_model, str):
+            vision_model = AutoModel.from_pretrained(vision_model)
+        if isinstance(text_model, str):
+            text_model = AutoModelForCausalLM.from_pretrained(text_model)
+        visual_config = LaVITVisualTokenizerConfig(encoder_config=vision_model.config, **visual_tokenizer_kwargs)
+        text_model.resize_token_embeddings(text_model.config.vocab_size + visual_config.codebook_size + 2)
+        config = LaVITConfig(
+            visual_tokenizer_config=visual_config,
+            text_config=text_model.config,
+            understanding_selector=understanding_selector,
+        )
+        model = cls(config, encoder=vision_model, language_model=text_model).to(text_model.dtype)
+        model.generation_config = copy.deepcopy(text_model.generation_config)
+        return model
+
+    @property
+    def visual_tokenizer(self) -> LaVITVisualTokenizer:
+        """The tokenizer that turns images into codes."""
+        return self.model.visual_tokenizer
+
+    @property
+    def understanding(self) -> LaVITUnderstanding:
+        """The branch that turns images into continuous rows."""
+        return self.model.understanding
+
+    @property
+    def language_model(self) -> PreTrainedModel:
+        """The language model without its head."""
+        return self.model.language_model
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.lm_head = new_embeddings
+
+    def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
+        return self.model.resize_token_embeddings(*args, **kwargs)
+
+    def get_image_tokens(self, pixel_values: torch.Tensor, *args, **kwargs) -> list[torch.Tensor]:
+        """See [`~LaVITModel.get_image_tokens`]."""
+        return self.model.get_image_tokens(pixel_values, *args, **kwargs)
+
+    def get_image_features(self, pixel_values: torch.Tensor, *args, **kwargs) -> BaseModelOutputWithPooling:
+        """See [`~LaVITModel.get_image_features`]."""
+        return self.model.get_image_features(pixel_values, *args, **kwargs)
+
+    def read_features(self, features: torch.Tensor, *args, **kwargs) -> list[torch.Tensor]:
+        """See [`~LaVITModel.read_features`]."""
+        return self.model.read_features(features, *args, **kwargs)
+
+    @can_return_tuple
+    @deprecate_kwarg("past_key_values", "5.40.0", new_name="cache")
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        cache: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        guidance: float | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> LaVITCausalLMOutputWithPast:
+        r"""
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Text and image ids. A slot `[IMG][/IMG]` stands for the next of `pixel_values`.
+            pixel_values (`torch.FloatTensor`, *optional*):
+                The images of all slots in the order of the batch, read as continuous rows; of the shape
+                `(num_images, num_channels, image_size, image_size)`.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Zero where there is padding, on either side. With a cache it may also cover what that holds, as in
+                transformers.
+            position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Positions. By default padding is not counted. Not together with `pixel_values`.
+            cache (`Cache`, *optional*):
+                Keys and values of earlier steps.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
+                Embeddings in place of `input_ids`.
+            labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Targets, text and image ids alike, aligned with `input_ids`; -100 is passed over. Neither an image in
+                a slot with its marks nor the first id of a row is ever a target.
+            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0):
+                How many logits from the end to compute, or which; all where it is zero.
+            guidance (`float`, *optional*):
+                Guidance scale of a doubled batch, whose second half is the unconditional branch. The logits are then
+                the guided ones, of half the batch size.
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
+                Number of labels of a batch that is spread over several calls or processes, as `Trainer` counts them.
+
+        Returns:
+            [`LaVITCausalLMOutputWithPast`].
+
+        Raises:
+            ValueError: See [`~LaVITModel.forward`].
+        """
+        outputs = self.model(
+            input_ids, pixel_values, attention_mask, position_ids, cache, inputs_embeds, return_dict=True, **kwargs
+        )
+        hidden_states = outputs.last_hidden_state
+        if outputs.token_positions is not None:
+            positions = outputs.token_positions.clamp(max=hidden_states.shape[1] - 1)
+            hidden_states = hidden_states.gather(1, positions[..., None].expand(-1, -1, hidden_states.shape[-1]))
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.compute_logits(hidden_states[:, kept])
+        loss = None
+        if labels is not None:
+            marks = None if pixel_values is None or input_ids is None else self.model.find_marks(input_ids)
+            targets = _true_targets(labels, attention_mask, marks)
+            loss = _average_loss(logits, targets[:, kept], labels[:, kept], num_items_in_batch)
+            if self.training and pixel_values is None:
+                loss = loss + self._nothing_of_understanding()
+        return LaVITCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits if guidance is None else guide(logits, guidance),
+            cache=outputs.cache,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            attention_mask=outputs.attention_mask,
+            image_outputs=outputs.image_outputs,
+        )
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Scores `(..., vocab_size)` of hidden states `(..., hidden_size)`: the head and what stands behind it."""
+        logits = self.lm_head(hidden_states)
+        for name, change in AFTER_HEAD.items():
+            setting = getattr(self.config.text_config, name, None)
+            if setting is not None:
+                logits = change(logits, setting)
+        return logits
+
+    def _nothing_of_understanding(self) -> torch.Tensor:
+        """Zero, with a gradient: processes that train together must all have one for the same parameters."""
+        return sum(0.0 * parameter.sum() for parameter in self.understanding.parameters() if parameter.requires_grad)
+
+    def _find_tied_weights(self, causal_model: PreTrainedModel) -> dict[str, str] | None:
+        """What transformers ties where the configuration says so: the head's weight to the embeddings'."""
+        if not causal_model._tied_weights_keys:
+            return None
+        embeddings = self.get_input_embeddings()
+        name = next(name for name, module in self.named_modules() if module is embeddings)
+        if self.config.tie_word_embeddings and self.lm_head.weight.shape != embeddings.weight.shape:
+            raise ValueError(
+                f"{type(causal_model).__name__} is configured to tie its head {tuple(self.lm_head.weight.shape)} to "
+                f"its embeddings {tuple(embeddings.weight.shape)}, which differ in shape: set tie_word_embeddings to "
+                "False in its configuration."
+            )
+        return {"lm_head.weight": f"{name}.weight"}
+
+    @torch.no_grad()
+    def _check_language_model(self, causal_model: PreTrainedModel) -> None:
+        """Raises a `ValueError` where the parts of a language model do not do what it does, or it is not causal."""
+        if self.lm_head.weight.is_meta:
+            return  # a configuration that was saved was checked when the model was built
+        was_training = causal_model.training
+        causal_model.eval()
+        embeddings = self.get_input_embeddings()
+        ids = torch.arange(1, 5, device=embeddings.weight.device)[None]
+        whole = causal_model(input_ids=ids, use_cache=False).logits
+        outputs = self.language_model(inputs_embeds=embeddings(ids), use_cache=False, return_dict=True)
+        parts = self.compute_logits(outputs.last_hidden_state)
+        shorter = causal_model(input_ids=ids[:, :-1], use_cache=False).logits
+        causal_model.train(was_training)
+        name, tolerance = type(causal_model).__name__, 0.01 * whole.float().std().item()
+        if (whole[:, :-1] - shorter).abs().max() > tolerance:
+            raise ValueError(
+                f"{name} has no causal mask: what it says of a token changes with the tokens behind it. Pass a causal "
+                "language model; one of an encoder's architecture needs is_decoder=True in its configuration."
+            )
+        if (whole - parts).abs().max() > tolerance:
+            raise ValueError(
+                f"{name} does more than to apply a linear layer to the hidden states of its base model, or does not "
+                "take embeddings in place of ids: LaVIT cannot be built on it."
+            )
 
     def attach_pixel_decoder(self, pipeline) -> None:
         """
@@ -444,27 +838,19 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         is_main_process: bool = True,
         max_shard_size: int | str = MAX_SHARD_SIZE,
         variant: str | None = None,
-        push_to_hub: bool = False,
         **kwargs,
     ) -> None:
         # diffusers hands on what it finds in the signature.
-        is_writing = self.should_save_on_this_rank(is_main_process)
-        options = {"is_main_process": is_main_process, "max_shard_size": max_shard_size, "variant": variant}
-        if push_to_hub and not kwargs.get("distributed_checkpoint"):  # its shards are put together by super
-            push_options = pop_push_options(kwargs)
-            repo_id = kwargs.pop("repo_id", Path(save_directory).name)
-            if is_writing:
-                self._push(repo_id, options | kwargs, folder=Path(save_directory), **push_options)
-                return
-            push_to_hub = False
-        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **options, **kwargs)
-        if is_writing:
+        super().save_pretrained(
+            save_directory, is_main_process=is_main_process, max_shard_size=max_shard_size, variant=variant, **kwargs
+        )
+        if self.should_save_on_this_rank(is_main_process):
             write_visual_tokenizer_index(Path(save_directory), variant)
 
     def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = MAX_SHARD_SIZE, **kwargs) -> CommitInfo:
         """
-        Pushes model and configs, with a model card unless the repo has one. The processor is pushed by its own
-        `push_to_hub`, a whole repo by [`LaVITPipeline`]'s.
+        Pushes model, configs and source, as every `push_to_hub` of transformers does. The processor is pushed by its
+        own `push_to_hub`, a whole repo with its model card by [`LaVITPipeline`]'s.
 
         Args:
             repo_id (`str`):
@@ -472,27 +858,85 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             max_shard_size (`int` or `str`, *optional*, defaults to `"1GB"`):
                 Largest size of a file of weights.
             kwargs:
-                `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description` and `tags`, as
-                every `push_to_hub` of transformers takes them.
+                `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description` and `tags`.
 
         Returns:
             `CommitInfo`: what was committed.
         """
-        return self._push(repo_id, {"max_shard_size": max_shard_size}, **kwargs)
-
-    def _push(self, repo_id: str, save_options: dict[str, Any], **push_options) -> CommitInfo:
-        save = partial(self.save_pretrained, **save_options)
-        return push_saved(save, self._make_card, repo_id, model_tags=self.model_tags or (), **push_options)
-
-    def _make_card(self, repo_id: str) -> ModelCard:
-        name = repo_id.split("/")[-1]
-        return create_model_card(self.config, name, repo=repo_id, num_parameters=self.num_parameters())
+        return super().push_to_hub(repo_id, max_shard_size=max_shard_size, **kwargs)
 
 
-def _without_first(labels: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Labels without the first real id of each sample, which nothing but padding stands in front of to predict it."""
-    first = (attention_mask.cumsum(dim=-1) == 1) & attention_mask.bool()
-    return labels.masked_fill(first, IGNORE_INDEX)
+def _split_mask(attention_mask: torch.Tensor | None, past_length: int) -> tuple[torch.Tensor | None, ...]:
+    """The parts of a mask for what a cache holds and for the prompts; a mask may also cover the prompts alone."""
+    if attention_mask is None or past_length == 0 or attention_mask.shape[1] <= past_length:
+        return None, attention_mask
+    return attention_mask[:, :past_length], attention_mask[:, past_length:]
 
 
-__all__ = ["LaVITCausalLMOutputWithPast", "LaVITForCausalLM", "LaVITPreTrainedModel"]
+def _join_mask(past_mask: torch.Tensor | None, mask: torch.Tensor, past_length: int) -> torch.Tensor:
+    """A mask of cache and prompts; where nothing is said of the cache, all that it holds is real."""
+    if past_length <= 0:
+        return mask
+    past_mask = mask.new_ones(mask.shape[0], past_length) if past_mask is None else past_mask.to(mask)
+    return torch.cat([past_mask, mask], dim=1)
+
+
+def _true_targets(
+    labels: torch.Tensor, attention_mask: torch.Tensor | None, marks: torch.Tensor | None
+) -> torch.Tensor:
+    """Labels without what cannot be predicted: the first real id of each row, and the marks of images in slots."""
+    labels = labels.clone()
+    labels[:, 0] = IGNORE_INDEX
+    if attention_mask is not None and attention_mask.shape == labels.shape:
+        first = (attention_mask.cumsum(dim=-1) == 1) & attention_mask.bool()
+        labels = labels.masked_fill(first, IGNORE_INDEX)
+    return labels if marks is None else labels.masked_fill(marks, IGNORE_INDEX)
+
+
+def _average_loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """
+    The mean cross-entropy of the targets, however a batch is cut.
+
+    `Trainer` divides by the number of labels in all parts of a batch, of which some may be no targets. Such a label
+    counts as the mean of its row, so that nothing is divided by more than what was summed.
+    """
+    losses = nn.functional.cross_entropy(
+        logits[:, :-1].float().transpose(1, 2), targets[:, 1:], ignore_index=IGNORE_INDEX, reduction="none"
+    )
+    num_targets = (targets[:, 1:] != IGNORE_INDEX).sum(dim=1).clamp(min=1)
+    num_labels = (labels != IGNORE_INDEX).sum(dim=1)
+    if num_items_in_batch is None:
+        num_items_in_batch = num_labels.sum().clamp(min=1)
+    elif torch.is_tensor(num_items_in_batch):
+        num_items_in_batch = num_items_in_batch.to(losses.device)
+    return (losses.sum(dim=1) / num_targets * num_labels).sum() / num_items_in_batch
+
+
+def _check_vocabulary(causal_model: PreTrainedModel, config: LaVITConfig) -> None:
+    name, size = type(causal_model).__name__, config.text_config.vocab_size
+    head, base = causal_model.get_output_embeddings(), causal_model.base_model
+    if head is None or base is causal_model:
+        raise ValueError(
+            f"{name} has no base model with an output head: pass a causal language model of transformers."
+        )
+    rows = {"embeddings": causal_model.get_input_embeddings().weight.shape[0], "head": head.weight.shape[0]}
+    for part, num_rows in rows.items():
+        if num_rows != size:
+            raise ValueError(
+                f"the {part} of {name} have {num_rows} rows, but text_config.vocab_size is {size}, image ids "
+                "included: resize its embeddings, as LaVITForCausalLM.from_backbones does."
+            )
+
+
+__all__ = [
+    "LaVITCausalLMOutputWithPast",
+    "LaVITForCausalLM",
+    "LaVITModel",
+    "LaVITModelOutputWithPast",
+    "LaVITPreTrainedModel",
+]

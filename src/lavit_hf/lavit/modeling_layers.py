@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The block that token merger and detokenizer are built of."""
+"""What merger, detokenizer and language model share: the block of attention layers, and rows that differ in number."""
 
 from collections.abc import Callable
 
@@ -166,3 +166,33 @@ class LaVITLayer(GradientCheckpointingLayer):
             self.cross_attn_norm(hidden_states), encoder_attention_mask, encoder_hidden_states, **kwargs
         )
         return hidden_states + self.mlp(self.mlp_norm(hidden_states))
+
+
+def gather_rows(hidden_states: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Moves the rows that `mask` names to the front, in order, and cuts off the rest.
+
+    Args:
+        hidden_states (`torch.Tensor` of shape `(batch_size, num_rows, hidden_size)`):
+            All rows.
+        mask (`torch.BoolTensor` of shape `(batch_size, num_rows)`):
+            The rows to take.
+
+    Returns:
+        The rows, `(batch_size, longest, hidden_size)`, and which of them are real, `(batch_size, longest)`.
+    """
+    counts = mask.sum(dim=1)
+    longest = int(counts.max())
+    order = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
+    rows = hidden_states.gather(1, order[..., None].expand(-1, -1, hidden_states.shape[-1]))
+    return rows, torch.arange(longest, device=mask.device) < counts[:, None]
+
+
+def split_by_image(rows: torch.Tensor, keep_mask: torch.Tensor) -> list[torch.Tensor]:
+    """Splits rows of all images, `(total_kept, ...)`, into a list with `(kept, ...)` for each."""
+    return list(rows.split((keep_mask > 0.5).sum(dim=1).tolist()))
+
+
+def pad_left(sequences: list[torch.Tensor], value: float) -> torch.Tensor:
+    """Stacks tensors of shape `(length, ...)` to `(batch_size, longest, ...)`, padded with `value` on the left."""
+    return nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=value, padding_side="left")

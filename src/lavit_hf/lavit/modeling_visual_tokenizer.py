@@ -1,7 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The dynamic visual tokenizer: an image becomes a sentence of codes as long as its content asks for (paper, section 3.1).
+The dynamic visual tokenizer: an image becomes a sentence of codes whose length follows its content
+(paper, section 3.1).
 
 In reading order: the encoder's features, the selector that keeps some patches, the merger that folds the others into
 them, the quantizer that names each by a code, and the model of all four.
@@ -22,7 +23,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_lavit import LaVITVisualTokenizerConfig
-from .modeling_layers import LaVITLayer
+from .modeling_layers import LaVITLayer, gather_rows, split_by_image
 
 
 # The EVA-CLIP encoder's class stands in transformers, but AutoModel does not know it.
@@ -223,31 +224,6 @@ def _check_keep_mask(keep_mask: torch.Tensor, expected: torch.Size) -> None:
     empty = (~keep_mask.any(dim=1)).nonzero().flatten().tolist()
     if empty:
         raise ValueError(f"keep_mask keeps no patch of image {empty[0]}: every image needs at least one.")
-
-
-def gather_rows(hidden_states: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Moves the rows that `mask` names to the front, in order, and cuts off the rest.
-
-    Args:
-        hidden_states (`torch.Tensor` of shape `(batch_size, num_rows, hidden_size)`):
-            All rows.
-        mask (`torch.BoolTensor` of shape `(batch_size, num_rows)`):
-            The rows to take.
-
-    Returns:
-        The rows, `(batch_size, longest, hidden_size)`, and which of them are real, `(batch_size, longest)`.
-    """
-    counts = mask.sum(dim=1)
-    longest = int(counts.max())
-    order = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
-    rows = hidden_states.gather(1, order[..., None].expand(-1, -1, hidden_states.shape[-1]))
-    return rows, torch.arange(longest, device=mask.device) < counts[:, None]
-
-
-def split_by_image(rows: torch.Tensor, keep_mask: torch.Tensor) -> list[torch.Tensor]:
-    """Splits rows of all images, `(total_kept, ...)`, into a list with `(kept, ...)` for each."""
-    return list(rows.split((keep_mask > 0.5).sum(dim=1).tolist()))
 
 
 class TokenMerger(nn.Module):

@@ -1,44 +1,83 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Ships the package's own source with a checkpoint, so that `trust_remote_code=True` loads it without lavit_hf."""
+"""Ships the source of this folder with a repo, so that `trust_remote_code=True` loads it where lavit_hf is missing."""
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
-from transformers.utils import CONFIG_NAME, PROCESSOR_NAME
+from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
 
-MODEL_AUTO_MAP = {
-    "AutoConfig": "configuration_lavit.LaVITConfig",
-    "AutoModel": "modeling_lavit.LaVITForCausalLM",
-    "AutoModelForCausalLM": "modeling_lavit.LaVITForCausalLM",
-    "AutoModelForImageTextToText": "modeling_lavit.LaVITForCausalLM",
-    "AutoModelForMultimodalLM": "modeling_lavit.LaVITForCausalLM",
+# Where the source lies in a repo.
+CODE_FOLDER = "code"
+
+_LANGUAGE_MODEL = f"{CODE_FOLDER}/modeling_lavit.LaVITForCausalLM"
+
+# The classes behind the Auto classes, by the model type of a configuration.
+MODEL_AUTO_MAPS = {
+    "lavit": {
+        "AutoConfig": f"{CODE_FOLDER}/configuration_lavit.LaVITConfig",
+        "AutoModel": _LANGUAGE_MODEL,
+        "AutoModelForCausalLM": _LANGUAGE_MODEL,
+        "AutoModelForImageTextToText": _LANGUAGE_MODEL,
+        "AutoModelForMultimodalLM": _LANGUAGE_MODEL,
+    },
+    "lavit_visual_tokenizer": {
+        "AutoConfig": f"{CODE_FOLDER}/configuration_lavit.LaVITVisualTokenizerConfig",
+        "AutoModel": f"{CODE_FOLDER}/modeling_visual_tokenizer.LaVITVisualTokenizer",
+    },
 }
 IMAGE_PROCESSOR_AUTO_MAP = {
     "AutoImageProcessor": {
-        "pil": "image_processing_pil_lavit.LaVITImageProcessorPil",
-        "torchvision": "image_processing_lavit.LaVITImageProcessor",
+        "pil": f"{CODE_FOLDER}/image_processing_pil_lavit.LaVITImageProcessorPil",
+        "torchvision": f"{CODE_FOLDER}/image_processing_lavit.LaVITImageProcessor",
     }
 }
-PROCESSOR_AUTO_MAP = {"AutoProcessor": "processing_lavit.LaVITProcessor"}
+PROCESSOR_AUTO_MAP = {"AutoProcessor": f"{CODE_FOLDER}/processing_lavit.LaVITProcessor"}
 
 
-def write_remote_code(folder: str | Path) -> None:
+class RemoteCodeMixin:
+    """
+    Lets a class of transformers save its source: `push_to_hub` always does, and `save_pretrained` does with
+    `include_code=True`.
+    """
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, include_code: bool = False, **kwargs) -> Any:
+        saved = super().save_pretrained(save_directory, *args, **kwargs)
+        if include_code:
+            write_remote_code(save_directory)
+        return saved
+
+    def _upload_modified_files(self, working_dir: str | os.PathLike, *args, **kwargs) -> Any:
+        # The one step that every way to the Hub takes between saving and uploading.
+        write_remote_code(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
+
+def write_remote_code(folder: str | os.PathLike) -> None:
     """
     Copies the modules that a saved LaVIT needs into its folder and names their classes in its configurations.
 
     Args:
-        folder (`str` or `Path`):
-            A folder with a saved model, and a saved processor if there is one.
+        folder (`str` or `os.PathLike`):
+            A folder with a saved model, a saved processor, or both.
     """
     folder = Path(folder)
-    _edit_json(folder / CONFIG_NAME, lambda config: config | {"auto_map": MODEL_AUTO_MAP})
+    _edit_json(folder / CONFIG_NAME, _map_model)
     _edit_json(folder / PROCESSOR_NAME, _map_processor)
+    _edit_json(folder / IMAGE_PROCESSOR_NAME, lambda config: config | {"auto_map": IMAGE_PROCESSOR_AUTO_MAP})
+    (folder / CODE_FOLDER).mkdir(exist_ok=True)
     for path in _needed_modules():
-        shutil.copyfile(path, folder / path.name)
+        shutil.copyfile(path, folder / CODE_FOLDER / path.name)
+
+
+def _map_model(config: dict) -> dict:
+    return config | {"auto_map": MODEL_AUTO_MAPS[config["model_type"]]}
 
 
 def _map_processor(config: dict) -> dict:
@@ -46,15 +85,18 @@ def _map_processor(config: dict) -> dict:
     return config | {"auto_map": PROCESSOR_AUTO_MAP, "image_processor": image_processor}
 
 
-def _edit_json(path: Path, change) -> None:
+def _edit_json(path: Path, change: Callable[[dict], dict]) -> None:
     if path.is_file():
         path.write_text(json.dumps(change(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
 
 
 def _needed_modules() -> list[Path]:
-    references = [*MODEL_AUTO_MAP.values(), *PROCESSOR_AUTO_MAP.values()]
+    references = [*MODEL_AUTO_MAPS["lavit"].values(), *PROCESSOR_AUTO_MAP.values()]
     references += IMAGE_PROCESSOR_AUTO_MAP["AutoImageProcessor"].values()
-    package = Path(__file__).parent
-    modules = {package / f"{reference.split('.')[0]}.py" for reference in references}
+    names = {reference.split(".")[0].split("/")[1] for reference in references}
+    modules = {Path(__file__).parent / f"{name}.py" for name in names}
     imported = {Path(path) for module in modules for path in get_relative_import_files(module)}
     return sorted(modules | imported)
+
+
+__all__ = ["RemoteCodeMixin", "write_remote_code"]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from ..tasks.failures import Failure
-
 from .inspection import Inspection
 from .model import PageModel
 

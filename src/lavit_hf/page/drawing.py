@@ -10,11 +10,10 @@ import torch
 from PIL import Image
 from transformers import StoppingCriteria
 
+from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
+from ..pixels.pipeline_lavit import LaVITPipelineOutput
 from ..tasks.loading import make_generator
 from ..tasks.options import check_text
-from lavit_hf import LaVITPipelineOutput
-from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
-
 from .model import PageModel
 
 

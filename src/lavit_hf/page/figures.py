@@ -8,7 +8,6 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..visualization import OUTLINE_COLOR, draw_keep_mask
-
 from .inspection import Inspection
 
 

@@ -10,7 +10,6 @@ import gradio as gr
 from PIL import Image
 
 from ..tasks.failures import Failure
-
 from .codebook import Match, compare_codes, nearest_codes, nearest_patches
 from .controls import ON_THE_MODEL, example_pictures, keep_ratio, picture_output, selection_controls
 from .drawing import default_settings

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
+from ..lavit.modeling_visual_tokenizer import KEEP, LaVITVisualTokenizerOutput
 from ..tasks.tokenizing import OVERLAY_SIZE, mark_codes
-from lavit_hf import LaVITVisualTokenizerOutput
-from ..lavit.token_selector import KEEP
-
 from .drawing import DrawSettings
 from .model import PageModel
 from .selection import keeping

@@ -9,7 +9,6 @@ import gradio as gr
 from ..tasks.options import check_text
 from ..tasks.reading import CAPTION, Task, answer_to
 from ..visualization import draw_keep_mask
-
 from .controls import (
     ON_THE_MODEL,
     describe_mask,

@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 
 from ..tasks.reading import Task, generate_texts
-
 from .model import PageModel
 from .selection import keeping, watching
 

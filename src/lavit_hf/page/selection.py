@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..tasks.loading import selection_settings
-from lavit_hf import LaVITForCausalLM
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from ..tasks.failures import Failure
 from ..lavit.image_loading import load_image
+from ..tasks.failures import Failure
 
 
 HEIGHT = "20rem"

@@ -10,10 +10,10 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.image_utils import ImageInput
 
 from ..lavit.configuration_lavit import LaVITConfig
-from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
-from .image_prompts import ImagePrompt, collate_prompts, make_prompts
+from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION, seeded
 from ..lavit.modeling_lavit import LaVITForCausalLM
-from ..lavit.seeding import Generators, check_generators, seeded
+from .generators import Generators, check_generators
+from .image_prompts import ImagePrompt, collate_prompts, make_prompts
 
 
 # What `generate` takes but the pipeline decides, and what to do instead.

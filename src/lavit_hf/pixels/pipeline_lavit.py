@@ -24,18 +24,7 @@ from PIL import Image
 from transformers import BaseImageProcessor
 from transformers.image_utils import ImageInput
 
-from .candidates import CandidatesMixin, repeat_condition
-from .small.condition_map import check_channels
-from .denoising import DenoisingMixin, LaVITCondition
-from ..hub.upload import pop_push_options, push_saved
-from ..lavit.image_loading import flatten_images
-from .image_sentences import find_codes
-from .image_writing import ImageTokensMixin
 from ..hub.model_card import create_decoder_card, create_model_card, write_model_card
-from .modeling_detokenizer import LaVITDetokenizer
-from ..lavit.modeling_lavit import LaVITForCausalLM
-from .small.patch_autoencoder import PatchAutoencoder
-from .picture_sizes import latent_size_ratio, resolve_size
 from ..hub.repo_layout import (
     LANGUAGE_MODEL_FOLDER,
     PROCESSOR_FOLDER,
@@ -43,8 +32,19 @@ from ..hub.repo_layout import (
     read_codebook,
     write_top_files,
 )
+from ..hub.upload import pop_push_options, push_saved
+from ..lavit.image_loading import flatten_images
+from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
-from ..lavit.seeding import Generators, check_generators, repeat_generators
+from .candidates import CandidatesMixin, repeat_condition
+from .denoising import DenoisingMixin, LaVITCondition
+from .generators import Generators, check_generators, repeat_generators
+from .image_sentences import find_codes
+from .image_writing import ImageTokensMixin
+from .modeling_detokenizer import LaVITDetokenizer
+from .picture_sizes import latent_size_ratio, resolve_size
+from .small.condition_map import check_channels
+from .small.patch_autoencoder import PatchAutoencoder
 from .unet_lora import UNetLoraLoaderMixin
 
 

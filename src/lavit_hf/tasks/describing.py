@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lavit_hf import LaVITConfig
-
+from ..lavit.configuration_lavit import LaVITConfig
 from .loading import find_repo, without_library_bars
 from .repo_files import RepoFiles, open_repo
 from .weight_sizes import MEMORY_COLUMNS, PartSize, add_up, measure_parts

@@ -25,13 +25,10 @@ from transformers import BitsAndBytesConfig
 from transformers.utils import CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
-from lavit_hf import (
-    LaVITConfig,
-    LaVITForCausalLM,
-    LaVITVisualTokenizer,
-    bundled_checkpoint,
-)
-
+from ..bundled import bundled_checkpoint
+from ..lavit.configuration_lavit import LaVITConfig
+from ..lavit.modeling_lavit import LaVITForCausalLM
+from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from .failures import Failure
 from .options import DType, ModelOptions, Quantization
 

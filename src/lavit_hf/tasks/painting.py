@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import torch
 from diffusers.utils import logging as diffusers_logging
 
-from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor
-
+from ..lavit.modeling_lavit import LaVITForCausalLM
+from ..lavit.processing_lavit import LaVITProcessor
+from ..pixels.pipeline_lavit import LaVITPipeline
 from .images import Skipped, find_images, read_image
 from .loading import (
     find_device,

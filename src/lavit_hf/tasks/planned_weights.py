@@ -13,8 +13,8 @@ from torch import nn
 from transformers.utils import CONFIG_NAME
 
 import lavit_hf
-from ..conversion.pixel_decoder import empty_model
 
+from ..conversion.pixel_decoder import empty_model
 from .repo_files import TensorHeader
 
 

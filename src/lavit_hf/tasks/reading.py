@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from transformers import BatchFeature
 
-from lavit_hf import LaVITForCausalLM, LaVITProcessor
-
+from ..lavit.modeling_lavit import LaVITForCausalLM
+from ..lavit.processing_lavit import LaVITProcessor
 from .images import Skipped, find_images, read_batches
 from .loading import find_device, find_repo, load_language_model, make_generator, without_library_bars
 from .options import ModelOptions

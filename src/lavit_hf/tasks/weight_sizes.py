@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..lavit.quantization_lavit import UNQUANTIZED_MODULES
-
 from .repo_files import RepoFiles, TensorHeader
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 
 from ..lavit.configuration_lavit import LaVITConfig
-from ..lavit.image_slots import IGNORE_INDEX, pad_left
+from ..lavit.modeling_lavit import IGNORE_INDEX
+from ..lavit.modeling_layers import pad_left
 from ..lavit.processing_lavit import LaVITProcessor
 from .errors import TrainingError
 from .feature_rows import from_bytes

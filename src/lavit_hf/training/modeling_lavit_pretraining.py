@@ -4,8 +4,6 @@
 
 import copy
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +15,9 @@ from transformers.utils.generic import is_flash_attention_requested
 
 from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
-from ..lavit.image_slots import IGNORE_INDEX
-from ..lavit.modeling_lavit import LaVITForCausalLM
+from ..lavit.modeling_lavit import IGNORE_INDEX, LaVITForCausalLM
+from ..lavit.modeling_layers import split_by_image
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
-from ..lavit.token_merger import split_by_image
 from .packing import PackedBatch, pack
 
 
@@ -73,7 +70,6 @@ class LaVITForPreTraining(LaVITForCausalLM):
 
     def __init__(self, config: LaVITConfig, *args, **kwargs):
         super().__init__(config, *args, **kwargs)
-        self.visual_tokenizer.requires_grad_(False)
         self.pack_length: int | None = None
 
     @classmethod
@@ -106,15 +102,12 @@ class LaVITForPreTraining(LaVITForCausalLM):
             visual_tokenizer = LaVITVisualTokenizer.from_pretrained(visual_tokenizer)
         encoder = visual_tokenizer.encoder.model
         language_model = _with_image_ids(text_model, visual_tokenizer.config.codebook_size)
-        attention = [(part.config, part.config._attn_implementation) for part in (encoder, language_model)]
         config = LaVITConfig(
             visual_tokenizer_config=visual_tokenizer.config,
             text_config=language_model.config,
             understanding_selector=understanding_selector,
         )
         model = cls(config, encoder=encoder, language_model=language_model)
-        for part, implementation in attention:
-            part._attn_implementation = implementation  # forgotten when it became a part of the new configuration
         model.visual_tokenizer.load_state_dict(visual_tokenizer.state_dict())
         model.understanding.merger.load_state_dict(visual_tokenizer.merger.state_dict())
         if understanding_selector:
@@ -147,12 +140,6 @@ class LaVITForPreTraining(LaVITForCausalLM):
             raise ValueError("merged rows are of the visual tokenizer's selector: set understanding_selector=False.")
         self.understanding.merger.load_state_dict(self.visual_tokenizer.merger.state_dict())
         self.understanding.merger.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "LaVITForPreTraining":
-        super().train(mode)
-        # Loading makes new parameters, which are not frozen.
-        self.visual_tokenizer.requires_grad_(False).eval()
-        return self
 
     def forward(
         self,
@@ -242,8 +229,9 @@ class LaVITForPreTraining(LaVITForCausalLM):
         tokens = torch.cat([embeds, *(rows.to(embeds) for rows in images)])
         numbers = torch.arange(len(tokens), device=tokens.device)
         own, *of_images = numbers[:, None].split([len(embeds), *map(len, images)])
-        filled = self.fill_slots(of_images, input_ids, own.view(*input_ids.shape, 1), attention_mask, labels)
-        packed = pack(filled.inputs_embeds[..., 0], filled.attention_mask, filled.labels, self.pack_length)
+        filled = self.model.fill_slots(of_images, input_ids, own.view(*input_ids.shape, 1), attention_mask)
+        labels = filled.spread(labels.masked_fill(self.model.find_marks(input_ids), IGNORE_INDEX), IGNORE_INDEX)
+        packed = pack(filled.inputs_embeds[..., 0], filled.attention_mask, labels, self.pack_length)
         if is_flash_attention_requested(self.language_model.config):
             packed = packed.in_one_row()
         return packed, tokens
@@ -253,12 +241,11 @@ class LaVITForPreTraining(LaVITForCausalLM):
         following = nn.functional.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         is_target = following != IGNORE_INDEX
         inputs_embeds = tokens.index_select(0, batch.token_numbers.flatten()).view(*following.shape, -1)
-        with _only_rows(self.get_output_embeddings(), is_target):
-            logits = self.language_model(
-                inputs_embeds=inputs_embeds, position_ids=batch.position_ids, use_cache=False, return_dict=True
-            ).logits
+        outputs = self.model(inputs_embeds=inputs_embeds, position_ids=batch.position_ids, use_cache=False)
+        # With a large vocabulary the logits of all other tokens would cost more memory than the rest of the model.
+        logits = self.compute_logits(outputs.last_hidden_state[is_target])
         targets = following[is_target]
-        return nn.functional.cross_entropy(logits[0].float(), targets, reduction="none"), targets
+        return nn.functional.cross_entropy(logits.float(), targets, reduction="none"), targets
 
     def _average(
         self, losses: torch.Tensor, targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
@@ -275,10 +262,6 @@ class LaVITForPreTraining(LaVITForCausalLM):
             num_text_targets=num_text_targets,
             num_image_targets=num_image_targets,
         )
-
-    def _nothing_of_understanding(self) -> torch.Tensor:
-        """Zero, with a gradient: processes that train together must all have one for the same parameters."""
-        return sum(0.0 * parameter.sum() for parameter in self.understanding.parameters() if parameter.requires_grad)
 
     def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs) -> None:
         super().save_pretrained(save_directory, is_main_process, **kwargs)
@@ -297,20 +280,6 @@ def _with_image_ids(text_model: str | PreTrainedModel | PreTrainedConfig, codebo
     # New rows as drawn at the model's own start: the average of all words would make the codes one.
     text_model.resize_token_embeddings(text_model.config.vocab_size + codebook_size + 2, mean_resizing=False)
     return text_model
-
-
-@contextmanager
-def _only_rows(head: nn.Module, mask: torch.Tensor) -> Iterator[None]:
-    """
-    Lets only the hidden states that `mask`, `(num_rows, row_length)`, names through to the output head, as one row.
-    With a large vocabulary the logits of all others would cost more memory than the rest of the model. A hook, as
-    `logits_to_keep` takes the same places of every row, and language models do different things behind the head.
-    """
-    hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][mask][None], *inputs[1:]))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 __all__ = ["LaVITForPreTraining", "LaVITForPreTrainingOutput"]

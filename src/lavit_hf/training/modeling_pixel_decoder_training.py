@@ -11,12 +11,12 @@ from diffusers.training_utils import compute_snr
 from torch import nn
 from transformers.utils import ModelOutput
 
-from ..pixels.small.condition_map import build_unet_input, check_channels
+from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from ..pixels.denoising import LaVITCondition
 from ..pixels.modeling_detokenizer import LaVITDetokenizer
-from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
-from ..pixels.small.patch_autoencoder import PatchAutoencoder
 from ..pixels.picture_sizes import latent_size_ratio
+from ..pixels.small.condition_map import build_unet_input, check_channels
+from ..pixels.small.patch_autoencoder import PatchAutoencoder
 
 
 CODE_PADDING = -1

@@ -10,11 +10,11 @@ from torch import distributed, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .codebook_training import CodebookTrainer
 from ..lavit.configuration_lavit import LaVITVisualTokenizerConfig
-from ..pixels.modeling_detokenizer import LaVITDetokenizer
+from ..lavit.modeling_layers import split_by_image
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer, LaVITVisualTokenizerPreTrainedModel
-from ..lavit.token_merger import split_by_image
+from ..pixels.modeling_detokenizer import LaVITDetokenizer
+from .codebook_training import CodebookTrainer
 
 
 # In a state dict, the codes that the visual tokenizer uses, and where they learn.

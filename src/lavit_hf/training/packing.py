@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 
 import torch
 
-from ..lavit.image_slots import IGNORE_INDEX
+from ..lavit.modeling_lavit import IGNORE_INDEX
 
 
 @dataclass

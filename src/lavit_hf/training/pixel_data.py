@@ -11,10 +11,10 @@ from datasets.fingerprint import Hasher
 from diffusers.image_processor import VaeImageProcessor
 
 from ..lavit.image_loading import to_rgb_image
-from .modeling_pixel_decoder_training import CODE_PADDING, LaVITPixelDecoderForTraining
 from .data import skip_broken_images
 from .errors import TrainingError
 from .feature_rows import from_bytes, to_bytes
+from .modeling_pixel_decoder_training import CODE_PADDING, LaVITPixelDecoderForTraining
 
 
 # What data sets of one origin have in common; where both have them, they must agree.

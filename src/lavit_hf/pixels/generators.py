@@ -1,0 +1,23 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Generators of several pictures: one for all, or one for each."""
+
+import torch
+
+
+Generators = torch.Generator | list[torch.Generator] | None
+
+
+def check_generators(generator: Generators, num_pictures: int) -> None:
+    """Raises a `ValueError` if there is a list of generators that has not one for each picture."""
+    if isinstance(generator, list) and len(generator) != num_pictures:
+        raise ValueError(
+            f"there are {len(generator)} generators for {num_pictures} pictures: pass one, or one for each picture."
+        )
+
+
+def repeat_generators(generator: Generators, times: int) -> Generators:
+    """Generators for every picture several times, one after the other, which draw on from the picture's own."""
+    if not isinstance(generator, list):
+        return generator
+    return [source for source in generator for _ in range(times)]
