@@ -28,16 +28,16 @@ test: lint  ## ruff, then all tests that need neither a GPU nor minutes each
 	$(BIN)/pytest -n 2 -m "not slow and not gpu and not browser"
 
 test-training: $(READY)  ## two processes that train together, and a run that is killed
-	$(BIN)/pytest -m "slow and not gpu" modeling_tests/test_stage1.py modeling_tests/test_stage2.py
+	$(BIN)/pytest -m "slow and not gpu" modeling_tests/training
 
 test-package: $(READY)  ## the wheel: built, complete, and at work by itself
-	$(BIN)/pytest -m slow modeling_tests/test_packaging.py
+	$(BIN)/pytest -m slow modeling_tests/project/test_packaging.py
 
 test-browser: $(READY)  ## the page in Chromium; leaves screenshots in .cache/screenshots
-	$(BIN)/pytest -m browser modeling_tests/test_page_browser.py
+	$(BIN)/pytest -m browser modeling_tests/page/test_page_browser.py
 
 screenshots: test-browser  ## the README's pictures of the page, taken anew
-	$(BIN)/python modeling_tests/screenshots.py
+	$(BIN)/python modeling_tests/support/screenshots.py
 
 test-slow: $(READY)  ## the tests that take long
 	$(BIN)/pytest -m "slow and not gpu"

@@ -9,6 +9,8 @@ from functools import partial
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
 
 from .errors import ConversionError
 from .layout import FileLayout, Rule
@@ -44,7 +46,13 @@ class PlannedModel:
 
     def __post_init__(self):
         self.specs = {name: make().to("meta") for name, make in self.plan.items()}
-        check_complete(self.specs, self.model.state_dict())
+        check_complete(self.specs, saved_state_dict(self.model))
+
+
+def saved_state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A model's tensors under the names that they have in a repo."""
+    state_dict = model.state_dict()
+    return revert_weight_conversion(model, state_dict) if isinstance(model, PreTrainedModel) else state_dict
 
 
 def plan_file(layout: FileLayout, tensors: Mapping[str, torch.Tensor]) -> dict[str, LazyTensor]:

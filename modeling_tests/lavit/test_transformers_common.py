@@ -168,7 +168,7 @@ class LaVITProcessingTest(ProcessorTesterMixin, unittest.TestCase):
 
     @classmethod
     def _setup_tokenizer(cls):
-        folder = Path(__file__).parent / "golden" / "original" / "language_model"
+        folder = Path(__file__).parents[1] / "golden" / "original" / "language_model"
         return build_tokenizer(load_sentencepiece_tokenizer(folder), codebook_size=512)
 
     @classmethod

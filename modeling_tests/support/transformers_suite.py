@@ -17,9 +17,9 @@ import transformers
 from filelock import FileLock
 
 
-CACHE = Path(__file__).parents[1] / ".cache"
+CACHE = Path(__file__).parents[2] / ".cache"
 
-PICTURE = Path(__file__).parents[1] / "examples" / "images" / "cat.jpg"
+PICTURE = Path(__file__).parents[2] / "examples" / "images" / "cat.jpg"
 
 STAND_INS = {
     "tests/__init__.py": "",

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / ".cache" / "screenshots"
 PICTURES = {  # screenshots, and how far each is scrolled down, from 0 to 1
     "page-desktop.jpg": (("desktop-read", 0.0), ("desktop-draw", 0.0)),

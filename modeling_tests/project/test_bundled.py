@@ -19,7 +19,7 @@ from lavit_hf import (
 )
 
 
-PICTURES = Path(__file__).parents[1] / "examples" / "images" / "emoji"
+PICTURES = Path(__file__).parents[2] / "examples" / "images" / "emoji"
 MOST_MEGABYTES = 36
 
 

@@ -36,7 +36,7 @@ from lavit_hf.conversion import convert_checkpoint
 from lavit_hf.lavit.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
 
 
-CAT = str(Path(__file__).parents[1] / "examples" / "images" / "cat.jpg")
+CAT = str(Path(__file__).parents[2] / "examples" / "images" / "cat.jpg")
 WEIGHTS = "language_model/model.safetensors"
 LOADERS = [
     LaVITForCausalLM,

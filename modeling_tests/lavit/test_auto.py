@@ -34,7 +34,7 @@ from lavit_hf import (
 )
 
 
-PICTURES = Path(__file__).parents[1] / "examples" / "images"
+PICTURES = Path(__file__).parents[2] / "examples" / "images"
 CAT, COFFEE = str(PICTURES / "cat.jpg"), str(PICTURES / "coffee.jpg")
 GREEDY = {"num_beams": 1, "max_new_tokens": 8, "min_new_tokens": 1, "do_sample": False}
 

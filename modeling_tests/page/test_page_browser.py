@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
 ]
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / ".cache" / "screenshots"
 PICTURE = ROOT / "examples" / "images" / "emoji" / "penguin.png"
 SECONDS = 120  # for whatever the model does, on a slow machine

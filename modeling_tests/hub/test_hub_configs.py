@@ -37,7 +37,7 @@ from lavit_hf.conversion.pixel_decoder import MODEL_CLASSES, empty_model
 from lavit_hf.conversion.plan import plan_file
 
 
-FOLDER = Path(__file__).parents[1] / "hub_configs"
+FOLDER = Path(__file__).parents[2] / "hub_configs"
 RELEASES = {"LaVIT-7B-v1": False, "LaVIT-7B-v2": True}  # whether reading has a selector of its own
 BUNDLED = Path(bundled_checkpoint()).name
 NAMES = sorted(path.parent.name for path in FOLDER.glob("*/config.json"))

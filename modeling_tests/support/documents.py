@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from lavit_hf.cli.app import app
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "hub_configs/*.md", "src/lavit_hf/checkpoints/*/*.md")

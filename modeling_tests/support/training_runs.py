@@ -19,7 +19,7 @@ from conftest import tiny_visual_config
 from lavit_hf import LaVITDetokenizerConfig, LaVITImageProcessor, LaVITVisualTokenizerForPreTraining
 
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SIDE = 32  # of the tiny visual tokenizer's pictures, in pixels
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 pytest.importorskip("resvg_py")
 datasets = pytest.importorskip("datasets")
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "emoji"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
 from concepts import read_concepts, spoken_name  # noqa: E402
 from drawings import find_drawings, render  # noqa: E402

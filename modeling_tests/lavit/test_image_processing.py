@@ -74,7 +74,7 @@ def test_torchvision_backend_is_within_its_stated_bound_of_the_reference(golden)
 
 @needs_torchvision
 def test_torchvision_backend_is_within_its_stated_bound_on_photographs():
-    paths = sorted((Path(__file__).parents[1] / "examples" / "images").glob("*.jpg"))
+    paths = sorted((Path(__file__).parents[2] / "examples" / "images").glob("*.jpg"))
     assert len(paths) >= 2
     expected = pixel_values(LaVITImageProcessorPil(), paths)
     error = (pixel_values(LaVITImageProcessor(), paths) - expected).abs()
