@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
-from lavit_hf import LaVITImageProcessorPil, LaVITProcessor, answer_cleaning
+from lavit_hf import LaVITImageProcessorPil, LaVITProcessor, processing_lavit
 from lavit_hf.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
 
 
@@ -409,9 +409,9 @@ class TestLemmatizing:
     @pytest.fixture(autouse=True)
     def forget_the_model(self):
         """It is loaded once for each process."""
-        answer_cleaning.load_spacy.cache_clear()
+        processing_lavit._load_spacy.cache_clear()
         yield
-        answer_cleaning.load_spacy.cache_clear()
+        processing_lavit._load_spacy.cache_clear()
 
     def test_nouns_and_verbs_only(self, processor, english):
         answers = processor.post_process_answer(["two dogs playing better.", "cats"], lemmatize=True)

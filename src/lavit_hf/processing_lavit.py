@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """LaVIT's processor: one sequence out of text and images, and text or images back out of what was generated."""
 
+import re
+from functools import cache
 from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,9 +14,8 @@ from transformers.image_utils import ImageInput
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
 from transformers.tokenization_utils_base import LARGE_INTEGER, TextInput
 
-from .answer_cleaning import cut_answer, lemmatize_answer
 from .generation_lavit import check_generation_mode
-from .placeholders import match_images_with_texts, split_at_placeholders
+from .image_loading import flatten_images
 
 
 # LaVIT is a base model: a chat is its parts one after the other, a newline between turns. `<image>` is replaced by
@@ -50,6 +51,9 @@ _OTHER_TEXT_KWARGS = {
     "truncation",
     "verbose",
 }
+
+# Where the original cuts its answers, so that nothing is left of what the model goes on to ask itself.
+_ANSWER_END = re.compile(r"\n|question:|Long answer:|,|\.")
 
 
 class LaVITTextKwargs(TextKwargs, total=False):
@@ -179,7 +183,7 @@ class LaVITProcessor(ProcessorMixin):
         check_generation_mode(kwargs["generation_mode"])
         _check_text_kwargs(kwargs["text_kwargs"])
 
-        texts, images = match_images_with_texts(text, images, self.image_token)
+        texts, images = _match_images_with_texts(text, images, self.image_token)
         prompts = self._build_prompts(texts, [len(sample) for sample in images], **kwargs["text_kwargs"])
         if kwargs["generation_mode"] == "image":
             prompts = [[*prompt, self._mark(self.tokenizer.image_start_token_id)] for prompt in prompts]
@@ -192,7 +196,7 @@ class LaVITProcessor(ProcessorMixin):
 
     def _build_prompts(self, texts: list[str], num_images: list[int], **text_kwargs) -> list[list[_Token]]:
         """Tokenizes the pieces of text around the placeholders, and puts slots between them or in front."""
-        pieces = [split_at_placeholders(text, self.image_token) for text in texts]
+        pieces = [_split_at_placeholders(text, self.image_token) for text in texts]
         tokenized = iter(self._tokenize([piece for sample in pieces for piece in sample], **text_kwargs))
         prompts = []
         for sample, count in zip(pieces, num_images):
@@ -369,8 +373,8 @@ class LaVITProcessor(ProcessorMixin):
             `ImportError`: If `lemmatize` is set and spaCy or its model is not installed.
         """
         _check_is_list(texts)
-        answers = [cut_answer(text) for text in texts]
-        return [lemmatize_answer(answer) for answer in answers] if lemmatize else answers
+        answers = [_cut_answer(text) for text in texts]
+        return [_lemmatize_answer(answer) for answer in answers] if lemmatize else answers
 
     def __repr__(self) -> str:
         # The tokenizer's own repr has a line for each code.
@@ -387,6 +391,80 @@ def _check_text_kwargs(text_kwargs: dict[str, Any]):
     ignored = {name for name, value in text_kwargs.items() if value} - _PAD_KWARGS - _OTHER_TEXT_KWARGS
     if ignored:
         raise ValueError(f"LaVITProcessor does not support {', '.join(sorted(ignored))}: use its tokenizer for that.")
+
+
+def _match_images_with_texts(
+    text: TextInput | list[TextInput | None] | None, images: Any, image_token: str
+) -> tuple[list[str], list[list]]:
+    """
+    One text and one list of images for each sample of the batch.
+
+    Args:
+        text (`str` or `list[str]`, *optional*):
+            Texts as a processor takes them; `None` for an image without a text.
+        images (*optional*):
+            Images as a processor takes them, flat or a list for each text.
+        image_token (`str`):
+            The placeholder.
+
+    Returns:
+        The texts, and as many lists of images.
+
+    Raises:
+        ValueError: If places and images differ in number, or a text is no string.
+    """
+    nested = isinstance(images, list | tuple) and any(isinstance(image, list | tuple | None) for image in images)
+    if nested:
+        images = [[] if sample is None else list(flatten_images(sample)) for sample in images]
+    else:
+        images = [] if images is None else list(flatten_images(images))
+    texts = _as_texts(text, default_length=len(images))
+    if not nested:
+        images = _deal_out(images, [text.count(image_token) for text in texts])
+    if len(images) != len(texts):
+        raise ValueError(f"There are {len(texts)} texts, but {len(images)} lists of images: pass one for each text.")
+    for number, (text, sample) in enumerate(zip(texts, images)):
+        if text.count(image_token) not in (0, len(sample)):
+            raise ValueError(
+                f"Prompt {number} has {len(sample)} images, but {image_token} {text.count(image_token)} times: write "
+                "it once for each image, or not at all to have the images in front."
+            )
+    return texts, images
+
+
+def _as_texts(text: TextInput | list[TextInput | None] | None, default_length: int) -> list[str]:
+    if text is None:
+        text = [None] * default_length
+    texts = list(text) if isinstance(text, list | tuple) else [text]
+    if not texts:
+        raise ValueError("There is neither a text nor an image to process.")
+    if not all(isinstance(sample, str | None) for sample in texts):
+        raise ValueError("`text` must be a string or a list of strings, or of `None` for images without a prompt.")
+    return [sample or "" for sample in texts]
+
+
+def _deal_out(images: list, num_placeholders: list[int]) -> list[list]:
+    """Deals a flat list of images out to the texts."""
+    if len(num_placeholders) == 1:
+        return [images]
+    if images and not any(num_placeholders):
+        num_placeholders = [1] * len(num_placeholders)
+    if sum(num_placeholders) != len(images):
+        raise ValueError(
+            f"{len(images)} images cannot be dealt out to texts with places for {num_placeholders} images: make the "
+            "numbers equal, or pass a list of images for each text."
+        )
+    remaining = iter(images)
+    return [[next(remaining) for _ in range(count)] for count in num_placeholders]
+
+
+def _split_at_placeholders(text: str, image_token: str) -> list[tuple[str, int]]:
+    """Pieces of text around the placeholders, and where in the text they start."""
+    pieces, start = [], 0
+    for placeholder in re.finditer(f" ?{re.escape(image_token)} ?", text):
+        pieces.append((text[start : placeholder.start()], start))
+        start = placeholder.end()
+    return [*pieces, (text[start:], start)]
 
 
 def _truncate_text(prompt: list[_Token], max_length: int, side: str) -> list[_Token]:
@@ -416,6 +494,31 @@ def _to_pil(images: torch.Tensor) -> list[Image.Image]:
         )
     pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
     return [Image.fromarray(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]
+
+
+def _cut_answer(text: str) -> str:
+    """The answer up to where the model goes on to ask itself something, without white space around it."""
+    return _ANSWER_END.split(text, maxsplit=1)[0].strip()
+
+
+def _lemmatize_answer(text: str) -> str:
+    """Brings nouns and verbs to their base form; an `ImportError` says what to install where spaCy is missing."""
+    words = _load_spacy()(text)
+    return "".join((word.lemma_ if word.pos_ in ("NOUN", "VERB") else word.text) + word.whitespace_ for word in words)
+
+
+@cache
+def _load_spacy():
+    """spaCy's small English model, loaded once."""
+    try:
+        import spacy
+
+        return spacy.load("en_core_web_sm", exclude=["parser", "ner"])
+    except (ImportError, OSError) as error:
+        raise ImportError(
+            "lemmatize=True needs spaCy and its English model: "
+            "`pip install spacy` and `python -m spacy download en_core_web_sm`."
+        ) from error
 
 
 __all__ = ["LaVITProcessor", "LaVITProcessorKwargs"]
