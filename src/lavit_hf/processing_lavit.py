@@ -3,9 +3,10 @@
 """LaVIT's processor: one sequence out of text and images, and text or images back out of what was generated."""
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -77,10 +78,8 @@ class LaVITProcessorKwargs(ProcessingKwargs, total=False):
     generation_mode: str
 
 
-class _Token(NamedTuple):
-    id: int
-    span: tuple[int, int]  # of characters in the text
-    is_text: bool
+# A token of a prompt: its id, and where its characters are in the text as it was passed, `(0, 0)` for image marks.
+_Token = tuple[int, tuple[int, int]]
 
 
 class LaVITProcessor(ProcessorMixin):
@@ -143,6 +142,11 @@ class LaVITProcessor(ProcessorMixin):
         self.image_token = image_token
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
+    @property
+    def image_token_ids(self) -> list[int]:
+        """Ids of a slot, `[IMG]` and `[/IMG]`."""
+        return [self.tokenizer.image_start_token_id, self.tokenizer.image_end_token_id]
+
     def __call__(
         self,
         images: ImageInput | str | list | None = None,
@@ -184,41 +188,50 @@ class LaVITProcessor(ProcessorMixin):
         _check_text_kwargs(kwargs["text_kwargs"])
 
         texts, images = _match_images_with_texts(text, images, self.image_token)
-        prompts = self._build_prompts(texts, [len(sample) for sample in images], **kwargs["text_kwargs"])
-        if kwargs["generation_mode"] == "image":
-            prompts = [[*prompt, self._mark(self.tokenizer.image_start_token_id)] for prompt in prompts]
-
-        prompts = self._truncate(prompts, **kwargs["text_kwargs"])
+        prompts = self._build_prompts(
+            texts, [len(sample) for sample in images], kwargs["generation_mode"], **kwargs["text_kwargs"]
+        )
         data = self._pad(prompts, **kwargs["text_kwargs"])
         if flat_images := list(chain.from_iterable(images)):
             data.update(self.image_processor(flat_images, **kwargs["images_kwargs"]))
         return BatchFeature(data, tensor_type=kwargs["text_kwargs"].get("return_tensors"))
 
-    def _build_prompts(self, texts: list[str], num_images: list[int], **text_kwargs) -> list[list[_Token]]:
+    def _build_prompts(
+        self, texts: list[str], num_images: list[int], generation_mode: str, **text_kwargs
+    ) -> list[list[_Token]]:
         """Tokenizes the pieces of text around the placeholders, and puts slots between them or in front."""
-        pieces = [_split_at_placeholders(text, self.image_token) for text in texts]
-        tokenized = iter(self._tokenize([piece for sample in pieces for piece in sample], **text_kwargs))
+        start, end = ((mark, (0, 0)) for mark in self.image_token_ids)
+        closing = [start] if generation_mode == "image" else []
+        max_length = self._get_max_length(**text_kwargs)
         prompts = []
-        for sample, count in zip(pieces, num_images):
-            num_placeholders = len(sample) - 1
-            prompt = self._slot() * (count - num_placeholders) + next(tokenized)
-            for _ in range(num_placeholders):
-                prompt += self._slot() + next(tokenized)
-            if not prompt:
-                raise ValueError(f"Prompt {len(prompts)} is empty and has no image: pass a text, an image or both.")
-            prompts.append(prompt)
+        for number, (pieces, count) in enumerate(zip(self._tokenize_pieces(texts, **text_kwargs), num_images)):
+            if not count and not any(pieces):
+                raise ValueError(f"Prompt {number} is empty and has no image: pass a text, an image or both.")
+            num_marks = 2 * count + len(closing)
+            if max_length is not None and num_marks > max_length:
+                raise ValueError(
+                    f"max_length={max_length} is less than the {num_marks} image marks of prompt {number}: raise it."
+                )
+            if max_length is not None:
+                pieces = _truncate(pieces, max_length - num_marks, self.tokenizer.truncation_side)
+            prompt = [start, end] * (count - len(pieces) + 1) + pieces[0]
+            for piece in pieces[1:]:
+                prompt += [start, end, *piece]
+            prompts.append(prompt + closing)
         return prompts
 
-    def _tokenize(
+    def _tokenize_pieces(
         self,
-        pieces: list[tuple[str, int]],
+        texts: list[str],
         split_special_tokens: bool | None = None,
         sanitize_control_tokens: bool | None = None,
         return_offsets_mapping: bool | None = None,
         **kwargs,
-    ) -> list[list[_Token]]:
+    ) -> Iterator[list[list[_Token]]]:
+        """Yields the tokens of each text in pieces, each tokenized like a prompt of its own."""
+        pieces = [_split_at_placeholders(text, self.image_token) for text in texts]
         encoded = self.tokenizer(
-            [piece for piece, _ in pieces],
+            [piece for sample in pieces for piece, _ in sample],
             add_special_tokens=False,
             padding=False,
             truncation=False,
@@ -227,44 +240,32 @@ class LaVITProcessor(ProcessorMixin):
             return_offsets_mapping=return_offsets_mapping,
         )
         offsets = encoded.get("offset_mapping") or [[(0, 0)] * len(ids) for ids in encoded["input_ids"]]
-        return [
-            [_Token(id, (start + first, start + last), True) for id, (first, last) in zip(ids, spans)]
-            for (_, start), ids, spans in zip(pieces, encoded["input_ids"], offsets)
-        ]
+        tokens = (list(zip(ids, spans)) for ids, spans in zip(encoded["input_ids"], offsets))
+        for sample in pieces:
+            yield [[(id, (start + a, start + b)) for id, (a, b) in next(tokens)] for _, start in sample]
 
-    def _slot(self) -> list[_Token]:
-        return [self._mark(self.tokenizer.image_start_token_id), self._mark(self.tokenizer.image_end_token_id)]
-
-    @staticmethod
-    def _mark(token_id: int) -> _Token:
-        return _Token(token_id, (0, 0), False)
-
-    def _truncate(
-        self,
-        prompts: list[list[_Token]],
-        truncation: bool | str | None = None,
-        max_length: int | None = None,
-        **kwargs,
-    ) -> list[list[_Token]]:
+    def _get_max_length(
+        self, truncation: bool | str | None = None, max_length: int | None = None, **kwargs
+    ) -> int | None:
+        """Number of tokens beyond which a prompt is truncated, `None` for no truncation."""
         if not truncation or truncation == "do_not_truncate":
-            return prompts
+            return None
         max_length = max_length or self.tokenizer.model_max_length
         if max_length > LARGE_INTEGER:
             raise ValueError("`truncation` needs a `max_length`: the tokenizer does not know the context length.")
-        return [_truncate_text(prompt, max_length, self.tokenizer.truncation_side) for prompt in prompts]
+        return max_length
 
     def _pad(
         self, prompts: list[list[_Token]], return_offsets_mapping: bool | None = None, **kwargs
     ) -> dict[str, list[list]]:
-        input_ids = [[token.id for token in prompt] for prompt in prompts]
         pad_kwargs = {name: value for name, value in kwargs.items() if name in _PAD_KWARGS}
         if kwargs.get("truncation"):
             pad_kwargs["verbose"] = False  # it would warn that `max_length` has no effect
-        data = dict(self.tokenizer.pad({"input_ids": input_ids}, **pad_kwargs))
-        if return_offsets_mapping:
+        data = dict(self.tokenizer.pad({"input_ids": [[id for id, _ in prompt] for prompt in prompts]}, **pad_kwargs))
+        if return_offsets_mapping:  # which `pad` passes over
             side = pad_kwargs.get("padding_side") or self.tokenizer.padding_side
             data["offset_mapping"] = [
-                _pad_spans([token.span for token in prompt], len(row), side)
+                _pad_spans([span for _, span in prompt], len(row), side)
                 for prompt, row in zip(prompts, data["input_ids"])
             ]
         return data
@@ -373,7 +374,7 @@ class LaVITProcessor(ProcessorMixin):
             `ImportError`: If `lemmatize` is set and spaCy or its model is not installed.
         """
         _check_is_list(texts)
-        answers = [_cut_answer(text) for text in texts]
+        answers = [_ANSWER_END.split(text, maxsplit=1)[0].strip() for text in texts]
         return [_lemmatize_answer(answer) for answer in answers] if lemmatize else answers
 
     def __repr__(self) -> str:
@@ -467,18 +468,14 @@ def _split_at_placeholders(text: str, image_token: str) -> list[tuple[str, int]]
     return [*pieces, (text[start:], start)]
 
 
-def _truncate_text(prompt: list[_Token], max_length: int, side: str) -> list[_Token]:
-    """Takes the surplus out of the text, and leaves the marks of images alone."""
-    surplus = len(prompt) - max_length
-    if surplus <= 0:
-        return prompt
-    text = [position for position, token in enumerate(prompt) if token.is_text]
-    if surplus > len(text):
-        raise ValueError(
-            f"max_length={max_length} is less than the {len(prompt) - len(text)} image marks of a prompt: raise it."
-        )
-    cut = set(text[-surplus:] if side == "right" else text[:surplus])
-    return [token for position, token in enumerate(prompt) if position not in cut]
+def _truncate(pieces: list[list[_Token]], num_tokens: int, side: str) -> list[list[_Token]]:
+    """Cuts tokens off at one side of a text until no more than `num_tokens` are left in all its pieces."""
+    kept = []
+    for piece in pieces if side == "right" else reversed(pieces):
+        room = min(num_tokens, len(piece))
+        kept.append(piece[:room] if side == "right" else piece[len(piece) - room :])
+        num_tokens -= room
+    return kept if side == "right" else kept[::-1]
 
 
 def _pad_spans(spans: list[tuple[int, int]], length: int, side: str) -> list[tuple[int, int]]:
@@ -494,11 +491,6 @@ def _to_pil(images: torch.Tensor) -> list[Image.Image]:
         )
     pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
     return [Image.fromarray(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]
-
-
-def _cut_answer(text: str) -> str:
-    """The answer up to where the model goes on to ask itself something, without white space around it."""
-    return _ANSWER_END.split(text, maxsplit=1)[0].strip()
 
 
 def _lemmatize_answer(text: str) -> str:
