@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The processor: one sequence out of text and images, and texts or images back."""
 
+import json
 import pickle
 import re
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
-from lavit_hf import LaVITImageProcessorPil, LaVITProcessor, processing_lavit
+from lavit_hf import LaVITConfig, LaVITImageProcessorPil, LaVITProcessor, processing_lavit
 from lavit_hf.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
 
 
@@ -234,6 +236,96 @@ class TestArguments:
         assert set(processor.model_input_names) == {"input_ids", "attention_mask", "pixel_values"}
 
 
+class TestIds:
+    def test_they_follow_the_vocabulary(self, processor, text_tokenizer):
+        longer = LaVITProcessor(LaVITImageProcessorPil(), build_tokenizer(text_tokenizer, 4, text_vocab_size=32010))
+        for each, start in ((processor, 32000), (longer, 32010)):
+            assert each.image_token_id == each.image_start_token_id == start
+            assert each.image_end_token_id == start + 1
+            assert each.image_token_ids == [start, start + 1]
+            assert each.tokenizer.convert_ids_to_tokens(each.image_token_ids) == ["[IMG]", "[/IMG]"]
+
+    def test_they_are_those_of_the_configuration(self, processor):
+        config = LaVITConfig(text_config={"vocab_size": 32514}, visual_tokenizer_config={"codebook_size": 512})
+        assert config.image_token_id == processor.image_token_id == config.image_start_token_id
+        assert config.image_end_token_id == processor.image_end_token_id
+
+    def test_padding_and_end_follow_the_tokenizer(self, text_tokenizer):
+        processor = LaVITProcessor(LaVITImageProcessorPil(), build_tokenizer(text_tokenizer, codebook_size=4))
+        assert (processor.pad_token_id, processor.eos_token_id) == (0, 2)
+        processor.tokenizer.pad_token = "</s>"
+        assert processor.pad_token_id == 2
+        assert processor(text=["a", "a dog"]).input_ids[0].tolist() == [2, 264]
+
+    def test_none_is_saved(self, processor):
+        assert not [name for name in processor.to_dict() if name.endswith(("_id", "_ids"))]
+
+    def test_token_types_mark_slots(self, processor, images):
+        inputs = processor(images=images[:2], text=["a <image> dog <image>", "cat"], return_mm_token_type_ids=True)
+        assert inputs.input_ids.tolist() == [[264, *SLOT, 3914, *SLOT], [0] * 5 + [5255]]
+        assert inputs.mm_token_type_ids.tolist() == [[0, 1, 1, 0, 1, 1], [0] * 6]
+        assert "mm_token_type_ids" not in processor(text="a")
+
+    def test_token_types_do_not_mark_images_to_come_or_spelled_out(self, processor, images):
+        settings = {"return_mm_token_type_ids": True, "split_special_tokens": False, "padding_side": "right"}
+        texts = ["a", "[IMG]<code_3>[/IMG] a"]
+        inputs = processor(images=[images[:1], []], text=texts, generation_mode="image", **settings)
+        assert inputs.input_ids.tolist() == [[*SLOT, 264, START, 0], [START, 32005, END, 264, START]]
+        assert inputs.mm_token_type_ids.tolist() == [[1, 1, 0, 0, 0], [0] * 5]
+
+    def test_token_types_without_padding(self, processor, images):
+        settings = {"return_mm_token_type_ids": True, "padding": False, "return_tensors": None}
+        inputs = processor(images=[[images[0]], []], text=["", "a dog"], **settings)
+        assert inputs.mm_token_type_ids == [[1, 1], [0, 0]]
+
+    def test_number_of_tokens_is_that_of_the_call(self, processor, images):
+        inputs = processor(images=images[:3], text=["a <image>", "<image><image>"], return_mm_token_type_ids=True)
+        sizes = [(image.height, image.width) for image in images[:3]]
+        counted = processor._get_num_multimodal_tokens(image_sizes=sizes)
+        assert counted.num_image_tokens == [2, 2, 2]
+        assert inputs.mm_token_type_ids.sum(1).tolist() == [2, 4]
+        assert counted.num_image_patches == [1, 1, 1]
+        assert sum(counted.num_image_patches) == len(inputs.pixel_values)
+
+    def test_number_of_tokens_of_no_image(self, processor):
+        assert "num_image_tokens" not in processor._get_num_multimodal_tokens()
+        assert processor._get_num_multimodal_tokens(image_sizes=[]).num_image_tokens == []
+
+
+class TestConfigurationIds:
+    @pytest.mark.parametrize("pad_token_id", [0, None])
+    def test_padding_is_that_of_the_language_model(self, pad_token_id):
+        config = LaVITConfig(text_config={"vocab_size": 32514, "pad_token_id": pad_token_id})
+        assert config.pad_token_id == config.get_text_config().pad_token_id == pad_token_id
+
+    def test_padding_is_set_in_the_language_model(self, tmp_path):
+        config = LaVITConfig(pad_token_id=5)
+        assert config.text_config.pad_token_id == 5
+        config.pad_token_id = 7
+        config.save_pretrained(tmp_path)
+        assert LaVITConfig.from_pretrained(tmp_path).text_config.pad_token_id == 7
+        assert LaVITConfig.from_pretrained(tmp_path, pad_token_id=9).text_config.pad_token_id == 9
+
+    def test_no_id_is_saved_twice(self, tmp_path):
+        config = LaVITConfig(image_token_id=32000, pad_token_id=0)
+        config.save_pretrained(tmp_path)
+        saved = json.loads((tmp_path / "config.json").read_text())
+        assert not [name for name in saved if name.endswith("_id")]
+        assert saved["text_config"]["pad_token_id"] == 0
+
+    @pytest.mark.parametrize("name", ["LaVIT-7B-v1", "LaVIT-7B-v2", "lavit-emoji"])
+    def test_configurations_from_before_load_and_save_as_they_were(self, name, tmp_path):
+        path = Path(__file__).parents[1] / "hub_configs" / name / "config.json"
+        LaVITConfig.from_pretrained(path).save_pretrained(tmp_path)
+        before, after = (json.loads(file.read_text()) for file in (path, tmp_path / "config.json"))
+        assert {key for key in after if key.endswith("_id")} == {key for key in before if key.endswith("_id")} == set()
+        assert after["text_config"] == before["text_config"]
+
+    def test_an_id_that_contradicts_the_vocabulary(self):
+        with pytest.raises(ValueError, match="image_token_id=5 contradicts the vocabulary, in which it is 32000"):
+            LaVITConfig(image_token_id=5)
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("text", "num_images", "message"),
@@ -264,7 +356,7 @@ class TestErrors:
         with pytest.raises(ValueError, match="unknown generation_mode 'audio'"):
             processor(text="a", generation_mode="audio")
 
-    @pytest.mark.parametrize("argument", ["return_length", "return_overflowing_tokens", "return_mm_token_type_ids"])
+    @pytest.mark.parametrize("argument", ["return_length", "return_overflowing_tokens", "return_token_type_ids"])
     def test_arguments_without_effect(self, processor, argument):
         with pytest.raises(ValueError, match=f"does not support {argument}"):
             processor(text="a", **{argument: True})

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from transformers import BatchFeature
 from transformers.image_utils import ImageInput
-from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
+from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
 from transformers.tokenization_utils_base import LARGE_INTEGER, TextInput
 
 from .generation_lavit import check_generation_mode
 from .image_loading import flatten_images
+from .image_slots import find_image_slots
 
 
 # LaVIT is a base model: a chat is its parts one after the other, a newline between turns. `<image>` is replaced by
@@ -44,6 +45,7 @@ DEFAULT_CHAT_TEMPLATE = """\
 _PAD_KWARGS = {"padding", "max_length", "pad_to_multiple_of", "padding_side", "return_attention_mask"}
 _OTHER_TEXT_KWARGS = {
     "add_special_tokens",
+    "return_mm_token_type_ids",
     "return_offsets_mapping",
     "return_tensors",
     "return_text_replacement_offsets",
@@ -143,9 +145,34 @@ class LaVITProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     @property
+    def image_start_token_id(self) -> int:
+        """Id of `[IMG]`."""
+        return self.tokenizer.image_start_token_id
+
+    @property
+    def image_end_token_id(self) -> int:
+        """Id of `[/IMG]`."""
+        return self.tokenizer.image_end_token_id
+
+    @property
+    def image_token_id(self) -> int:
+        """Id of `[IMG]`, which opens the slot of each image. `image_token` is no token and has no id."""
+        return self.image_start_token_id
+
+    @property
     def image_token_ids(self) -> list[int]:
         """Ids of a slot, `[IMG]` and `[/IMG]`."""
-        return [self.tokenizer.image_start_token_id, self.tokenizer.image_end_token_id]
+        return [self.image_start_token_id, self.image_end_token_id]
+
+    @property
+    def pad_token_id(self) -> int:
+        """Id that prompts are padded with."""
+        return self.tokenizer.pad_token_id
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """Id that ends a text."""
+        return self.tokenizer.eos_token_id
 
     def __call__(
         self,
@@ -178,6 +205,8 @@ class LaVITProcessor(ProcessorMixin):
               appearance, if there are any.
             - **offset_mapping** (of shape `(batch_size, sequence_length, 2)`): Where each token starts and ends in
               the text as it was passed, in characters, if `return_offsets_mapping=True`. Zeros for images.
+            - **mm_token_type_ids** (of shape `(batch_size, sequence_length)`): One for the two marks of each slot, if
+              `return_mm_token_type_ids=True`. For serving software; the model itself does not take them.
 
         Raises:
             `ValueError`: If placeholders and images differ in number, a prompt is empty and has no image, the mode is
@@ -192,6 +221,8 @@ class LaVITProcessor(ProcessorMixin):
             texts, [len(sample) for sample in images], kwargs["generation_mode"], **kwargs["text_kwargs"]
         )
         data = self._pad(prompts, **kwargs["text_kwargs"])
+        if kwargs["return_mm_token_type_ids"]:
+            data["mm_token_type_ids"] = self.create_mm_token_type_ids(data["input_ids"])
         if flat_images := list(chain.from_iterable(images)):
             data.update(self.image_processor(flat_images, **kwargs["images_kwargs"]))
         return BatchFeature(data, tensor_type=kwargs["text_kwargs"].get("return_tensors"))
@@ -269,6 +300,41 @@ class LaVITProcessor(ProcessorMixin):
                 for prompt, row in zip(prompts, data["input_ids"])
             ]
         return data
+
+    def create_mm_token_type_ids(self, input_ids: list) -> list[list[int]]:
+        """
+        Says where images go. Marks that are not a slot, as the `[IMG]` that closes a prompt for an image, count as
+        text, so that there are two ones for each image that was passed.
+
+        Args:
+            input_ids (`list[list[int]]`):
+                Ids of prompts, padded or not.
+
+        Returns:
+            `list[list[int]]`: For each id, one if it is a mark of a slot, zero otherwise.
+        """
+        opens = [find_image_slots(torch.as_tensor(row)[None], *self.image_token_ids)[0] for row in input_ids]
+        return [(is_open | is_open.roll(1)).int().tolist() for is_open in opens]
+
+    def _get_num_multimodal_tokens(self, image_sizes: list[tuple[int, int]] | None = None, **kwargs) -> MultiModalData:
+        """
+        Computes the number of placeholder tokens that images take in `input_ids`: the two marks of a slot, whatever
+        their sizes. How many rows the model puts between the marks is known only when it has chosen patches: from one
+        to the `num_patches` of [`LaVITVisualTokenizerConfig`], which is what to reserve in a cache for each image.
+
+        Args:
+            image_sizes (`list[tuple[int, int]]`, *optional*):
+                Height and width of each image.
+
+        Returns:
+            `MultiModalData`: `num_image_tokens`, and `num_image_patches`, the rows of `pixel_values` for each image.
+        """
+        if image_sizes is None:
+            return MultiModalData()
+        num_images = len(image_sizes)
+        return MultiModalData(
+            num_image_tokens=[len(self.image_token_ids)] * num_images, num_image_patches=[1] * num_images
+        )
 
     def format_question(self, question: str) -> str:
         """
