@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from transformers import AutoProcessor
 
@@ -334,8 +335,11 @@ class TestErrors:
             ([], 0, "neither a text nor an image"),
             ("", 0, "Prompt 0 is empty and has no image"),
             (["a", None], 0, "Prompt 1 is empty and has no image"),
-            (3, 1, "must be a string or a list of strings"),
-            (["a", 3], 2, "must be a string or a list of strings"),
+            (3, 1, "Prompt 0 is of type int: `text` must be a string or a list of strings"),
+            (["a", 3], 2, "Prompt 1 is of type int: `text` must be a string or a list of strings"),
+            ([["a", "b"]], 1, "Prompt 0 is of type list: `text` must be a string or a list of strings"),
+            ("a \ud800 b", 0, r"Prompt 0 is not valid Unicode: character 2, '\\ud800', is half of a surrogate pair"),
+            (["a", "\U0001f34e \udc4e"], 2, r"Prompt 1 is not valid Unicode: character 2, '\\udc4e'"),
             ("<image>", 0, "Prompt 0 has 0 images, but <image> 1 times"),
             ("<image> and <image>", 1, "Prompt 0 has 1 images, but <image> 2 times"),
             (["<image>", "b"], 2, r"2 images cannot be dealt out to texts with places for \[1, 0\]"),
@@ -352,9 +356,21 @@ class TestErrors:
         with pytest.raises(ValueError, match="Prompt 1 has 2 images, but <image> 1 times"):
             processor(images=[[], images[:2]], text=["a", "<image> b"])
 
-    def test_unknown_mode(self, processor):
-        with pytest.raises(ValueError, match="unknown generation_mode 'audio'"):
-            processor(text="a", generation_mode="audio")
+    @pytest.mark.parametrize("mode", ["audio", None, ["text"]])
+    def test_unknown_mode(self, processor, mode):
+        with pytest.raises(ValueError, match=re.escape(f"unknown generation_mode {mode!r}")):
+            processor(text="a", generation_mode=mode)
+
+    @pytest.mark.parametrize("argument", ["max_length", "pad_to_multiple_of"])
+    @pytest.mark.parametrize("settings", [{}, {"padding": "max_length"}, {"truncation": True}])
+    def test_lengths_of_zero(self, processor, argument, settings):
+        with pytest.raises(ValueError, match=f"`{argument}` must be above 0"):
+            processor(text="a", **{"max_length": 5, **settings, argument: 0})
+
+    @pytest.mark.parametrize("name", ["videos", "audio"])
+    def test_other_media(self, processor, name):
+        with pytest.raises(ValueError, match=f"reads text and images, and cannot take `{name}`"):
+            processor(text="a", **{name: [np.zeros((2, 3, 8, 8))]})
 
     @pytest.mark.parametrize("argument", ["return_length", "return_overflowing_tokens", "return_token_type_ids"])
     def test_arguments_without_effect(self, processor, argument):
@@ -362,8 +378,8 @@ class TestErrors:
             processor(text="a", **{argument: True})
 
     def test_truncation_that_would_cut_images(self, processor, images):
-        with pytest.raises(ValueError, match="max_length=3 is less than the 4 image marks"):
-            processor(images=images[:2], text="a", truncation=True, max_length=3)
+        with pytest.raises(ValueError, match="max_length=3 is less than the 4 image marks of prompt 1"):
+            processor(images=[[], images[:2]], text=["a", "b"], truncation=True, max_length=3)
 
     def test_truncation_to_an_unknown_length(self, processor):
         with pytest.raises(ValueError, match="needs a `max_length`"):
@@ -372,6 +388,10 @@ class TestErrors:
     def test_tokenizer_without_image_marks(self, text_tokenizer):
         with pytest.raises(ValueError, match="extend it with `build_tokenizer`"):
             LaVITProcessor(LaVITImageProcessorPil(), text_tokenizer)
+
+    def test_empty_placeholder(self, tokenizer):
+        with pytest.raises(ValueError, match="`image_token` is empty"):
+            LaVITProcessor(LaVITImageProcessorPil(), tokenizer, image_token="")
 
 
 class TestChats:
@@ -413,9 +433,69 @@ class TestChats:
         assert processor.apply_chat_template(chat, continue_final_message=True).endswith("Answer:\nA cat")
 
     def test_unknown_part(self, processor):
-        chat = [{"role": "user", "content": [{"type": "video"}]}]
-        with pytest.raises(Exception, match="parts of type 'text' and 'image', not 'video'"):
+        chat = [{"role": "user", "content": [{"type": "table"}]}]
+        with pytest.raises(TemplateError, match="parts of type 'text' and 'image', not 'table'"):
             processor.apply_chat_template(chat)
+
+    def test_message_without_content(self, processor, chat):
+        chat = [chat[0], {"role": "assistant", "content": None}, {"role": "user", "content": "b"}]
+        assert processor.apply_chat_template(chat) == "Be short.\n\nb"
+
+    def test_assistant_mask_beside_images(self, processor, images):
+        template = (
+            "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>"
+            "{% elif message['role'] == 'assistant' %}{% generation %}{{ part['text'] }}{% endgeneration %}"
+            "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
+        )
+        image, text = {"type": "image", "image": images[0]}, {"type": "text", "text": "what "}
+        answer = [{"type": "text", "text": "a dog"}]
+        chat = [{"role": "user", "content": [image, text, image]}, {"role": "assistant", "content": answer}]
+        settings = {"tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True}
+        inputs = processor.apply_chat_template(chat, chat_template=template, return_tensors="pt", **settings)
+        assert processor.decode(inputs.input_ids[inputs.assistant_masks.bool()]) == "a dog"
+
+
+class TestChatErrors:
+    @pytest.mark.parametrize("tokenize", [False, True])
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ([{"text": "x"}], "A part of message 1 of chat 0 has no 'type': pass"),
+            ([{"type": None, "text": "x"}], "A part of message 1 of chat 0 has no 'type'"),
+            (["x"], "A part of message 1 of chat 0 has no 'type'"),
+            ([{"type": "text"}], "A part of type 'text' of message 1 of chat 0 has no 'text'"),
+            ([{"type": "text", "text": None}], "A part of type 'text' of message 1 of chat 0 has no 'text'"),
+            ([{"type": "video"}], "parts of type 'text' and 'image', not 'video' as in message 1 of chat 0"),
+            ([{"type": "audio"}], "parts of type 'text' and 'image', not 'audio' as in message 1 of chat 0"),
+            ({"type": "text", "text": "x"}, "The content of message 1 of chat 0 is of type dict"),
+        ],
+    )
+    def test_parts_that_are_none(self, processor, content, message, tokenize):
+        chat = [{"role": "system", "content": "a"}, {"role": "user", "content": content}]
+        with pytest.raises(ValueError, match=message):
+            processor.apply_chat_template(chat, tokenize=tokenize)
+
+    @pytest.mark.parametrize(
+        ("conversation", "message"),
+        [
+            (None, "There is no chat"),
+            ([], "There is no chat"),
+            ([[]], "Chat 0 has no messages"),
+            ([[{"role": "user", "content": "a"}], []], "Chat 1 has no messages"),
+        ],
+    )
+    def test_no_chat(self, processor, conversation, message):
+        with pytest.raises(ValueError, match=message):
+            processor.apply_chat_template(conversation)
+
+    def test_text_that_is_no_text(self, processor):
+        chats = [[{"role": "user", "content": text}] for text in ("a", "b\ud800")]
+        with pytest.raises(ValueError, match="Prompt 1 is not valid Unicode: character 1"):
+            processor.apply_chat_template(chats, tokenize=True)
+
+    def test_a_part_for_an_image_without_one(self, processor):
+        with pytest.raises(ValueError, match="Prompt 0 has 0 images, but <image> 1 times"):
+            processor.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}], tokenize=True)
 
 
 class TestSaving:

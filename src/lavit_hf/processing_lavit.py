@@ -106,7 +106,7 @@ class LaVITProcessor(ProcessorMixin):
             The placeholder. It is no token, so that texts about `<image>` only need another one.
 
     Raises:
-        `ValueError`: If the tokenizer has no image marks.
+        `ValueError`: If the tokenizer has no image marks, or the placeholder is empty.
 
     Example:
 
@@ -139,6 +139,8 @@ class LaVITProcessor(ProcessorMixin):
             raise ValueError(
                 f"The {type(tokenizer).__name__} has no image marks: extend it with `build_tokenizer` first."
             )
+        if not image_token:
+            raise ValueError("`image_token` is empty, and would stand everywhere in a text.")
         if chat_template is None:
             chat_template = DEFAULT_CHAT_TEMPLATE.replace("<image>", image_token)
         self.image_token = image_token
@@ -209,11 +211,13 @@ class LaVITProcessor(ProcessorMixin):
               `return_mm_token_type_ids=True`. For serving software; the model itself does not take them.
 
         Raises:
-            `ValueError`: If placeholders and images differ in number, a prompt is empty and has no image, the mode is
-            unknown, an argument of the tokenizer has no effect here, or `max_length` cannot hold the image slots.
+            `ValueError`: If placeholders and images differ in number, a prompt is empty and has no image, or is not
+            valid Unicode, the mode is unknown, an argument has no effect here, or `max_length` cannot hold the image
+            slots.
         """
+        check_generation_mode(kwargs.get("generation_mode", self.generation_mode))
+        _check_no_other_media(kwargs)
         kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
-        check_generation_mode(kwargs["generation_mode"])
         _check_text_kwargs(kwargs["text_kwargs"])
 
         texts, images = _match_images_with_texts(text, images, self.image_token)
@@ -226,6 +230,15 @@ class LaVITProcessor(ProcessorMixin):
         if flat_images := list(chain.from_iterable(images)):
             data.update(self.image_processor(flat_images, **kwargs["images_kwargs"]))
         return BatchFeature(data, tensor_type=kwargs["text_kwargs"].get("return_tensors"))
+
+    def _normalize_conversations(self, conversation) -> tuple[list, bool]:
+        # Without these checks, `apply_chat_template` fails with an `IndexError` or a `KeyError`, or writes "None".
+        if conversation is None or (isinstance(conversation, list | tuple) and not conversation):
+            raise ValueError("There is no chat: pass a list of messages, or a list of such lists.")
+        conversations, is_batched = super()._normalize_conversations(conversation)
+        for number, messages in enumerate(conversations):
+            _check_chat(number, messages)
+        return conversations, is_batched
 
     def _build_prompts(
         self, texts: list[str], num_images: list[int], generation_mode: str, **text_kwargs
@@ -281,7 +294,7 @@ class LaVITProcessor(ProcessorMixin):
         """Number of tokens beyond which a prompt is truncated, `None` for no truncation."""
         if not truncation or truncation == "do_not_truncate":
             return None
-        max_length = max_length or self.tokenizer.model_max_length
+        max_length = self.tokenizer.model_max_length if max_length is None else max_length
         if max_length > LARGE_INTEGER:
             raise ValueError("`truncation` needs a `max_length`: the tokenizer does not know the context length.")
         return max_length
@@ -351,33 +364,6 @@ class LaVITProcessor(ProcessorMixin):
             raise ValueError(f"Pass one question, a string, and not {type(question).__name__}.")
         return self.question_template.format(question)
 
-    def post_process_image_text_to_text(
-        self, generated_outputs, skip_special_tokens: bool = True, clean_up_tokenization_spaces: bool = False, **kwargs
-    ) -> list[str]:
-        """
-        Decodes generated ids.
-
-        Args:
-            generated_outputs (`torch.Tensor` or `np.ndarray` of shape `(batch_size, sequence_length)`):
-                What `generate` returned.
-            skip_special_tokens (`bool`, *optional*, defaults to `True`):
-                Whether to leave out marks, codes and control tokens. Otherwise images are spelled out, and
-                `tokenizer(text, split_special_tokens=False)` reads them back.
-            clean_up_tokenization_spaces (`bool`, *optional*, defaults to `False`):
-                Whether to remove spaces before punctuation.
-            kwargs (*optional*):
-                Handed to the tokenizer's `batch_decode`.
-
-        Returns:
-            `list[str]`: The texts.
-        """
-        return self.tokenizer.batch_decode(
-            generated_outputs,
-            skip_special_tokens=skip_special_tokens,
-            clean_up_tokenization_spaces=clean_up_tokenization_spaces,
-            **kwargs,
-        )
-
     def post_process_multimodal_output(
         self, generated_outputs, skip_special_tokens: bool = True, generation_mode: str | None = None, **kwargs
     ) -> list[str] | list[Image.Image]:
@@ -389,11 +375,12 @@ class LaVITProcessor(ProcessorMixin):
                 For text, ids of shape `(batch_size, sequence_length)`. For images, decoded images of shape
                 `(batch_size, 3, height, width)` with values in 0..1.
             skip_special_tokens (`bool`, *optional*, defaults to `True`):
-                Whether to leave out marks, codes and control tokens of a text.
+                Whether to leave out marks, codes and control tokens of a text. Otherwise images are spelled out, and
+                `tokenizer(text, split_special_tokens=False)` reads them back.
             generation_mode (`str`, *optional*):
                 `"text"` (default) or `"image"`.
             kwargs (*optional*):
-                For text, see [`~LaVITProcessor.post_process_image_text_to_text`].
+                For text, handed to the tokenizer's `decode`.
 
         Returns:
             `list[str]` or `list[PIL.Image.Image]`: The texts or images.
@@ -404,8 +391,8 @@ class LaVITProcessor(ProcessorMixin):
         check_generation_mode(generation_mode or "text")
         if generation_mode == "image":
             return _to_pil(generated_outputs)
-        return self.post_process_image_text_to_text(
-            generated_outputs, skip_special_tokens=skip_special_tokens, **kwargs
+        return super().post_process_multimodal_output(
+            generated_outputs, skip_special_tokens, generation_mode, **kwargs
         )
 
     def post_process_caption(self, texts: list[str]) -> list[str]:
@@ -454,32 +441,50 @@ def _check_is_list(texts: list[str]):
         raise ValueError("Pass a list of texts, as `post_process_image_text_to_text` gives them, not one text.")
 
 
+def _check_no_other_media(kwargs: dict[str, Any]):
+    for name in ("videos", "audio"):
+        if kwargs.get(name) is not None:
+            raise ValueError(f"LaVIT reads text and images, and cannot take `{name}`.")
+
+
 def _check_text_kwargs(text_kwargs: dict[str, Any]):
     ignored = {name for name, value in text_kwargs.items() if value} - _PAD_KWARGS - _OTHER_TEXT_KWARGS
     if ignored:
         raise ValueError(f"LaVITProcessor does not support {', '.join(sorted(ignored))}: use its tokenizer for that.")
+    for name in ("max_length", "pad_to_multiple_of"):
+        if text_kwargs.get(name) == 0:
+            raise ValueError(f"`{name}` must be above 0: pass another number, or leave it out.")
+
+
+def _check_chat(number: int, messages: list[dict]):
+    if not messages:
+        raise ValueError(f"Chat {number} has no messages.")
+    for position, message in enumerate(messages):
+        content, name = message.get("content") or [], f"message {position} of chat {number}"
+        if not isinstance(content, str | list | tuple):
+            raise ValueError(
+                f"The content of {name} is of type {type(content).__name__}: pass a string or a list of parts."
+            )
+        for part in [] if isinstance(content, str) else content:
+            _check_part(part, name)
+
+
+def _check_part(part: Any, name: str):
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind is None:
+        raise ValueError(
+            f"A part of {name} has no 'type': pass {{'type': 'text', 'text': ...}} or {{'type': 'image', ...}}."
+        )
+    if kind in ("video", "audio"):
+        raise ValueError(f"LaVIT reads parts of type 'text' and 'image', not {kind!r} as in {name}.")
+    if kind == "text" and not isinstance(part.get("text"), str):
+        raise ValueError(f"A part of type 'text' of {name} has no 'text', or one that is no string.")
 
 
 def _match_images_with_texts(
     text: TextInput | list[TextInput | None] | None, images: Any, image_token: str
 ) -> tuple[list[str], list[list]]:
-    """
-    One text and one list of images for each sample of the batch.
-
-    Args:
-        text (`str` or `list[str]`, *optional*):
-            Texts as a processor takes them; `None` for an image without a text.
-        images (*optional*):
-            Images as a processor takes them, flat or a list for each text.
-        image_token (`str`):
-            The placeholder.
-
-    Returns:
-        The texts, and as many lists of images.
-
-    Raises:
-        ValueError: If places and images differ in number, or a text is no string.
-    """
+    """One text and one list of images for each prompt."""
     nested = isinstance(images, list | tuple) and any(isinstance(image, list | tuple | None) for image in images)
     if nested:
         images = [[] if sample is None else list(flatten_images(sample)) for sample in images]
@@ -505,9 +510,26 @@ def _as_texts(text: TextInput | list[TextInput | None] | None, default_length: i
     texts = list(text) if isinstance(text, list | tuple) else [text]
     if not texts:
         raise ValueError("There is neither a text nor an image to process.")
-    if not all(isinstance(sample, str | None) for sample in texts):
-        raise ValueError("`text` must be a string or a list of strings, or of `None` for images without a prompt.")
+    for number, sample in enumerate(texts):
+        _check_text(number, sample)
     return [sample or "" for sample in texts]
+
+
+def _check_text(number: int, text: Any):
+    if text is None:
+        return
+    if not isinstance(text, str):
+        raise ValueError(
+            f"Prompt {number} is of type {type(text).__name__}: `text` must be a string or a list of strings, or of "
+            "`None` for images without a prompt."
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"Prompt {number} is not valid Unicode: character {error.start}, {text[error.start]!r}, is half of a "
+            "surrogate pair. Was the text read in the wrong encoding?"
+        ) from error
 
 
 def _deal_out(images: list, num_placeholders: list[int]) -> list[list]:
