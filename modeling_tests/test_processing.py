@@ -206,6 +206,21 @@ class TestTruncation:
         inputs = processor(images=images[0], text=self.LONG, truncation=True, max_length=4)
         assert processor.decode(inputs.input_ids[0]) == "[IMG][/IMG] nine ten"
 
+    @pytest.mark.parametrize(
+        ("side", "kept"),
+        [("right", "one two three[IMG][/IMG] one[IMG]"), ("left", "three[IMG][/IMG] one two three[IMG]")],
+    )
+    def test_across_pieces(self, text_tokenizer, images, side, kept):
+        tokenizer = build_tokenizer(text_tokenizer, codebook_size=4)
+        tokenizer.truncation_side = side
+        processor = LaVITProcessor(LaVITImageProcessorPil(size=28), tokenizer)
+        settings = {"truncation": True, "max_length": 7, "generation_mode": "image", "return_offsets_mapping": True}
+        inputs = processor(images=images[0], text="one two three<image>one two three", **settings)
+        assert processor.decode(inputs.input_ids[0]) == kept
+        first = [[0, 3], [3, 7], [7, 13]] if side == "right" else [[7, 13]]
+        second = [[20, 23]] if side == "right" else [[20, 23], [23, 27], [27, 33]]
+        assert inputs.offset_mapping[0].tolist() == [*first, [0, 0], [0, 0], *second, [0, 0]]
+
     def test_to_the_context_of_the_model(self, golden, images):
         text_tokenizer = load_sentencepiece_tokenizer(golden.original / "language_model", model_max_length=6)
         processor = LaVITProcessor(LaVITImageProcessorPil(size=28), build_tokenizer(text_tokenizer, codebook_size=4))

@@ -48,7 +48,7 @@ _OTHER_TEXT_KWARGS = {
     "return_mm_token_type_ids",
     "return_offsets_mapping",
     "return_tensors",
-    "return_text_replacement_offsets",
+    "return_text_replacement_offsets",  # `apply_chat_template` asks for it; offsets are the passed text's as it is
     "sanitize_control_tokens",
     "split_special_tokens",
     "truncation",
