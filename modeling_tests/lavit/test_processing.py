@@ -2,18 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The processor: one sequence out of text and images, and texts or images back."""
 
+import json
 import pickle
 import re
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from transformers import AutoProcessor
 
-from lavit_hf import LaVITImageProcessorPil, LaVITProcessor, answer_cleaning
+from lavit_hf import LaVITConfig, LaVITImageProcessorPil, LaVITProcessor
+from lavit_hf.lavit import processing_lavit
 from lavit_hf.lavit.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
 
 
@@ -203,6 +207,21 @@ class TestTruncation:
         inputs = processor(images=images[0], text=self.LONG, truncation=True, max_length=4)
         assert processor.decode(inputs.input_ids[0]) == "[IMG][/IMG] nine ten"
 
+    @pytest.mark.parametrize(
+        ("side", "kept"),
+        [("right", "one two three[IMG][/IMG] one[IMG]"), ("left", "three[IMG][/IMG] one two three[IMG]")],
+    )
+    def test_across_pieces(self, text_tokenizer, images, side, kept):
+        tokenizer = build_tokenizer(text_tokenizer, codebook_size=4)
+        tokenizer.truncation_side = side
+        processor = LaVITProcessor(LaVITImageProcessorPil(size=28), tokenizer)
+        settings = {"truncation": True, "max_length": 7, "generation_mode": "image", "return_offsets_mapping": True}
+        inputs = processor(images=images[0], text="one two three<image>one two three", **settings)
+        assert processor.decode(inputs.input_ids[0]) == kept
+        first = [[0, 3], [3, 7], [7, 13]] if side == "right" else [[7, 13]]
+        second = [[20, 23]] if side == "right" else [[20, 23], [23, 27], [27, 33]]
+        assert inputs.offset_mapping[0].tolist() == [*first, [0, 0], [0, 0], *second, [0, 0]]
+
     def test_to_the_context_of_the_model(self, golden, images):
         text_tokenizer = load_sentencepiece_tokenizer(golden.original / "language_model", model_max_length=6)
         processor = LaVITProcessor(LaVITImageProcessorPil(size=28), build_tokenizer(text_tokenizer, codebook_size=4))
@@ -234,6 +253,96 @@ class TestArguments:
         assert set(processor.model_input_names) == {"input_ids", "attention_mask", "pixel_values"}
 
 
+class TestIds:
+    def test_they_follow_the_vocabulary(self, processor, text_tokenizer):
+        longer = LaVITProcessor(LaVITImageProcessorPil(), build_tokenizer(text_tokenizer, 4, text_vocab_size=32010))
+        for each, start in ((processor, 32000), (longer, 32010)):
+            assert each.image_token_id == each.image_start_token_id == start
+            assert each.image_end_token_id == start + 1
+            assert each.image_token_ids == [start, start + 1]
+            assert each.tokenizer.convert_ids_to_tokens(each.image_token_ids) == ["[IMG]", "[/IMG]"]
+
+    def test_they_are_those_of_the_configuration(self, processor):
+        config = LaVITConfig(text_config={"vocab_size": 32514}, visual_tokenizer_config={"codebook_size": 512})
+        assert config.image_token_id == processor.image_token_id == config.image_start_token_id
+        assert config.image_end_token_id == processor.image_end_token_id
+
+    def test_padding_and_end_follow_the_tokenizer(self, text_tokenizer):
+        processor = LaVITProcessor(LaVITImageProcessorPil(), build_tokenizer(text_tokenizer, codebook_size=4))
+        assert (processor.pad_token_id, processor.eos_token_id) == (0, 2)
+        processor.tokenizer.pad_token = "</s>"
+        assert processor.pad_token_id == 2
+        assert processor(text=["a", "a dog"]).input_ids[0].tolist() == [2, 264]
+
+    def test_none_is_saved(self, processor):
+        assert not [name for name in processor.to_dict() if name.endswith(("_id", "_ids"))]
+
+    def test_token_types_mark_slots(self, processor, images):
+        inputs = processor(images=images[:2], text=["a <image> dog <image>", "cat"], return_mm_token_type_ids=True)
+        assert inputs.input_ids.tolist() == [[264, *SLOT, 3914, *SLOT], [0] * 5 + [5255]]
+        assert inputs.mm_token_type_ids.tolist() == [[0, 1, 1, 0, 1, 1], [0] * 6]
+        assert "mm_token_type_ids" not in processor(text="a")
+
+    def test_token_types_do_not_mark_images_to_come_or_spelled_out(self, processor, images):
+        settings = {"return_mm_token_type_ids": True, "split_special_tokens": False, "padding_side": "right"}
+        texts = ["a", "[IMG]<code_3>[/IMG] a"]
+        inputs = processor(images=[images[:1], []], text=texts, generation_mode="image", **settings)
+        assert inputs.input_ids.tolist() == [[*SLOT, 264, START, 0], [START, 32005, END, 264, START]]
+        assert inputs.mm_token_type_ids.tolist() == [[1, 1, 0, 0, 0], [0] * 5]
+
+    def test_token_types_without_padding(self, processor, images):
+        settings = {"return_mm_token_type_ids": True, "padding": False, "return_tensors": None}
+        inputs = processor(images=[[images[0]], []], text=["", "a dog"], **settings)
+        assert inputs.mm_token_type_ids == [[1, 1], [0, 0]]
+
+    def test_number_of_tokens_is_that_of_the_call(self, processor, images):
+        inputs = processor(images=images[:3], text=["a <image>", "<image><image>"], return_mm_token_type_ids=True)
+        sizes = [(image.height, image.width) for image in images[:3]]
+        counted = processor._get_num_multimodal_tokens(image_sizes=sizes)
+        assert counted.num_image_tokens == [2, 2, 2]
+        assert inputs.mm_token_type_ids.sum(1).tolist() == [2, 4]
+        assert counted.num_image_patches == [1, 1, 1]
+        assert sum(counted.num_image_patches) == len(inputs.pixel_values)
+
+    def test_number_of_tokens_of_no_image(self, processor):
+        assert "num_image_tokens" not in processor._get_num_multimodal_tokens()
+        assert processor._get_num_multimodal_tokens(image_sizes=[]).num_image_tokens == []
+
+
+class TestConfigurationIds:
+    @pytest.mark.parametrize("pad_token_id", [0, None])
+    def test_padding_is_that_of_the_language_model(self, pad_token_id):
+        config = LaVITConfig(text_config={"vocab_size": 32514, "pad_token_id": pad_token_id})
+        assert config.pad_token_id == config.get_text_config().pad_token_id == pad_token_id
+
+    def test_padding_is_set_in_the_language_model(self, tmp_path):
+        config = LaVITConfig(pad_token_id=5)
+        assert config.text_config.pad_token_id == 5
+        config.pad_token_id = 7
+        config.save_pretrained(tmp_path)
+        assert LaVITConfig.from_pretrained(tmp_path).text_config.pad_token_id == 7
+        assert LaVITConfig.from_pretrained(tmp_path, pad_token_id=9).text_config.pad_token_id == 9
+
+    def test_no_id_is_saved_twice(self, tmp_path):
+        config = LaVITConfig(image_token_id=32000, pad_token_id=0)
+        config.save_pretrained(tmp_path)
+        saved = json.loads((tmp_path / "config.json").read_text())
+        assert not [name for name in saved if name.endswith("_id")]
+        assert saved["text_config"]["pad_token_id"] == 0
+
+    @pytest.mark.parametrize("name", ["LaVIT-7B-v1", "LaVIT-7B-v2", "lavit-emoji"])
+    def test_configurations_from_before_load_and_save_as_they_were(self, name, tmp_path):
+        path = Path(__file__).parents[1] / "hub_configs" / name / "config.json"
+        LaVITConfig.from_pretrained(path).save_pretrained(tmp_path)
+        before, after = (json.loads(file.read_text()) for file in (path, tmp_path / "config.json"))
+        assert {key for key in after if key.endswith("_id")} == {key for key in before if key.endswith("_id")} == set()
+        assert after["text_config"] == before["text_config"]
+
+    def test_an_id_that_contradicts_the_vocabulary(self):
+        with pytest.raises(ValueError, match="image_token_id=5 contradicts the vocabulary, in which it is 32000"):
+            LaVITConfig(image_token_id=5)
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("text", "num_images", "message"),
@@ -242,8 +351,11 @@ class TestErrors:
             ([], 0, "neither a text nor an image"),
             ("", 0, "Prompt 0 is empty and has no image"),
             (["a", None], 0, "Prompt 1 is empty and has no image"),
-            (3, 1, "must be a string or a list of strings"),
-            (["a", 3], 2, "must be a string or a list of strings"),
+            (3, 1, "Prompt 0 is of type int: `text` must be a string or a list of strings"),
+            (["a", 3], 2, "Prompt 1 is of type int: `text` must be a string or a list of strings"),
+            ([["a", "b"]], 1, "Prompt 0 is of type list: `text` must be a string or a list of strings"),
+            ("a \ud800 b", 0, r"Prompt 0 is not valid Unicode: character 2, '\\ud800', is half of a surrogate pair"),
+            (["a", "\U0001f34e \udc4e"], 2, r"Prompt 1 is not valid Unicode: character 2, '\\udc4e'"),
             ("<image>", 0, "Prompt 0 has 0 images, but <image> 1 times"),
             ("<image> and <image>", 1, "Prompt 0 has 1 images, but <image> 2 times"),
             (["<image>", "b"], 2, r"2 images cannot be dealt out to texts with places for \[1, 0\]"),
@@ -260,18 +372,30 @@ class TestErrors:
         with pytest.raises(ValueError, match="Prompt 1 has 2 images, but <image> 1 times"):
             processor(images=[[], images[:2]], text=["a", "<image> b"])
 
-    def test_unknown_mode(self, processor):
-        with pytest.raises(ValueError, match="unknown generation_mode 'audio'"):
-            processor(text="a", generation_mode="audio")
+    @pytest.mark.parametrize("mode", ["audio", None, ["text"]])
+    def test_unknown_mode(self, processor, mode):
+        with pytest.raises(ValueError, match=re.escape(f"unknown generation_mode {mode!r}")):
+            processor(text="a", generation_mode=mode)
 
-    @pytest.mark.parametrize("argument", ["return_length", "return_overflowing_tokens", "return_mm_token_type_ids"])
+    @pytest.mark.parametrize("argument", ["max_length", "pad_to_multiple_of"])
+    @pytest.mark.parametrize("settings", [{}, {"padding": "max_length"}, {"truncation": True}])
+    def test_lengths_of_zero(self, processor, argument, settings):
+        with pytest.raises(ValueError, match=f"`{argument}` must be above 0"):
+            processor(text="a", **{"max_length": 5, **settings, argument: 0})
+
+    @pytest.mark.parametrize("name", ["videos", "audio"])
+    def test_other_media(self, processor, name):
+        with pytest.raises(ValueError, match=f"reads text and images, and cannot take `{name}`"):
+            processor(text="a", **{name: [np.zeros((2, 3, 8, 8))]})
+
+    @pytest.mark.parametrize("argument", ["return_length", "return_overflowing_tokens", "return_token_type_ids"])
     def test_arguments_without_effect(self, processor, argument):
         with pytest.raises(ValueError, match=f"does not support {argument}"):
             processor(text="a", **{argument: True})
 
     def test_truncation_that_would_cut_images(self, processor, images):
-        with pytest.raises(ValueError, match="max_length=3 is less than the 4 image marks"):
-            processor(images=images[:2], text="a", truncation=True, max_length=3)
+        with pytest.raises(ValueError, match="max_length=3 is less than the 4 image marks of prompt 1"):
+            processor(images=[[], images[:2]], text=["a", "b"], truncation=True, max_length=3)
 
     def test_truncation_to_an_unknown_length(self, processor):
         with pytest.raises(ValueError, match="needs a `max_length`"):
@@ -280,6 +404,10 @@ class TestErrors:
     def test_tokenizer_without_image_marks(self, text_tokenizer):
         with pytest.raises(ValueError, match="extend it with `build_tokenizer`"):
             LaVITProcessor(LaVITImageProcessorPil(), text_tokenizer)
+
+    def test_empty_placeholder(self, tokenizer):
+        with pytest.raises(ValueError, match="`image_token` is empty"):
+            LaVITProcessor(LaVITImageProcessorPil(), tokenizer, image_token="")
 
 
 class TestChats:
@@ -321,9 +449,69 @@ class TestChats:
         assert processor.apply_chat_template(chat, continue_final_message=True).endswith("Answer:\nA cat")
 
     def test_unknown_part(self, processor):
-        chat = [{"role": "user", "content": [{"type": "video"}]}]
-        with pytest.raises(Exception, match="parts of type 'text' and 'image', not 'video'"):
+        chat = [{"role": "user", "content": [{"type": "table"}]}]
+        with pytest.raises(TemplateError, match="parts of type 'text' and 'image', not 'table'"):
             processor.apply_chat_template(chat)
+
+    def test_message_without_content(self, processor, chat):
+        chat = [chat[0], {"role": "assistant", "content": None}, {"role": "user", "content": "b"}]
+        assert processor.apply_chat_template(chat) == "Be short.\n\nb"
+
+    def test_assistant_mask_beside_images(self, processor, images):
+        template = (
+            "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>"
+            "{% elif message['role'] == 'assistant' %}{% generation %}{{ part['text'] }}{% endgeneration %}"
+            "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
+        )
+        image, text = {"type": "image", "image": images[0]}, {"type": "text", "text": "what "}
+        answer = [{"type": "text", "text": "a dog"}]
+        chat = [{"role": "user", "content": [image, text, image]}, {"role": "assistant", "content": answer}]
+        settings = {"tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True}
+        inputs = processor.apply_chat_template(chat, chat_template=template, return_tensors="pt", **settings)
+        assert processor.decode(inputs.input_ids[inputs.assistant_masks.bool()]) == "a dog"
+
+
+class TestChatErrors:
+    @pytest.mark.parametrize("tokenize", [False, True])
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ([{"text": "x"}], "A part of message 1 of chat 0 has no 'type': pass"),
+            ([{"type": None, "text": "x"}], "A part of message 1 of chat 0 has no 'type'"),
+            (["x"], "A part of message 1 of chat 0 has no 'type'"),
+            ([{"type": "text"}], "A part of type 'text' of message 1 of chat 0 has no 'text'"),
+            ([{"type": "text", "text": None}], "A part of type 'text' of message 1 of chat 0 has no 'text'"),
+            ([{"type": "video"}], "parts of type 'text' and 'image', not 'video' as in message 1 of chat 0"),
+            ([{"type": "audio"}], "parts of type 'text' and 'image', not 'audio' as in message 1 of chat 0"),
+            ({"type": "text", "text": "x"}, "The content of message 1 of chat 0 is of type dict"),
+        ],
+    )
+    def test_parts_that_are_none(self, processor, content, message, tokenize):
+        chat = [{"role": "system", "content": "a"}, {"role": "user", "content": content}]
+        with pytest.raises(ValueError, match=message):
+            processor.apply_chat_template(chat, tokenize=tokenize)
+
+    @pytest.mark.parametrize(
+        ("conversation", "message"),
+        [
+            (None, "There is no chat"),
+            ([], "There is no chat"),
+            ([[]], "Chat 0 has no messages"),
+            ([[{"role": "user", "content": "a"}], []], "Chat 1 has no messages"),
+        ],
+    )
+    def test_no_chat(self, processor, conversation, message):
+        with pytest.raises(ValueError, match=message):
+            processor.apply_chat_template(conversation)
+
+    def test_text_that_is_no_text(self, processor):
+        chats = [[{"role": "user", "content": text}] for text in ("a", "b\ud800")]
+        with pytest.raises(ValueError, match="Prompt 1 is not valid Unicode: character 1"):
+            processor.apply_chat_template(chats, tokenize=True)
+
+    def test_a_part_for_an_image_without_one(self, processor):
+        with pytest.raises(ValueError, match="Prompt 0 has 0 images, but <image> 1 times"):
+            processor.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}], tokenize=True)
 
 
 class TestSaving:
@@ -409,9 +597,9 @@ class TestLemmatizing:
     @pytest.fixture(autouse=True)
     def forget_the_model(self):
         """It is loaded once for each process."""
-        answer_cleaning.load_spacy.cache_clear()
+        processing_lavit._load_spacy.cache_clear()
         yield
-        answer_cleaning.load_spacy.cache_clear()
+        processing_lavit._load_spacy.cache_clear()
 
     def test_nouns_and_verbs_only(self, processor, english):
         answers = processor.post_process_answer(["two dogs playing better.", "cats"], lemmatize=True)

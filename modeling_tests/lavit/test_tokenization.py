@@ -233,6 +233,16 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"already has the token '\[IMG\]' \(id 32000\)"):
             build_tokenizer(tokenizer, codebook_size=4)
 
+    @pytest.mark.parametrize("marks", [("<x>", "<x>"), ("", "<x>"), ("<x>", "<code_3>")])
+    def test_marks_that_are_not_two_tokens(self, text_tokenizer, marks):
+        with pytest.raises(ValueError, match="must be two different spellings"):
+            build_tokenizer(text_tokenizer, 4, image_start_token=marks[0], image_end_token=marks[1])
+
+    @pytest.mark.parametrize("codebook_size", [0, -1])
+    def test_no_codes(self, text_tokenizer, codebook_size):
+        with pytest.raises(ValueError, match=f"codebook_size must be at least 1, got {codebook_size}"):
+            build_tokenizer(text_tokenizer, codebook_size)
+
     def test_gaps_in_the_ids(self):
         with pytest.raises(ValueError, match="2 tokens, but ids up to 7"):
             build_tokenizer(word_tokenizer({"a": 0, "</s>": 7}, eos_token="</s>"), codebook_size=4)

@@ -284,6 +284,10 @@ def _check_divisible(config: PreTrainedConfig) -> None:
         )
 
 
+# Ids that follow from the vocabulary, and are never saved.
+_DERIVED_IDS = ("image_token_id", "image_start_token_id", "image_end_token_id", "first_code_token_id")
+
+
 @strict
 class LaVITConfig(LaVITBaseConfig):
     r"""
@@ -330,12 +334,19 @@ class LaVITConfig(LaVITBaseConfig):
     num_control_tokens: int = 3
 
     def __post_init__(self, **kwargs):
+        derived_ids = {name: kwargs.pop(name) for name in _DERIVED_IDS if name in kwargs}
         super().__post_init__(**kwargs)
         if self.text_vocab_size <= 0:
             raise ValueError(
                 f"text_config.vocab_size ({self.text_config.vocab_size}) leaves no text ids beside the "
                 f"{self.visual_tokenizer_config.codebook_size} codes and the two image marks: it must count them all."
             )
+        for name, value in derived_ids.items():
+            if value != getattr(self, name):
+                raise ValueError(
+                    f"{name}={value} contradicts the vocabulary, in which it is {getattr(self, name)}: leave it out, "
+                    "or change text_config.vocab_size."
+                )
 
     @property
     def tie_word_embeddings(self) -> bool:
@@ -350,6 +361,20 @@ class LaVITConfig(LaVITBaseConfig):
     def text_vocab_size(self) -> int:
         """Number of text ids, which come first."""
         return self.text_config.vocab_size - self.visual_tokenizer_config.codebook_size - 2
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """Id of padding, which is the language model's; setting it sets it there."""
+        return getattr(self.text_config, "pad_token_id", None)
+
+    @pad_token_id.setter
+    def pad_token_id(self, value: int | None) -> None:
+        self.text_config.pad_token_id = value
+
+    @property
+    def image_token_id(self) -> int:
+        """Id of `[IMG]`, by which generic code finds images."""
+        return self.image_start_token_id
 
     @property
     def image_start_token_id(self) -> int:

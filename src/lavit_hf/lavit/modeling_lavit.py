@@ -30,7 +30,7 @@ from transformers.utils.generic import can_return_tuple
 from .checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
-from .modeling_layers import split_by_image
+from .modeling_layers import find_image_slots, split_by_image
 from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import RemoteCodeMixin
@@ -95,13 +95,6 @@ class FilledSequence:
         batch_size, filled_length = self.attention_mask.shape
         filled = values.new_full((batch_size, filled_length + 1), fill_value)
         return filled.scatter(1, self.token_positions, values)[:, :-1]
-
-
-def find_image_slots(input_ids: torch.Tensor, start_id: int, end_id: int) -> torch.Tensor:
-    """`(batch_size, sequence_length)`, true where an `[IMG]` opens a slot, which is one with `[/IMG]` right behind."""
-    opens = torch.zeros_like(input_ids, dtype=torch.bool)
-    opens[:, :-1] = (input_ids[:, :-1] == start_id) & (input_ids[:, 1:] == end_id)
-    return opens
 
 
 def check_image_slots(opens: torch.Tensor, num_images: int) -> None:

@@ -196,3 +196,10 @@ def split_by_image(rows: torch.Tensor, keep_mask: torch.Tensor) -> list[torch.Te
 def pad_left(sequences: list[torch.Tensor], value: float) -> torch.Tensor:
     """Stacks tensors of shape `(length, ...)` to `(batch_size, longest, ...)`, padded with `value` on the left."""
     return nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=value, padding_side="left")
+
+
+def find_image_slots(input_ids: torch.Tensor, start_id: int, end_id: int) -> torch.Tensor:
+    """`(batch_size, sequence_length)`, true where an `[IMG]` opens a slot, which is one with `[/IMG]` right behind."""
+    opens = torch.zeros_like(input_ids, dtype=torch.bool)
+    opens[:, :-1] = (input_ids[:, :-1] == start_id) & (input_ids[:, 1:] == end_id)
+    return opens

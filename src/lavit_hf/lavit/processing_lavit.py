@@ -2,19 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """LaVIT's processor: one sequence out of text and images, and text or images back out of what was generated."""
 
+import re
+from collections.abc import Iterator
+from functools import cache
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from transformers import BatchFeature
 from transformers.image_utils import ImageInput
-from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
+from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
 from transformers.tokenization_utils_base import LARGE_INTEGER, TextInput
 
-from .answer_cleaning import cut_answer, lemmatize_answer
 from .generation_lavit import check_generation_mode
-from .placeholders import match_images_with_texts, split_at_placeholders
+from .image_loading import flatten_images
+from .modeling_layers import find_image_slots
+from .remote_code import RemoteCodeMixin
 
 
 # LaVIT is a base model: a chat is its parts one after the other, a newline between turns. `<image>` is replaced by
@@ -42,14 +46,18 @@ DEFAULT_CHAT_TEMPLATE = """\
 _PAD_KWARGS = {"padding", "max_length", "pad_to_multiple_of", "padding_side", "return_attention_mask"}
 _OTHER_TEXT_KWARGS = {
     "add_special_tokens",
+    "return_mm_token_type_ids",
     "return_offsets_mapping",
     "return_tensors",
-    "return_text_replacement_offsets",
+    "return_text_replacement_offsets",  # `apply_chat_template` asks for it; offsets are the passed text's as it is
     "sanitize_control_tokens",
     "split_special_tokens",
     "truncation",
     "verbose",
 }
+
+# Where the original cuts its answers, so that nothing is left of what the model goes on to ask itself.
+_ANSWER_END = re.compile(r"\n|question:|Long answer:|,|\.")
 
 
 class LaVITTextKwargs(TextKwargs, total=False):
@@ -73,13 +81,11 @@ class LaVITProcessorKwargs(ProcessingKwargs, total=False):
     generation_mode: str
 
 
-class _Token(NamedTuple):
-    id: int
-    span: tuple[int, int]  # of characters in the text
-    is_text: bool
+# A token of a prompt: its id, and where its characters are in the text as it was passed, `(0, 0)` for image marks.
+_Token = tuple[int, tuple[int, int]]
 
 
-class LaVITProcessor(ProcessorMixin):
+class LaVITProcessor(RemoteCodeMixin, ProcessorMixin):
     r"""
     Processor of LaVIT (arXiv 2309.04669), in which an image is a sentence in the language model's own vocabulary.
 
@@ -101,7 +107,7 @@ class LaVITProcessor(ProcessorMixin):
             The placeholder. It is no token, so that texts about `<image>` only need another one.
 
     Raises:
-        `ValueError`: If the tokenizer has no image marks.
+        `ValueError`: If the tokenizer has no image marks, or the placeholder is empty.
 
     Example:
 
@@ -134,10 +140,42 @@ class LaVITProcessor(ProcessorMixin):
             raise ValueError(
                 f"The {type(tokenizer).__name__} has no image marks: extend it with `build_tokenizer` first."
             )
+        if not image_token:
+            raise ValueError("`image_token` is empty, and would stand everywhere in a text.")
         if chat_template is None:
             chat_template = DEFAULT_CHAT_TEMPLATE.replace("<image>", image_token)
         self.image_token = image_token
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    @property
+    def image_start_token_id(self) -> int:
+        """Id of `[IMG]`."""
+        return self.tokenizer.image_start_token_id
+
+    @property
+    def image_end_token_id(self) -> int:
+        """Id of `[/IMG]`."""
+        return self.tokenizer.image_end_token_id
+
+    @property
+    def image_token_id(self) -> int:
+        """Id of `[IMG]`, which opens the slot of each image. `image_token` is no token and has no id."""
+        return self.image_start_token_id
+
+    @property
+    def image_token_ids(self) -> list[int]:
+        """Ids of a slot, `[IMG]` and `[/IMG]`."""
+        return [self.image_start_token_id, self.image_end_token_id]
+
+    @property
+    def pad_token_id(self) -> int:
+        """Id that prompts are padded with."""
+        return self.tokenizer.pad_token_id
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """Id that ends a text."""
+        return self.tokenizer.eos_token_id
 
     def __call__(
         self,
@@ -170,51 +208,75 @@ class LaVITProcessor(ProcessorMixin):
               appearance, if there are any.
             - **offset_mapping** (of shape `(batch_size, sequence_length, 2)`): Where each token starts and ends in
               the text as it was passed, in characters, if `return_offsets_mapping=True`. Zeros for images.
+            - **mm_token_type_ids** (of shape `(batch_size, sequence_length)`): One for the two marks of each slot, if
+              `return_mm_token_type_ids=True`. For serving software; the model itself does not take them.
 
         Raises:
-            `ValueError`: If placeholders and images differ in number, a prompt is empty and has no image, the mode is
-            unknown, an argument of the tokenizer has no effect here, or `max_length` cannot hold the image slots.
+            `ValueError`: If placeholders and images differ in number, a prompt is empty and has no image, or is not
+            valid Unicode, the mode is unknown, an argument has no effect here, or `max_length` cannot hold the image
+            slots.
         """
+        check_generation_mode(kwargs.get("generation_mode", self.generation_mode))
+        _check_no_other_media(kwargs)
         kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
-        check_generation_mode(kwargs["generation_mode"])
         _check_text_kwargs(kwargs["text_kwargs"])
 
-        texts, images = match_images_with_texts(text, images, self.image_token)
-        prompts = self._build_prompts(texts, [len(sample) for sample in images], **kwargs["text_kwargs"])
-        if kwargs["generation_mode"] == "image":
-            prompts = [[*prompt, self._mark(self.tokenizer.image_start_token_id)] for prompt in prompts]
-
-        prompts = self._truncate(prompts, **kwargs["text_kwargs"])
+        texts, images = _match_images_with_texts(text, images, self.image_token)
+        prompts = self._build_prompts(
+            texts, [len(sample) for sample in images], kwargs["generation_mode"], **kwargs["text_kwargs"]
+        )
         data = self._pad(prompts, **kwargs["text_kwargs"])
+        if kwargs["return_mm_token_type_ids"]:
+            data["mm_token_type_ids"] = self.create_mm_token_type_ids(data["input_ids"])
         if flat_images := list(chain.from_iterable(images)):
             data.update(self.image_processor(flat_images, **kwargs["images_kwargs"]))
         return BatchFeature(data, tensor_type=kwargs["text_kwargs"].get("return_tensors"))
 
-    def _build_prompts(self, texts: list[str], num_images: list[int], **text_kwargs) -> list[list[_Token]]:
+    def _normalize_conversations(self, conversation) -> tuple[list, bool]:
+        # Without these checks, `apply_chat_template` fails with an `IndexError` or a `KeyError`, or writes "None".
+        if conversation is None or (isinstance(conversation, list | tuple) and not conversation):
+            raise ValueError("There is no chat: pass a list of messages, or a list of such lists.")
+        conversations, is_batched = super()._normalize_conversations(conversation)
+        for number, messages in enumerate(conversations):
+            _check_chat(number, messages)
+        return conversations, is_batched
+
+    def _build_prompts(
+        self, texts: list[str], num_images: list[int], generation_mode: str, **text_kwargs
+    ) -> list[list[_Token]]:
         """Tokenizes the pieces of text around the placeholders, and puts slots between them or in front."""
-        pieces = [split_at_placeholders(text, self.image_token) for text in texts]
-        tokenized = iter(self._tokenize([piece for sample in pieces for piece in sample], **text_kwargs))
+        start, end = ((mark, (0, 0)) for mark in self.image_token_ids)
+        closing = [start] if generation_mode == "image" else []
+        max_length = self._get_max_length(**text_kwargs)
         prompts = []
-        for sample, count in zip(pieces, num_images):
-            num_placeholders = len(sample) - 1
-            prompt = self._slot() * (count - num_placeholders) + next(tokenized)
-            for _ in range(num_placeholders):
-                prompt += self._slot() + next(tokenized)
-            if not prompt:
-                raise ValueError(f"Prompt {len(prompts)} is empty and has no image: pass a text, an image or both.")
-            prompts.append(prompt)
+        for number, (pieces, count) in enumerate(zip(self._tokenize_pieces(texts, **text_kwargs), num_images)):
+            if not count and not any(pieces):
+                raise ValueError(f"Prompt {number} is empty and has no image: pass a text, an image or both.")
+            num_marks = 2 * count + len(closing)
+            if max_length is not None and num_marks > max_length:
+                raise ValueError(
+                    f"max_length={max_length} is less than the {num_marks} image marks of prompt {number}: raise it."
+                )
+            if max_length is not None:
+                pieces = _truncate(pieces, max_length - num_marks, self.tokenizer.truncation_side)
+            prompt = [start, end] * (count - len(pieces) + 1) + pieces[0]
+            for piece in pieces[1:]:
+                prompt += [start, end, *piece]
+            prompts.append(prompt + closing)
         return prompts
 
-    def _tokenize(
+    def _tokenize_pieces(
         self,
-        pieces: list[tuple[str, int]],
+        texts: list[str],
         split_special_tokens: bool | None = None,
         sanitize_control_tokens: bool | None = None,
         return_offsets_mapping: bool | None = None,
         **kwargs,
-    ) -> list[list[_Token]]:
+    ) -> Iterator[list[list[_Token]]]:
+        """Yields the tokens of each text in pieces, each tokenized like a prompt of its own."""
+        pieces = [_split_at_placeholders(text, self.image_token) for text in texts]
         encoded = self.tokenizer(
-            [piece for piece, _ in pieces],
+            [piece for sample in pieces for piece, _ in sample],
             add_special_tokens=False,
             padding=False,
             truncation=False,
@@ -223,47 +285,70 @@ class LaVITProcessor(ProcessorMixin):
             return_offsets_mapping=return_offsets_mapping,
         )
         offsets = encoded.get("offset_mapping") or [[(0, 0)] * len(ids) for ids in encoded["input_ids"]]
-        return [
-            [_Token(id, (start + first, start + last), True) for id, (first, last) in zip(ids, spans)]
-            for (_, start), ids, spans in zip(pieces, encoded["input_ids"], offsets)
-        ]
+        tokens = (list(zip(ids, spans)) for ids, spans in zip(encoded["input_ids"], offsets))
+        for sample in pieces:
+            yield [[(id, (start + a, start + b)) for id, (a, b) in next(tokens)] for _, start in sample]
 
-    def _slot(self) -> list[_Token]:
-        return [self._mark(self.tokenizer.image_start_token_id), self._mark(self.tokenizer.image_end_token_id)]
-
-    @staticmethod
-    def _mark(token_id: int) -> _Token:
-        return _Token(token_id, (0, 0), False)
-
-    def _truncate(
-        self,
-        prompts: list[list[_Token]],
-        truncation: bool | str | None = None,
-        max_length: int | None = None,
-        **kwargs,
-    ) -> list[list[_Token]]:
+    def _get_max_length(
+        self, truncation: bool | str | None = None, max_length: int | None = None, **kwargs
+    ) -> int | None:
+        """Number of tokens beyond which a prompt is truncated, `None` for no truncation."""
         if not truncation or truncation == "do_not_truncate":
-            return prompts
-        max_length = max_length or self.tokenizer.model_max_length
+            return None
+        max_length = self.tokenizer.model_max_length if max_length is None else max_length
         if max_length > LARGE_INTEGER:
             raise ValueError("`truncation` needs a `max_length`: the tokenizer does not know the context length.")
-        return [_truncate_text(prompt, max_length, self.tokenizer.truncation_side) for prompt in prompts]
+        return max_length
 
     def _pad(
         self, prompts: list[list[_Token]], return_offsets_mapping: bool | None = None, **kwargs
     ) -> dict[str, list[list]]:
-        input_ids = [[token.id for token in prompt] for prompt in prompts]
         pad_kwargs = {name: value for name, value in kwargs.items() if name in _PAD_KWARGS}
         if kwargs.get("truncation"):
             pad_kwargs["verbose"] = False  # it would warn that `max_length` has no effect
-        data = dict(self.tokenizer.pad({"input_ids": input_ids}, **pad_kwargs))
-        if return_offsets_mapping:
+        data = dict(self.tokenizer.pad({"input_ids": [[id for id, _ in prompt] for prompt in prompts]}, **pad_kwargs))
+        if return_offsets_mapping:  # which `pad` passes over
             side = pad_kwargs.get("padding_side") or self.tokenizer.padding_side
             data["offset_mapping"] = [
-                _pad_spans([token.span for token in prompt], len(row), side)
+                _pad_spans([span for _, span in prompt], len(row), side)
                 for prompt, row in zip(prompts, data["input_ids"])
             ]
         return data
+
+    def create_mm_token_type_ids(self, input_ids: list) -> list[list[int]]:
+        """
+        Says where images go. Marks that are not a slot, as the `[IMG]` that closes a prompt for an image, count as
+        text, so that there are two ones for each image that was passed.
+
+        Args:
+            input_ids (`list[list[int]]`):
+                Ids of prompts, padded or not.
+
+        Returns:
+            `list[list[int]]`: For each id, one if it is a mark of a slot, zero otherwise.
+        """
+        opens = [find_image_slots(torch.as_tensor(row)[None], *self.image_token_ids)[0] for row in input_ids]
+        return [(is_open | is_open.roll(1)).int().tolist() for is_open in opens]
+
+    def _get_num_multimodal_tokens(self, image_sizes: list[tuple[int, int]] | None = None, **kwargs) -> MultiModalData:
+        """
+        Computes the number of placeholder tokens that images take in `input_ids`: the two marks of a slot, whatever
+        their sizes. How many rows the model puts between the marks is known only when it has chosen patches: from one
+        to the `num_patches` of [`LaVITVisualTokenizerConfig`], which is what to reserve in a cache for each image.
+
+        Args:
+            image_sizes (`list[tuple[int, int]]`, *optional*):
+                Height and width of each image.
+
+        Returns:
+            `MultiModalData`: `num_image_tokens`, and `num_image_patches`, the rows of `pixel_values` for each image.
+        """
+        if image_sizes is None:
+            return MultiModalData()
+        num_images = len(image_sizes)
+        return MultiModalData(
+            num_image_tokens=[len(self.image_token_ids)] * num_images, num_image_patches=[1] * num_images
+        )
 
     def format_question(self, question: str) -> str:
         """
@@ -280,33 +365,6 @@ class LaVITProcessor(ProcessorMixin):
             raise ValueError(f"Pass one question, a string, and not {type(question).__name__}.")
         return self.question_template.format(question)
 
-    def post_process_image_text_to_text(
-        self, generated_outputs, skip_special_tokens: bool = True, clean_up_tokenization_spaces: bool = False, **kwargs
-    ) -> list[str]:
-        """
-        Decodes generated ids.
-
-        Args:
-            generated_outputs (`torch.Tensor` or `np.ndarray` of shape `(batch_size, sequence_length)`):
-                What `generate` returned.
-            skip_special_tokens (`bool`, *optional*, defaults to `True`):
-                Whether to leave out marks, codes and control tokens. Otherwise images are spelled out, and
-                `tokenizer(text, split_special_tokens=False)` reads them back.
-            clean_up_tokenization_spaces (`bool`, *optional*, defaults to `False`):
-                Whether to remove spaces before punctuation.
-            kwargs (*optional*):
-                Handed to the tokenizer's `batch_decode`.
-
-        Returns:
-            `list[str]`: The texts.
-        """
-        return self.tokenizer.batch_decode(
-            generated_outputs,
-            skip_special_tokens=skip_special_tokens,
-            clean_up_tokenization_spaces=clean_up_tokenization_spaces,
-            **kwargs,
-        )
-
     def post_process_multimodal_output(
         self, generated_outputs, skip_special_tokens: bool = True, generation_mode: str | None = None, **kwargs
     ) -> list[str] | list[Image.Image]:
@@ -318,11 +376,12 @@ class LaVITProcessor(ProcessorMixin):
                 For text, ids of shape `(batch_size, sequence_length)`. For images, decoded images of shape
                 `(batch_size, 3, height, width)` with values in 0..1.
             skip_special_tokens (`bool`, *optional*, defaults to `True`):
-                Whether to leave out marks, codes and control tokens of a text.
+                Whether to leave out marks, codes and control tokens of a text. Otherwise images are spelled out, and
+                `tokenizer(text, split_special_tokens=False)` reads them back.
             generation_mode (`str`, *optional*):
                 `"text"` (default) or `"image"`.
             kwargs (*optional*):
-                For text, see [`~LaVITProcessor.post_process_image_text_to_text`].
+                For text, handed to the tokenizer's `decode`.
 
         Returns:
             `list[str]` or `list[PIL.Image.Image]`: The texts or images.
@@ -333,8 +392,8 @@ class LaVITProcessor(ProcessorMixin):
         check_generation_mode(generation_mode or "text")
         if generation_mode == "image":
             return _to_pil(generated_outputs)
-        return self.post_process_image_text_to_text(
-            generated_outputs, skip_special_tokens=skip_special_tokens, **kwargs
+        return super().post_process_multimodal_output(
+            generated_outputs, skip_special_tokens, generation_mode, **kwargs
         )
 
     def post_process_caption(self, texts: list[str]) -> list[str]:
@@ -369,8 +428,8 @@ class LaVITProcessor(ProcessorMixin):
             `ImportError`: If `lemmatize` is set and spaCy or its model is not installed.
         """
         _check_is_list(texts)
-        answers = [cut_answer(text) for text in texts]
-        return [lemmatize_answer(answer) for answer in answers] if lemmatize else answers
+        answers = [_ANSWER_END.split(text, maxsplit=1)[0].strip() for text in texts]
+        return [_lemmatize_answer(answer) for answer in answers] if lemmatize else answers
 
     def __repr__(self) -> str:
         # The tokenizer's own repr has a line for each code.
@@ -383,24 +442,129 @@ def _check_is_list(texts: list[str]):
         raise ValueError("Pass a list of texts, as `post_process_image_text_to_text` gives them, not one text.")
 
 
+def _check_no_other_media(kwargs: dict[str, Any]):
+    for name in ("videos", "audio"):
+        if kwargs.get(name) is not None:
+            raise ValueError(f"LaVIT reads text and images, and cannot take `{name}`.")
+
+
 def _check_text_kwargs(text_kwargs: dict[str, Any]):
     ignored = {name for name, value in text_kwargs.items() if value} - _PAD_KWARGS - _OTHER_TEXT_KWARGS
     if ignored:
         raise ValueError(f"LaVITProcessor does not support {', '.join(sorted(ignored))}: use its tokenizer for that.")
+    for name in ("max_length", "pad_to_multiple_of"):
+        if text_kwargs.get(name) == 0:
+            raise ValueError(f"`{name}` must be above 0: pass another number, or leave it out.")
 
 
-def _truncate_text(prompt: list[_Token], max_length: int, side: str) -> list[_Token]:
-    """Takes the surplus out of the text, and leaves the marks of images alone."""
-    surplus = len(prompt) - max_length
-    if surplus <= 0:
-        return prompt
-    text = [position for position, token in enumerate(prompt) if token.is_text]
-    if surplus > len(text):
+def _check_chat(number: int, messages: list[dict]):
+    if not messages:
+        raise ValueError(f"Chat {number} has no messages.")
+    for position, message in enumerate(messages):
+        content, name = message.get("content") or [], f"message {position} of chat {number}"
+        if not isinstance(content, str | list | tuple):
+            raise ValueError(
+                f"The content of {name} is of type {type(content).__name__}: pass a string or a list of parts."
+            )
+        for part in [] if isinstance(content, str) else content:
+            _check_part(part, name)
+
+
+def _check_part(part: Any, name: str):
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind is None:
         raise ValueError(
-            f"max_length={max_length} is less than the {len(prompt) - len(text)} image marks of a prompt: raise it."
+            f"A part of {name} has no 'type': pass {{'type': 'text', 'text': ...}} or {{'type': 'image', ...}}."
         )
-    cut = set(text[-surplus:] if side == "right" else text[:surplus])
-    return [token for position, token in enumerate(prompt) if position not in cut]
+    if kind in ("video", "audio"):
+        raise ValueError(f"LaVIT reads parts of type 'text' and 'image', not {kind!r} as in {name}.")
+    if kind == "text" and not isinstance(part.get("text"), str):
+        raise ValueError(f"A part of type 'text' of {name} has no 'text', or one that is no string.")
+
+
+def _match_images_with_texts(
+    text: TextInput | list[TextInput | None] | None, images: Any, image_token: str
+) -> tuple[list[str], list[list]]:
+    """One text and one list of images for each prompt."""
+    nested = isinstance(images, list | tuple) and any(isinstance(image, list | tuple | None) for image in images)
+    if nested:
+        images = [[] if sample is None else list(flatten_images(sample)) for sample in images]
+    else:
+        images = [] if images is None else list(flatten_images(images))
+    texts = _as_texts(text, default_length=len(images))
+    if not nested:
+        images = _deal_out(images, [text.count(image_token) for text in texts])
+    if len(images) != len(texts):
+        raise ValueError(f"There are {len(texts)} texts, but {len(images)} lists of images: pass one for each text.")
+    for number, (text, sample) in enumerate(zip(texts, images)):
+        if text.count(image_token) not in (0, len(sample)):
+            raise ValueError(
+                f"Prompt {number} has {len(sample)} images, but {image_token} {text.count(image_token)} times: write "
+                "it once for each image, or not at all to have the images in front."
+            )
+    return texts, images
+
+
+def _as_texts(text: TextInput | list[TextInput | None] | None, default_length: int) -> list[str]:
+    if text is None:
+        text = [None] * default_length
+    texts = list(text) if isinstance(text, list | tuple) else [text]
+    if not texts:
+        raise ValueError("There is neither a text nor an image to process.")
+    for number, sample in enumerate(texts):
+        _check_text(number, sample)
+    return [sample or "" for sample in texts]
+
+
+def _check_text(number: int, text: Any):
+    if text is None:
+        return
+    if not isinstance(text, str):
+        raise ValueError(
+            f"Prompt {number} is of type {type(text).__name__}: `text` must be a string or a list of strings, or of "
+            "`None` for images without a prompt."
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"Prompt {number} is not valid Unicode: character {error.start}, {text[error.start]!r}, is half of a "
+            "surrogate pair. Was the text read in the wrong encoding?"
+        ) from error
+
+
+def _deal_out(images: list, num_placeholders: list[int]) -> list[list]:
+    """Deals a flat list of images out to the texts."""
+    if len(num_placeholders) == 1:
+        return [images]
+    if images and not any(num_placeholders):
+        num_placeholders = [1] * len(num_placeholders)
+    if sum(num_placeholders) != len(images):
+        raise ValueError(
+            f"{len(images)} images cannot be dealt out to texts with places for {num_placeholders} images: make the "
+            "numbers equal, or pass a list of images for each text."
+        )
+    remaining = iter(images)
+    return [[next(remaining) for _ in range(count)] for count in num_placeholders]
+
+
+def _split_at_placeholders(text: str, image_token: str) -> list[tuple[str, int]]:
+    """Pieces of text around the placeholders, and where in the text they start."""
+    pieces, start = [], 0
+    for placeholder in re.finditer(f" ?{re.escape(image_token)} ?", text):
+        pieces.append((text[start : placeholder.start()], start))
+        start = placeholder.end()
+    return [*pieces, (text[start:], start)]
+
+
+def _truncate(pieces: list[list[_Token]], num_tokens: int, side: str) -> list[list[_Token]]:
+    """Cuts tokens off at one side of a text until no more than `num_tokens` are left in all its pieces."""
+    kept = []
+    for piece in pieces if side == "right" else reversed(pieces):
+        room = min(num_tokens, len(piece))
+        kept.append(piece[:room] if side == "right" else piece[len(piece) - room :])
+        num_tokens -= room
+    return kept if side == "right" else kept[::-1]
 
 
 def _pad_spans(spans: list[tuple[int, int]], length: int, side: str) -> list[tuple[int, int]]:
@@ -416,6 +580,26 @@ def _to_pil(images: torch.Tensor) -> list[Image.Image]:
         )
     pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
     return [Image.fromarray(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]
+
+
+def _lemmatize_answer(text: str) -> str:
+    """Brings nouns and verbs to their base form; an `ImportError` says what to install where spaCy is missing."""
+    words = _load_spacy()(text)
+    return "".join((word.lemma_ if word.pos_ in ("NOUN", "VERB") else word.text) + word.whitespace_ for word in words)
+
+
+@cache
+def _load_spacy():
+    """spaCy's small English model, loaded once."""
+    try:
+        import spacy
+
+        return spacy.load("en_core_web_sm", exclude=["parser", "ner"])
+    except (ImportError, OSError) as error:
+        raise ImportError(
+            "lemmatize=True needs spaCy and its English model: "
+            "`pip install spacy` and `python -m spacy download en_core_web_sm`."
+        ) from error
 
 
 __all__ = ["LaVITProcessor", "LaVITProcessorKwargs"]

@@ -47,7 +47,7 @@ def build_tokenizer(
     Raises:
         `TypeError`: If the text tokenizer is not backed by the `tokenizers` library.
         `ValueError`: If it does not fit into `text_vocab_size`, has gaps in its ids, has a token of ours already or
-            none to pad with.
+            none to pad with, if there is no code, or if the marks are not two tokens.
 
     Example:
 
@@ -60,6 +60,8 @@ def build_tokenizer(
     (48386, 32000)
     ```
     """
+    if codebook_size < 1:
+        raise ValueError(f"codebook_size must be at least 1, got {codebook_size}: images are made of codes.")
     backend = _copy_backend(text_tokenizer)
     fillers = _filler_tokens(backend, text_vocab_size)
     codes = [f"<code_{index}>" for index in range(codebook_size)]
@@ -146,6 +148,10 @@ def _filler_tokens(backend: Tokenizer, text_vocab_size: int | None) -> list[str]
 
 
 def _append_tokens(backend: Tokenizer, tokens: list[str]):
+    if not all(tokens) or len(set(tokens)) < len(tokens):
+        raise ValueError(
+            "`image_start_token` and `image_end_token` must be two different spellings, neither empty nor a code's."
+        )
     taken = [token for token in tokens if backend.token_to_id(token) is not None]
     if taken:
         raise ValueError(

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..lavit.modeling_lavit import find_image_slots
-from ..lavit.modeling_layers import pad_left
+from ..lavit.modeling_layers import find_image_slots, pad_left
 from ..lavit.processing_lavit import LaVITProcessor
 
 
