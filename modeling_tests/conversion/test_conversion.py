@@ -17,7 +17,7 @@ from lavit_hf.cli.app import app
 from lavit_hf.conversion import ConversionError, convert_checkpoint
 from lavit_hf.conversion.inference import infer_config
 from lavit_hf.conversion.layout import ENCODER, LANGUAGE_MODEL, TOKENIZER, UNDERSTANDING
-from lavit_hf.conversion.plan import check_complete, plan_file
+from lavit_hf.conversion.plan import check_complete, plan_file, saved_state_dict
 from lavit_hf.conversion.reading import read_tensors
 
 
@@ -61,7 +61,7 @@ class TestComplete:
         text_config = LlamaConfig(vocab_size=48386)
         config = infer_config(specs, text_config, 16)
         with torch.device("meta"):
-            check_complete(specs, LaVITForCausalLM(config).state_dict())
+            check_complete(specs, saved_state_dict(LaVITForCausalLM(config)))
         visual_config = config.visual_tokenizer_config
         assert visual_config.encoder_config.num_hidden_layers == 40
         assert (visual_config.image_size, visual_config.num_patches) == (224, 256)

@@ -162,7 +162,7 @@ class TestQuantized:
             if type(module).__name__ in ("Linear8bitLt", "Linear4bit")
         }
         assert len(quantized_names) == 2 * 7  # layers and their projections
-        assert all(name.startswith("language_model.model.layers.") for name in quantized_names)
+        assert all(name.startswith("model.language_model.layers.") for name in quantized_names)
 
     def test_logits_stay_near(self, quantized, plain):
         ids = torch.arange(5, 15)[None]

@@ -16,6 +16,7 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
+    LlamaForCausalLM,
     LogitsProcessor,
     StoppingCriteria,
 )
@@ -222,6 +223,7 @@ class TestForward:
         rows = outputs.image_outputs.pooler_output
         embed = model.get_input_embeddings()
         start, end = embed(torch.tensor([START])), embed(torch.tensor([END]))
+        two, one = len(rows[0]), len(rows[2])
 
         def text(*ids):
             return embed(torch.tensor(ids))
@@ -231,17 +233,20 @@ class TestForward:
             text(8, 9),
             torch.cat([text(10), start, rows[2], end]),
         ]
-        for logits, mask, embeds in zip(outputs.logits, outputs.attention_mask, written_out):
-            alone = model.language_model(inputs_embeds=embeds[None]).logits[0]
-            torch.testing.assert_close(logits[mask.bool()], alone, rtol=0, atol=1e-5)
+        texts = [[0, 1, two + 2, two + 3, two + 4, -2, -1], [0, 1], [0, 1, one + 2]]  # where ids and not rows stand
+        assert [mask.sum() for mask in outputs.attention_mask] == [len(embeds) for embeds in written_out]
+        for logits, mask, embeds, text in zip(outputs.logits, batch["attention_mask"], written_out, texts):
+            alone = model(inputs_embeds=embeds[None]).logits[0]
+            torch.testing.assert_close(logits[mask.bool()], alone[text], rtol=0, atol=1e-5)
 
     @torch.no_grad()
     def test_padding_side_does_not_matter(self, model, pixel_values):
         ids = torch.tensor([[START, END, 5, 6], [START, END, 7, 0]])
         mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
         right = model(ids, pixel_values[:2], attention_mask=mask)
-        left = model(**left_pad([[START, END, 5, 6], [START, END, 7]]), pixel_values=pixel_values[:2])
-        torch.testing.assert_close(right.logits, left.logits)
+        batch = left_pad([[START, END, 5, 6], [START, END, 7]])
+        left = model(**batch, pixel_values=pixel_values[:2])
+        torch.testing.assert_close(right.logits[mask.bool()], left.logits[batch["attention_mask"].bool()])
 
     def test_loss_covers_text_and_image_ids_but_no_condition(self, model, pixel_values):
         """`[image, text]` counts the text, `[text, image]` text and image ids."""
@@ -297,7 +302,9 @@ class TestForward:
 
     def test_encoder_is_shared(self, model, tmp_path):
         names = [name for name, _ in model.named_parameters() if "patch_embedding" in name]
-        assert names == ["visual_tokenizer.encoder.model.embeddings.patch_embedding." + n for n in ("weight", "bias")]
+        assert names == [
+            "model.visual_tokenizer.encoder.model.embeddings.patch_embedding." + n for n in ("weight", "bias")
+        ]
 
 
 class TestGenerate:
@@ -621,7 +628,7 @@ class TestBackbones:
 
     def test_from_backbones_of_other_dtypes(self, model, pixel_values):
         vision = copy.deepcopy(model.visual_tokenizer.encoder.model).to(torch.bfloat16)
-        text = copy.deepcopy(model.language_model)
+        text = LlamaForCausalLM(copy.deepcopy(model.config.text_config))
         text.generation_config.temperature = 0.5
         grown = LaVITForCausalLM.from_backbones(
             vision, text, codebook_size=8, num_attention_heads=2, encoder_final_norm=True
@@ -630,7 +637,7 @@ class TestBackbones:
         assert grown.get_image_features(pixel_values).pooler_output[0].dtype == torch.float32
 
     def test_from_backbones_on_disk(self, tmp_path):
-        LaVITForCausalLM(tiny_config()).language_model.save_pretrained(tmp_path / "text")
+        LlamaForCausalLM(tiny_config().text_config).save_pretrained(tmp_path / "text")
         tiny_clip().save_pretrained(tmp_path / "vision")
         grown = LaVITForCausalLM.from_backbones(
             str(tmp_path / "vision"), str(tmp_path / "text"), codebook_size=8, num_attention_heads=2
@@ -738,8 +745,8 @@ class TestBadInput:
     def test_image_behind_a_cache(self, model, pixel_values):
         ids = torch.tensor([[START, END, 5]])
         cache = model(torch.tensor([[5, 6]]), use_cache=True).cache
-        with pytest.raises(ValueError, match="goes on from a cache"):
-            model(ids, pixel_values[:1], cache=cache, attention_mask=torch.ones(1, 5, dtype=torch.long))
+        with pytest.raises(ValueError, match="must cover the prompts, or the cache and the prompts"):
+            model(ids, pixel_values[:1], cache=cache, attention_mask=torch.ones(1, 4, dtype=torch.long))
 
     def test_prompt_beyond_the_context(self, model, pixel_values):
         ids = torch.tensor([[START, END, *[5] * 61]])

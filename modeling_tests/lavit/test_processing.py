@@ -332,7 +332,7 @@ class TestConfigurationIds:
 
     @pytest.mark.parametrize("name", ["LaVIT-7B-v1", "LaVIT-7B-v2", "lavit-emoji"])
     def test_configurations_from_before_load_and_save_as_they_were(self, name, tmp_path):
-        path = Path(__file__).parents[1] / "hub_configs" / name / "config.json"
+        path = Path(__file__).parents[2] / "hub_configs" / name / "config.json"
         LaVITConfig.from_pretrained(path).save_pretrained(tmp_path)
         before, after = (json.loads(file.read_text()) for file in (path, tmp_path / "config.json"))
         assert {key for key in after if key.endswith("_id")} == {key for key in before if key.endswith("_id")} == set()

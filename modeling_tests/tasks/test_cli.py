@@ -84,14 +84,15 @@ def json_lines(text: str) -> list[dict]:
 class TestHelp:
     @pytest.mark.parametrize("command, option", [("caption", "--json"), ("demo", "--port")])
     def test_imports_nothing_heavy(self, command, option):
-        heavy = {"torch", "transformers", "diffusers", "gradio", "lavit_hf", "lavit_hf.page"}
-        code = (
-            f"import sys; from lavit_hf.cli.app import app; app(['{command}', '--help'], standalone_mode=False);"
-            f"print(sorted({heavy} & set(sys.modules)))"
+        heavy = {"torch", "transformers", "diffusers", "gradio", "lavit_hf.lavit", "lavit_hf.page"}
+        process = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "lavit_hf.cli", command, "--help"],
+            capture_output=True,
+            text=True,
         )
-        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert option in process.stdout, process.stderr
-        assert process.stdout.splitlines()[-1] == "[]"
+        imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
+        assert option in process.stdout and "lavit_hf.cli.app" in imported, process.stderr
+        assert not heavy & imported
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_of_commands(self, command):

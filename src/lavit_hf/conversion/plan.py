@@ -51,7 +51,7 @@ class PlannedModel:
 
 def saved_state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
     """A model's tensors under the names that they have in a repo."""
-    state_dict = model.state_dict()
+    state_dict = model.state_dict(keep_vars=True)
     return revert_weight_conversion(model, state_dict) if isinstance(model, PreTrainedModel) else state_dict
 
 

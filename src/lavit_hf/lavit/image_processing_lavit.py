@@ -8,8 +8,10 @@ from transformers.image_utils import ChannelDimension, ImageInput, SizeDict
 
 from .image_loading import to_rgb_tensor
 from .image_processing_pil_lavit import LaVITImageProcessorMixin
+from .remote_code import ships_code
 
 
+@ships_code
 class LaVITImageProcessor(LaVITImageProcessorMixin, TorchvisionBackend):
     r"""
     Image processor of LaVIT on torchvision: images of one size are processed together, on any device.

@@ -18,6 +18,7 @@ from transformers.image_utils import (
 )
 
 from .image_loading import flatten_images, is_floating_point, load_image, to_rgb_tensor
+from .remote_code import ships_code
 
 
 class LaVITImageProcessorMixin:
@@ -74,6 +75,7 @@ class LaVITImageProcessorMixin:
             raise ValueError("`do_convert_rgb=False` is not possible: LaVIT's encoder sees RGB only.")
 
 
+@ships_code
 class LaVITImageProcessorPil(LaVITImageProcessorMixin, PilBackend):
     r"""
     Image processor of LaVIT on Pillow, which needs no torchvision and equals the original's preprocessing.

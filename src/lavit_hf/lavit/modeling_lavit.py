@@ -33,7 +33,7 @@ from .generation_lavit import LaVITGenerationMixin, guide
 from .modeling_layers import find_image_slots, split_by_image
 from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
-from .remote_code import RemoteCodeMixin
+from .remote_code import ships_code
 
 
 # The label that the loss passes over.
@@ -135,13 +135,13 @@ def fill_image_slots(
     Raises:
         ValueError: If slots and images differ in number.
     """
-    real = torch.ones_like(opens) if attention_mask is None else attention_mask.bool()
-    opens = opens & real
     check_image_slots(opens, len(image_rows))
+    real = torch.ones_like(opens) if attention_mask is None else attention_mask.bool()
+    is_read = opens & real  # a slot may lie in the padding
     if not keep_marks:
-        real = real & ~opens & ~opens.roll(1, dims=1)
+        real = real & ~is_read & ~is_read.roll(1, dims=1)
     counts = torch.tensor([len(rows) for rows in image_rows], device=opens.device, dtype=torch.long)
-    inserted = torch.zeros_like(opens, dtype=torch.long).masked_scatter(opens, counts)  # behind each `[IMG]`
+    inserted = torch.zeros_like(opens, dtype=torch.long).masked_scatter(opens, counts) * is_read  # behind `[IMG]`
     ends = (real + inserted).cumsum(dim=1)
     totals = ends[:, -1:]
     length = int(totals.max())
@@ -158,8 +158,9 @@ def fill_image_slots(
         slots = opens.flatten().to(torch.uint8).argsort(descending=True, stable=True)[: len(image_rows)]
         before = counts.cumsum(dim=0) - counts
         rows = torch.cat(image_rows).to(inputs_embeds)
-        numbers = torch.arange(len(rows), device=opens.device)
-        places = numbers + (first.flatten()[slots] - before).repeat_interleave(counts, output_size=len(rows))
+        of_slot = torch.arange(len(counts), device=opens.device).repeat_interleave(counts, output_size=len(rows))
+        places = torch.arange(len(rows), device=opens.device) + (first.flatten()[slots] - before)[of_slot]
+        places = torch.where(is_read.flatten()[slots][of_slot], places, length)
         filled = filled.flatten(0, 1).index_copy(0, places, rows).view_as(filled)
     attention_mask = (torch.arange(length, device=opens.device) >= padding).long()
     return FilledSequence(filled[:, :-1], attention_mask, positions)
@@ -537,7 +538,8 @@ class LaVITModel(LaVITPreTrainedModel):
         return ids
 
 
-class LaVITForCausalLM(RemoteCodeMixin, LaVITPreTrainedModel, LaVITGenerationMixin):
+@ships_code
+class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
     r"""
     LaVIT (arXiv 2309.04669): [`LaVITModel`] with an output head over text and image ids, which reads and writes
     images.
@@ -567,6 +569,8 @@ class LaVITForCausalLM(RemoteCodeMixin, LaVITPreTrainedModel, LaVITGenerationMix
     ```
     """
 
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+
     def __init__(
         self,
         config: LaVITConfig,
@@ -574,8 +578,6 @@ class LaVITForCausalLM(RemoteCodeMixin, LaVITPreTrainedModel, LaVITGenerationMix
         language_model: PreTrainedModel | None = None,
     ):
         super().__init__(config)
-        # Trainer counts every label then, and not all but the first of each row; see `_average_loss`.
-        self.loss_type = None
         causal_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
         _check_vocabulary(causal_model, config)
         self.model = LaVITModel(config, encoder, causal_model.base_model)
@@ -681,6 +683,7 @@ class LaVITForCausalLM(RemoteCodeMixin, LaVITPreTrainedModel, LaVITGenerationMix
         labels: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         guidance: float | None = None,
+        shift_labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LaVITCausalLMOutputWithPast:
@@ -708,8 +711,11 @@ class LaVITForCausalLM(RemoteCodeMixin, LaVITPreTrainedModel, LaVITGenerationMix
             guidance (`float`, *optional*):
                 Guidance scale of a doubled batch, whose second half is the unconditional branch. The logits are then
                 the guided ones, of half the batch size.
+            shift_labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Targets in place of `labels`, each beside the id in front of it.
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-                Number of labels of a batch that is spread over several calls or processes, as `Trainer` counts them.
+                Number of labels of a batch that is spread over several calls or processes, as `Trainer` counts them:
+                those that are not -100, but for the first of each row.
 
         Returns:
             [`LaVITCausalLMOutputWithPast`].
@@ -727,10 +733,11 @@ class LaVITForCausalLM(RemoteCodeMixin, LaVITPreTrainedModel, LaVITGenerationMix
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.compute_logits(hidden_states[:, kept])
         loss = None
-        if labels is not None:
+        if labels is not None or shift_labels is not None:
             marks = None if pixel_values is None or input_ids is None else self.model.find_marks(input_ids)
-            targets = _true_targets(labels, attention_mask, marks)
-            loss = _average_loss(logits, targets[:, kept], labels[:, kept], num_items_in_batch)
+            following = _shift(labels) if shift_labels is None else shift_labels
+            targets = _true_targets(labels, attention_mask, marks) if shift_labels is None else shift_labels
+            loss = _average_loss(logits, targets[:, kept], following[:, kept], num_items_in_batch)
             if self.training and pixel_values is None:
                 loss = loss + self._nothing_of_understanding()
         return LaVITCausalLMOutputWithPast(
@@ -874,16 +881,19 @@ def _join_mask(past_mask: torch.Tensor | None, mask: torch.Tensor, past_length: 
     return torch.cat([past_mask, mask], dim=1)
 
 
+def _shift(labels: torch.Tensor) -> torch.Tensor:
+    """Each label beside the id in front of it, which predicts it."""
+    return nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
+
+
 def _true_targets(
     labels: torch.Tensor, attention_mask: torch.Tensor | None, marks: torch.Tensor | None
 ) -> torch.Tensor:
-    """Labels without what cannot be predicted: the first real id of each row, and the marks of images in slots."""
-    labels = labels.clone()
-    labels[:, 0] = IGNORE_INDEX
+    """Shifted labels without what nothing predicts: the first real id of a row, and the marks of images in slots."""
     if attention_mask is not None and attention_mask.shape == labels.shape:
         first = (attention_mask.cumsum(dim=-1) == 1) & attention_mask.bool()
         labels = labels.masked_fill(first, IGNORE_INDEX)
-    return labels if marks is None else labels.masked_fill(marks, IGNORE_INDEX)
+    return _shift(labels if marks is None else labels.masked_fill(marks, IGNORE_INDEX))
 
 
 def _average_loss(
@@ -893,21 +903,20 @@ def _average_loss(
     num_items_in_batch: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
     """
-    The mean cross-entropy of the targets, however a batch is cut.
+    The mean cross-entropy of the targets.
 
-    `Trainer` divides by the number of labels in all parts of a batch, of which some may be no targets. Such a label
-    counts as the mean of its row, so that nothing is divided by more than what was summed.
+    `Trainer` divides by the number of labels in all parts of a batch. Where some of them are no targets, this part's
+    mean stands for them, so that no less is summed than is divided by.
     """
     losses = nn.functional.cross_entropy(
-        logits[:, :-1].float().transpose(1, 2), targets[:, 1:], ignore_index=IGNORE_INDEX, reduction="none"
+        logits.float().transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="sum"
     )
-    num_targets = (targets[:, 1:] != IGNORE_INDEX).sum(dim=1).clamp(min=1)
-    num_labels = (labels != IGNORE_INDEX).sum(dim=1)
+    mean = losses / (targets != IGNORE_INDEX).sum().clamp(min=1)
     if num_items_in_batch is None:
-        num_items_in_batch = num_labels.sum().clamp(min=1)
-    elif torch.is_tensor(num_items_in_batch):
-        num_items_in_batch = num_items_in_batch.to(losses.device)
-    return (losses.sum(dim=1) / num_targets * num_labels).sum() / num_items_in_batch
+        return mean
+    if torch.is_tensor(num_items_in_batch):
+        num_items_in_batch = num_items_in_batch.to(mean.device)
+    return mean * (labels != IGNORE_INDEX).sum() / num_items_in_batch
 
 
 def _check_vocabulary(causal_model: PreTrainedModel, config: LaVITConfig) -> None:

@@ -18,7 +18,7 @@ from transformers.tokenization_utils_base import LARGE_INTEGER, TextInput
 from .generation_lavit import check_generation_mode
 from .image_loading import flatten_images
 from .modeling_layers import find_image_slots
-from .remote_code import RemoteCodeMixin
+from .remote_code import ships_code
 
 
 # LaVIT is a base model: a chat is its parts one after the other, a newline between turns. `<image>` is replaced by
@@ -85,7 +85,8 @@ class LaVITProcessorKwargs(ProcessingKwargs, total=False):
 _Token = tuple[int, tuple[int, int]]
 
 
-class LaVITProcessor(RemoteCodeMixin, ProcessorMixin):
+@ships_code
+class LaVITProcessor(ProcessorMixin):
     r"""
     Processor of LaVIT (arXiv 2309.04669), in which an image is a sentence in the language model's own vocabulary.
 

@@ -9,8 +9,13 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 
 # A rounded encoder, selector or merger would keep other patches and give other codes, and the embeddings and the head
-# hold the image ids. Patterns over module names, as transformers takes them.
-UNQUANTIZED_MODULES = ("visual_tokenizer", "understanding", "language_model.*embed_tokens", "lm_head", "embed_out")
+# hold the image ids. Patterns over module names, as transformers takes them, of `LaVITForCausalLM` and `LaVITModel`.
+UNQUANTIZED_MODULES = (
+    r"(model\.)?visual_tokenizer",
+    r"(model\.)?understanding",
+    r"(model\.)?language_model\.embed_tokens",
+    "lm_head",
+)
 
 # How the quantisation methods call their list of modules to leave alone.
 SKIP_LIST_NAMES = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules", "ignore")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +42,28 @@ IMAGE_PROCESSOR_AUTO_MAP = {
 PROCESSOR_AUTO_MAP = {"AutoProcessor": f"{CODE_FOLDER}/processing_lavit.LaVITProcessor"}
 
 
-class RemoteCodeMixin:
+def ships_code(saved_class: type) -> type:
     """
-    Lets a class of transformers save its source: `push_to_hub` always does, and `save_pretrained` does with
-    `include_code=True`.
+    Class decorator for what transformers saves: `push_to_hub` puts the source beside it, and `save_pretrained` does so
+    with `include_code=True`.
     """
+    save, upload = saved_class.save_pretrained, saved_class._upload_modified_files
 
+    @wraps(save)
     def save_pretrained(self, save_directory: str | os.PathLike, *args, include_code: bool = False, **kwargs) -> Any:
-        saved = super().save_pretrained(save_directory, *args, **kwargs)
+        saved = save(self, save_directory, *args, **kwargs)
         if include_code:
             write_remote_code(save_directory)
         return saved
 
-    def _upload_modified_files(self, working_dir: str | os.PathLike, *args, **kwargs) -> Any:
+    @wraps(upload)
+    def upload_modified_files(self, working_dir: str | os.PathLike, *args, **kwargs) -> Any:
         # The one step that every way to the Hub takes between saving and uploading.
         write_remote_code(working_dir)
-        return super()._upload_modified_files(working_dir, *args, **kwargs)
+        return upload(self, working_dir, *args, **kwargs)
+
+    saved_class.save_pretrained, saved_class._upload_modified_files = save_pretrained, upload_modified_files
+    return saved_class
 
 
 def write_remote_code(folder: str | os.PathLike) -> None:
@@ -99,4 +106,4 @@ def _needed_modules() -> list[Path]:
     return sorted(modules | imported)
 
 
-__all__ = ["RemoteCodeMixin", "write_remote_code"]
+__all__ = ["ships_code", "write_remote_code"]

@@ -15,6 +15,7 @@ from transformers.utils import CONFIG_NAME
 import lavit_hf
 
 from ..conversion.pixel_decoder import empty_model
+from ..conversion.plan import saved_state_dict
 from .repo_files import TensorHeader
 
 
@@ -41,7 +42,7 @@ def describe_weights(repo: Path) -> Iterator[tuple[str, list[TensorHeader]]]:
 
 def _headers(model: nn.Module) -> list[TensorHeader]:
     named = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
+    for name, tensor in saved_state_dict(model).items():
         named.setdefault(id(tensor), TensorHeader(name, tuple(tensor.shape)))  # tied ones once
     return list(named.values())
 

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.quantization_lavit import UNQUANTIZED_MODULES
 from .repo_files import RepoFiles, TensorHeader
 
@@ -128,4 +131,6 @@ def _half(tensor: TensorHeader) -> float:
 
 
 def _left_alone(name: str) -> bool:
-    return any(re.match(pattern, name) or f".{pattern}." in f".{name}" for pattern in UNQUANTIZED_MODULES)
+    for renaming in get_checkpoint_conversion_mapping(LaVITConfig.model_type):
+        name, _ = renaming.rename_source_key(name)
+    return any(re.match(rf"({pattern})\.", name) for pattern in UNQUANTIZED_MODULES)
