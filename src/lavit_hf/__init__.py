@@ -13,7 +13,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def _runs_command() -> bool:
-    return Path(sys.argv[0]).stem == "lavit" or sys.orig_argv[1:3] == ["-m", "lavit_hf.cli"]
+    program = sys.argv[0] if sys.argv else ""
+    return Path(program).stem == "lavit" or (program == "-m" and "lavit_hf.cli" in sys.orig_argv)
 
 
 # With the package imported, transformers' Auto classes know LaVIT. The command line registers when it loads a model:

@@ -1,7 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 
-from .auto import LaVITImageProcessor, register_auto_classes
 from .bundled import bundled_checkpoint
 from .hub.model_card import create_model_card
 from .lavit.configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
@@ -22,6 +21,7 @@ from .training.modeling_visual_tokenizer_pretraining import (
     LaVITVisualTokenizerForPreTrainingOutput,
 )
 from .version import __version__
+from .wiring import LaVITImageProcessor, register_auto_classes
 
 __all__ = [
     "LaVITConfig",

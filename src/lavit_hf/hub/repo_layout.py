@@ -39,7 +39,7 @@ CODEBOOK_KEY = f"{VISUAL_TOKENIZER_PREFIX}quantizer.codebook.weight"
 PIPELINE_FILE = "pipeline.py"
 PIPELINE_SHIM = '''"""Lets diffusers find LaVIT's pipeline, which the `lavit_hf` package holds."""
 
-from ..pixels.pipeline_lavit import LaVITPipeline
+from lavit_hf import LaVITPipeline
 
 
 __all__ = ["LaVITPipeline"]
@@ -56,7 +56,6 @@ def write_top_files(folder: Path, codebook: torch.Tensor | None = None) -> None:
         codebook (`torch.Tensor` of shape `(codebook_size, codebook_dim)`, *optional*):
             Stored in a repo without a language model, which has it otherwise.
     """
-    (folder / PIPELINE_FILE).write_text(PIPELINE_SHIM)
     shutil.copytree(folder / PROCESSOR_FOLDER, folder, dirs_exist_ok=True)
     for path in folder.glob("model*.safetensors"):
         path.unlink()  # of a model that was saved here before; it would be loaded before the components' weights
@@ -72,6 +71,11 @@ def write_top_files(folder: Path, codebook: torch.Tensor | None = None) -> None:
         shutil.copy(folder / LANGUAGE_MODEL_FOLDER / name, folder)
     write_index(folder / SAFE_WEIGHTS_INDEX_NAME, _read_weight_map(folder, _weight_files(folder)))
     write_visual_tokenizer_index(folder)
+
+
+def write_code(folder: Path) -> None:
+    """Writes what lets transformers and diffusers load a whole repo by `trust_remote_code=True`."""
+    (folder / PIPELINE_FILE).write_text(PIPELINE_SHIM)
     write_remote_code(folder)
 
 

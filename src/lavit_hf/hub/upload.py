@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pushing to the Hub: what is saved, and its model card, in one commit."""
 
+import inspect
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,70 @@ from huggingface_hub.errors import EntryNotFoundError
 PUSH_OPTIONS = ("tags", "private", "token", "revision", "create_pr", "commit_message", "commit_description")
 
 
-def pop_push_options(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Takes out of `kwargs` what [`push_saved`] understands."""
-    return {name: kwargs.pop(name) for name in PUSH_OPTIONS if name in kwargs}
+def pushes_with_card(make_card: Callable[[Any, str], ModelCard]) -> Callable[[type], type]:
+    """
+    Class decorator that makes `push_to_hub` and `save_pretrained(push_to_hub=True)` go through [`push_saved`]: all in
+    one commit, with LaVIT's model card unless the repo has one, and in place of outdated weights.
+
+    Args:
+        make_card (`Callable`):
+            Makes the card of an instance for a repo's id.
+
+    Returns:
+        `Callable`: the decorator, for models of transformers and pipelines of diffusers.
+    """
+
+    def decorate(pushed_class: type) -> type:
+        save = pushed_class.save_pretrained
+        known = inspect.signature(save).parameters
+
+        def push(self, repo_id: str, folder: Path | None, args: tuple, options: dict[str, Any]) -> CommitInfo:
+            push_options = {name: options.pop(name) for name in PUSH_OPTIONS if name in options}
+            unknown = [name for name in options if name not in known and name != "include_code"]
+            if unknown:
+                raise TypeError(f"push_to_hub() got an unexpected keyword argument {unknown[0]!r}")
+            return push_saved(
+                partial(_save_into, partial(save, self), args, {"include_code": True, **options}),
+                partial(make_card, self),
+                repo_id,
+                folder,
+                model_tags=getattr(self, "model_tags", None) or (),
+                **push_options,
+            )
+
+        @wraps(save)
+        def save_pretrained(self, save_directory: str | os.PathLike, *args, push_to_hub: bool = False, **kwargs):
+            # Shards of several processes are put together by transformers.
+            if not push_to_hub or kwargs.get("distributed_checkpoint"):
+                return save(self, save_directory, *args, push_to_hub=push_to_hub, **kwargs)
+            folder = Path(save_directory)
+            push(self, kwargs.pop("repo_id", folder.name), folder, args, kwargs)
+            return None
+
+        def push_to_hub(self, repo_id: str, **kwargs) -> CommitInfo:
+            """
+            Pushes what is saved, with a model card unless the repo has one.
+
+            Args:
+                repo_id (`str`):
+                    The repo. It is created where there is none.
+                kwargs:
+                    `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description` and `tags`, as
+                    every `push_to_hub` of transformers takes them, and what `save_pretrained` takes.
+
+            Returns:
+                `CommitInfo`: what was committed.
+            """
+            return push(self, repo_id, None, (), kwargs)
+
+        pushed_class.save_pretrained, pushed_class.push_to_hub = save_pretrained, push_to_hub
+        return pushed_class
+
+    return decorate
+
+
+def _save_into(save: Callable, args: tuple, options: dict[str, Any], folder: Path) -> None:
+    save(folder, *args, **options)
 
 
 def push_saved(

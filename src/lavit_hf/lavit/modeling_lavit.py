@@ -16,7 +16,6 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import torch
-from huggingface_hub import CommitInfo
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
@@ -846,24 +845,6 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         )
         if self.should_save_on_this_rank(is_main_process):
             write_visual_tokenizer_index(Path(save_directory), variant)
-
-    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = MAX_SHARD_SIZE, **kwargs) -> CommitInfo:
-        """
-        Pushes model, configs and source, as every `push_to_hub` of transformers does. The processor is pushed by its
-        own `push_to_hub`, a whole repo with its model card by [`LaVITPipeline`]'s.
-
-        Args:
-            repo_id (`str`):
-                The repo. It is created where there is none.
-            max_shard_size (`int` or `str`, *optional*, defaults to `"1GB"`):
-                Largest size of a file of weights.
-            kwargs:
-                `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description` and `tags`.
-
-        Returns:
-            `CommitInfo`: what was committed.
-        """
-        return super().push_to_hub(repo_id, max_shard_size=max_shard_size, **kwargs)
 
 
 def _split_mask(attention_mask: torch.Tensor | None, past_length: int) -> tuple[torch.Tensor | None, ...]:

@@ -29,8 +29,13 @@ from ..bundled import bundled_checkpoint
 from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
+from ..wiring import register_auto_classes
 from .failures import Failure
 from .options import DType, ModelOptions, Quantization
+
+
+# The command line imports the package without it, to say what it can do at once.
+register_auto_classes()
 
 
 def find_repo(model: str | None) -> str:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from ..auto import LaVITImageProcessor
 from ..lavit.configuration_lavit import LaVITConfig
 from ..visualization import draw_keep_mask
+from ..wiring import LaVITImageProcessor
 from .images import Skipped, find_images, read_batches
 from .loading import find_device, find_repo, load_visual_tokenizer, make_generator, without_library_bars
 from .options import ModelOptions

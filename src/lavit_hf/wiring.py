@@ -1,7 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Registration with transformers' Auto classes, so that they and the pipelines load LaVIT."""
+"""What `import lavit_hf` wires up: transformers' Auto classes know LaVIT, and its models go to the Hub with a card."""
 
+from huggingface_hub import ModelCard
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -14,6 +15,8 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import is_torchvision_available
 
+from .hub.model_card import create_model_card
+from .hub.upload import pushes_with_card
 from .lavit.configuration_lavit import LaVITConfig, LaVITDetokenizerConfig, LaVITVisualTokenizerConfig
 from .lavit.image_processing_pil_lavit import LaVITImageProcessorPil
 from .lavit.modeling_lavit import LaVITForCausalLM
@@ -29,6 +32,14 @@ if is_torchvision_available():
     IMAGE_PROCESSORS["torchvision"] = LaVITImageProcessor
 else:
     LaVITImageProcessor = LaVITImageProcessorPil
+
+
+def _make_card(model: LaVITForCausalLM, repo_id: str) -> ModelCard:
+    return create_model_card(model.config, repo_id.split("/")[-1], repo=repo_id, num_parameters=model.num_parameters())
+
+
+# The model itself knows nothing of the Hub beyond what transformers does.
+pushes_with_card(_make_card)(LaVITForCausalLM)
 
 
 def register_auto_classes() -> None:
