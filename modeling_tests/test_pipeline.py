@@ -20,7 +20,7 @@ from lavit_hf.conversion import ConversionError, convert_checkpoint
 from lavit_hf.conversion.inference import infer_detokenizer_config
 from lavit_hf.conversion.layout import PIXEL_DECODERS
 from lavit_hf.conversion.plan import PlannedModel, plan_file
-from lavit_hf.image_sentences import find_codes
+from lavit_hf.image_tokens import find_codes
 from lavit_hf.modeling_detokenizer import LaVITDetokenizer
 from lavit_hf.picture_sizes import ASPECT_RATIOS, resolve_size
 from lavit_hf.pipeline_lavit import LaVITPipeline
@@ -229,7 +229,7 @@ class TestImageTokens:
         written = torch.tensor([[264, IMG, CODE + 1, IMG, CODE + 2, END, 0]])
         monkeypatch.setattr(pipeline.language_model, "generate", lambda *args, **kwargs: written)
         monkeypatch.setattr(
-            "lavit_hf.image_writing.collate_prompts", lambda *args: {"input_ids": torch.tensor([[264, IMG]])}
+            "lavit_hf.image_tokens.collate_prompts", lambda *args: {"input_ids": torch.tensor([[264, IMG]])}
         )
         assert pipeline.generate_image_tokens("a")[0].tolist() == [IMG, CODE + 1, CODE + 2, END]
 

@@ -29,8 +29,7 @@ from .condition_map import check_channels
 from .denoising import DenoisingMixin, LaVITCondition
 from .hub_upload import pop_push_options, push_saved
 from .image_loading import flatten_images
-from .image_sentences import find_codes
-from .image_writing import ImageTokensMixin
+from .image_tokens import ImageTokensMixin, find_codes
 from .model_card import create_decoder_card, create_model_card, write_model_card
 from .modeling_detokenizer import LaVITDetokenizer
 from .modeling_lavit import LaVITForCausalLM
