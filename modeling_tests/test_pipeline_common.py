@@ -388,6 +388,160 @@ class TestSchedulers:
         assert first.isfinite().all() and not torch.equal(first, original)
 
 
+class TestSteps:
+    """Timesteps and noise levels of the caller's own."""
+
+    def test_timesteps(self, pipeline):
+        pipeline.scheduler = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
+        default = run(pipeline, num_inference_steps=4)
+        own = pipeline.scheduler.timesteps.tolist()
+        assert torch.equal(run(pipeline, timesteps=own), default)
+        seen = []
+        run(pipeline, timesteps=own[1:], callback_on_step_end=lambda *args: seen.append(int(args[2])))
+        assert seen == own[1:] and pipeline.num_timesteps == 3
+
+    def test_sigmas(self, pipeline):
+        pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+        default = run(pipeline, num_inference_steps=4)
+        own = pipeline.scheduler.sigmas.tolist()
+        torch.testing.assert_close(run(pipeline, sigmas=own), default, **CLOSE)
+        assert len(own) == 5 and own[-1] == 0
+        assert not torch.allclose(run(pipeline, sigmas=own[::2]), default, **CLOSE)
+        assert pipeline.scheduler.sigmas.tolist() == own[::2] and pipeline.num_timesteps == 2
+
+    def test_one_sigma_is_no_step(self, pipeline):
+        pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+        with pytest.raises(ValueError, match="sigmas make no step"):
+            run(pipeline, sigmas=[5.0])
+
+    def test_they_are_of_one_call(self, pipeline):
+        pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+        default = run(pipeline)
+        for steps in ({"timesteps": [801, 401, 1]}, {"sigmas": [10.0, 5.0, 1.0]}):
+            assert not torch.allclose(run(pipeline, **steps), default, **CLOSE)
+            assert torch.equal(run(pipeline), default)
+
+    def test_they_replace_the_number(self, pipeline):
+        pipeline.scheduler = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
+        steps = [700, 300]
+        assert torch.equal(
+            run(pipeline, timesteps=steps, num_inference_steps=0), run(pipeline, timesteps=torch.tensor(steps))
+        )
+
+    def test_what_the_scheduler_cannot_do_is_said_before_the_language_model_writes(self, pipeline, monkeypatch):
+        monkeypatch.setattr(pipeline.language_model, "generate", lambda *args, **kwargs: pytest.fail("it writes"))
+        for name in ("timesteps", "sigmas"):
+            with pytest.raises(ValueError, match=f"DDIMScheduler.*does not support custom {name[:-1]}"):
+                run(pipeline, image_token_ids=None, prompt="a dog", **{name: [5]})
+        with pytest.raises(ValueError, match="maximal 1000 timesteps"):
+            run(pipeline, image_token_ids=None, prompt="a dog", num_inference_steps=1001)
+
+
+class TestGuidanceRescale:
+    def test_noise_gets_the_deviation_it_has_without_guidance(self, pipeline):
+        given, predicted = [], []
+        pipeline.unet.register_forward_hook(lambda module, args, output: predicted.append(output[0]))
+        step = pipeline.scheduler.step
+        pipeline.scheduler.step = lambda noise, *args, **kwargs: given.append(noise) or step(noise, *args, **kwargs)
+        run(pipeline, image_token_ids=tokens(3, 9), guidance_scale=5.0, guidance_rescale=0.7, num_inference_steps=1)
+        negative, positive = predicted[0].chunk(2)
+        guided = negative + 5.0 * (positive - negative)
+        for picture, before, without in zip(given[0], guided, positive):
+            rescaled = before * without.std() / before.std()
+            torch.testing.assert_close(picture, 0.7 * rescaled + 0.3 * before, rtol=1e-5, atol=1e-5)
+            assert not torch.allclose(picture, before, rtol=1e-3)
+
+    def test_none_is_the_default(self, pipeline):
+        assert torch.equal(run(pipeline, guidance_rescale=0.0), run(pipeline))
+        assert not torch.allclose(run(pipeline, guidance_rescale=1.0), run(pipeline), **CLOSE)
+
+    def test_nothing_to_rescale_without_guidance(self, pipeline):
+        assert torch.equal(run(pipeline, guidance_scale=1.0, guidance_rescale=0.7), run(pipeline, guidance_scale=1.0))
+
+
+class TestEta:
+    def test_none_is_the_default(self, pipeline):
+        assert torch.equal(run(pipeline, eta=0.0), run(pipeline))
+
+    def test_draws_from_the_generator(self, pipeline):
+        noise = pipeline.prepare_latents(1, 16, 16, torch.Generator().manual_seed(3))
+        first, again, other = (
+            run(pipeline, eta=0.5, latents=noise, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+        )
+        assert torch.equal(first, again) and first.isfinite().all()
+        assert not torch.allclose(first, other, **CLOSE)
+        assert not torch.allclose(first, run(pipeline, latents=noise), **CLOSE)
+
+    def test_reaches_the_scheduler(self, pipeline):
+        """One step by hand is one step of the pipeline."""
+        noise = pipeline.prepare_latents(1, 16, 16, torch.Generator().manual_seed(3))
+        predicted = []
+        pipeline.unet.register_forward_hook(lambda module, args, output: predicted.append(output[0]))
+        latents = run(pipeline, eta=0.8, latents=noise, guidance_scale=1.0, num_inference_steps=1)
+        timestep, generator = pipeline.scheduler.timesteps[0], torch.Generator().manual_seed(0)
+        expected = pipeline.scheduler.step(predicted[0], timestep, noise, eta=0.8, generator=generator).prev_sample
+        assert torch.equal(latents, expected)
+
+    def test_schedulers_without_it_ignore_it(self, pipeline, caplog):
+        pipeline.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+        default = run(pipeline)
+        assert not caplog.records
+        assert torch.equal(run(pipeline, eta=0.5), default)
+        (record,) = caplog.records
+        assert record.getMessage() == "eta=0.5 is ignored: DPMSolverMultistepScheduler has none, DDIMScheduler does."
+
+
+class TestStateOfACall:
+    """Callbacks see the settings of their call on the pipeline, and the next call does not."""
+
+    SETTINGS = {"guidance_scale": 3.0, "guidance_rescale": 0.5, "cross_attention_kwargs": {"scale": 1.0}}
+
+    def test_is_what_the_call_was_given(self, pipeline):
+        seen = []
+
+        def look(pipeline, step, timestep, tensors):
+            seen.append({name: getattr(pipeline, name) for name in (*self.SETTINGS, "num_timesteps", "interrupt")})
+
+        run(pipeline, **self.SETTINGS, callback_on_step_end=look)
+        run(pipeline, callback_on_step_end=look)
+        assert seen[:2] == [{**self.SETTINGS, "num_timesteps": 2, "interrupt": False}] * 2
+        default = {"guidance_scale": 7.0, "guidance_rescale": 0.0, "cross_attention_kwargs": None}
+        assert seen[2:] == [{**default, "num_timesteps": 2, "interrupt": False}] * 2
+
+    def test_what_a_callback_sets_ends_with_the_call(self, pipeline):
+        def change(pipeline, step, timestep, tensors):
+            pipeline._guidance_scale, pipeline._guidance_rescale, pipeline._interrupt = 2.0, 1.0, True
+
+        expected = run(pipeline)
+        run(pipeline, **self.SETTINGS, callback_on_step_end=change)
+        assert torch.equal(run(pipeline), expected)
+
+    def test_nor_after_an_error(self, pipeline):
+        def fail(pipeline, step, timestep, tensors):
+            pipeline._interrupt = True
+            raise RuntimeError("stopped")
+
+        expected = run(pipeline)
+        with pytest.raises(RuntimeError, match="stopped"):
+            run(pipeline, **self.SETTINGS, callback_on_step_end=fail)
+        assert torch.equal(run(pipeline), expected)
+
+    def test_what_a_callback_writes_into_is_a_copy(self, pipeline):
+        def wipe(pipeline, step, timestep, tensors):
+            for tensor in tensors.values():
+                tensor.zero_()
+
+        condition = pipeline.encode_image_tokens(tokens(5))
+        noise = pipeline.prepare_latents(1, 16, 16, torch.Generator().manual_seed(0))
+        arguments = {"num_inference_steps": 2, "guidance_scale": 1.0}
+        expected = pipeline.denoise(noise, condition, **arguments)
+        names = pipeline._callback_tensor_inputs
+        pipeline.denoise(
+            noise, condition, **arguments, callback_on_step_end=wipe, callback_on_step_end_tensor_inputs=names
+        )
+        assert torch.equal(pipeline.denoise(noise, condition, **arguments), expected)
+
+
 class TestSaveAndLoad:
     def test_round_trip(self, pipeline, tmp_path):
         pipeline.save_pretrained(tmp_path)

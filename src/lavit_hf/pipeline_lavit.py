@@ -24,7 +24,7 @@ from PIL import Image
 from transformers import BaseImageProcessor
 from transformers.image_utils import ImageInput
 
-from .candidates import CandidatesMixin, repeat_condition
+from .candidates import CandidatesMixin
 from .condition_map import check_channels
 from .denoising import DenoisingMixin, LaVITCondition
 from .hub_upload import pop_push_options, push_saved
@@ -184,11 +184,15 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 25,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
         guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
         llm_guidance_scale: float | None = None,
         generation_kwargs: dict[str, Any] | None = None,
         num_images_per_prompt: int = 1,
         num_candidates: int = 1,
+        eta: float = 0.0,
         generator: Generators = None,
         latents: torch.Tensor | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
@@ -215,9 +219,18 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
                 Size of the pictures in pixels. Defaults to the size the U-Net is trained for.
             num_inference_steps (`int`, *optional*, defaults to 25):
                 Number of denoising steps.
+            timesteps (`Sequence[int]`, *optional*):
+                Timesteps to denoise at, in descending order, in place of `num_inference_steps`, for schedulers that
+                take them.
+            sigmas (`Sequence[float]`, *optional*):
+                Noise levels to denoise at, in place of `num_inference_steps`, for schedulers that take them. Those of
+                `EulerDiscreteScheduler` end with 0.
             guidance_scale (`float`, *optional*):
                 Guidance of the U-Net; 1 and less is none. Defaults to the checkpoint's `default_guidance_scale`, 7.0
                 as released.
+            guidance_rescale (`float`, *optional*, defaults to 0.0):
+                How far, from 0 to 1, guided noise gets the standard deviation that it has without guidance, which
+                mends overexposed pictures (arXiv 2305.08891, section 3.4).
             llm_guidance_scale (`float`, *optional*):
                 Guidance of the language model. Defaults to its generation config's, 4.0 as released; 1 is none.
             generation_kwargs (`dict`, *optional*):
@@ -227,6 +240,9 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
                 Number of pictures for each prompt. Each is written anew by the language model.
             num_candidates (`int`, *optional*, defaults to 1):
                 How often each picture is painted, for [`~LaVITPipeline.choose_candidates`] to keep the most faithful.
+            eta (`float`, *optional*, defaults to 0.0):
+                How much noise, from 0 to 1, DDIM (arXiv 2010.02502) draws at every step. Schedulers that have no `eta`
+                ignore it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of all draws: patch selection, sampling and latents. The global random state is left alone. With
                 a list, one generator for each picture, a picture depends on nothing but its own; the language model
@@ -250,20 +266,19 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
 
         Raises:
             ValueError: If there are both or neither of prompts and ids, ids that are no image tokens, a size that the
-                VAE cannot do, a wrong number of generators, or prompts or several candidates but no language model.
+                VAE or steps that the scheduler cannot do, a wrong number of generators, a setting out of its range, or
+                prompts or several candidates but no language model.
         """
+        # 1. Check the arguments, before the language model spends its time.
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         _check_sources(prompt, images, image_token_ids, negative_prompt)
-        _check_settings(output_type, num_inference_steps, num_images_per_prompt, num_candidates)
-        self._check_callback_inputs(callback_on_step_end_tensor_inputs)
-        if num_candidates > 1 and self.language_model is None:
-            raise ValueError(
-                "num_candidates needs a language model, whose visual tokenizer reads the candidates: load the "
-                "pipeline with one, or leave it out."
-            )
+        self._check_settings(output_type, num_images_per_prompt, num_candidates)
+        self._check_denoising(guidance_rescale, eta, callback_on_step_end_tensor_inputs)
+        self._set_timesteps(num_inference_steps, timesteps, sigmas)  # set anew behind the language model
         height, width = resolve_size(self.picture_size, self.vae_scale_factor, height, width, aspect_ratio)
 
+        # 2. Write the image tokens, or take those given.
         if image_token_ids is None:
             image_token_ids = self.generate_image_tokens(
                 prompt,
@@ -276,26 +291,38 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
             )
         else:
             image_token_ids = [ids for ids in image_token_ids for _ in range(num_images_per_prompt)]
-        condition = repeat_condition(self.encode_image_tokens(image_token_ids), num_candidates)
-        check_generators(generator, len(image_token_ids))
-        generator = repeat_generators(generator, num_candidates)
+
+        # 3. Turn them into the U-Net's condition.
+        condition = self.encode_image_tokens(image_token_ids)
+        check_generators(generator, len(condition.prompt_embeds))
+        condition, generator = condition.repeat(num_candidates), repeat_generators(generator, num_candidates)
+
+        # 4. Draw noise and denoise it.
         latents = self.prepare_latents(len(condition.prompt_embeds), height, width, generator, latents)
         latents = self.denoise(
             latents,
             condition,
             num_inference_steps=num_inference_steps,
             guidance_scale=self.config.default_guidance_scale if guidance_scale is None else guidance_scale,
+            guidance_rescale=guidance_rescale,
+            timesteps=timesteps,
+            sigmas=sigmas,
+            eta=eta,
             generator=generator,
             cross_attention_kwargs=cross_attention_kwargs,
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
+
+        # 5. Decode, and keep the best candidates.
         pictures, flags = latents, None
         if output_type != "latent" or num_candidates > 1:
             pictures = self.decode_latents(latents)
         if num_candidates > 1:
             chosen = self.choose_candidates(pictures, condition.features, num_candidates)
             pictures = (latents if output_type == "latent" else pictures)[chosen]
+
+        # 6. Check the pictures, and give them the form that is asked for.
         if output_type != "latent":
             pictures, flags = self.check_safety(pictures)
             pictures = self._as_output(pictures, output_type)
@@ -569,6 +596,18 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
 
     # Helpers of the stages.
 
+    def _check_settings(self, output_type: str, num_images_per_prompt: int, num_candidates: int) -> None:
+        for name, value in {"num_images_per_prompt": num_images_per_prompt, "num_candidates": num_candidates}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"unknown output_type {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
+        if num_candidates > 1 and self.language_model is None:
+            raise ValueError(
+                "num_candidates needs a language model, whose visual tokenizer reads the candidates: load the "
+                "pipeline with one, or leave it out."
+            )
+
     def _find_codes(self, number: int, image_token_ids: torch.Tensor) -> torch.Tensor:
         try:
             return find_codes(image_token_ids, self.processor.tokenizer, len(self.detokenizer.codebook))
@@ -599,21 +638,6 @@ def _check_sources(prompt, images, image_token_ids, negative_prompt) -> None:
         raise ValueError("pass either a prompt, with or without images, or image_token_ids, and not both.")
     if negative_prompt is not None and not has_prompt:
         raise ValueError("negative_prompt guides the language model, which image_token_ids do without: leave it out.")
-
-
-def _check_settings(
-    output_type: str, num_inference_steps: int, num_images_per_prompt: int, num_candidates: int
-) -> None:
-    settings = {
-        "num_inference_steps": num_inference_steps,
-        "num_images_per_prompt": num_images_per_prompt,
-        "num_candidates": num_candidates,
-    }
-    for name, value in settings.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
-    if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"unknown output_type {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
 
 
 __all__ = ["LaVITPipeline", "LaVITPipelineOutput"]
