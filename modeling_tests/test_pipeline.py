@@ -354,8 +354,11 @@ class TestBadInput:
         "arguments, message",
         [
             ({}, "either a prompt"),
-            ({"prompt": "a dog", "image_token_ids": [torch.tensor([CODE])]}, "not both"),
+            ({"prompt": "a dog", "image_token_ids": [torch.tensor([CODE])]}, "not two of them"),
+            ({"prompt": "a dog", "prompt_embeds": torch.zeros(1)}, "not two of them"),
+            ({"image_token_ids": [torch.tensor([CODE])], "prompt_embeds": torch.zeros(1)}, "not two of them"),
             ({"image_token_ids": [torch.tensor([CODE])], "negative_prompt": "a cat"}, "negative_prompt guides"),
+            ({"prompt_embeds": torch.zeros(1), "negative_prompt": "a cat"}, "negative_prompt guides"),
             ({"image_token_ids": []}, "image_token_ids is empty"),
             ({"image_token_ids": [torch.tensor([CODE]), torch.tensor([IMG, END])]}, r"\[1\]: there is no code"),
             ({"image_token_ids": [torch.tensor([], dtype=torch.long)]}, r"\[0\]: there is no code"),

@@ -388,6 +388,129 @@ class TestSchedulers:
         assert first.isfinite().all() and not torch.equal(first, original)
 
 
+class TestPromptEmbeds:
+    """The U-Net's condition itself in place of prompts and ids."""
+
+    def embeds(self, pipeline, *lengths, negative=False):
+        condition = pipeline.encode_image_tokens(tokens(*lengths))
+        embeds = {"image_token_ids": None, "prompt_embeds": condition.prompt_embeds}
+        if condition.pooled_prompt_embeds is not None:
+            embeds["pooled_prompt_embeds"] = condition.pooled_prompt_embeds
+        if negative:
+            embeds["negative_prompt_embeds"] = condition.negative_prompt_embeds
+            embeds["negative_prompt_attention_mask"] = condition.negative_attention_mask
+            if condition.pooled_prompt_embeds is not None:
+                embeds["negative_pooled_prompt_embeds"] = torch.zeros_like(condition.pooled_prompt_embeds)
+        return embeds
+
+    @pytest.mark.parametrize("negative", [False, True])
+    def test_those_of_tokens_paint_what_the_tokens_do(self, pipeline, negative):
+        embeds = self.embeds(pipeline, 5, 9, negative=negative)
+        assert torch.equal(run(pipeline, **embeds), run(pipeline, image_token_ids=tokens(5, 9)))
+
+    def test_no_language_model_is_needed(self, pipeline):
+        embeds = self.embeds(pipeline, 5)
+        expected = run(pipeline)
+        pipeline.language_model = None
+        outputs = pipeline(
+            **embeds, num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="latent"
+        )
+        assert torch.equal(outputs.images, expected) and outputs.image_token_ids is None
+
+    def test_num_images_per_prompt(self, pipeline):
+        noise = pipeline.prepare_latents(4, 16, 16, torch.Generator().manual_seed(0))
+        arguments = {"num_images_per_prompt": 2, "latents": noise}
+        twice = run(pipeline, **self.embeds(pipeline, 5, 9, negative=True), **arguments)
+        torch.testing.assert_close(twice, run(pipeline, image_token_ids=tokens(5, 9), **arguments), **CLOSE)
+
+    def test_they_can_be_mixed(self, pipeline):
+        """What ids cannot say: half of one picture and half of another."""
+        one, other = self.embeds(pipeline, 5), self.embeds(pipeline, 9)
+        half = {name: None if one[name] is None else (one[name] + other[name]) / 2 for name in one}
+        pictures = run(pipeline, **one), run(pipeline, **other), run(pipeline, **half)
+        assert all(not torch.allclose(pictures[2], picture, **CLOSE) for picture in pictures[:2])
+
+    def test_guidance_leads_away_from_the_negative_side(self, pipeline):
+        """Away from what it leads to is no guidance at all."""
+        embeds = self.embeds(pipeline, 5)
+        same = {f"negative_{name}": tensor for name, tensor in embeds.items() if tensor is not None}
+        free = run(pipeline, **embeds, guidance_scale=1.0)
+        torch.testing.assert_close(run(pipeline, **embeds, **same, guidance_scale=7.0), free, **CLOSE)
+        assert not torch.allclose(run(pipeline, **embeds, guidance_scale=7.0), free, **CLOSE)
+
+    def test_mask_of_the_negative_side(self, pipeline):
+        """What is masked makes no difference."""
+        embeds = self.embeds(pipeline, 5, negative=True)
+        mask = torch.arange(NUM_PATCHES)[None] < 4
+        other = embeds["negative_prompt_embeds"].clone()
+        other[:, 4:] = 1
+        pictures = [
+            run(pipeline, **{**embeds, "negative_prompt_embeds": rows, "negative_prompt_attention_mask": rows_mask})
+            for rows in (embeds["negative_prompt_embeds"], other)
+            for rows_mask in (mask, mask.long(), None)
+        ]
+        assert torch.equal(pictures[0], pictures[1])
+        torch.testing.assert_close(pictures[3], pictures[0], **CLOSE)
+        assert not torch.allclose(pictures[5], pictures[0], **CLOSE)
+
+    def test_the_callers_tensors_are_left_alone(self, pipeline):
+        embeds = self.embeds(pipeline, 5, negative=True)
+        before = {name: tensor.clone() for name, tensor in embeds.items() if tensor is not None}
+        run(pipeline, **embeds)
+        assert all(torch.equal(embeds[name], tensor) for name, tensor in before.items())
+
+    @pytest.mark.parametrize(
+        "changes, message",
+        [
+            (
+                {"prompt_embeds": torch.zeros(1, 15, 20)},
+                r"prompt_embeds must have .*\(batch_size, 16, 20\), got \(1, 15",
+            ),
+            ({"prompt_embeds": torch.zeros(16, 20)}, r"prompt_embeds must have the shape \(batch_size, 16, 20\)"),
+            ({"prompt_embeds": torch.zeros(0, 16, 20)}, r"got \(0, 16, 20\)"),
+            ({"prompt_embeds": torch.tensor(1.0)}, r"got \(\)"),
+            ({"prompt_embeds": [[0.0]]}, "prompt_embeds must be a tensor, got list"),
+            (
+                {"negative_prompt_embeds": torch.zeros(2, 16, 20)},
+                r"negative_prompt_embeds .*\(1, 16, 20\), got \(2, 16",
+            ),
+            (
+                {"negative_prompt_embeds": np.zeros((1, 16, 20))},
+                "negative_prompt_embeds must be a tensor, got ndarray",
+            ),
+            ({"negative_prompt_attention_mask": torch.ones(1, 4)}, r"negative_prompt_attention_mask .*\(1, 16\), got"),
+            ({"negative_prompt_embeds": None}, "negative_prompt_attention_mask goes with negative_prompt_embeds"),
+            ({"num_candidates": 2}, "num_candidates compares"),
+            ({"num_images_per_prompt": 0}, "num_images_per_prompt must be at least 1"),
+            ({"generator": [torch.Generator()] * 2}, "2 generators for 1 pictures"),
+        ],
+    )
+    def test_bad_input(self, pipeline, changes, message):
+        embeds = self.embeds(pipeline, 5, negative=True)
+        embeds["negative_prompt_attention_mask"] = torch.ones(1, NUM_PATCHES, dtype=torch.bool)
+        with pytest.raises(ValueError, match=message):
+            run(pipeline, **{**embeds, **changes})
+
+    def test_pooled_condition_goes_along_where_there_is_one(self, pipeline):
+        embeds = self.embeds(pipeline, 5, negative=True)
+        if pipeline.unet.config.addition_embed_type is None:
+            with pytest.raises(ValueError, match="no pooled condition: leave pooled_prompt_embeds out"):
+                run(pipeline, **embeds, pooled_prompt_embeds=torch.zeros(1, 10))
+            return
+        for name in ("pooled_prompt_embeds", "negative_pooled_prompt_embeds"):
+            with pytest.raises(ValueError, match=f"pass {name} along with"):
+                run(pipeline, **{**embeds, name: None})
+            with pytest.raises(ValueError, match=rf"{name} must have the shape \(1, 10\), got \(1, 9\)"):
+                run(pipeline, **{**embeds, name: torch.zeros(1, 9)})
+        with pytest.raises(ValueError, match="negative_pooled_prompt_embeds goes with negative_prompt_embeds"):
+            run(pipeline, **{**embeds, "negative_prompt_embeds": None})
+
+    def test_parts_alone(self, pipeline):
+        for name, partner in (("negative_prompt_embeds", "prompt_embeds"), ("pooled_prompt_embeds", "prompt_embeds")):
+            with pytest.raises(ValueError, match=f"{name} goes with {partner}"):
+                run(pipeline, **{name: torch.zeros(1, 16, 20)})
+
+
 class TestSteps:
     """Timesteps and noise levels of the caller's own."""
 

@@ -35,6 +35,7 @@ from .modeling_detokenizer import LaVITDetokenizer
 from .modeling_lavit import LaVITForCausalLM
 from .patch_autoencoder import PatchAutoencoder
 from .picture_sizes import latent_size_ratio, resolve_size
+from .pipeline_inputs import check_prompt_embeds, check_sources
 from .pipeline_repo import (
     LANGUAGE_MODEL_FOLDER,
     PROCESSOR_FOLDER,
@@ -61,13 +62,13 @@ class LaVITPipelineOutput(BaseOutput):
             latents.
         nsfw_content_detected (`list[bool]`, *optional*):
             Which pictures the safety checker flagged and made black; `None` where there is no checker.
-        image_token_ids (`list[torch.LongTensor]`):
-            The ids that each picture was made from.
+        image_token_ids (`list[torch.LongTensor]`, *optional*):
+            The ids that each picture was made from; `None` where it was made from `prompt_embeds`.
     """
 
     images: list[Image.Image] | np.ndarray | torch.Tensor
     nsfw_content_detected: list[bool] | None
-    image_token_ids: list[torch.Tensor]
+    image_token_ids: list[torch.Tensor] | None
 
 
 class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, CandidatesMixin, UNetLoraLoaderMixin):
@@ -195,6 +196,11 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
         eta: float = 0.0,
         generator: Generators = None,
         latents: torch.Tensor | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_attention_mask: torch.Tensor | None = None,
+        pooled_prompt_embeds: torch.Tensor | None = None,
+        negative_pooled_prompt_embeds: torch.Tensor | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -249,6 +255,17 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
                 then writes one picture after the other rather than a batch.
             latents (`torch.Tensor` of shape `(num_pictures, channels, height / 8, width / 8)`, *optional*):
                 Noise to start from, of all candidates where there are several.
+            prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`, *optional*):
+                The U-Net's condition itself, in place of prompts and ids; [`~LaVITPipeline.encode_image_tokens`] makes
+                one of ids. Needs no language model.
+            negative_prompt_embeds (`torch.Tensor` of the shape of `prompt_embeds`, *optional*):
+                What the U-Net's guidance leads away from. The detokenizer's own by default.
+            negative_prompt_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
+                The rows of `negative_prompt_embeds` that may be attended to. All by default.
+            pooled_prompt_embeds (`torch.Tensor` of shape `(batch_size, pooled_projection_dim)`, *optional*):
+                The pooled condition that belongs to `prompt_embeds`, where the U-Net has one.
+            negative_pooled_prompt_embeds (`torch.Tensor` of the shape of `pooled_prompt_embeds`, *optional*):
+                The pooled condition that belongs to `negative_prompt_embeds`, where the U-Net has one.
             cross_attention_kwargs (`dict`, *optional*):
                 For the U-Net's attention processors, as `{"scale": 0.5}` for a LoRA.
             output_type (`str`, *optional*, defaults to `"pil"`):
@@ -265,21 +282,29 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
             [`LaVITPipelineOutput`], or the same as a tuple.
 
         Raises:
-            ValueError: If there are both or neither of prompts and ids, ids that are no image tokens, a size that the
-                VAE or steps that the scheduler cannot do, a wrong number of generators, a setting out of its range, or
-                prompts or several candidates but no language model.
+            ValueError: If there is not one of prompts, ids and `prompt_embeds`, ids are no image tokens, embeds have
+                another shape than the U-Net wants, the VAE cannot do the size or the scheduler the steps, the number
+                of generators is wrong, a setting is out of its range, or there are prompts or several candidates but
+                no language model.
         """
         # 1. Check the arguments, before the language model spends its time.
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        _check_sources(prompt, images, image_token_ids, negative_prompt)
-        self._check_settings(output_type, num_images_per_prompt, num_candidates)
+        embeds = {
+            "prompt_embeds": prompt_embeds,
+            "negative_prompt_embeds": negative_prompt_embeds,
+            "negative_prompt_attention_mask": negative_prompt_attention_mask,
+            "pooled_prompt_embeds": pooled_prompt_embeds,
+            "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
+        }
+        check_sources(prompt, images, image_token_ids, prompt_embeds, negative_prompt)
+        self._check_settings(embeds, output_type, num_images_per_prompt, num_candidates)
         self._check_denoising(guidance_rescale, eta, callback_on_step_end_tensor_inputs)
         self._set_timesteps(num_inference_steps, timesteps, sigmas)  # set anew behind the language model
         height, width = resolve_size(self.picture_size, self.vae_scale_factor, height, width, aspect_ratio)
 
         # 2. Write the image tokens, or take those given.
-        if image_token_ids is None:
+        if prompt is not None or images is not None:
             image_token_ids = self.generate_image_tokens(
                 prompt,
                 images,
@@ -289,11 +314,14 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
                 generator=generator,
                 generation_kwargs=generation_kwargs,
             )
-        else:
+        elif image_token_ids is not None:
             image_token_ids = [ids for ids in image_token_ids for _ in range(num_images_per_prompt)]
 
-        # 3. Turn them into the U-Net's condition.
-        condition = self.encode_image_tokens(image_token_ids)
+        # 3. Turn them into the U-Net's condition, or take the one given.
+        if image_token_ids is not None:
+            condition = self.encode_image_tokens(image_token_ids)
+        else:
+            condition = self._take_embeds(embeds).repeat(num_images_per_prompt)
         check_generators(generator, len(condition.prompt_embeds))
         condition, generator = condition.repeat(num_candidates), repeat_generators(generator, num_candidates)
 
@@ -596,7 +624,16 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
 
     # Helpers of the stages.
 
-    def _check_settings(self, output_type: str, num_images_per_prompt: int, num_candidates: int) -> None:
+    def _check_settings(
+        self,
+        embeds: dict[str, torch.Tensor | None],
+        output_type: str,
+        num_images_per_prompt: int,
+        num_candidates: int,
+    ) -> None:
+        pooled_dim = self.detokenizer.config.pooled_projection_dim if self._has_pooled_condition else None
+        num_patches = self.detokenizer.config.num_patches
+        check_prompt_embeds(embeds, num_patches, self.unet.config.cross_attention_dim, pooled_dim)
         for name, value in {"num_images_per_prompt": num_images_per_prompt, "num_candidates": num_candidates}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
@@ -607,6 +644,20 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
                 "num_candidates needs a language model, whose visual tokenizer reads the candidates: load the "
                 "pipeline with one, or leave it out."
             )
+        if num_candidates > 1 and embeds["prompt_embeds"] is not None:
+            raise ValueError(
+                "num_candidates compares pictures with the features that tokens stand for, which prompt_embeds do not "
+                "tell: pass image_token_ids, or leave it out."
+            )
+
+    def _take_embeds(self, embeds: dict[str, torch.Tensor | None]) -> LaVITCondition:
+        """The condition that the caller has given, with the detokenizer's negative side unless it has its own."""
+        device = self._execution_device
+        given = {name: tensor.to(device) for name, tensor in embeds.items() if tensor is not None}
+        mask = given.pop("negative_prompt_attention_mask", None)
+        if "negative_prompt_embeds" not in given:
+            given["negative_prompt_embeds"], mask = self.detokenizer.negative_condition(given["prompt_embeds"])
+        return LaVITCondition(**given, negative_attention_mask=None if mask is None else mask.bool())
 
     def _find_codes(self, number: int, image_token_ids: torch.Tensor) -> torch.Tensor:
         try:
@@ -630,14 +681,6 @@ def _forced_upcast(vae: AutoencoderKL) -> Iterator[None]:
         yield
     finally:
         torch.nn.Module.to(vae, dtype)
-
-
-def _check_sources(prompt, images, image_token_ids, negative_prompt) -> None:
-    has_prompt = prompt is not None or images is not None
-    if has_prompt == (image_token_ids is not None):
-        raise ValueError("pass either a prompt, with or without images, or image_token_ids, and not both.")
-    if negative_prompt is not None and not has_prompt:
-        raise ValueError("negative_prompt guides the language model, which image_token_ids do without: leave it out.")
 
 
 __all__ = ["LaVITPipeline", "LaVITPipelineOutput"]
