@@ -14,7 +14,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.callbacks import SDCFGCutoffCallback, SDXLCFGCutoffCallback
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor, FusedAttnProcessor2_0
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -32,6 +32,7 @@ from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITProcessor
 from lavit_hf.configuration_lavit import LaVITDetokenizerConfig
 from lavit_hf.image_processing_pil_lavit import LaVITImageProcessorPil
 from lavit_hf.modeling_detokenizer import LaVITDetokenizer
+from lavit_hf.patch_autoencoder import PatchAutoencoder
 from lavit_hf.pipeline_lavit import LaVITPipeline
 from lavit_hf.tokenization_lavit import build_tokenizer
 
@@ -827,6 +828,50 @@ class TestMemoryAndAttention:
         pipeline.disable_attention_slicing()
         pipeline.unet.set_attn_processor(AttnProcessor())
         torch.testing.assert_close(run(pipeline), expected, **CLOSE)
+
+    def test_freeu(self, pipeline):
+        expected = run(pipeline)
+        pipeline.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6)
+        changed = run(pipeline)
+        assert changed.isfinite().all() and not torch.allclose(changed, expected, **CLOSE)
+        pipeline.disable_freeu()
+        assert torch.equal(run(pipeline), expected)
+
+    def test_fused_projections(self, pipeline):
+        arguments = {"output_type": "pt", "image_token_ids": tokens(3, 4)}
+        pipeline.safety_checker = None
+        expected = run(pipeline, **arguments)
+        unfused = dict(pipeline.unet.attn_processors), dict(pipeline.vae.attn_processors)
+        pipeline.fuse_qkv_projections()
+        for model in (pipeline.unet, pipeline.vae):
+            assert {type(processor) for processor in model.attn_processors.values()} == {FusedAttnProcessor2_0}
+            attentions = [module for module in model.modules() if isinstance(module, Attention)]
+            assert attentions and all(module.fused_projections for module in attentions)
+        torch.testing.assert_close(run(pipeline, **arguments), expected, **CLOSE)
+        pipeline.unfuse_qkv_projections()
+        assert (pipeline.unet.attn_processors, pipeline.vae.attn_processors) == unfused
+        assert torch.equal(run(pipeline, **arguments), expected)
+
+    def test_unfusing_what_was_not_fused(self, pipeline):
+        expected = run(pipeline)
+        pipeline.unfuse_qkv_projections()
+        assert torch.equal(run(pipeline), expected)
+
+    def test_an_autoencoder_without_attention_slices_and_tiles(self, pipeline):
+        """Says so, and the U-Net is not left half-done."""
+        vae = PatchAutoencoder(patch_size=2, latent_channels=4)
+        pipeline = LaVITPipeline(**{**pipeline.components, "vae": vae})
+        pipeline.set_progress_bar_config(disable=True)
+        expected = run(pipeline)
+        with pytest.raises(ValueError, match="PatchAutoencoder has no attention to fuse: pass vae=False"):
+            pipeline.fuse_qkv_projections()
+        assert not any(isinstance(part, FusedAttnProcessor2_0) for part in pipeline.unet.attn_processors.values())
+        pipeline.fuse_qkv_projections(vae=False)
+        torch.testing.assert_close(run(pipeline), expected, **CLOSE)
+        with pytest.raises(NotImplementedError, match="Slicing doesn't seem to be implemented for PatchAutoencoder"):
+            pipeline.vae.enable_slicing()
+        with pytest.raises(NotImplementedError, match="Tiling doesn't seem to be implemented for PatchAutoencoder"):
+            pipeline.vae.enable_tiling()
 
     def test_layerwise_casting(self, pipeline):
         pipeline.unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)

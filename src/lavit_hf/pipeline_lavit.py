@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionMixin, UNet2DConditionModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
@@ -71,7 +71,9 @@ class LaVITPipelineOutput(BaseOutput):
     image_token_ids: list[torch.Tensor] | None
 
 
-class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, CandidatesMixin, UNetLoraLoaderMixin):
+class LaVITPipeline(
+    DiffusionPipeline, StableDiffusionMixin, ImageTokensMixin, DenoisingMixin, CandidatesMixin, UNetLoraLoaderMixin
+):
     r"""
     Makes pictures with LaVIT (arXiv 2309.04669): the language model writes an image as tokens, the detokenizer turns
     them into a condition, and a diffusion U-Net paints. Works for both released resolutions; the U-Net's configuration
@@ -79,7 +81,8 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
 
     Any scheduler of diffusers can take the place of the stored one. DDIM needs about 25 steps, DPM-Solver++
     (`DPMSolverMultistepScheduler`) and UniPC (`UniPCMultistepScheduler`) 15 to 20. `pipeline.vae.enable_slicing()` and
-    `enable_tiling()` save memory, as does [`~DiffusionPipeline.enable_model_cpu_offload`].
+    `enable_tiling()` save memory, as does [`~DiffusionPipeline.enable_model_cpu_offload`]. FreeU (`enable_freeu`) and
+    fused projections (`fuse_qkv_projections`) are those of diffusers' Stable Diffusion.
 
     Args:
         language_model (`LaVITForCausalLM`, *optional*):
@@ -120,6 +123,10 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
     model_cpu_offload_seq = "language_model->detokenizer->unet->vae"
     _optional_components = ["language_model", "safety_checker", "feature_extractor"]
     _exclude_from_cpu_offload = ["safety_checker"]
+
+    # Read by `unfuse_qkv_projections`, also where nothing was fused.
+    fusing_unet = False
+    fusing_vae = False
 
     def __init__(
         self,
@@ -494,6 +501,25 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
         inputs = self.feature_extractor(self._as_output(pictures, "pil"), return_tensors="pt")
         clip_input = inputs.pixel_values.to(self._execution_device, self.safety_checker.dtype)
         return self.safety_checker(images=pictures.clone(), clip_input=clip_input)
+
+    # Settings.
+
+    def fuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:
+        """
+        Fuses the projections of queries, keys and values into one matrix.
+
+        Args:
+            unet (`bool`, *optional*, defaults to `True`):
+                Whether to fuse those of the U-Net.
+            vae (`bool`, *optional*, defaults to `True`):
+                Whether to fuse those of the VAE.
+
+        Raises:
+            ValueError: If the VAE has none. Nothing is fused then.
+        """
+        if vae and not isinstance(self.vae, AutoencoderKL):
+            raise ValueError(f"{type(self.vae).__name__} has no attention to fuse: pass vae=False.")
+        super().fuse_qkv_projections(unet=unet, vae=vae)
 
     # Loading and saving.
 
