@@ -4,6 +4,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from huggingface_hub import constants
 from PIL import Image
 from safetensors import safe_open
 from transformers import AutoModel, AutoModelForMultimodalLM, AutoProcessor
 
+from hub_client import publish
 from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer
 from lavit_hf.conversion import ConversionError, convert_checkpoint
 from lavit_hf.conversion.inference import infer_detokenizer_config
@@ -515,30 +518,112 @@ class TestRepo:
         assert again.language_model is None
         assert torch.equal(again.detokenizer.codebook, decoder.detokenizer.codebook)
 
-    def test_download_spares_the_language_model(self, repos, monkeypatch, tmp_path):
-        """What would be fetched from a hub; the hub here is a folder."""
-        fetched = []
 
-        def snapshot_download(repo_id, ignore_patterns=None, **kwargs):
-            assert kwargs == {"revision": "main"}
-            ignore = shutil.ignore_patterns("*.safetensors") if ignore_patterns else None
-            for source in Path(repo_id).iterdir():
-                if source.is_dir():
-                    shutil.copytree(
-                        source, tmp_path / source.name, ignore=ignore if source.name == "language_model" else None
-                    )
-                else:
-                    shutil.copy(source, tmp_path)
-            return str(tmp_path)
+@pytest.fixture(scope="module")
+def with_variant(hub, repos, tmp_path_factory):
+    """The folder and the id of a repo with a variant of every component but the VAE, in several files."""
+    folder = shutil.copytree(repos["lowres"], tmp_path_factory.mktemp("variants") / "repo")
+    pipeline = LaVITPipeline.from_pretrained(folder)
+    with torch.no_grad():
+        pipeline.unet.conv_in.bias.fill_(7)
+        pipeline.language_model.get_input_embeddings().weight.fill_(7)
+    pipeline.save_pretrained(folder, variant="fp16", max_shard_size="300KB")
+    for path in (folder / "vae").glob("*fp16*"):
+        path.unlink()
+    return folder, publish(hub, "org/variants", folder)
 
-        def hf_hub_download(repo_id, filename, **kwargs):
-            fetched.append(filename)
-            shutil.copy(Path(repo_id) / filename, tmp_path / filename)
 
-        monkeypatch.setattr("lavit_hf.pipeline_lavit.snapshot_download", snapshot_download)
-        monkeypatch.setattr("lavit_hf.pipeline_lavit.hf_hub_download", hf_hub_download)
-        LaVITPipeline.download(str(repos["highres"]), revision="main", language_model=None)
-        assert fetched == ["language_model/model.safetensors"]
+def files_of(folder):
+    return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def weights_among(files):
+    """The components' weights and the indices of their shards."""
+    return {file for file in files if re.search(r"/(diffusion_pytorch_)?model[.-]", file)}
+
+
+class TestDownload:
+    """Out of a Hub, over HTTP."""
+
+    def expected(self, folder, variant=None, without=()):
+        """Of each component the variant where there is one, and what has none where there is not."""
+        components = {}
+        for file in weights_among(files_of(folder)):
+            components.setdefault(file.split("/")[0], {True: set(), False: set()})["fp16" in file].add(file)
+        return set().union(
+            *(
+                files[variant is not None and bool(files[True])]
+                for component, files in components.items()
+                if component not in without
+            )
+        )
+
+    def got(self, hub, repo):
+        """What was sent, each file once."""
+        files = [request.file for request in hub.downloads(repo)]
+        assert len(files) == len(set(files))
+        return weights_among(files)
+
+    @pytest.mark.parametrize("variant", [None, "fp16"])
+    def test_one_variant(self, reader, with_variant, variant):
+        folder, repo = with_variant
+        pipeline = LaVITPipeline.from_pretrained(repo, variant=variant)
+        got = self.got(reader, repo)
+        assert got == self.expected(folder, variant)
+        assert "vae/diffusion_pytorch_model.safetensors" in got
+        assert ("unet/diffusion_pytorch_model.safetensors" in got) == (variant is None)
+        assert any("unet/diffusion_pytorch_model.fp16-00002" in file for file in got) == (variant == "fp16")
+        assert (pipeline.unet.conv_in.bias == 7).all() == (variant == "fp16")
+        assert (pipeline.language_model.get_input_embeddings().weight == 7).all() == (variant == "fp16")
+
+    def test_everything_but_weights_comes_along(self, reader, with_variant):
+        folder, repo = with_variant
+        local = LaVITPipeline.download(repo, variant="fp16")
+        assert files_of(local) == files_of(folder) - (self.expected(folder) - self.expected(folder, "fp16"))
+
+    @pytest.mark.parametrize("variant", [None, "fp16"])
+    def test_without_the_language_model_but_with_its_codebook(self, reader, with_variant, variant):
+        folder, repo = with_variant
+        decoder = LaVITPipeline.from_pretrained(repo, variant=variant, language_model=None)
+        index = json.loads((folder / "visual_tokenizer.safetensors.index.json").read_text())["weight_map"]
+        codebook_file = index["visual_tokenizer.quantizer.codebook.weight"]
+        expected = self.expected(folder, variant, without=["language_model"]) | {codebook_file}
+        assert self.got(reader, repo) == expected
+        whole = LaVITPipeline.from_pretrained(folder)
+        assert torch.equal(decoder.detokenizer.codebook, whole.detokenizer.codebook)
+
+    def test_without_components_that_are_passed(self, reader, with_variant, pipelines):
+        folder, repo = with_variant
+        unet = pipelines["lowres"].unet
+        pipeline = LaVITPipeline.from_pretrained(repo, unet=unet, safety_checker=None)
+        assert self.got(reader, repo) == self.expected(folder, without=["unet", "safety_checker"])
+        assert pipeline.unet is unet and pipeline.safety_checker is None
+
+    def test_a_repo_of_a_variant_alone(self, owner, pipelines):
+        pipelines["lowres"].push_to_hub("org/variant-alone", variant="fp16")
+        decoder = LaVITPipeline.from_pretrained("org/variant-alone", variant="fp16", language_model=None)
+        assert "language_model/model.fp16.safetensors" in self.got(owner, "org/variant-alone")
+        assert torch.equal(decoder.detokenizer.codebook, pipelines["lowres"].detokenizer.codebook)
+
+    def test_no_such_variant(self, reader, with_variant):
+        _, repo = with_variant
+        with pytest.raises(ValueError, match="`variant=bf16`, but no such modeling files are available"):
+            LaVITPipeline.from_pretrained(repo, variant="bf16")
+        assert not self.got(reader, repo)
+
+    def test_from_the_cache(self, reader, with_variant, monkeypatch):
+        _, repo = with_variant
+        local = LaVITPipeline.download(repo, variant="fp16")
+        with reader.unplugged():
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+            assert LaVITPipeline.download(repo, variant="fp16") == local
+            assert LaVITPipeline.download(repo, variant="fp16", local_files_only=True) == local
+            pipeline = LaVITPipeline.from_pretrained(repo, variant="fp16")
+            assert (pipeline.unet.conv_in.bias == 7).all()
+            with pytest.raises(OSError, match="cannot find the requested files in the local cache"):
+                LaVITPipeline.download(repo)
+            shutil.rmtree(Path(local).parents[1] / "trees")  # the cache of an older client
+            assert LaVITPipeline.download(repo, variant="fp16") == local
 
 
 class TestConversion:

@@ -19,7 +19,7 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub import CommitInfo, ModelCard, hf_hub_download, snapshot_download
+from huggingface_hub import CommitInfo, ModelCard
 from PIL import Image
 from transformers import BaseImageProcessor
 from transformers.image_utils import ImageInput
@@ -27,6 +27,7 @@ from transformers.image_utils import ImageInput
 from .candidates import CandidatesMixin
 from .condition_map import check_channels
 from .denoising import DenoisingMixin, LaVITCondition
+from .hub_download import download_pipeline
 from .hub_upload import pop_push_options, push_saved
 from .image_loading import flatten_images
 from .image_tokens import ImageTokensMixin, find_codes
@@ -36,13 +37,7 @@ from .modeling_lavit import LaVITForCausalLM
 from .patch_autoencoder import PatchAutoencoder
 from .picture_sizes import latent_size_ratio, resolve_size
 from .pipeline_inputs import check_prompt_embeds, check_sources
-from .pipeline_repo import (
-    LANGUAGE_MODEL_FOLDER,
-    PROCESSOR_FOLDER,
-    find_codebook_file,
-    read_codebook,
-    write_top_files,
-)
+from .pipeline_repo import PROCESSOR_FOLDER, read_codebook, write_top_files
 from .processing_lavit import LaVITProcessor
 from .seeding import Generators, check_generators, repeat_generators
 from .unet_lora import UNetLoraLoaderMixin
@@ -537,26 +532,27 @@ class LaVITPipeline(
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs) -> str:
         """
-        Downloads a repo. Without its language model, if `language_model` is passed, but for the file that holds the
-        codebook.
+        Downloads a repo: of its weights those of a variant, and none of components that are passed, but for the file
+        that holds the codebook.
 
         Args:
             pretrained_model_name (`str`):
                 A Hub id.
             kwargs:
-                `cache_dir`, `force_download`, `local_files_only`, `revision` and `token`, as in `snapshot_download`.
+                `variant`, components, and `cache_dir`, `force_download`, `local_files_only`, `revision` and `token` as
+                in `snapshot_download`.
 
         Returns:
             `str`: the local folder.
+
+        Raises:
+            ValueError: If no component has the variant.
         """
-        names = ("cache_dir", "force_download", "local_files_only", "revision", "token")
-        hub_kwargs = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
-        spared = f"{LANGUAGE_MODEL_FOLDER}/*.safetensors" if "language_model" in kwargs else None
-        folder = snapshot_download(pretrained_model_name, ignore_patterns=spared, **hub_kwargs)
-        codebook_file = find_codebook_file(Path(folder))
-        if codebook_file is not None and spared is not None:
-            hf_hub_download(pretrained_model_name, codebook_file, **hub_kwargs)
-        return folder
+        names = ("variant", "cache_dir", "force_download", "local_files_only", "revision", "token")
+        options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+        components, _ = cls._get_signature_keys(cls)
+        spared = [name for name in components if name in kwargs]
+        return download_pipeline(pretrained_model_name, spared=spared, **options)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, push_to_hub: bool = False, **kwargs) -> None:
         """
