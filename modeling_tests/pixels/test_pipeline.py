@@ -4,6 +4,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,16 +12,18 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from huggingface_hub import constants
 from PIL import Image
 from safetensors import safe_open
 from transformers import AutoModel, AutoModelForMultimodalLM, AutoProcessor
 
+from hub_client import publish
 from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer
 from lavit_hf.conversion import ConversionError, convert_checkpoint
 from lavit_hf.conversion.inference import infer_detokenizer_config
 from lavit_hf.conversion.layout import PIXEL_DECODERS
 from lavit_hf.conversion.plan import PlannedModel, plan_file
-from lavit_hf.pixels.image_sentences import find_codes
+from lavit_hf.pixels.image_tokens import find_codes
 from lavit_hf.pixels.modeling_detokenizer import LaVITDetokenizer
 from lavit_hf.pixels.picture_sizes import ASPECT_RATIOS, resolve_size
 from lavit_hf.pixels.pipeline_lavit import LaVITPipeline
@@ -229,7 +232,7 @@ class TestImageTokens:
         written = torch.tensor([[264, IMG, CODE + 1, IMG, CODE + 2, END, 0]])
         monkeypatch.setattr(pipeline.language_model, "generate", lambda *args, **kwargs: written)
         monkeypatch.setattr(
-            "lavit_hf.pixels.image_writing.collate_prompts", lambda *args: {"input_ids": torch.tensor([[264, IMG]])}
+            "lavit_hf.pixels.image_tokens.collate_prompts", lambda *args: {"input_ids": torch.tensor([[264, IMG]])}
         )
         assert pipeline.generate_image_tokens("a")[0].tolist() == [IMG, CODE + 1, CODE + 2, END]
 
@@ -354,8 +357,11 @@ class TestBadInput:
         "arguments, message",
         [
             ({}, "either a prompt"),
-            ({"prompt": "a dog", "image_token_ids": [torch.tensor([CODE])]}, "not both"),
+            ({"prompt": "a dog", "image_token_ids": [torch.tensor([CODE])]}, "not two of them"),
+            ({"prompt": "a dog", "prompt_embeds": torch.zeros(1)}, "not two of them"),
+            ({"image_token_ids": [torch.tensor([CODE])], "prompt_embeds": torch.zeros(1)}, "not two of them"),
             ({"image_token_ids": [torch.tensor([CODE])], "negative_prompt": "a cat"}, "negative_prompt guides"),
+            ({"prompt_embeds": torch.zeros(1), "negative_prompt": "a cat"}, "negative_prompt guides"),
             ({"image_token_ids": []}, "image_token_ids is empty"),
             ({"image_token_ids": [torch.tensor([CODE]), torch.tensor([IMG, END])]}, r"\[1\]: there is no code"),
             ({"image_token_ids": [torch.tensor([], dtype=torch.long)]}, r"\[0\]: there is no code"),
@@ -370,6 +376,15 @@ class TestBadInput:
             ({"prompt": "a dog", "aspect_ratio": "5:4"}, "choose one of 1:1, 4:3"),
             ({"prompt": "a dog", "aspect_ratio": "4:3", "height": 64}, "either aspect_ratio or height"),
             ({"prompt": "a dog", "num_inference_steps": 0}, "num_inference_steps must be at least 1"),
+            ({"prompt": "a dog", "timesteps": []}, "timesteps is empty"),
+            ({"prompt": "a dog", "sigmas": []}, "sigmas is empty"),
+            ({"prompt": "a dog", "timesteps": [1], "sigmas": [1.0]}, "Only one of `timesteps` or `sigmas`"),
+            ({"prompt": "a dog", "timesteps": [1]}, "does not support custom timestep"),
+            ({"prompt": "a dog", "sigmas": [1.0]}, "does not support custom sigmas"),
+            ({"prompt": "a dog", "guidance_rescale": 1.5}, "guidance_rescale must lie between 0 and 1, got 1.5"),
+            ({"prompt": "a dog", "guidance_rescale": float("nan")}, "guidance_rescale must lie between 0 and 1"),
+            ({"prompt": "a dog", "eta": -0.1}, "eta must lie between 0 and 1, got -0.1"),
+            ({"prompt": "a dog", "eta": 2}, "eta must lie between 0 and 1, got 2"),
             ({"prompt": "a dog", "num_images_per_prompt": 0}, "num_images_per_prompt must be at least 1"),
             ({"prompt": "a dog", "num_candidates": 0}, "num_candidates must be at least 1"),
             ({"prompt": "a dog", "output_type": "jpg"}, "unknown output_type 'jpg'"),
@@ -503,30 +518,112 @@ class TestRepo:
         assert again.language_model is None
         assert torch.equal(again.detokenizer.codebook, decoder.detokenizer.codebook)
 
-    def test_download_spares_the_language_model(self, repos, monkeypatch, tmp_path):
-        """What would be fetched from a hub; the hub here is a folder."""
-        fetched = []
 
-        def snapshot_download(repo_id, ignore_patterns=None, **kwargs):
-            assert kwargs == {"revision": "main"}
-            ignore = shutil.ignore_patterns("*.safetensors") if ignore_patterns else None
-            for source in Path(repo_id).iterdir():
-                if source.is_dir():
-                    shutil.copytree(
-                        source, tmp_path / source.name, ignore=ignore if source.name == "language_model" else None
-                    )
-                else:
-                    shutil.copy(source, tmp_path)
-            return str(tmp_path)
+@pytest.fixture(scope="module")
+def with_variant(hub, repos, tmp_path_factory):
+    """The folder and the id of a repo with a variant of every component but the VAE, in several files."""
+    folder = shutil.copytree(repos["lowres"], tmp_path_factory.mktemp("variants") / "repo")
+    pipeline = LaVITPipeline.from_pretrained(folder)
+    with torch.no_grad():
+        pipeline.unet.conv_in.bias.fill_(7)
+        pipeline.language_model.get_input_embeddings().weight.fill_(7)
+    pipeline.save_pretrained(folder, variant="fp16", max_shard_size="300KB")
+    for path in (folder / "vae").glob("*fp16*"):
+        path.unlink()
+    return folder, publish(hub, "org/variants", folder)
 
-        def hf_hub_download(repo_id, filename, **kwargs):
-            fetched.append(filename)
-            shutil.copy(Path(repo_id) / filename, tmp_path / filename)
 
-        monkeypatch.setattr("lavit_hf.pixels.pipeline_lavit.snapshot_download", snapshot_download)
-        monkeypatch.setattr("lavit_hf.pixels.pipeline_lavit.hf_hub_download", hf_hub_download)
-        LaVITPipeline.download(str(repos["highres"]), revision="main", language_model=None)
-        assert fetched == ["language_model/model.safetensors"]
+def files_of(folder):
+    return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def weights_among(files):
+    """The components' weights and the indices of their shards."""
+    return {file for file in files if re.search(r"/(diffusion_pytorch_)?model[.-]", file)}
+
+
+class TestDownload:
+    """Out of a Hub, over HTTP."""
+
+    def expected(self, folder, variant=None, without=()):
+        """Of each component the variant where there is one, and what has none where there is not."""
+        components = {}
+        for file in weights_among(files_of(folder)):
+            components.setdefault(file.split("/")[0], {True: set(), False: set()})["fp16" in file].add(file)
+        return set().union(
+            *(
+                files[variant is not None and bool(files[True])]
+                for component, files in components.items()
+                if component not in without
+            )
+        )
+
+    def got(self, hub, repo):
+        """What was sent, each file once."""
+        files = [request.file for request in hub.downloads(repo)]
+        assert len(files) == len(set(files))
+        return weights_among(files)
+
+    @pytest.mark.parametrize("variant", [None, "fp16"])
+    def test_one_variant(self, reader, with_variant, variant):
+        folder, repo = with_variant
+        pipeline = LaVITPipeline.from_pretrained(repo, variant=variant)
+        got = self.got(reader, repo)
+        assert got == self.expected(folder, variant)
+        assert "vae/diffusion_pytorch_model.safetensors" in got
+        assert ("unet/diffusion_pytorch_model.safetensors" in got) == (variant is None)
+        assert any("unet/diffusion_pytorch_model.fp16-00002" in file for file in got) == (variant == "fp16")
+        assert (pipeline.unet.conv_in.bias == 7).all() == (variant == "fp16")
+        assert (pipeline.language_model.get_input_embeddings().weight == 7).all() == (variant == "fp16")
+
+    def test_everything_but_weights_comes_along(self, reader, with_variant):
+        folder, repo = with_variant
+        local = LaVITPipeline.download(repo, variant="fp16")
+        assert files_of(local) == files_of(folder) - (self.expected(folder) - self.expected(folder, "fp16"))
+
+    @pytest.mark.parametrize("variant", [None, "fp16"])
+    def test_without_the_language_model_but_with_its_codebook(self, reader, with_variant, variant):
+        folder, repo = with_variant
+        decoder = LaVITPipeline.from_pretrained(repo, variant=variant, language_model=None)
+        index = json.loads((folder / "visual_tokenizer.safetensors.index.json").read_text())["weight_map"]
+        codebook_file = index["visual_tokenizer.quantizer.codebook.weight"]
+        expected = self.expected(folder, variant, without=["language_model"]) | {codebook_file}
+        assert self.got(reader, repo) == expected
+        whole = LaVITPipeline.from_pretrained(folder)
+        assert torch.equal(decoder.detokenizer.codebook, whole.detokenizer.codebook)
+
+    def test_without_components_that_are_passed(self, reader, with_variant, pipelines):
+        folder, repo = with_variant
+        unet = pipelines["lowres"].unet
+        pipeline = LaVITPipeline.from_pretrained(repo, unet=unet, safety_checker=None)
+        assert self.got(reader, repo) == self.expected(folder, without=["unet", "safety_checker"])
+        assert pipeline.unet is unet and pipeline.safety_checker is None
+
+    def test_a_repo_of_a_variant_alone(self, owner, pipelines):
+        pipelines["lowres"].push_to_hub("org/variant-alone", variant="fp16")
+        decoder = LaVITPipeline.from_pretrained("org/variant-alone", variant="fp16", language_model=None)
+        assert "language_model/model.fp16.safetensors" in self.got(owner, "org/variant-alone")
+        assert torch.equal(decoder.detokenizer.codebook, pipelines["lowres"].detokenizer.codebook)
+
+    def test_no_such_variant(self, reader, with_variant):
+        _, repo = with_variant
+        with pytest.raises(ValueError, match="`variant=bf16`, but no such modeling files are available"):
+            LaVITPipeline.from_pretrained(repo, variant="bf16")
+        assert not self.got(reader, repo)
+
+    def test_from_the_cache(self, reader, with_variant, monkeypatch):
+        _, repo = with_variant
+        local = LaVITPipeline.download(repo, variant="fp16")
+        with reader.unplugged():
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+            assert LaVITPipeline.download(repo, variant="fp16") == local
+            assert LaVITPipeline.download(repo, variant="fp16", local_files_only=True) == local
+            pipeline = LaVITPipeline.from_pretrained(repo, variant="fp16")
+            assert (pipeline.unet.conv_in.bias == 7).all()
+            with pytest.raises(OSError, match="cannot find the requested files in the local cache"):
+                LaVITPipeline.download(repo)
+            shutil.rmtree(Path(local).parents[1] / "trees")  # the cache of an older client
+            assert LaVITPipeline.download(repo, variant="fp16") == local
 
 
 class TestConversion:

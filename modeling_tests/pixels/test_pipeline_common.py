@@ -14,7 +14,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.callbacks import SDCFGCutoffCallback, SDXLCFGCutoffCallback
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor, FusedAttnProcessor2_0
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -34,6 +34,7 @@ from lavit_hf.lavit.image_processing_pil_lavit import LaVITImageProcessorPil
 from lavit_hf.lavit.tokenization_lavit import build_tokenizer
 from lavit_hf.pixels.modeling_detokenizer import LaVITDetokenizer
 from lavit_hf.pixels.pipeline_lavit import LaVITPipeline
+from lavit_hf.pixels.small.patch_autoencoder import PatchAutoencoder
 
 
 WORDS = ["<unk>", "<s>", "</s>", "a", "red", "apple", "dog"]
@@ -388,6 +389,283 @@ class TestSchedulers:
         assert first.isfinite().all() and not torch.equal(first, original)
 
 
+class TestPromptEmbeds:
+    """The U-Net's condition itself in place of prompts and ids."""
+
+    def embeds(self, pipeline, *lengths, negative=False):
+        condition = pipeline.encode_image_tokens(tokens(*lengths))
+        embeds = {"image_token_ids": None, "prompt_embeds": condition.prompt_embeds}
+        if condition.pooled_prompt_embeds is not None:
+            embeds["pooled_prompt_embeds"] = condition.pooled_prompt_embeds
+        if negative:
+            embeds["negative_prompt_embeds"] = condition.negative_prompt_embeds
+            embeds["negative_prompt_attention_mask"] = condition.negative_attention_mask
+            if condition.pooled_prompt_embeds is not None:
+                embeds["negative_pooled_prompt_embeds"] = torch.zeros_like(condition.pooled_prompt_embeds)
+        return embeds
+
+    @pytest.mark.parametrize("negative", [False, True])
+    def test_those_of_tokens_paint_what_the_tokens_do(self, pipeline, negative):
+        embeds = self.embeds(pipeline, 5, 9, negative=negative)
+        assert torch.equal(run(pipeline, **embeds), run(pipeline, image_token_ids=tokens(5, 9)))
+
+    def test_no_language_model_is_needed(self, pipeline):
+        embeds = self.embeds(pipeline, 5)
+        expected = run(pipeline)
+        pipeline.language_model = None
+        outputs = pipeline(
+            **embeds, num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="latent"
+        )
+        assert torch.equal(outputs.images, expected) and outputs.image_token_ids is None
+
+    def test_num_images_per_prompt(self, pipeline):
+        noise = pipeline.prepare_latents(4, 16, 16, torch.Generator().manual_seed(0))
+        arguments = {"num_images_per_prompt": 2, "latents": noise}
+        twice = run(pipeline, **self.embeds(pipeline, 5, 9, negative=True), **arguments)
+        torch.testing.assert_close(twice, run(pipeline, image_token_ids=tokens(5, 9), **arguments), **CLOSE)
+
+    def test_they_can_be_mixed(self, pipeline):
+        """What ids cannot say: half of one picture and half of another."""
+        one, other = self.embeds(pipeline, 5), self.embeds(pipeline, 9)
+        half = {name: None if one[name] is None else (one[name] + other[name]) / 2 for name in one}
+        pictures = run(pipeline, **one), run(pipeline, **other), run(pipeline, **half)
+        assert all(not torch.allclose(pictures[2], picture, **CLOSE) for picture in pictures[:2])
+
+    def test_guidance_leads_away_from_the_negative_side(self, pipeline):
+        """Away from what it leads to is no guidance at all."""
+        embeds = self.embeds(pipeline, 5)
+        same = {f"negative_{name}": tensor for name, tensor in embeds.items() if tensor is not None}
+        free = run(pipeline, **embeds, guidance_scale=1.0)
+        torch.testing.assert_close(run(pipeline, **embeds, **same, guidance_scale=7.0), free, **CLOSE)
+        assert not torch.allclose(run(pipeline, **embeds, guidance_scale=7.0), free, **CLOSE)
+
+    def test_mask_of_the_negative_side(self, pipeline):
+        """What is masked makes no difference."""
+        embeds = self.embeds(pipeline, 5, negative=True)
+        mask = torch.arange(NUM_PATCHES)[None] < 4
+        other = embeds["negative_prompt_embeds"].clone()
+        other[:, 4:] = 1
+        pictures = [
+            run(pipeline, **{**embeds, "negative_prompt_embeds": rows, "negative_prompt_attention_mask": rows_mask})
+            for rows in (embeds["negative_prompt_embeds"], other)
+            for rows_mask in (mask, mask.long(), None)
+        ]
+        assert torch.equal(pictures[0], pictures[1])
+        torch.testing.assert_close(pictures[3], pictures[0], **CLOSE)
+        assert not torch.allclose(pictures[5], pictures[0], **CLOSE)
+
+    def test_the_callers_tensors_are_left_alone(self, pipeline):
+        embeds = self.embeds(pipeline, 5, negative=True)
+        before = {name: tensor.clone() for name, tensor in embeds.items() if tensor is not None}
+        run(pipeline, **embeds)
+        assert all(torch.equal(embeds[name], tensor) for name, tensor in before.items())
+
+    @pytest.mark.parametrize(
+        "changes, message",
+        [
+            (
+                {"prompt_embeds": torch.zeros(1, 15, 20)},
+                r"prompt_embeds must have .*\(batch_size, 16, 20\), got \(1, 15",
+            ),
+            ({"prompt_embeds": torch.zeros(16, 20)}, r"prompt_embeds must have the shape \(batch_size, 16, 20\)"),
+            ({"prompt_embeds": torch.zeros(0, 16, 20)}, r"got \(0, 16, 20\)"),
+            ({"prompt_embeds": torch.tensor(1.0)}, r"got \(\)"),
+            ({"prompt_embeds": [[0.0]]}, "prompt_embeds must be a tensor, got list"),
+            (
+                {"negative_prompt_embeds": torch.zeros(2, 16, 20)},
+                r"negative_prompt_embeds .*\(1, 16, 20\), got \(2, 16",
+            ),
+            (
+                {"negative_prompt_embeds": np.zeros((1, 16, 20))},
+                "negative_prompt_embeds must be a tensor, got ndarray",
+            ),
+            ({"negative_prompt_attention_mask": torch.ones(1, 4)}, r"negative_prompt_attention_mask .*\(1, 16\), got"),
+            ({"negative_prompt_embeds": None}, "negative_prompt_attention_mask goes with negative_prompt_embeds"),
+            ({"num_candidates": 2}, "num_candidates compares"),
+            ({"num_images_per_prompt": 0}, "num_images_per_prompt must be at least 1"),
+            ({"generator": [torch.Generator()] * 2}, "2 generators for 1 pictures"),
+        ],
+    )
+    def test_bad_input(self, pipeline, changes, message):
+        embeds = self.embeds(pipeline, 5, negative=True)
+        embeds["negative_prompt_attention_mask"] = torch.ones(1, NUM_PATCHES, dtype=torch.bool)
+        with pytest.raises(ValueError, match=message):
+            run(pipeline, **{**embeds, **changes})
+
+    def test_pooled_condition_goes_along_where_there_is_one(self, pipeline):
+        embeds = self.embeds(pipeline, 5, negative=True)
+        if pipeline.unet.config.addition_embed_type is None:
+            with pytest.raises(ValueError, match="no pooled condition: leave pooled_prompt_embeds out"):
+                run(pipeline, **embeds, pooled_prompt_embeds=torch.zeros(1, 10))
+            return
+        for name in ("pooled_prompt_embeds", "negative_pooled_prompt_embeds"):
+            with pytest.raises(ValueError, match=f"pass {name} along with"):
+                run(pipeline, **{**embeds, name: None})
+            with pytest.raises(ValueError, match=rf"{name} must have the shape \(1, 10\), got \(1, 9\)"):
+                run(pipeline, **{**embeds, name: torch.zeros(1, 9)})
+        with pytest.raises(ValueError, match="negative_pooled_prompt_embeds goes with negative_prompt_embeds"):
+            run(pipeline, **{**embeds, "negative_prompt_embeds": None})
+
+    def test_parts_alone(self, pipeline):
+        for name, partner in (("negative_prompt_embeds", "prompt_embeds"), ("pooled_prompt_embeds", "prompt_embeds")):
+            with pytest.raises(ValueError, match=f"{name} goes with {partner}"):
+                run(pipeline, **{name: torch.zeros(1, 16, 20)})
+
+
+class TestSteps:
+    """Timesteps and noise levels of the caller's own."""
+
+    def test_timesteps(self, pipeline):
+        pipeline.scheduler = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
+        default = run(pipeline, num_inference_steps=4)
+        own = pipeline.scheduler.timesteps.tolist()
+        assert torch.equal(run(pipeline, timesteps=own), default)
+        seen = []
+        run(pipeline, timesteps=own[1:], callback_on_step_end=lambda *args: seen.append(int(args[2])))
+        assert seen == own[1:] and pipeline.num_timesteps == 3
+
+    def test_sigmas(self, pipeline):
+        pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+        default = run(pipeline, num_inference_steps=4)
+        own = pipeline.scheduler.sigmas.tolist()
+        torch.testing.assert_close(run(pipeline, sigmas=own), default, **CLOSE)
+        assert len(own) == 5 and own[-1] == 0
+        assert not torch.allclose(run(pipeline, sigmas=own[::2]), default, **CLOSE)
+        assert pipeline.scheduler.sigmas.tolist() == own[::2] and pipeline.num_timesteps == 2
+
+    def test_one_sigma_is_no_step(self, pipeline):
+        pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+        with pytest.raises(ValueError, match="sigmas make no step"):
+            run(pipeline, sigmas=[5.0])
+
+    def test_they_are_of_one_call(self, pipeline):
+        pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+        default = run(pipeline)
+        for steps in ({"timesteps": [801, 401, 1]}, {"sigmas": [10.0, 5.0, 1.0]}):
+            assert not torch.allclose(run(pipeline, **steps), default, **CLOSE)
+            assert torch.equal(run(pipeline), default)
+
+    def test_they_replace_the_number(self, pipeline):
+        pipeline.scheduler = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
+        steps = [700, 300]
+        assert torch.equal(
+            run(pipeline, timesteps=steps, num_inference_steps=0), run(pipeline, timesteps=torch.tensor(steps))
+        )
+
+    def test_what_the_scheduler_cannot_do_is_said_before_the_language_model_writes(self, pipeline, monkeypatch):
+        monkeypatch.setattr(pipeline.language_model, "generate", lambda *args, **kwargs: pytest.fail("it writes"))
+        for name in ("timesteps", "sigmas"):
+            with pytest.raises(ValueError, match=f"DDIMScheduler.*does not support custom {name[:-1]}"):
+                run(pipeline, image_token_ids=None, prompt="a dog", **{name: [5]})
+        with pytest.raises(ValueError, match="maximal 1000 timesteps"):
+            run(pipeline, image_token_ids=None, prompt="a dog", num_inference_steps=1001)
+
+
+class TestGuidanceRescale:
+    def test_noise_gets_the_deviation_it_has_without_guidance(self, pipeline):
+        given, predicted = [], []
+        pipeline.unet.register_forward_hook(lambda module, args, output: predicted.append(output[0]))
+        step = pipeline.scheduler.step
+        pipeline.scheduler.step = lambda noise, *args, **kwargs: given.append(noise) or step(noise, *args, **kwargs)
+        run(pipeline, image_token_ids=tokens(3, 9), guidance_scale=5.0, guidance_rescale=0.7, num_inference_steps=1)
+        negative, positive = predicted[0].chunk(2)
+        guided = negative + 5.0 * (positive - negative)
+        for picture, before, without in zip(given[0], guided, positive):
+            rescaled = before * without.std() / before.std()
+            torch.testing.assert_close(picture, 0.7 * rescaled + 0.3 * before, rtol=1e-5, atol=1e-5)
+            assert not torch.allclose(picture, before, rtol=1e-3)
+
+    def test_none_is_the_default(self, pipeline):
+        assert torch.equal(run(pipeline, guidance_rescale=0.0), run(pipeline))
+        assert not torch.allclose(run(pipeline, guidance_rescale=1.0), run(pipeline), **CLOSE)
+
+    def test_nothing_to_rescale_without_guidance(self, pipeline):
+        assert torch.equal(run(pipeline, guidance_scale=1.0, guidance_rescale=0.7), run(pipeline, guidance_scale=1.0))
+
+
+class TestEta:
+    def test_none_is_the_default(self, pipeline):
+        assert torch.equal(run(pipeline, eta=0.0), run(pipeline))
+
+    def test_draws_from_the_generator(self, pipeline):
+        noise = pipeline.prepare_latents(1, 16, 16, torch.Generator().manual_seed(3))
+        first, again, other = (
+            run(pipeline, eta=0.5, latents=noise, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+        )
+        assert torch.equal(first, again) and first.isfinite().all()
+        assert not torch.allclose(first, other, **CLOSE)
+        assert not torch.allclose(first, run(pipeline, latents=noise), **CLOSE)
+
+    def test_reaches_the_scheduler(self, pipeline):
+        """One step by hand is one step of the pipeline."""
+        noise = pipeline.prepare_latents(1, 16, 16, torch.Generator().manual_seed(3))
+        predicted = []
+        pipeline.unet.register_forward_hook(lambda module, args, output: predicted.append(output[0]))
+        latents = run(pipeline, eta=0.8, latents=noise, guidance_scale=1.0, num_inference_steps=1)
+        timestep, generator = pipeline.scheduler.timesteps[0], torch.Generator().manual_seed(0)
+        expected = pipeline.scheduler.step(predicted[0], timestep, noise, eta=0.8, generator=generator).prev_sample
+        assert torch.equal(latents, expected)
+
+    def test_schedulers_without_it_ignore_it(self, pipeline, caplog):
+        pipeline.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+        default = run(pipeline)
+        assert not caplog.records
+        assert torch.equal(run(pipeline, eta=0.5), default)
+        (record,) = caplog.records
+        assert record.getMessage() == "eta=0.5 is ignored: DPMSolverMultistepScheduler has none, DDIMScheduler does."
+
+
+class TestStateOfACall:
+    """Callbacks see the settings of their call on the pipeline, and the next call does not."""
+
+    SETTINGS = {"guidance_scale": 3.0, "guidance_rescale": 0.5, "cross_attention_kwargs": {"scale": 1.0}}
+
+    def test_is_what_the_call_was_given(self, pipeline):
+        seen = []
+
+        def look(pipeline, step, timestep, tensors):
+            seen.append({name: getattr(pipeline, name) for name in (*self.SETTINGS, "num_timesteps", "interrupt")})
+
+        run(pipeline, **self.SETTINGS, callback_on_step_end=look)
+        run(pipeline, callback_on_step_end=look)
+        assert seen[:2] == [{**self.SETTINGS, "num_timesteps": 2, "interrupt": False}] * 2
+        default = {"guidance_scale": 7.0, "guidance_rescale": 0.0, "cross_attention_kwargs": None}
+        assert seen[2:] == [{**default, "num_timesteps": 2, "interrupt": False}] * 2
+
+    def test_what_a_callback_sets_ends_with_the_call(self, pipeline):
+        def change(pipeline, step, timestep, tensors):
+            pipeline._guidance_scale, pipeline._guidance_rescale, pipeline._interrupt = 2.0, 1.0, True
+
+        expected = run(pipeline)
+        run(pipeline, **self.SETTINGS, callback_on_step_end=change)
+        assert torch.equal(run(pipeline), expected)
+
+    def test_nor_after_an_error(self, pipeline):
+        def fail(pipeline, step, timestep, tensors):
+            pipeline._interrupt = True
+            raise RuntimeError("stopped")
+
+        expected = run(pipeline)
+        with pytest.raises(RuntimeError, match="stopped"):
+            run(pipeline, **self.SETTINGS, callback_on_step_end=fail)
+        assert torch.equal(run(pipeline), expected)
+
+    def test_what_a_callback_writes_into_is_a_copy(self, pipeline):
+        def wipe(pipeline, step, timestep, tensors):
+            for tensor in tensors.values():
+                tensor.zero_()
+
+        condition = pipeline.encode_image_tokens(tokens(5))
+        noise = pipeline.prepare_latents(1, 16, 16, torch.Generator().manual_seed(0))
+        arguments = {"num_inference_steps": 2, "guidance_scale": 1.0}
+        expected = pipeline.denoise(noise, condition, **arguments)
+        names = pipeline._callback_tensor_inputs
+        pipeline.denoise(
+            noise, condition, **arguments, callback_on_step_end=wipe, callback_on_step_end_tensor_inputs=names
+        )
+        assert torch.equal(pipeline.denoise(noise, condition, **arguments), expected)
+
+
 class TestSaveAndLoad:
     def test_round_trip(self, pipeline, tmp_path):
         pipeline.save_pretrained(tmp_path)
@@ -550,6 +828,50 @@ class TestMemoryAndAttention:
         pipeline.disable_attention_slicing()
         pipeline.unet.set_attn_processor(AttnProcessor())
         torch.testing.assert_close(run(pipeline), expected, **CLOSE)
+
+    def test_freeu(self, pipeline):
+        expected = run(pipeline)
+        pipeline.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6)
+        changed = run(pipeline)
+        assert changed.isfinite().all() and not torch.allclose(changed, expected, **CLOSE)
+        pipeline.disable_freeu()
+        assert torch.equal(run(pipeline), expected)
+
+    def test_fused_projections(self, pipeline):
+        arguments = {"output_type": "pt", "image_token_ids": tokens(3, 4)}
+        pipeline.safety_checker = None
+        expected = run(pipeline, **arguments)
+        unfused = dict(pipeline.unet.attn_processors), dict(pipeline.vae.attn_processors)
+        pipeline.fuse_qkv_projections()
+        for model in (pipeline.unet, pipeline.vae):
+            assert {type(processor) for processor in model.attn_processors.values()} == {FusedAttnProcessor2_0}
+            attentions = [module for module in model.modules() if isinstance(module, Attention)]
+            assert attentions and all(module.fused_projections for module in attentions)
+        torch.testing.assert_close(run(pipeline, **arguments), expected, **CLOSE)
+        pipeline.unfuse_qkv_projections()
+        assert (pipeline.unet.attn_processors, pipeline.vae.attn_processors) == unfused
+        assert torch.equal(run(pipeline, **arguments), expected)
+
+    def test_unfusing_what_was_not_fused(self, pipeline):
+        expected = run(pipeline)
+        pipeline.unfuse_qkv_projections()
+        assert torch.equal(run(pipeline), expected)
+
+    def test_an_autoencoder_without_attention_slices_and_tiles(self, pipeline):
+        """Says so, and the U-Net is not left half-done."""
+        vae = PatchAutoencoder(patch_size=2, latent_channels=4)
+        pipeline = LaVITPipeline(**{**pipeline.components, "vae": vae})
+        pipeline.set_progress_bar_config(disable=True)
+        expected = run(pipeline)
+        with pytest.raises(ValueError, match="PatchAutoencoder has no attention to fuse: pass vae=False"):
+            pipeline.fuse_qkv_projections()
+        assert not any(isinstance(part, FusedAttnProcessor2_0) for part in pipeline.unet.attn_processors.values())
+        pipeline.fuse_qkv_projections(vae=False)
+        torch.testing.assert_close(run(pipeline), expected, **CLOSE)
+        with pytest.raises(NotImplementedError, match="Slicing doesn't seem to be implemented for PatchAutoencoder"):
+            pipeline.vae.enable_slicing()
+        with pytest.raises(NotImplementedError, match="Tiling doesn't seem to be implemented for PatchAutoencoder"):
+            pipeline.vae.enable_tiling()
 
     def test_layerwise_casting(self, pipeline):
         pipeline.unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)

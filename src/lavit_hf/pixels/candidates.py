@@ -2,23 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several paintings of the same image tokens, of which the most faithful is kept."""
 
-from dataclasses import fields
-
 import torch
 from torch import nn
-
-from .denoising import LaVITCondition
-
-
-def repeat_condition(condition: LaVITCondition, times: int) -> LaVITCondition:
-    """The condition of every picture several times, one after the other."""
-    tensors = {field.name: getattr(condition, field.name) for field in fields(condition)}
-    return LaVITCondition(
-        **{
-            name: None if tensor is None else tensor.repeat_interleave(times, dim=0)
-            for name, tensor in tensors.items()
-        }
-    )
 
 
 class CandidatesMixin:
@@ -61,4 +46,4 @@ class CandidatesMixin:
         return features.last_hidden_state.float()
 
 
-__all__ = ["CandidatesMixin", "repeat_condition"]
+__all__ = ["CandidatesMixin"]

@@ -4,12 +4,17 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg, retrieve_timesteps
+from diffusers.utils import logging
 
 from .small.condition_map import build_unet_input
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -25,7 +30,9 @@ class LaVITCondition:
         negative_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
             The rows of `negative_prompt_embeds` that may be attended to. All by default.
         pooled_prompt_embeds (`torch.Tensor` of shape `(batch_size, pooled_projection_dim)`, *optional*):
-            The pooled condition of the high resolution, whose negative side is zeros.
+            The pooled condition of the high resolution.
+        negative_pooled_prompt_embeds (`torch.Tensor` of shape `(batch_size, pooled_projection_dim)`, *optional*):
+            The same for the negative side of guidance. Zeros by default.
         features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
             The rebuilt features that all of it is made of, by which candidates are chosen.
     """
@@ -34,18 +41,38 @@ class LaVITCondition:
     negative_prompt_embeds: torch.Tensor
     negative_attention_mask: torch.Tensor | None = None
     pooled_prompt_embeds: torch.Tensor | None = None
+    negative_pooled_prompt_embeds: torch.Tensor | None = None
     features: torch.Tensor | None = None
+
+    def repeat(self, times: int) -> "LaVITCondition":
+        """The condition of every picture several times, one after the other."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return LaVITCondition(
+            **{
+                name: None if tensor is None else tensor.repeat_interleave(times, dim=0)
+                for name, tensor in tensors.items()
+            }
+        )
 
 
 class DenoisingMixin:
     """
     Gives a `DiffusionPipeline` with the components `unet` and `scheduler` and the attribute `vae_scale_factor` its
-    denoising loop, and the attributes that diffusers' callbacks read and set.
+    denoising loop, and the attributes that diffusers' callbacks read and set. These are of one call: each sets them
+    anew.
     """
 
     @property
     def guidance_scale(self) -> float:
         return self._guidance_scale
+
+    @property
+    def guidance_rescale(self) -> float:
+        return self._guidance_rescale
+
+    @property
+    def cross_attention_kwargs(self) -> dict[str, Any] | None:
+        return self._cross_attention_kwargs
 
     @property
     def do_classifier_free_guidance(self) -> bool:
@@ -75,6 +102,10 @@ class DenoisingMixin:
         condition: LaVITCondition,
         num_inference_steps: int = 25,
         guidance_scale: float = 7.0,
+        guidance_rescale: float = 0.0,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
+        eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
         callback_on_step_end: Callable | None = None,
@@ -89,9 +120,18 @@ class DenoisingMixin:
             condition (`LaVITCondition`):
                 What to paint.
             num_inference_steps (`int`, *optional*, defaults to 25):
-                Number of steps.
+                Number of steps, where neither `timesteps` nor `sigmas` are given.
             guidance_scale (`float`, *optional*, defaults to 7.0):
                 1 and less is no guidance.
+            guidance_rescale (`float`, *optional*, defaults to 0.0):
+                How far, from 0 to 1, guided noise gets the standard deviation that it has without guidance
+                (arXiv 2305.08891, section 3.4).
+            timesteps (`Sequence[int]`, *optional*):
+                Timesteps to denoise at, in descending order, for schedulers that take them.
+            sigmas (`Sequence[float]`, *optional*):
+                Noise levels to denoise at, for schedulers that take them. `EulerDiscreteScheduler`'s end with 0.
+            eta (`float`, *optional*, defaults to 0.0):
+                How much noise, from 0 to 1, DDIM draws at every step. Schedulers that have no `eta` ignore it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 For schedulers that draw noise at every step.
             cross_attention_kwargs (`dict`, *optional*):
@@ -103,21 +143,26 @@ class DenoisingMixin:
 
         Returns:
             `torch.Tensor` of the shape of `latents`.
+
+        Raises:
+            ValueError: If the scheduler cannot do the steps, `guidance_rescale` or `eta` do not lie in 0..1, or there
+                is no tensor of a name in `callback_on_step_end_tensor_inputs`.
         """
-        self._check_callback_inputs(callback_on_step_end_tensor_inputs)
+        self._check_denoising(guidance_rescale, eta, callback_on_step_end_tensor_inputs)
         self._guidance_scale = guidance_scale
+        self._guidance_rescale = guidance_rescale
+        self._cross_attention_kwargs = cross_attention_kwargs
         self._interrupt = False
-        self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
-        timesteps = self.scheduler.timesteps
+        timesteps, num_inference_steps = self._set_timesteps(num_inference_steps, timesteps, sigmas, latents.device)
         self._num_timesteps = len(timesteps)
-        step_kwargs = self._step_kwargs(generator)
+        step_kwargs = self._step_kwargs(generator, eta)
         tensors = self._unet_tensors(latents, condition)
         tensors["latents"] = latents * self.scheduler.init_noise_sigma
         with self.progress_bar(total=num_inference_steps) as progress_bar:
             for step, timestep in enumerate(timesteps, start=1):
                 if self.interrupt:
                     break
-                noise = self._predict_noise(tensors, timestep, cross_attention_kwargs)
+                noise = self._predict_noise(tensors, timestep)
                 tensors["latents"] = self.scheduler.step(noise, timestep, tensors["latents"], **step_kwargs)[0]
                 if callback_on_step_end is not None:
                     shown = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
@@ -137,8 +182,11 @@ class DenoisingMixin:
                 mask = torch.cat([negative_mask, torch.ones_like(negative_mask)]).to(latents.device)
         tensors = {"prompt_embeds": torch.cat(sides).to(latents.device, self.unet.dtype), "attention_mask": mask}
         if self._has_pooled_condition:
-            pooled = condition.pooled_prompt_embeds
-            pooled = torch.cat([torch.zeros_like(pooled), pooled]) if guided else pooled
+            sides = [condition.pooled_prompt_embeds]
+            if guided:
+                negative = condition.negative_pooled_prompt_embeds
+                sides.insert(0, torch.zeros_like(sides[0]) if negative is None else negative)
+            pooled = torch.cat(sides)  # a copy in any case, which callbacks may write into
             tensors["add_text_embeds"] = pooled.to(latents.device, self.unet.dtype)
             tensors["add_time_ids"] = self._time_ids(latents).repeat(len(pooled), 1)
         return tensors
@@ -148,9 +196,7 @@ class DenoisingMixin:
         size = [side * self.vae_scale_factor for side in latents.shape[-2:]]
         return torch.tensor([[*size, 0, 0, *size]], dtype=self.unet.dtype, device=latents.device)
 
-    def _predict_noise(
-        self, tensors: dict[str, torch.Tensor | None], timestep: torch.Tensor, cross_attention_kwargs: dict | None
-    ) -> torch.Tensor:
+    def _predict_noise(self, tensors: dict[str, torch.Tensor | None], timestep: torch.Tensor) -> torch.Tensor:
         # Callbacks may end guidance on the way.
         guided = self.do_classifier_free_guidance
         latents = torch.cat([tensors["latents"]] * 2) if guided else tensors["latents"]
@@ -164,21 +210,45 @@ class DenoisingMixin:
             encoder_hidden_states=tensors["prompt_embeds"],
             encoder_attention_mask=tensors["attention_mask"] if guided else None,
             added_cond_kwargs=added,
-            cross_attention_kwargs=cross_attention_kwargs,
+            cross_attention_kwargs=self.cross_attention_kwargs,
             return_dict=False,
         )[0].float()
         if not guided:
             return noise
         negative, positive = noise.chunk(2)
-        return negative + self.guidance_scale * (positive - negative)
+        noise = negative + self.guidance_scale * (positive - negative)
+        return rescale_noise_cfg(noise, positive, self.guidance_rescale) if self.guidance_rescale > 0 else noise
 
-    def _step_kwargs(self, generator: torch.Generator | list[torch.Generator] | None) -> dict[str, Any]:
+    def _set_timesteps(
+        self,
+        num_inference_steps: int,
+        timesteps: Sequence[int] | None,
+        sigmas: Sequence[float] | None,
+        device: torch.device | None = None,
+    ) -> tuple[torch.Tensor, int]:
+        """Has the scheduler prepare its steps; gives the timesteps and the number of steps."""
+        if timesteps is None and sigmas is None and num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}.")
+        for name, values in {"timesteps": timesteps, "sigmas": sigmas}.items():
+            if values is not None and len(values) == 0:
+                raise ValueError(f"{name} is empty: give at least one step, or leave it out.")
+        steps = retrieve_timesteps(self.scheduler, num_inference_steps, device, timesteps, sigmas)
+        if len(steps[0]) == 0:
+            raise ValueError("sigmas make no step: this scheduler steps from each to the next, so give at least two.")
+        return steps
+
+    def _step_kwargs(self, generator: torch.Generator | list[torch.Generator] | None, eta: float) -> dict[str, Any]:
         known = inspect.signature(self.scheduler.step).parameters
-        wanted = {"generator": generator, "return_dict": False}
+        if eta > 0 and "eta" not in known:
+            logger.warning(f"eta={eta} is ignored: {type(self.scheduler).__name__} has none, DDIMScheduler does.")
+        wanted = {"eta": eta, "generator": generator, "return_dict": False}
         return {name: value for name, value in wanted.items() if name in known}
 
-    def _check_callback_inputs(self, names: Sequence[str]) -> None:
-        unknown = [name for name in names if name not in self._callback_tensor_inputs]
+    def _check_denoising(self, guidance_rescale: float, eta: float, callback_tensor_names: Sequence[str]) -> None:
+        for name, value in {"guidance_rescale": guidance_rescale, "eta": eta}.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
+        unknown = [name for name in callback_tensor_names if name not in self._callback_tensor_inputs]
         if unknown:
             raise ValueError(
                 f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}: choose out of "

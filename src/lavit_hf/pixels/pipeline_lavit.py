@@ -12,37 +12,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionMixin, UNet2DConditionModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub import CommitInfo, ModelCard, hf_hub_download, snapshot_download
+from huggingface_hub import CommitInfo, ModelCard
 from PIL import Image
 from transformers import BaseImageProcessor
 from transformers.image_utils import ImageInput
 
+from ..hub.download import download_pipeline
 from ..hub.model_card import create_decoder_card, create_model_card, write_model_card
-from ..hub.repo_layout import (
-    LANGUAGE_MODEL_FOLDER,
-    PROCESSOR_FOLDER,
-    find_codebook_file,
-    read_codebook,
-    write_top_files,
-)
+from ..hub.repo_layout import PROCESSOR_FOLDER, read_codebook, write_top_files
 from ..hub.upload import pop_push_options, push_saved
 from ..lavit.image_loading import flatten_images
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
-from .candidates import CandidatesMixin, repeat_condition
+from .candidates import CandidatesMixin
 from .denoising import DenoisingMixin, LaVITCondition
 from .generators import Generators, check_generators, repeat_generators
-from .image_sentences import find_codes
-from .image_writing import ImageTokensMixin
+from .image_tokens import ImageTokensMixin, find_codes
 from .modeling_detokenizer import LaVITDetokenizer
 from .picture_sizes import latent_size_ratio, resolve_size
+from .pipeline_inputs import check_prompt_embeds, check_sources
 from .small.condition_map import check_channels
 from .small.patch_autoencoder import PatchAutoencoder
 from .unet_lora import UNetLoraLoaderMixin
@@ -62,16 +57,18 @@ class LaVITPipelineOutput(BaseOutput):
             latents.
         nsfw_content_detected (`list[bool]`, *optional*):
             Which pictures the safety checker flagged and made black; `None` where there is no checker.
-        image_token_ids (`list[torch.LongTensor]`):
-            The ids that each picture was made from.
+        image_token_ids (`list[torch.LongTensor]`, *optional*):
+            The ids that each picture was made from; `None` where it was made from `prompt_embeds`.
     """
 
     images: list[Image.Image] | np.ndarray | torch.Tensor
     nsfw_content_detected: list[bool] | None
-    image_token_ids: list[torch.Tensor]
+    image_token_ids: list[torch.Tensor] | None
 
 
-class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, CandidatesMixin, UNetLoraLoaderMixin):
+class LaVITPipeline(
+    DiffusionPipeline, StableDiffusionMixin, ImageTokensMixin, DenoisingMixin, CandidatesMixin, UNetLoraLoaderMixin
+):
     r"""
     Makes pictures with LaVIT (arXiv 2309.04669): the language model writes an image as tokens, the detokenizer turns
     them into a condition, and a diffusion U-Net paints. Works for both released resolutions; the U-Net's configuration
@@ -79,7 +76,8 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
 
     Any scheduler of diffusers can take the place of the stored one. DDIM needs about 25 steps, DPM-Solver++
     (`DPMSolverMultistepScheduler`) and UniPC (`UniPCMultistepScheduler`) 15 to 20. `pipeline.vae.enable_slicing()` and
-    `enable_tiling()` save memory, as does [`~DiffusionPipeline.enable_model_cpu_offload`].
+    `enable_tiling()` save memory, as does [`~DiffusionPipeline.enable_model_cpu_offload`]. FreeU (`enable_freeu`) and
+    fused projections (`fuse_qkv_projections`) are those of diffusers' Stable Diffusion.
 
     Args:
         language_model (`LaVITForCausalLM`, *optional*):
@@ -120,6 +118,10 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
     model_cpu_offload_seq = "language_model->detokenizer->unet->vae"
     _optional_components = ["language_model", "safety_checker", "feature_extractor"]
     _exclude_from_cpu_offload = ["safety_checker"]
+
+    # Read by `unfuse_qkv_projections`, also where nothing was fused.
+    fusing_unet = False
+    fusing_vae = False
 
     def __init__(
         self,
@@ -185,13 +187,22 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 25,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
         guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
         llm_guidance_scale: float | None = None,
         generation_kwargs: dict[str, Any] | None = None,
         num_images_per_prompt: int = 1,
         num_candidates: int = 1,
+        eta: float = 0.0,
         generator: Generators = None,
         latents: torch.Tensor | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_attention_mask: torch.Tensor | None = None,
+        pooled_prompt_embeds: torch.Tensor | None = None,
+        negative_pooled_prompt_embeds: torch.Tensor | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -216,9 +227,18 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
                 Size of the pictures in pixels. Defaults to the size the U-Net is trained for.
             num_inference_steps (`int`, *optional*, defaults to 25):
                 Number of denoising steps.
+            timesteps (`Sequence[int]`, *optional*):
+                Timesteps to denoise at, in descending order, in place of `num_inference_steps`, for schedulers that
+                take them.
+            sigmas (`Sequence[float]`, *optional*):
+                Noise levels to denoise at, in place of `num_inference_steps`, for schedulers that take them. Those of
+                `EulerDiscreteScheduler` end with 0.
             guidance_scale (`float`, *optional*):
                 Guidance of the U-Net; 1 and less is none. Defaults to the checkpoint's `default_guidance_scale`, 7.0
                 as released.
+            guidance_rescale (`float`, *optional*, defaults to 0.0):
+                How far, from 0 to 1, guided noise gets the standard deviation that it has without guidance, which
+                mends overexposed pictures (arXiv 2305.08891, section 3.4).
             llm_guidance_scale (`float`, *optional*):
                 Guidance of the language model. Defaults to its generation config's, 4.0 as released; 1 is none.
             generation_kwargs (`dict`, *optional*):
@@ -228,12 +248,26 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
                 Number of pictures for each prompt. Each is written anew by the language model.
             num_candidates (`int`, *optional*, defaults to 1):
                 How often each picture is painted, for [`~LaVITPipeline.choose_candidates`] to keep the most faithful.
+            eta (`float`, *optional*, defaults to 0.0):
+                How much noise, from 0 to 1, DDIM (arXiv 2010.02502) draws at every step. Schedulers that have no `eta`
+                ignore it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of all draws: patch selection, sampling and latents. The global random state is left alone. With
                 a list, one generator for each picture, a picture depends on nothing but its own; the language model
                 then writes one picture after the other rather than a batch.
             latents (`torch.Tensor` of shape `(num_pictures, channels, height / 8, width / 8)`, *optional*):
                 Noise to start from, of all candidates where there are several.
+            prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`, *optional*):
+                The U-Net's condition itself, in place of prompts and ids; [`~LaVITPipeline.encode_image_tokens`] makes
+                one of ids. Needs no language model.
+            negative_prompt_embeds (`torch.Tensor` of the shape of `prompt_embeds`, *optional*):
+                What the U-Net's guidance leads away from. The detokenizer's own by default.
+            negative_prompt_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
+                The rows of `negative_prompt_embeds` that may be attended to. All by default.
+            pooled_prompt_embeds (`torch.Tensor` of shape `(batch_size, pooled_projection_dim)`, *optional*):
+                The pooled condition that belongs to `prompt_embeds`, where the U-Net has one.
+            negative_pooled_prompt_embeds (`torch.Tensor` of the shape of `pooled_prompt_embeds`, *optional*):
+                The pooled condition that belongs to `negative_prompt_embeds`, where the U-Net has one.
             cross_attention_kwargs (`dict`, *optional*):
                 For the U-Net's attention processors, as `{"scale": 0.5}` for a LoRA.
             output_type (`str`, *optional*, defaults to `"pil"`):
@@ -250,22 +284,29 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
             [`LaVITPipelineOutput`], or the same as a tuple.
 
         Raises:
-            ValueError: If there are both or neither of prompts and ids, ids that are no image tokens, a size that the
-                VAE cannot do, a wrong number of generators, or prompts or several candidates but no language model.
+            ValueError: If there is not one of prompts, ids and `prompt_embeds`, ids are no image tokens, embeds have
+                another shape than the U-Net wants, the VAE cannot do the size or the scheduler the steps, the number
+                of generators is wrong, a setting is out of its range, or there are prompts or several candidates but
+                no language model.
         """
+        # 1. Check the arguments, before the language model spends its time.
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        _check_sources(prompt, images, image_token_ids, negative_prompt)
-        _check_settings(output_type, num_inference_steps, num_images_per_prompt, num_candidates)
-        self._check_callback_inputs(callback_on_step_end_tensor_inputs)
-        if num_candidates > 1 and self.language_model is None:
-            raise ValueError(
-                "num_candidates needs a language model, whose visual tokenizer reads the candidates: load the "
-                "pipeline with one, or leave it out."
-            )
+        embeds = {
+            "prompt_embeds": prompt_embeds,
+            "negative_prompt_embeds": negative_prompt_embeds,
+            "negative_prompt_attention_mask": negative_prompt_attention_mask,
+            "pooled_prompt_embeds": pooled_prompt_embeds,
+            "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
+        }
+        check_sources(prompt, images, image_token_ids, prompt_embeds, negative_prompt)
+        self._check_settings(embeds, output_type, num_images_per_prompt, num_candidates)
+        self._check_denoising(guidance_rescale, eta, callback_on_step_end_tensor_inputs)
+        self._set_timesteps(num_inference_steps, timesteps, sigmas)  # set anew behind the language model
         height, width = resolve_size(self.picture_size, self.vae_scale_factor, height, width, aspect_ratio)
 
-        if image_token_ids is None:
+        # 2. Write the image tokens, or take those given.
+        if prompt is not None or images is not None:
             image_token_ids = self.generate_image_tokens(
                 prompt,
                 images,
@@ -275,28 +316,43 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
                 generator=generator,
                 generation_kwargs=generation_kwargs,
             )
-        else:
+        elif image_token_ids is not None:
             image_token_ids = [ids for ids in image_token_ids for _ in range(num_images_per_prompt)]
-        condition = repeat_condition(self.encode_image_tokens(image_token_ids), num_candidates)
-        check_generators(generator, len(image_token_ids))
-        generator = repeat_generators(generator, num_candidates)
+
+        # 3. Turn them into the U-Net's condition, or take the one given.
+        if image_token_ids is not None:
+            condition = self.encode_image_tokens(image_token_ids)
+        else:
+            condition = self._take_embeds(embeds).repeat(num_images_per_prompt)
+        check_generators(generator, len(condition.prompt_embeds))
+        condition, generator = condition.repeat(num_candidates), repeat_generators(generator, num_candidates)
+
+        # 4. Draw noise and denoise it.
         latents = self.prepare_latents(len(condition.prompt_embeds), height, width, generator, latents)
         latents = self.denoise(
             latents,
             condition,
             num_inference_steps=num_inference_steps,
             guidance_scale=self.config.default_guidance_scale if guidance_scale is None else guidance_scale,
+            guidance_rescale=guidance_rescale,
+            timesteps=timesteps,
+            sigmas=sigmas,
+            eta=eta,
             generator=generator,
             cross_attention_kwargs=cross_attention_kwargs,
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
+
+        # 5. Decode, and keep the best candidates.
         pictures, flags = latents, None
         if output_type != "latent" or num_candidates > 1:
             pictures = self.decode_latents(latents)
         if num_candidates > 1:
             chosen = self.choose_candidates(pictures, condition.features, num_candidates)
             pictures = (latents if output_type == "latent" else pictures)[chosen]
+
+        # 6. Check the pictures, and give them the form that is asked for.
         if output_type != "latent":
             pictures, flags = self.check_safety(pictures)
             pictures = self._as_output(pictures, output_type)
@@ -441,6 +497,25 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
         clip_input = inputs.pixel_values.to(self._execution_device, self.safety_checker.dtype)
         return self.safety_checker(images=pictures.clone(), clip_input=clip_input)
 
+    # Settings.
+
+    def fuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:
+        """
+        Fuses the projections of queries, keys and values into one matrix.
+
+        Args:
+            unet (`bool`, *optional*, defaults to `True`):
+                Whether to fuse those of the U-Net.
+            vae (`bool`, *optional*, defaults to `True`):
+                Whether to fuse those of the VAE.
+
+        Raises:
+            ValueError: If the VAE has none. Nothing is fused then.
+        """
+        if vae and not isinstance(self.vae, AutoencoderKL):
+            raise ValueError(f"{type(self.vae).__name__} has no attention to fuse: pass vae=False.")
+        super().fuse_qkv_projections(unet=unet, vae=vae)
+
     # Loading and saving.
 
     @classmethod
@@ -457,26 +532,27 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs) -> str:
         """
-        Downloads a repo. Without its language model, if `language_model` is passed, but for the file that holds the
-        codebook.
+        Downloads a repo: of its weights those of a variant, and none of components that are passed, but for the file
+        that holds the codebook.
 
         Args:
             pretrained_model_name (`str`):
                 A Hub id.
             kwargs:
-                `cache_dir`, `force_download`, `local_files_only`, `revision` and `token`, as in `snapshot_download`.
+                `variant`, components, and `cache_dir`, `force_download`, `local_files_only`, `revision` and `token` as
+                in `snapshot_download`.
 
         Returns:
             `str`: the local folder.
+
+        Raises:
+            ValueError: If no component has the variant.
         """
-        names = ("cache_dir", "force_download", "local_files_only", "revision", "token")
-        hub_kwargs = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
-        spared = f"{LANGUAGE_MODEL_FOLDER}/*.safetensors" if "language_model" in kwargs else None
-        folder = snapshot_download(pretrained_model_name, ignore_patterns=spared, **hub_kwargs)
-        codebook_file = find_codebook_file(Path(folder))
-        if codebook_file is not None and spared is not None:
-            hf_hub_download(pretrained_model_name, codebook_file, **hub_kwargs)
-        return folder
+        names = ("variant", "cache_dir", "force_download", "local_files_only", "revision", "token")
+        options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+        components, _ = cls._get_signature_keys(cls)
+        spared = [name for name in components if name in kwargs]
+        return download_pipeline(pretrained_model_name, spared=spared, **options)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, push_to_hub: bool = False, **kwargs) -> None:
         """
@@ -570,6 +646,41 @@ class LaVITPipeline(DiffusionPipeline, ImageTokensMixin, DenoisingMixin, Candida
 
     # Helpers of the stages.
 
+    def _check_settings(
+        self,
+        embeds: dict[str, torch.Tensor | None],
+        output_type: str,
+        num_images_per_prompt: int,
+        num_candidates: int,
+    ) -> None:
+        pooled_dim = self.detokenizer.config.pooled_projection_dim if self._has_pooled_condition else None
+        num_patches = self.detokenizer.config.num_patches
+        check_prompt_embeds(embeds, num_patches, self.unet.config.cross_attention_dim, pooled_dim)
+        for name, value in {"num_images_per_prompt": num_images_per_prompt, "num_candidates": num_candidates}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"unknown output_type {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
+        if num_candidates > 1 and self.language_model is None:
+            raise ValueError(
+                "num_candidates needs a language model, whose visual tokenizer reads the candidates: load the "
+                "pipeline with one, or leave it out."
+            )
+        if num_candidates > 1 and embeds["prompt_embeds"] is not None:
+            raise ValueError(
+                "num_candidates compares pictures with the features that tokens stand for, which prompt_embeds do not "
+                "tell: pass image_token_ids, or leave it out."
+            )
+
+    def _take_embeds(self, embeds: dict[str, torch.Tensor | None]) -> LaVITCondition:
+        """The condition that the caller has given, with the detokenizer's negative side unless it has its own."""
+        device = self._execution_device
+        given = {name: tensor.to(device) for name, tensor in embeds.items() if tensor is not None}
+        mask = given.pop("negative_prompt_attention_mask", None)
+        if "negative_prompt_embeds" not in given:
+            given["negative_prompt_embeds"], mask = self.detokenizer.negative_condition(given["prompt_embeds"])
+        return LaVITCondition(**given, negative_attention_mask=None if mask is None else mask.bool())
+
     def _find_codes(self, number: int, image_token_ids: torch.Tensor) -> torch.Tensor:
         try:
             return find_codes(image_token_ids, self.processor.tokenizer, len(self.detokenizer.codebook))
@@ -592,29 +703,6 @@ def _forced_upcast(vae: AutoencoderKL) -> Iterator[None]:
         yield
     finally:
         torch.nn.Module.to(vae, dtype)
-
-
-def _check_sources(prompt, images, image_token_ids, negative_prompt) -> None:
-    has_prompt = prompt is not None or images is not None
-    if has_prompt == (image_token_ids is not None):
-        raise ValueError("pass either a prompt, with or without images, or image_token_ids, and not both.")
-    if negative_prompt is not None and not has_prompt:
-        raise ValueError("negative_prompt guides the language model, which image_token_ids do without: leave it out.")
-
-
-def _check_settings(
-    output_type: str, num_inference_steps: int, num_images_per_prompt: int, num_candidates: int
-) -> None:
-    settings = {
-        "num_inference_steps": num_inference_steps,
-        "num_images_per_prompt": num_images_per_prompt,
-        "num_candidates": num_candidates,
-    }
-    for name, value in settings.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
-    if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"unknown output_type {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
 
 
 __all__ = ["LaVITPipeline", "LaVITPipelineOutput"]

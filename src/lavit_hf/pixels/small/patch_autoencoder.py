@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.autoencoders.vae import DecoderOutput, IdentityDistribution
+from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput, IdentityDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import nn
 
 from .patch_decoder import PatchDecoder
 
 
-class PatchAutoencoder(ModelMixin, ConfigMixin):
+class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
     r"""
     Stands in for `AutoencoderKL` where pictures are small: a latent is the first principal components of a patch, so
     that diffusion runs on a coarser grid while distances stay those between pixels. It needs no training. Where it

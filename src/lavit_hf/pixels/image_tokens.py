@@ -1,19 +1,21 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The language model's half of the pipeline: images are read or written as tokens."""
+"""The language model's half of the pipeline: texts and images become prompts, image tokens, and codes in the end."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 from transformers.image_utils import ImageInput
 
 from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION, seeded
 from ..lavit.modeling_lavit import LaVITForCausalLM
+from ..lavit.modeling_layers import find_image_slots, pad_left
+from ..lavit.processing_lavit import LaVITProcessor
 from .generators import Generators, check_generators
-from .image_prompts import ImagePrompt, collate_prompts, make_prompts
 
 
 # What `generate` takes but the pipeline decides, and what to do instead.
@@ -26,6 +28,97 @@ TAKEN_ARGUMENTS = {
     "num_return_sequences": "pass num_images_per_prompt to the pipeline",
     "return_dict_in_generate": "the pipeline needs the ids alone",
 }
+
+
+# Texts and images to prompts.
+
+
+@dataclass
+class ImagePrompt:
+    """
+    One prompt.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(sequence_length,)`):
+            Its ids without padding, a slot for each image, `[IMG]` at the end.
+        pixel_values (`torch.FloatTensor` of shape `(num_images, num_channels, image_size, image_size)`, *optional*):
+            Its images.
+        negative_ids (`torch.LongTensor` of shape `(negative_length,)`, *optional*):
+            What guidance leads away from.
+    """
+
+    input_ids: torch.Tensor
+    pixel_values: torch.Tensor | None = None
+    negative_ids: torch.Tensor | None = None
+
+
+def make_prompts(
+    processor: LaVITProcessor,
+    prompt: str | list[str] | None,
+    images: ImageInput | list | None = None,
+    negative_prompt: str | list[str] | None = None,
+) -> list[ImagePrompt]:
+    """
+    Makes prompts of texts and images.
+
+    Args:
+        processor (`LaVITProcessor`):
+            Decides which image belongs to which text, and where.
+        prompt (`str` or `list[str]`, *optional*):
+            As the processor takes it.
+        images (`ImageInput` or `list`, *optional*):
+            As the processor takes them.
+        negative_prompt (`str` or `list[str]`, *optional*):
+            One for all prompts, or one for each.
+
+    Returns:
+        `list[ImagePrompt]`.
+
+    Raises:
+        ValueError: If the processor refuses the prompts, or negative prompts and prompts differ in number.
+    """
+    tokenizer = processor.tokenizer
+    inputs = processor(text=prompt, images=images, generation_mode="image")
+    rows = [ids[mask.bool()] for ids, mask in zip(inputs.input_ids, inputs.attention_mask, strict=True)]
+    slots = find_image_slots(inputs.input_ids, tokenizer.image_start_token_id, tokenizer.image_end_token_id)
+    pixel_values = [None] * len(rows)
+    if "pixel_values" in inputs:
+        pixel_values = [part if len(part) else None for part in inputs.pixel_values.split(slots.sum(dim=1).tolist())]
+    negatives = _negative_ids(processor, negative_prompt, len(rows))
+    return [ImagePrompt(*parts) for parts in zip(rows, pixel_values, negatives, strict=True)]
+
+
+def collate_prompts(prompts: Sequence[ImagePrompt], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """The inputs of [`~LaVITForCausalLM.generate`] for a batch of prompts, padded on the left."""
+    inputs = _pad([prompt.input_ids for prompt in prompts], pad_token_id, "input_ids", "attention_mask")
+    pixel_values = [prompt.pixel_values for prompt in prompts if prompt.pixel_values is not None]
+    if pixel_values:
+        inputs["pixel_values"] = torch.cat(pixel_values)
+    if prompts[0].negative_ids is not None:
+        negatives = [prompt.negative_ids for prompt in prompts]
+        inputs |= _pad(negatives, pad_token_id, "negative_prompt_ids", "negative_prompt_attention_mask")
+    return inputs
+
+
+def _negative_ids(
+    processor: LaVITProcessor, negative_prompt: str | list[str] | None, num_prompts: int
+) -> list[torch.Tensor | None]:
+    if negative_prompt is None:
+        return [None] * num_prompts
+    texts = [negative_prompt] * num_prompts if isinstance(negative_prompt, str) else list(negative_prompt)
+    if len(texts) != num_prompts:
+        raise ValueError(
+            f"there are {len(texts)} negative prompts for {num_prompts} prompts: give one, or one for each."
+        )
+    start = torch.tensor([processor.tokenizer.image_start_token_id])  # all there is to an empty one
+    return [processor(text=text, generation_mode="image").input_ids[0] if text else start for text in texts]
+
+
+def _pad(rows: list[torch.Tensor], pad_token_id: int, name: str, mask_name: str) -> dict[str, torch.Tensor]:
+    return {name: pad_left(rows, pad_token_id), mask_name: pad_left([torch.ones_like(row) for row in rows], 0)}
+
+
+# Prompts to image tokens.
 
 
 class ImageTokensMixin:
@@ -178,4 +271,56 @@ def _cut_out(ids: torch.Tensor, config: LaVITConfig) -> torch.Tensor:
     return ids[: int(ends[0]) + 1] if len(ends) else ids
 
 
-__all__ = ["ImageTokensMixin"]
+# Image tokens to codes.
+
+
+def find_codes(
+    image_token_ids: torch.Tensor | Sequence[int], tokenizer: PreTrainedTokenizerBase, codebook_size: int
+) -> torch.Tensor:
+    """
+    The codes of an image.
+
+    Args:
+        image_token_ids (`torch.LongTensor` or `Sequence[int]` of shape `(sequence_length,)`):
+            Ids of the language model, as `get_image_tokens` and `generate` give them. The image begins behind the last
+            `[IMG]`, so that a prompt in front is passed over, and ends at `[/IMG]`. Bare codes do as well.
+        tokenizer (`PreTrainedTokenizerBase`):
+            LaVIT's tokenizer, which knows the ids of the marks. Code 0 stands right behind them.
+        codebook_size (`int`):
+            Number of codes.
+
+    Returns:
+        `torch.LongTensor` of shape `(kept,)`, with values in `[0, codebook_size)`.
+
+    Raises:
+        ValueError: If there is no code among the ids, or one that stands for neither a code nor a special token.
+    """
+    ids = torch.as_tensor(image_token_ids)
+    if ids.ndim != 1 or ids.is_floating_point() or ids.is_complex():
+        raise ValueError(
+            f"the ids of an image must be a 1-D tensor of integers, got {ids.dtype} of {tuple(ids.shape)}."
+        )
+    ids = _cut_out_image(ids, tokenizer.image_start_token_id, tokenizer.image_end_token_id)
+    codes = ids - (tokenizer.image_end_token_id + 1)
+    is_code = (codes >= 0) & (codes < codebook_size)
+    special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids, device=ids.device))
+    if (foreign := ids[~(is_code | special)]).numel():
+        first_code = tokenizer.image_end_token_id + 1
+        raise ValueError(
+            f"id {int(foreign[0])} is no image token: codes have the ids {first_code} to "
+            f"{first_code + codebook_size - 1}."
+        )
+    if not is_code.any():
+        raise ValueError("there is no code among the ids, and an image needs at least one.")
+    return codes[is_code]
+
+
+def _cut_out_image(ids: torch.Tensor, start_id: int, end_id: int) -> torch.Tensor:
+    starts = (ids == start_id).nonzero()
+    if len(starts):
+        ids = ids[int(starts[-1]) + 1 :]
+    ends = (ids == end_id).nonzero()
+    return ids[: int(ends[0])] if len(ends) else ids
+
+
+__all__ = ["ImageTokensMixin", "find_codes"]

@@ -1,0 +1,76 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of what the pipeline is asked to paint: one source of pictures, and a condition of the right shape."""
+
+from typing import Any
+
+import torch
+
+
+# Which part of a condition goes with which other.
+PARTNERS = {
+    "negative_prompt_embeds": "prompt_embeds",
+    "negative_prompt_attention_mask": "negative_prompt_embeds",
+    "pooled_prompt_embeds": "prompt_embeds",
+    "negative_pooled_prompt_embeds": "negative_prompt_embeds",
+}
+POOLED = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+
+
+def check_sources(prompt: Any, images: Any, image_token_ids: Any, prompt_embeds: Any, negative_prompt: Any) -> None:
+    """Raises a `ValueError` unless pictures have one source, and `negative_prompt` a language model to guide."""
+    has_prompt = prompt is not None or images is not None
+    if has_prompt + (image_token_ids is not None) + (prompt_embeds is not None) != 1:
+        raise ValueError(
+            "pass either a prompt, with or without images, or image_token_ids, or prompt_embeds, and not two of them."
+        )
+    if negative_prompt is not None and not has_prompt:
+        raise ValueError(
+            "negative_prompt guides the language model, which image_token_ids and prompt_embeds do without: leave it "
+            "out."
+        )
+
+
+def check_prompt_embeds(
+    embeds: dict[str, torch.Tensor | None], num_patches: int, cross_attention_dim: int, pooled_dim: int | None
+) -> None:
+    """
+    Checks a condition of the caller's own.
+
+    Args:
+        embeds (`dict[str, torch.Tensor]`):
+            Its parts by the names of the pipeline's arguments, `None` for those left out.
+        num_patches, cross_attention_dim (`int`):
+            Number and width of the rows that the U-Net attends to.
+        pooled_dim (`int`, *optional*):
+            Width of the pooled condition, where the U-Net has one.
+
+    Raises:
+        ValueError: If a part is no tensor, has another shape, or lacks its partner.
+    """
+    given = {name: tensor for name, tensor in embeds.items() if tensor is not None}
+    _check_partners(given, pooled_dim is not None)
+    for name, tensor in given.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{name} must be a tensor, got {type(tensor).__name__}.")
+    if "prompt_embeds" not in given:
+        return
+    rows, found = (num_patches, cross_attention_dim), tuple(given["prompt_embeds"].shape)
+    if found[1:] != rows or found[0] < 1:
+        raise ValueError(f"prompt_embeds must have the shape (batch_size, {rows[0]}, {rows[1]}), got {found}.")
+    shapes = dict.fromkeys(POOLED, (pooled_dim,)) | {"negative_prompt_attention_mask": (num_patches,)}
+    for name, tensor in given.items():
+        shape = (found[0], *shapes.get(name, rows))
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must have the shape {shape}, got {tuple(tensor.shape)}.")
+
+
+def _check_partners(given: dict[str, torch.Tensor], has_pooled_condition: bool) -> None:
+    for name, partner in PARTNERS.items():
+        if name in given and partner not in given:
+            raise ValueError(f"{name} goes with {partner}: pass both. `encode_image_tokens` makes them of tokens.")
+    for name in POOLED:
+        if name in given and not has_pooled_condition:
+            raise ValueError(f"the U-Net has no pooled condition: leave {name} out.")
+        if name not in given and has_pooled_condition and PARTNERS[name] in given:
+            raise ValueError(f"the U-Net has a pooled condition: pass {name} along with {PARTNERS[name]}.")
