@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from huggingface_hub import ModelCard
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -94,13 +95,14 @@ def test_sizes_of_the_releases(golden, name, own_selector):
     with torch.device("meta"):
         model = LaVITForCausalLM(config)
     assert (model.understanding.selector is not None) == own_selector
-    assert sum(weight.numel() for weight in model.language_model.parameters()) == pytest.approx(6.87e9, rel=0.01)
+    language_model = nn.ModuleList([model.language_model, model.lm_head])
+    assert sum(weight.numel() for weight in language_model.parameters()) == pytest.approx(6.87e9, rel=0.01)
     assert (config.first_code_token_id, config.text_config.vocab_size) == (32002, 48386)
     # Against what the release holds.
     layout = json.loads((golden.root / "layout_7b.json").read_text())
     for path, part in {
         "visual_tokenizer/eva_vitg_psz14.bin": model.visual_tokenizer.encoder,
-        "language_model/pytorch_model.bin": model.language_model,
+        "language_model/pytorch_model.bin": language_model,
     }.items():
         skipped = ("norm.", "head.", "fc_norm.")
         shapes = [shape for key, shape in layout[path].items() if not key.startswith(skipped)]

@@ -78,8 +78,8 @@ class TestModel:
         """Only what was saved, and that to the last file."""
         (tmp_path / "mine.txt").write_text("not to be published")
         model.save_pretrained(tmp_path, push_to_hub=True, repo_id=repo_id, private=True)
-        saved = {path.name for path in tmp_path.iterdir()} - {"mine.txt"}
-        assert set(owner.repos[repo_id].tree()) == saved
+        saved = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+        assert set(owner.repos[repo_id].tree()) == saved - {"mine.txt"}
         assert {WEIGHTS, VISUAL_TOKENIZER_INDEX_NAME, CARD} <= saved
         assert owner.repos[repo_id].is_private
 

@@ -499,7 +499,7 @@ class TestRepo:
 
     @pytest.mark.parametrize("resolution", PIXEL_DECODERS)
     def test_pipeline_saves_what_the_converter_writes(self, repos, pipelines, tmp_path, resolution):
-        pipelines[resolution].save_pretrained(tmp_path)
+        pipelines[resolution].save_pretrained(tmp_path, include_code=True)
         written, saved = (
             {path.relative_to(repo).as_posix() for path in repo.rglob("*") if path.is_file()} - {"README.md"}
             for repo in (repos[resolution], tmp_path)

@@ -573,7 +573,7 @@ class TestGuidanceRescale:
         for picture, before, without in zip(given[0], guided, positive):
             rescaled = before * without.std() / before.std()
             torch.testing.assert_close(picture, 0.7 * rescaled + 0.3 * before, rtol=1e-5, atol=1e-5)
-            assert not torch.allclose(picture, before, rtol=1e-3)
+            assert not torch.allclose(picture, before, rtol=1e-5, atol=0)
 
     def test_none_is_the_default(self, pipeline):
         assert torch.equal(run(pipeline, guidance_rescale=0.0), run(pipeline))

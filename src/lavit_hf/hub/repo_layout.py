@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -33,6 +34,14 @@ PROCESSOR_FOLDER = "processor"
 # Where the codebook lies in a repo without a language model.
 CODEBOOK_FILE = "codebook.safetensors"
 CODEBOOK_KEY = f"{VISUAL_TOKENIZER_PREFIX}quantizer.codebook.weight"
+
+# Where classes were that the `model_index.json` of an older repo names.
+MOVED_MODULES = {
+    "lavit_hf.modeling_lavit": "lavit_hf.lavit.modeling_lavit",
+    "lavit_hf.processing_lavit": "lavit_hf.lavit.processing_lavit",
+    "lavit_hf.modeling_detokenizer": "lavit_hf.pixels.modeling_detokenizer",
+    "lavit_hf.patch_autoencoder": "lavit_hf.pixels.small.patch_autoencoder",
+}
 
 # What `DiffusionPipeline.from_pretrained(path, custom_pipeline="pipeline", trust_remote_code=True)` runs. It must hold
 # one pipeline class and no other.
@@ -106,3 +115,13 @@ def _read_weight_map(folder: Path, files: list[Path]) -> dict[str, str]:
         with safe_open(file, framework="pt") as weights:
             weight_map |= dict.fromkeys(weights.keys(), file.relative_to(folder).as_posix())
     return dict(sorted(weight_map.items()))
+
+
+def rename_moved_modules(index: dict[str, Any] | tuple) -> dict[str, Any] | tuple:
+    """What diffusers read from a `model_index.json`, its components named by the modules they are in now."""
+    if isinstance(index, tuple):
+        return rename_moved_modules(index[0]), *index[1:]
+    return {
+        name: [MOVED_MODULES.get(value[0], value[0]), *value[1:]] if isinstance(value, list) and value else value
+        for name, value in index.items()
+    }

@@ -12,14 +12,14 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.utils.hub import DownloadKwargs, cached_file
 
 from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
+from .remote_code import ships_code
 
 
+@ships_code
 class LaVITBaseConfig(PreTrainedConfig):
     """What LaVIT's configurations have in common."""
 
     def __post_init__(self, **kwargs):
-        # The source lies beside the configuration it was loaded from, and not where this one may be saved.
-        kwargs.pop("auto_map", None)
         # transformers forgets the attention implementation of every part that it puts into another configuration.
         parts = list(_all_parts(self))
         chosen = [part._attn_implementation for part in parts]

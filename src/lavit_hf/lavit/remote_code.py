@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
-from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
+from transformers.utils import (
+    CONFIG_NAME,
+    IMAGE_PROCESSOR_NAME,
+    PROCESSOR_NAME,
+    TRANSFORMERS_DYNAMIC_MODULE_NAME,
+)
 
 
 # Where the source lies in a repo.
@@ -45,14 +50,18 @@ PROCESSOR_AUTO_MAP = {"AutoProcessor": f"{CODE_FOLDER}/processing_lavit.LaVITPro
 def ships_code(saved_class: type) -> type:
     """
     Class decorator for what transformers saves: `push_to_hub` puts the source beside it, and `save_pretrained` does so
-    with `include_code=True`.
+    with `include_code=True`, or where the class itself came out of a repo. A folder without the source does not
+    promise it.
     """
-    save, upload = saved_class.save_pretrained, saved_class._upload_modified_files
+    save, upload, to_dict = (
+        getattr(saved_class, name, None) for name in ("save_pretrained", "_upload_modified_files", "to_dict")
+    )
+    comes_from_a_repo = saved_class.__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 
     @wraps(save)
     def save_pretrained(self, save_directory: str | os.PathLike, *args, include_code: bool = False, **kwargs) -> Any:
         saved = save(self, save_directory, *args, **kwargs)
-        if include_code:
+        if include_code or comes_from_a_repo:
             write_remote_code(save_directory)
         return saved
 
@@ -63,7 +72,19 @@ def ships_code(saved_class: type) -> type:
         return upload(self, working_dir, *args, **kwargs)
 
     saved_class.save_pretrained, saved_class._upload_modified_files = save_pretrained, upload_modified_files
+    if to_dict is not None:
+        saved_class.to_dict = _without_promise(to_dict)
+    # transformers would save the source of a class that it loaded from a repo in its own way, for one Auto class.
+    saved_class.register_for_auto_class = classmethod(lambda cls, auto_class=None: None)
     return saved_class
+
+
+def _without_promise(to_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    @wraps(to_dict)
+    def without_promise(*args, **kwargs) -> dict[str, Any]:
+        return {name: value for name, value in to_dict(*args, **kwargs).items() if name != "auto_map"}
+
+    return without_promise
 
 
 def write_remote_code(folder: str | os.PathLike) -> None:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,15 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub import CommitInfo, ModelCard
+from huggingface_hub import ModelCard
 from PIL import Image
 from transformers import BaseImageProcessor
 from transformers.image_utils import ImageInput
 
 from ..hub.download import download_pipeline
 from ..hub.model_card import create_decoder_card, create_model_card, write_model_card
-from ..hub.repo_layout import PROCESSOR_FOLDER, read_codebook, write_top_files
-from ..hub.upload import pop_push_options, push_saved
+from ..hub.repo_layout import PROCESSOR_FOLDER, read_codebook, rename_moved_modules, write_code, write_top_files
+from ..hub.upload import pushes_with_card
 from ..lavit.image_loading import flatten_images
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
@@ -66,6 +65,18 @@ class LaVITPipelineOutput(BaseOutput):
     image_token_ids: list[torch.Tensor] | None
 
 
+def make_pipeline_card(pipeline: "LaVITPipeline", repo_id: str | None = None) -> ModelCard:
+    """The model card of a whole repo, or of a pixel decoder alone."""
+    names = {} if repo_id is None else {"name": repo_id.split("/")[-1], "repo": repo_id}
+    if pipeline.language_model is None:
+        return create_decoder_card(pipeline.picture_size, **names)
+    num_parameters = pipeline.language_model.num_parameters()
+    return create_model_card(
+        pipeline.language_model.config, num_parameters=num_parameters, picture_size=pipeline.picture_size, **names
+    )
+
+
+@pushes_with_card(make_pipeline_card)
 class LaVITPipeline(
     DiffusionPipeline, StableDiffusionMixin, ImageTokensMixin, DenoisingMixin, CandidatesMixin, UNetLoraLoaderMixin
 ):
@@ -527,7 +538,7 @@ class LaVITPipeline(
                 f"{folder} holds no pixel decoder ({cls.config_name} is missing): convert the original checkpoint "
                 "with `--pixel-decoder highres` or `lowres`."
             )
-        return super().load_config(pretrained_model_name_or_path, **kwargs)
+        return rename_moved_modules(super().load_config(pretrained_model_name_or_path, **kwargs))
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs) -> str:
@@ -554,77 +565,30 @@ class LaVITPipeline(
         spared = [name for name in components if name in kwargs]
         return download_pipeline(pretrained_model_name, spared=spared, **options)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args, push_to_hub: bool = False, **kwargs) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        include_code: bool = False,
+        **kwargs,
+    ) -> None:
         """
         Saves the whole repo, with a model card unless there is one.
 
         Args:
             save_directory (`str` or `os.PathLike`):
                 Folder to make.
-            push_to_hub (`bool`, *optional*, defaults to `False`):
-                Whether to push what was saved, as [`~LaVITPipeline.push_to_hub`] does.
-            args, kwargs:
-                What else `save_pretrained` and `push_to_hub` of diffusers take; `repo_id` is the folder's name by
-                default.
+            include_code (`bool`, *optional*, defaults to `False`):
+                Whether to save the source too, for `trust_remote_code=True`. Pushing always does.
+            safe_serialization, variant, max_shard_size, kwargs:
+                As for `save_pretrained` of diffusers, and with `push_to_hub=True` what
+                [`~LaVITPipeline.push_to_hub`] takes; `repo_id` is the folder's name by default.
         """
-        save = super().save_pretrained
-        if not push_to_hub:
-            save(save_directory, *args, **kwargs)
-            return
-        folder, push_options = Path(save_directory), pop_push_options(kwargs)
-        repo_id = kwargs.pop("repo_id", folder.name)
-        push_saved(lambda place: save(place, *args, **kwargs), self._make_card, repo_id, folder, **push_options)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        commit_message: str | None = None,
-        private: bool | None = None,
-        token: bool | str | None = None,
-        create_pr: bool = False,
-        safe_serialization: bool = True,
-        variant: str | None = None,
-        max_shard_size: int | str | None = None,
-        **kwargs,
-    ) -> CommitInfo:
-        """
-        Pushes the whole repo, with a model card unless it has one.
-
-        Args:
-            repo_id (`str`):
-                The repo. It is created where there is none.
-            commit_message (`str`, *optional*):
-                What the commit says.
-            private (`bool`, *optional*):
-                Whether a new repo is private; by default what the organization has set.
-            token (`bool` or `str`, *optional*):
-                The token, or whether to use the stored one.
-            create_pr (`bool`, *optional*, defaults to `False`):
-                Whether to open a pull request.
-            safe_serialization, variant, max_shard_size:
-                As for `save_pretrained` of diffusers.
-            kwargs:
-                `revision`, `commit_description` and `tags`, as every `push_to_hub` of transformers takes them.
-
-        Returns:
-            `CommitInfo`: what was committed.
-        """
-        save = partial(
-            self.save_pretrained,
-            safe_serialization=safe_serialization,
-            variant=variant,
-            max_shard_size=max_shard_size,
-        )
-        return push_saved(
-            save,
-            self._make_card,
-            repo_id,
-            commit_message=commit_message,
-            private=private,
-            token=token,
-            create_pr=create_pr,
-            **kwargs,
-        )
+        super().save_pretrained(save_directory, safe_serialization, variant, max_shard_size, **kwargs)
+        if include_code:
+            write_code(Path(save_directory))
 
     def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         """Writes `model_index.json` and, if the components are there, what stands beside it at the top of the repo."""
@@ -632,17 +596,8 @@ class LaVITPipeline(
         folder = Path(save_directory)
         if (folder / PROCESSOR_FOLDER).is_dir():
             write_top_files(folder, self.detokenizer.codebook if self.language_model is None else None)
-            write_model_card(folder, self._make_card())
+            write_model_card(folder, make_pipeline_card(self))
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
-
-    def _make_card(self, repo_id: str | None = None) -> ModelCard:
-        names = {} if repo_id is None else {"name": repo_id.split("/")[-1], "repo": repo_id}
-        if self.language_model is None:
-            return create_decoder_card(self.picture_size, **names)
-        num_parameters = self.language_model.num_parameters()
-        return create_model_card(
-            self.language_model.config, num_parameters=num_parameters, picture_size=self.picture_size, **names
-        )
 
     # Helpers of the stages.
 
