@@ -39,10 +39,7 @@ def write_in_two_passes(model: LaVITForCausalLM, input_ids: torch.Tensor, num_to
     branches = [(input_ids, DynamicCache()), (start, DynamicCache())]
     for _ in range(num_tokens):
         cond, uncond = (
-            model.language_model(ids, cache=cache, use_cache=True, logits_to_keep=1)
-            .logits[:, -1]
-            .float()
-            .log_softmax(-1)
+            model(ids, cache=cache, use_cache=True, logits_to_keep=1).logits[:, -1].float().log_softmax(-1)
             for ids, cache in branches
         )
         scores = GUIDANCE * (cond - uncond) + uncond

@@ -92,12 +92,8 @@ def load_base(settings: FinetuneSettings, dtype: torch.dtype) -> LaVITForPreTrai
 
 def add_adapter(model: LaVITForPreTraining, settings: FinetuneSettings) -> PeftModel:
     """LoRA on the linear layers of the language model, its head excepted; all else is frozen, but where asked for."""
-    head = model.get_output_embeddings()
-    layers = [
-        name
-        for name, module in model.named_modules()
-        if name.startswith("language_model.") and isinstance(module, torch.nn.Linear) and module is not head
-    ]
+    names = {module: name for name, module in model.named_modules()}
+    layers = [names[module] for module in model.language_model.modules() if isinstance(module, torch.nn.Linear)]
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,

@@ -133,9 +133,7 @@ def add_adapters(model: LaVITForPreTraining, rank: int, alpha: int) -> PreTraine
 
     names = {module: name for name, module in model.named_modules()}
     head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
-    layers = [
-        module for module in model.language_model.modules() if isinstance(module, nn.Linear) and module is not head
-    ]
+    layers = [module for module in model.language_model.modules() if isinstance(module, nn.Linear)]
     image_ids = list(range(model.config.image_start_token_id, model.config.text_config.vocab_size))
     own_rows = (embeddings,) if head.weight is embeddings.weight else (embeddings, head)
     config = LoraConfig(

@@ -107,7 +107,7 @@ class Sizes:
             "quantizer and codebook": tokenizer.quantizer,
             "detokenizer": self.detokenizer,
             "understanding branch": self.model.understanding,
-            "language model": self.model.language_model,
+            "language model": nn.ModuleList([self.model.language_model, self.model.lm_head]),
             "U-Net (512 px)": self.unet,
         }
         return {name: _count_parameters(part) for name, part in parts.items()}
