@@ -22,7 +22,7 @@ WORDS = {
     "grey": (128, 128, 128),
     "black": (28, 28, 28),
 }
-SHADE = 0.5  # the darkest that a recoloured drawing gets, as a share of its colour
+SHADE = 0.65  # the darkest that a recoloured drawing gets, as a share of its colour
 SHINE = 0.35  # the lightest, as a share of the way to white
 APART = 90  # Euclidean distance in RGB from which a colour stands out from paper
 TRIES = 100  # papers looked at before the one that stands out most is taken

@@ -105,7 +105,7 @@ def training_texts(row: Mapping) -> list[str]:
 
 
 def sheet_texts(row: Mapping) -> list[str]:
-    """Every text that may follow a sheet: its caption, which `name` holds, then its questions as LaVIT is asked them."""
+    """Every text that may follow a sheet: its caption, held by `name`, then its questions as LaVIT is asked them."""
     asked = zip(row["questions"], row["answers"], strict=True)
     return [row["name"], *(f"{QUESTION.format(question)} {answer}" for question, answer in asked)]
 
