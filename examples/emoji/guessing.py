@@ -4,14 +4,20 @@
 How far one gets without looking: answers guessed from the words of the question alone.
 
 What a model that sees the sheet answers is worth what it has over this.
+
+    python examples/emoji/guessing.py --sheets .cache/emoji/sheets
 """
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
+from datasets import load_from_disk
 
 
 SMOOTHING = 0.5  # times that every word is taken to have been seen with every answer
@@ -88,3 +94,19 @@ def score_guesses(train: Iterable[Mapping], test: Iterable[Mapping]) -> dict[str
             "by_words": float(np.mean([guess(text) == answer for text, answer in zip(questions, answers)])),
         }
     return scores
+
+
+def main(
+    sheets: Annotated[Path, typer.Option(help="What prepare_sheets.py wrote.")],
+    split: Annotated[str, typer.Option(help="The split whose questions are answered.")] = "test_drawings",
+) -> None:
+    """Learn from the train split and print how far guessing gets."""
+    columns = ["kinds", "questions", "answers"]
+    train, test = (load_from_disk(sheets)[name].select_columns(columns) for name in ("train", split))
+    print(f"{'kind':8}{'number':>8}{'most frequent':>15}{'by words':>10}")
+    for kind, score in score_guesses(train, test).items():
+        print(f"{kind:8}{score['number']:8}{score['most_frequent']:15.2f}{score['by_words']:10.2f}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
