@@ -537,8 +537,19 @@ def test_even_numbers_and_one_size(drawings):
 def test_impossible_yes_no_is_not_asked(drawings):
     thing = next(thing for thing in Things(drawings).all if thing.name == "bread")
     alone = Plan("mixed", ((thing, 1),))
-    asked = questions(alone, [Placed(thing, 0, (0, 0, 9, 9))], alone, random.Random(0))
-    assert [question.kind for question in asked] == ["number"]
+    for seed in range(20):
+        asked = questions(alone, [Placed(thing, 0, (0, 0, 9, 9))], alone, random.Random(seed))
+        assert [question.kind for question in asked] == ["number"]
+
+
+def test_a_color_in_the_question_says_nothing(drawings):
+    maker = SheetMaker(drawings, seed="colors")
+    asked = [question for index in range(3000) for question in maker[index].questions if question.kind == "yes_no"]
+    there = [question for question in asked if " there " in question.text]
+    colored = [question.answer for question in there if set(question.text.split()) & set(WORDS)]
+    plain = [question.answer for question in there if not set(question.text.split()) & set(WORDS)]
+    assert colored.count("yes") / len(colored) == pytest.approx(0.5, abs=0.06)
+    assert plain.count("yes") / len(plain) == pytest.approx(0.5, abs=0.06)
 
 
 # Guessing

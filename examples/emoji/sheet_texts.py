@@ -44,6 +44,7 @@ class Question:
     answer: str
 
 
+IS_IT_THERE = 0.6  # share of questions for yes or no
 SIDES = {"left of": (0, 2, -1), "right of": (0, 2, 1), "above": (1, 3, -1), "below": (1, 3, 1)}
 
 
@@ -156,22 +157,25 @@ def _kind(plan: Plan) -> Question | None:
     return Question("kind", f"What kind of {noun} is there?", kind)
 
 
-def _yes_no(placed: Sequence[Placed], elsewhere: Plan, chance: random.Random) -> Question:
-    options = [
-        _is_it_there(placed, elsewhere, chance),
-        _has_it_this_color(placed, chance),
-        _is_it_beside(placed, chance),
-    ]
+def _yes_no(placed: Sequence[Placed], elsewhere: Plan, chance: random.Random) -> Question | None:
+    """Whether it asks if something is there must not depend on the sheet: what is asked for would tell the answer."""
+    if chance.random() < IS_IT_THERE:
+        options = [_is_it_there(placed, elsewhere, chance)]
+    else:
+        options = [_has_it_this_color(placed, chance), _is_it_beside(placed, chance)]
     options = [option for option in options if option]
     return Question("yes_no", *chance.choice(options)) if options else None
 
 
 def _is_it_there(placed: Sequence[Placed], elsewhere: Plan, chance: random.Random) -> tuple[str, str] | None:
-    absent = [thing for thing in elsewhere.things if not any(thing.may_be_mistaken_for(item.thing) for item in placed)]
-    if not absent:
-        return None
+    """A thing of this sheet or of another. Neither may be mistaken for one of the other sheet's, for yes as for no."""
     answer = chance.choice(("yes", "no"))
-    thing = chance.choice([item.thing for item in placed] if answer == "yes" else absent)
+    here, there = [item.thing for item in placed], elsewhere.things
+    asked, other = (here, there) if answer == "yes" else (there, here)
+    options = [thing for thing in asked if not any(thing.may_be_mistaken_for(seen) for seen in other)]
+    if not options:
+        return None
+    thing = chance.choice(options)
     return f"{'Are' if thing.is_plural else 'Is'} there {with_article(thing.phrase, thing.noun)}?", answer
 
 
