@@ -1,10 +1,10 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The frozen encoder's features of several views of each drawing, so that training never runs the encoder.
+The frozen encoder's features of several views of each drawing and of sheets, so that training never runs the encoder.
 
-    accelerate launch examples/emoji/cache_features.py --data .cache/emoji/set --split train \
-        --visual-tokenizer .cache/emoji/stage-0 --output .cache/emoji/features/train --num-views 8
+    accelerate launch examples/emoji/cache_features.py --data .cache/emoji/set --sheets .cache/emoji/sheets \
+        --split train --visual-tokenizer .cache/emoji/stage-0 --output .cache/emoji/features/train --num-views 4
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,7 @@ from typing import Annotated
 import pyarrow as pa
 import torch
 import typer
-from datasets import Dataset, load_from_disk
-from views import views
+from sources import Pictures
 
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizer
 from lavit_hf.training.feature_rows import to_bytes
@@ -32,25 +31,21 @@ SCHEMA = pa.schema(
         "category": pa.string(),
         "subcategory": pa.string(),
         "style": pa.string(),
+        "questions": pa.list_(pa.string()),
+        "answers": pa.list_(pa.string()),
     }
 )
-TEXT_COLUMNS = ("name", "keywords", "category", "subcategory", "style")
 
 
 def encode_rows(
-    drawings: Dataset,
+    pictures: Pictures,
     rows: range,
     visual_tokenizer: LaVITVisualTokenizer,
     image_processor: LaVITImageProcessor,
-    num_views: int,
     batch_size: int,
 ) -> Iterator[dict]:
-    """Encoded views of rows, ordered by row and view."""
-    columns = [
-        {"row": index, "view": view, "image": image, **{name: row[name] for name in TEXT_COLUMNS}}
-        for index, row in zip(rows, drawings.select(rows))
-        for view, image in enumerate(views(row, num_views, seed=index))
-    ]
+    """Encoded pictures of rows, ordered by row and view."""
+    columns = list(pictures(rows))
     for start in range(0, len(columns), batch_size):
         batch = columns[start : start + batch_size]
         images = [column.pop("image") for column in batch]
@@ -67,19 +62,20 @@ def main(
     split: Annotated[str, typer.Option(help="Its split.")],
     visual_tokenizer: Annotated[Path, typer.Option(help="What initialize.py wrote.")],
     output: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    sheets: Annotated[Path | None, typer.Option(help="What prepare_sheets.py wrote; none if not given.")] = None,
     num_views: Annotated[int, typer.Option(help="Views of each drawing; the first is the drawing as it is.")] = 1,
     batch_size: Annotated[int, typer.Option(help="Pictures to encode at once.")] = 64,
 ) -> None:
     """Encode a split and write parquet shards."""
-    drawings = load_from_disk(data)[split]
+    pictures = Pictures.load(data, split, num_views, sheets)
     image_processor = LaVITImageProcessor.from_pretrained(visual_tokenizer)
     model = LaVITVisualTokenizer.from_pretrained(visual_tokenizer).eval().to(memory_format=torch.channels_last)
     write_shards(
-        len(drawings),
-        lambda rows: encode_rows(drawings, rows, model, image_processor, num_views, batch_size),
+        len(pictures),
+        lambda rows: encode_rows(pictures, rows, model, image_processor, batch_size),
         output,
         SCHEMA,
-        settings={"split": split, "num_views": num_views},
+        settings={"split": split, "num_views": num_views, "sheets": len(pictures.sheets)},
         rows_per_shard=128,
     )
 

@@ -61,22 +61,45 @@ def render(picture: bytes, size: int) -> Image.Image:
     Raises:
         `ValueError`: If the picture is broken, or nothing but white.
     """
+    return render_with_mask(picture, size)[0]
+
+
+def render_with_mask(picture: bytes, size: int) -> tuple[Image.Image, Image.Image]:
+    """
+    Renders a picture as [`render`] does, and what of it is drawn.
+
+    Args:
+        picture (`bytes`): PNG, WebP or SVG.
+        size (`int`): Width and height, in pixels.
+
+    Returns:
+        `tuple[PIL.Image.Image, PIL.Image.Image]`: The picture on white, RGB, and how much of each pixel is covered, in
+        grey levels from 0 (white shows through) to 255 (all drawn).
+
+    Raises:
+        `ValueError`: If the picture is broken, or nothing but white.
+    """
     try:
         if picture.startswith(b"<svg"):
             picture = bytes(resvg_py.svg_to_bytes(svg_string=picture.decode(), skip_system_fonts=True, width=size))
-        image = _on_white_square(Image.open(io.BytesIO(picture)).convert("RGBA"))
+        drawing = Image.open(io.BytesIO(picture)).convert("RGBA")
     except UNREADABLE as error:
         raise ValueError(f"cannot be read ({error})") from error
+    image, mask = _on_square(drawing, "white", drawing), _on_square(drawing.getchannel("A"), 0)
     if image.getextrema() == ((255, 255),) * 3:
         raise ValueError("is blank")
-    return image if image.width == size else image.resize((size, size), Image.Resampling.BICUBIC)
+    return _resize(image, size), _resize(mask, size)
 
 
-def _on_white_square(image: Image.Image) -> Image.Image:
-    side = max(image.size)
-    square = Image.new("RGB", (side, side), "white")
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2), mask=image)
+def _on_square(layer: Image.Image, background: str | int, mask: Image.Image | None = None) -> Image.Image:
+    side = max(layer.size)
+    square = Image.new("RGB" if layer.mode == "RGBA" else "L", (side, side), background)
+    square.paste(layer, ((side - layer.width) // 2, (side - layer.height) // 2), mask=mask)
     return square
+
+
+def _resize(image: Image.Image, size: int) -> Image.Image:
+    return image if image.width == size else image.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def _datasource_drawings(style: Style, archive: Path, concepts: Iterable[Concept]) -> dict[str, tuple[str, bytes]]:
@@ -110,10 +133,14 @@ def _iconify_drawings(style: Style, archive: Path, concepts: Iterable[Concept]) 
 
 
 def _match_names(icons: Iterable[str], concepts: Iterable[Concept], known: dict[str, str]) -> dict[str, str]:
-    """Gives each concept the icon that bears its name, CLDR's before Unicode's; no icon is used twice."""
-    concepts = list(concepts)
+    """
+    Gives each concept the icon that bears its name, CLDR's before Unicode's; no icon is used twice. Of several
+    numbered drawings (`penguin-1`, `penguin-2`) the first is taken.
+    """
+    concepts, icons = list(concepts), [icon for icon in icons if icon not in known]
     matches = {normalize_codepoints(codepoints): icon for icon, codepoints in known.items() if codepoints}
-    free = {_letters(icon): icon for icon in icons if icon not in known}
+    free = {_letters(icon.removesuffix("-1")): icon for icon in icons if icon.endswith("-1")}
+    free.update((_letters(icon), icon) for icon in icons)
     for rank in range(2):
         for concept in concepts:
             name = _letters(concept.aliases[rank]) if rank < len(concept.aliases) else None

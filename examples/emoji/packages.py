@@ -9,8 +9,11 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+
+USES = ("train", "train_only", "choose", "stranger")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,16 @@ class Style:
         folder (`str`, *optional*): Folder of the pictures in the package, for all but `"iconify"`.
         icons (`dict[str, str]`, *optional*):
             Codepoints of icons whose names would mislead, or `""` for those that fit no concept.
+        use (`str`, *optional*, defaults to `"train"`):
+            What its drawings are for: `"train"` (training, and the drawings that are held out of it),
+            `"train_only"` (training, none is held out), `"choose"` (the artist by whom settings are chosen) or
+            `"stranger"` (the artist of whom nothing is known before the last evaluation).
+        derived_from (`list[str]`, *optional*):
+            Styles whose drawings these repeat in another technique. Where one of those is held out, its repetition
+            is not trained on.
+        own_colors (`bool`, *optional*, defaults to `True`):
+            Whether things are drawn in their own colours. Where they are not, concepts that have a colour in their
+            name (`red apple`) are left out.
     """
 
     name: str
@@ -55,20 +68,21 @@ class Style:
     licence: str
     package: Package
     layout: str
-    folder: str
-    icons: dict[str, str]
+    folder: str = ""
+    icons: dict[str, str] = field(default_factory=dict)
+    use: str = "train"
+    derived_from: list[str] = field(default_factory=list)
+    own_colors: bool = True
+
+    def __post_init__(self):
+        if self.use not in USES:
+            raise ValueError(f"Style {self.name} has the use {self.use!r}: use one of {', '.join(USES)}.")
 
 
 def read_package_list(path: Path) -> tuple[Package, list[Style]]:
     """Reads a file such as `packages.json`: the package of the names, and the styles in order."""
     listed = json.loads(path.read_text())
-    styles = [
-        Style(
-            **{"folder": "", "icons": {}, **{key: value for key, value in entry.items() if key != "package"}},
-            package=Package(**entry["package"]),
-        )
-        for entry in listed["styles"]
-    ]
+    styles = [Style(**{**entry, "package": Package(**entry["package"])}) for entry in listed["styles"]]
     return Package(**listed["names"]), styles
 
 

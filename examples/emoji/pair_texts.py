@@ -4,7 +4,7 @@
 
 from collections.abc import Mapping
 
-from texts import caption, prompts, training_texts
+from texts import prompts, sheet_texts, training_texts
 
 
 def pair_texts(row: Mapping) -> dict[str, list[str]]:
@@ -13,11 +13,13 @@ def pair_texts(row: Mapping) -> dict[str, list[str]]:
     stands as often as all questions together.
 
     Args:
-        row (`Mapping`): A row of the emoji set.
+        row (`Mapping`): A row of features that `cache_features.py` wrote: of a drawing, or of a sheet, which brings
+            its questions along.
 
     Returns:
         `dict[str, list[str]]`: `texts` (caption and questions) and `prompts`.
     """
-    texts = training_texts(row)
-    num_questions = len(texts) - 1
-    return {"texts": [caption(row)] * (num_questions - 1) + texts, "prompts": prompts(row)}
+    is_sheet = bool(row.get("questions"))
+    texts = sheet_texts(row) if is_sheet else training_texts(row)
+    captions = [texts[0]] * max(len(texts) - 2, 0)  # and one more at the head of the texts
+    return {"texts": captions + texts, "prompts": texts[:1] if is_sheet else prompts(row)}

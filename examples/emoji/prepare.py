@@ -16,11 +16,11 @@ import typer
 from concepts import Concept, read_concepts
 from datasets import Dataset, DatasetDict, DatasetInfo, Features, List, Value, disable_progress_bars
 from datasets import Image as ImageFeature
-from drawings import find_drawings, render
+from drawings import find_drawings, render_with_mask
 from packages import Style, fetch, read_package_list
 from PIL import Image
-from splits import SPLITS, Sizes, assign_splits, find_twins
-from texts import text_problem
+from splits import SPLITS, Sizes, find_twins, split_drawings
+from texts import COLORED, text_problem
 
 
 HERE = Path(__file__).parent
@@ -30,6 +30,7 @@ MAX_TEXT_LENGTH = 80  # characters
 FEATURES = Features(
     {
         "image": ImageFeature(),
+        "mask": ImageFeature(),
         "name": Value("string"),
         "keywords": List(Value("string")),
         "concept": Value("string"),
@@ -77,7 +78,8 @@ def prepare(
         size (`int`, *optional*, defaults to 128): Width and height of the pictures, in pixels.
         seed (`int`, *optional*, defaults to 0): Seed of the splits.
         sizes (`Sizes`, *optional*): How much is held out.
-        fewest_styles (`int`, *optional*, defaults to 1): Concepts that fewer artists drew are left out.
+        fewest_styles (`int`, *optional*, defaults to 1): Concepts that fewer styles of use `"train"` drew are
+            left out.
         people (`bool`, *optional*, defaults to `True`): Whether people in roles and families are kept, hundreds of
             concepts that differ in little.
 
@@ -97,14 +99,16 @@ def prepare(
     if not people:
         concepts = {key: concept for key, concept in concepts.items() if not PEOPLE.match(concept.subcategory)}
     collection = collect(styles, cache, concepts, size)
-    drawn = Counter(row["concept"] for row in collection.rows)
-    collection.rows = [row for row in collection.rows if drawn[row["concept"]] >= fewest_styles]
+    collection.rows = often_drawn(collection.rows, styles, fewest_styles)
     if not collection.rows:
         raise ValueError(f"No drawings were found: do the packages in {packages} belong to the names in {names.name}?")
     twins = find_twins([row["image"] for row in collection.rows], [row["concept"] for row in collection.rows])
     drawings = [(row["concept"], row["style"]) for row in collection.rows]
-    for row, split in zip(collection.rows, assign_splits(drawings, twins, sizes, seed), strict=True):
+    splits = split_drawings(drawings, twins, {style.name: style for style in styles}, sizes, seed)
+    for row, split in zip(collection.rows, splits, strict=True):
         row["split"] = split
+    left_out = Counter(row["style"] for row in collection.rows if row["split"] is None)
+    collection.rows = [row for row in collection.rows if row["split"] is not None]
     record = {
         "seed": seed,
         "image_size": size,
@@ -116,6 +120,7 @@ def prepare(
         "drawings": len(collection.rows),
         "counts": count(collection.rows),
         "drawings_with_twins": sum(map(bool, twins)),
+        "left_out_by_split": dict(left_out),
         "skipped": skipped + collection.skipped,
     }
     save(build(collection.rows, record), record, output)
@@ -137,24 +142,32 @@ def clean_concepts(concepts: dict[str, Concept]) -> tuple[dict[str, Concept], li
     return good, skipped
 
 
+def often_drawn(rows: list[dict], styles: list[Style], fewest_styles: int) -> list[dict]:
+    """Leaves out concepts that fewer styles of use `"train"` drew; the other styles add drawings, but no concepts."""
+    counted = {style.name for style in styles if style.use == "train"}
+    drawn = Counter(row["concept"] for row in rows if row["style"] in counted)
+    return [row for row in rows if drawn[row["concept"]] >= max(fewest_styles, 1)]
+
+
 def collect(styles: list[Style], cache: Path, concepts: dict[str, Concept], size: int) -> Collection:
     """Renders the drawings of all styles; broken ones are skipped and named."""
     collection = Collection()
     for style in styles:
         archive = fetch(style.package, cache)
         for codepoints, (source, picture) in find_drawings(style, archive, concepts).items():
+            if not style.own_colors and COLORED.match(concepts[codepoints].name):
+                continue
             try:
-                image = render(picture, size)
+                image, mask = render_with_mask(picture, size)
             except ValueError as error:
                 collection.skipped.append(f"{style.package.name}: {source} {error}")
                 continue
-            collection.rows.append(_row(image, concepts[codepoints], style))
+            collection.rows.append({"image": image, "mask": mask, **_described(concepts[codepoints], style)})
     return collection
 
 
-def _row(image: Image.Image, concept: Concept, style: Style) -> dict:
+def _described(concept: Concept, style: Style) -> dict:
     return {
-        "image": image,
         "name": concept.name,
         "keywords": list(concept.keywords),
         "concept": concept.codepoints,
@@ -180,16 +193,21 @@ def build(rows: list[dict], record: dict) -> DatasetDict:
     info = DatasetInfo(description=description, features=FEATURES)
     return DatasetDict(
         {
-            split: Dataset.from_list([{**row, "image": _png(row)} for row in rows if row["split"] == split], info=info)
+            split: Dataset.from_list([_as_files(row) for row in rows if row["split"] == split], info=info)
             for split in record["counts"]
         }
     )
 
 
-def _png(row: dict) -> dict:
+def _as_files(row: dict) -> dict:
+    name = f"{row['style']}-{row['concept']}"
+    return {**row, "image": _png(row["image"], f"{name}.png"), "mask": _png(row["mask"], f"{name}-mask.png")}
+
+
+def _png(image: Image.Image, path: str) -> dict:
     buffer = io.BytesIO()
-    row["image"].save(buffer, format="png")
-    return {"bytes": buffer.getvalue(), "path": f"{row['style']}-{row['concept']}.png"}
+    image.save(buffer, format="png")
+    return {"bytes": buffer.getvalue(), "path": path}
 
 
 def save(dataset: DatasetDict, record: dict, output: Path):
@@ -212,7 +230,7 @@ def main(
     held_out_drawings: Annotated[int, typer.Option(min=0, help="Concepts with one drawing held out.")] = 300,
     held_out_concepts: Annotated[int, typer.Option(min=0, help="Concepts held out whole.")] = 50,
     validation: Annotated[int, typer.Option(min=0, help="Concepts with one drawing to choose things by.")] = 100,
-    fewest_styles: Annotated[int, typer.Option(min=1, help="Leave out concepts that fewer artists drew.")] = 1,
+    fewest_styles: Annotated[int, typer.Option(min=1, help="Leave out concepts that fewer styles drew.")] = 1,
     people: Annotated[bool, typer.Option(help="Keep people in roles and families.")] = True,
 ) -> None:
     """Fetch, render, split and save the emoji set."""

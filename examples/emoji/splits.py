@@ -1,17 +1,22 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Which drawings are held out: by a hash of seed and drawing, and never one whose twin would be trained on."""
+"""
+Which drawings are held out: by a hash of seed and drawing, and never one whose twin would be trained on. Two artists
+are held out whole: one to choose settings by, and a stranger.
+"""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from packages import Style
 from PIL import Image
 
 
-SPLITS = ("train", "validation", "test_drawings", "test_concepts")
+SPLITS = ("train", "validation", "test_drawings", "test_concepts", "validation_artist", "stranger")
+ARTIST_SPLITS = {"choose": "validation_artist", "stranger": "stranger"}  # by a style's use
 THUMBNAIL = 16  # pixels; small enough to forgive an edge drawn anew, large enough to tell two smileys apart
 SAME_CONCEPT_DISTANCE = 16.0  # grey levels, root mean square; from looking at pairs: up to here shading alone differs
 OTHER_CONCEPT_DISTANCE = 8.0  # the same; beyond it two smileys may differ by their mouths only
@@ -57,6 +62,69 @@ def find_twins(images: Sequence[Image.Image], concepts: Sequence[str]) -> list[s
         close = squares <= limits**2 * thumbnails.shape[1]
         twins += [set(np.flatnonzero(row).tolist()) - {start + offset} for offset, row in enumerate(close)]
     return twins
+
+
+def split_drawings(
+    drawings: Sequence[tuple[str, str]],
+    twins: Sequence[set[int]],
+    styles: Mapping[str, Style],
+    sizes: Sizes,
+    seed: int,
+) -> list[str | None]:
+    """
+    Assigns a split to every drawing of all artists, by the use of its style.
+
+    [`assign_splits`] shares out the drawings of the styles of use `"train"`; the others do not change what it does. A
+    drawing of use `"train_only"` is trained on unless that would give a held-out drawing away: its concept is held out
+    whole, it is a twin of a held-out drawing, or it repeats one (`derived_from`). The drawings of use `"choose"` and
+    `"stranger"` make up splits of their own, without those that have a twin in training; the former also without the
+    concepts that are held out whole.
+
+    Args:
+        drawings (`Sequence[tuple[str, str]]`): Codepoints and style of each drawing.
+        twins (`Sequence[set[int]]`): What [`find_twins`] found among them.
+        styles (`Mapping[str, Style]`): The styles by name.
+        sizes (`Sizes`): How much to hold out.
+        seed (`int`): The seed.
+
+    Returns:
+        `list[str | None]`: One of [`SPLITS`] for each drawing, or `None` for one to leave out.
+
+    Raises:
+        `ValueError`: If there are too few concepts that can be held out.
+    """
+    uses = [styles[style].use for _, style in drawings]
+    splits = _share_out(drawings, twins, uses, sizes, seed)
+    held_out = {index for index, split in enumerate(splits) if split not in (None, "train")}
+    held_out_drawings = {drawings[index] for index in held_out}
+    held_out_concepts = {drawings[index][0] for index in held_out if splits[index] == "test_concepts"}
+    for index, (codepoints, style) in enumerate(drawings):
+        repeats = any((codepoints, original) in held_out_drawings for original in styles[style].derived_from)
+        gives_away = repeats or twins[index] & held_out or codepoints in held_out_concepts
+        if uses[index] == "train_only" and not gives_away:
+            splits[index] = "train"
+    trained = {index for index, split in enumerate(splits) if split == "train"}
+    for index, (codepoints, _) in enumerate(drawings):
+        split = ARTIST_SPLITS.get(uses[index])
+        if split == "validation_artist" and codepoints in held_out_concepts:
+            continue  # settings must not be chosen by a test split's concepts
+        if split and not twins[index] & trained:
+            splits[index] = split
+    return splits
+
+
+def _share_out(
+    drawings: Sequence[tuple[str, str]], twins: Sequence[set[int]], uses: Sequence[str], sizes: Sizes, seed: int
+) -> list[str | None]:
+    """Splits of the drawings of use `"train"`, as if there were no others."""
+    shared = [index for index, use in enumerate(uses) if use == "train"]
+    place = {index: position for position, index in enumerate(shared)}
+    shared_twins = [{place[twin] for twin in twins[index] if twin in place} for index in shared]
+    splits: list[str | None] = [None] * len(drawings)
+    assigned = assign_splits([drawings[index] for index in shared], shared_twins, sizes, seed)
+    for index, split in zip(shared, assigned, strict=True):
+        splits[index] = split
+    return splits
 
 
 def assign_splits(

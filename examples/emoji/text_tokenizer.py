@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from datasets import load_from_disk
-from texts import prompts, training_texts
+from datasets import Dataset, load_from_disk
+from texts import prompts, sheet_texts, training_texts
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -25,6 +25,12 @@ def written_texts(rows: Iterable[Mapping]) -> list[str]:
     return list(
         dict.fromkeys(text for row in rows for text in (*training_texts(row), *prompts(row), *row["keywords"]))
     )
+
+
+def written_on_sheets(sheets: Dataset) -> list[str]:
+    """Captions, questions and answers of sheets, each text once."""
+    rows = sheets.select_columns(["caption", "questions", "answers"]).rename_column("caption", "name")
+    return list(dict.fromkeys(text for row in rows for text in sheet_texts(row)))
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -55,11 +61,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 def main(
     data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
     output: Annotated[Path, typer.Option(help="Folder for the tokenizer.")],
+    sheets: Annotated[Path | None, typer.Option(help="What prepare_sheets.py wrote; none if not given.")] = None,
     vocab_size: Annotated[int, typer.Option(help="Number of ids.")] = 1500,
 ) -> None:
     """Train the tokenizer on the train split."""
     columns = ["name", "keywords", "category", "subcategory"]
     texts = written_texts(load_from_disk(data)["train"].select_columns(columns))
+    if sheets is not None:
+        texts += written_on_sheets(load_from_disk(sheets)["train"])
     tokenizer = train_tokenizer(texts, vocab_size)
     tokenizer.save_pretrained(output)
     num_ids = sum(len(ids) for ids in tokenizer(texts)["input_ids"])

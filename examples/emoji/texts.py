@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-From a row of the emoji set to the texts that it can be trained on.
+From a row of the emoji set, or of the sheets, to the texts that it can be trained on.
 
-A row answers only what CLDR says of it: its name, its keywords, its kind, a colour or a number where the name has one.
-Nothing is guessed from pixels. No text holds a full stop, a comma or a line end inside an answer, as LaVIT cuts
-captions and answers there.
+A row of the emoji set answers only what CLDR says of it: its name, its keywords, its kind, a colour or a number where
+the name has one. Nothing is guessed from pixels. No text holds a full stop, a comma or a line end inside an answer, as
+LaVIT cuts captions and answers there.
 """
 
 import re
@@ -102,6 +102,12 @@ def training_texts(row: Mapping) -> list[str]:
     `"red apple"`, `"Question: What is this? Answer: red apple"`, `"Question: What color is it? Answer: red"` ...
     """
     return [caption(row), *(f"{QUESTION.format(question)} {answer}" for question, answer in questions(row))]
+
+
+def sheet_texts(row: Mapping) -> list[str]:
+    """Every text that may follow a sheet: its caption, held by `name`, then its questions as LaVIT is asked them."""
+    asked = zip(row["questions"], row["answers"], strict=True)
+    return [row["name"], *(f"{QUESTION.format(question)} {answer}" for question, answer in asked)]
 
 
 def _other_keywords(row: Mapping) -> list[str]:

@@ -1,10 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The views of each drawing whose features `cache_features.py` computes, as small pictures for the pixel decoder.
+The views of drawings and the sheets whose features `cache_features.py` computes, as small pictures for the pixel
+decoder.
 
-    accelerate launch examples/emoji/view_pictures.py --data .cache/emoji/set --split train \
-        --output .cache/emoji/pictures/train --num-views 8
+    accelerate launch examples/emoji/view_pictures.py --data .cache/emoji/set --sheets .cache/emoji/sheets \
+        --split train --output .cache/emoji/pictures/train --num-views 4
 """
 
 import io
@@ -14,9 +15,8 @@ from typing import Annotated
 
 import pyarrow as pa
 import typer
-from datasets import Dataset, load_from_disk
 from PIL import Image
-from views import views
+from sources import Pictures
 
 from lavit_hf.training.shards import write_shards
 
@@ -31,28 +31,28 @@ def to_png(image: Image.Image, size: int) -> bytes:
     return file.getvalue()
 
 
-def draw_rows(drawings: Dataset, rows: range, num_views: int, size: int) -> Iterator[dict]:
-    """Views of rows, ordered by row and view as the features are."""
-    for index, row in zip(rows, drawings.select(rows)):
-        for view, image in enumerate(views(row, num_views, seed=index)):
-            yield {"image": to_png(image, size), "row": index, "view": view}
+def draw_rows(pictures: Pictures, rows: range, size: int) -> Iterator[dict]:
+    """Pictures of rows, ordered by row and view as the features are."""
+    for picture in pictures(rows):
+        yield {"image": to_png(picture["image"], size), "row": picture["row"], "view": picture["view"]}
 
 
 def main(
     data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
     split: Annotated[str, typer.Option(help="Its split.")],
     output: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    sheets: Annotated[Path | None, typer.Option(help="What prepare_sheets.py wrote; none if not given.")] = None,
     num_views: Annotated[int, typer.Option(help="Views of each drawing; the first is the drawing as it is.")] = 1,
     size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
 ) -> None:
     """Draw a split and write parquet shards."""
-    drawings = load_from_disk(data)[split]
+    pictures = Pictures.load(data, split, num_views, sheets)
     write_shards(
-        len(drawings),
-        lambda rows: draw_rows(drawings, rows, num_views, size),
+        len(pictures),
+        lambda rows: draw_rows(pictures, rows, size),
         output,
         SCHEMA,
-        settings={"split": split, "num_views": num_views, "size": size},
+        settings={"split": split, "num_views": num_views, "sheets": len(pictures.sheets), "size": size},
         rows_per_shard=128,
     )
 

@@ -21,10 +21,11 @@ datasets = pytest.importorskip("datasets")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
 from concepts import read_concepts, spoken_name  # noqa: E402
-from drawings import find_drawings, render  # noqa: E402
-from packages import Package, fetch, integrity, read_members, read_package_list  # noqa: E402
+from drawings import find_drawings, render, render_with_mask  # noqa: E402
+from everyday import everyday_concepts, is_everyday  # noqa: E402
+from packages import Package, Style, fetch, integrity, read_members, read_package_list  # noqa: E402
 from prepare import prepare  # noqa: E402
-from splits import Sizes, assign_splits, find_twins  # noqa: E402
+from splits import Sizes, assign_splits, find_twins, split_drawings  # noqa: E402
 from texts import prompts, questions, text_problem, training_texts  # noqa: E402
 
 
@@ -82,6 +83,7 @@ class Workshop:
         self.files = {key: png(seed + 100, 150) for seed, key in enumerate(LABELS)}
         self.icons = {label.replace(" ", "-"): icon(seed + 200) for seed, label in enumerate(LABELS.values())}
         self.aliases, self.known_icons = {}, {}
+        self.more = {}  # more settings of a style, by its name
 
     def write(self) -> Path:
         for order, record in enumerate(self.records):
@@ -104,6 +106,7 @@ class Workshop:
         ]
         entries = [
             {"name": name, "artist": f"{name}'s artist", "licence": "MIT", "layout": layout, **more}
+            | self.more.get(name, {})
             | {"package": write_package(self.cache, f"@test/{name}", content)}
             for name, layout, content, more in styles
         ]
@@ -135,7 +138,7 @@ def test_rows(workshop):
     }
     row = rows["1F34E", "icons"]
     assert row["image"].mode == "RGB" and row["image"].size == (128, 128)
-    described = {key: value for key, value in row.items() if key not in ("image", "split")}
+    described = {key: value for key, value in row.items() if key not in ("image", "mask", "split")}
     assert described == {
         "name": "red apple",
         "keywords": ["food", "red"],
@@ -146,6 +149,7 @@ def test_rows(workshop):
         "subcategory": "food-fruit",
         "licence": "MIT",
     }
+    assert row["mask"].mode == "L" and row["mask"].getextrema() == (255, 255)
     assert (record["concepts"], record["drawings"], record["skipped"]) == (5, 15, [])
 
 
@@ -172,7 +176,9 @@ def test_second_run_is_the_same(workshop, tmp_path):
 
     def run(name: str) -> dict:
         prepare(tmp_path / name, workshop.cache, packages, sizes=SIZES)
-        saved = datasets.load_from_disk(tmp_path / name).cast_column("image", datasets.Image(decode=False))
+        saved = datasets.load_from_disk(tmp_path / name)
+        saved = saved.cast_column("image", datasets.Image(decode=False))
+        saved = saved.cast_column("mask", datasets.Image(decode=False))
         return {name: split.to_list() for name, split in saved.items()}
 
     assert run("first") == run("second")
@@ -294,6 +300,84 @@ def test_render_on_white_in_the_middle():
     assert (pixels[:, 10:30] == (255, 127, 127)).all()
 
 
+def test_mask_is_what_is_covered():
+    buffer = io.BytesIO()
+    Image.new("RGBA", (20, 40), (255, 0, 0, 128)).save(buffer, format="png")
+    _, mask = render_with_mask(buffer.getvalue(), 40)
+    pixels = np.asarray(mask)
+    assert (pixels[:, :10] == 0).all() and (pixels[:, 30:] == 0).all() and (pixels[:, 10:30] == 128).all()
+
+
+def test_numbered_icons(workshop):
+    workshop.icons["eagle-1"], workshop.icons["eagle-2"] = workshop.icons.pop("eagle"), icon(300)
+    workshop.icons["guitar-1"] = icon(301)
+    found = {key: name for key, (name, _) in workshop.find("icons").items()}
+    assert (found["1F985"], found["1F3B8"]) == ("eagle-1", "guitar")
+
+
+def test_artists_of_no_training(workshop):
+    workshop.more = {"files": {"use": "choose"}, "icons": {"use": "stranger"}}
+    record, rows = workshop.build(Sizes(0, 0, 0))
+    assert {(style, row["split"]) for (_, style), row in rows.items()} == {
+        ("sheet", "train"),
+        ("files", "validation_artist"),
+        ("icons", "stranger"),
+    }
+    assert record["counts"]["stranger"] == {"icons": 5}
+
+
+def test_colourless_artist_draws_no_coloured_concepts(workshop):
+    workshop.more = {"icons": {"own_colors": False}}
+    _, rows = workshop.build(Sizes(0, 0, 0))
+    assert ("1F34E", "icons") not in rows and ("1F34E", "files") in rows and ("1F985", "icons") in rows
+
+
+def test_unknown_use(workshop):
+    workshop.more = {"icons": {"use": "test"}}
+    with pytest.raises(ValueError, match="use 'test': use one of train, train_only, choose, stranger"):
+        workshop.build()
+
+
+def uses(**styles) -> dict[str, Style]:
+    package = Package("some-package", "1.0.0", "")
+    return {name: Style(name, name, "MIT", package, "files", **settings) for name, settings in styles.items()}
+
+
+def test_new_artists_leave_the_split_as_it_was():
+    drawings = [(f"{number:X}", style) for number in range(40) for style in "abc"]
+    before = assign_splits(drawings, [set()] * 120, Sizes(10, 5, 5), seed=0)
+    styles = uses(a={}, b={}, c={}, d={"use": "train_only"}, e={"use": "choose"}, f={"use": "stranger"})
+    more = [(f"{number:X}", style) for number in range(40) for style in "def"]
+    after = split_drawings(drawings + more, [set()] * 240, styles, Sizes(10, 5, 5), seed=0)
+    assert after[:120] == before
+    whole = {key for (key, _), split in zip(drawings, before, strict=True) if split == "test_concepts"}
+    expected = {"d": lambda key: None if key in whole else "train", "f": lambda key: "stranger"}
+    expected["e"] = lambda key: None if key in whole else "validation_artist"
+    assert after[120:] == [expected[style](key) for key, style in more]
+
+
+def test_nothing_gives_a_held_out_drawing_away():
+    drawings = [(f"{number:X}", style) for number in range(20) for style in "abcde"]
+    styles = uses(a={}, b={}, c={}, d={"use": "train_only", "derived_from": ["a", "b"]}, e={"use": "train_only"}, f={})
+    splits = split_drawings(drawings, [set()] * 100, styles, Sizes(20, 0, 0), seed=0)
+    held_out = {drawing for drawing, split in zip(drawings, splits, strict=True) if split == "test_drawings"}
+    assert {style for _, style in held_out} == {"a", "b", "c"} and len(held_out) == 20
+    for (key, style), split in zip(drawings, splits, strict=True):
+        if style == "d":
+            assert split == (None if held_out & {(key, "a"), (key, "b")} else "train")
+    first = next(index for index, split in enumerate(splits) if split == "test_drawings")
+    twins = [set() for _ in drawings]
+    twins[first // 5 * 5 + 4] = {first}
+    splits_of_twin = split_drawings(drawings, twins, styles, Sizes(20, 0, 0), seed=0)
+    assert splits_of_twin[first // 5 * 5 + 4] is None and splits_of_twin[first] == "test_drawings"
+
+
+def test_everyday_concepts():
+    assert len(everyday_concepts()) == 579
+    assert everyday_concepts()["1F436"] == "dog face"
+    assert is_everyday({"concept": "1F436"}) and not is_everyday({"concept": "1F9D1-200D-1F680"})
+
+
 def test_twins():
     images = [Image.open(io.BytesIO(png(seed, 16))) for seed in (0, 0, 1)]
     shaded = images[0].point(lambda value: min(value + 12, 255))
@@ -385,7 +469,17 @@ def test_pinned_packages():
         "noto-v1": "Apache-2.0",
         "emojione": "CC-BY-4.0",
         "fxemoji": "Apache-2.0",
+        "streamline-emojis": "CC-BY-4.0",
+        "fluent-emoji-high-contrast": "MIT",
+        "emojione-monotone": "CC-BY-4.0",
+        "game-icons": "CC-BY-3.0",
+        "icon-park": "Apache-2.0",
+        "emojione-v1": "CC-BY-SA-4.0",
+        "openmoji": "CC-BY-SA-4.0",
     }
+    by_use = {style.name: style.use for style in styles if not style.use.startswith("train")}
+    assert by_use == {"emojione-v1": "choose", "openmoji": "stranger"}
+    assert all(by_use.get(style.name) for style in styles if "-SA-" in style.licence)  # share-alike is not trained on
     attribution = (EXAMPLE / "ATTRIBUTION.md").read_text()
     assert all(f"`{style.name}`" in attribution and style.package.name in attribution for style in styles)
 

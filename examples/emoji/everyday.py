@@ -1,0 +1,33 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The everyday concepts: those that the first lavit-emoji was trained on last, so that figures can be compared.
+
+`everyday.json` names them. They are the concepts that all seven artists of use `"train"` drew, without people in roles
+and families, less the fifty that were held out then. The drawings of them in `test_drawings` are new to that
+checkpoint too.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def everyday_concepts() -> dict[str, str]:
+    """The names of the everyday concepts by codepoints, in Unicode's order."""
+    return json.loads(Path(__file__).with_suffix(".json").read_text())
+
+
+def is_everyday(row: Mapping) -> bool:
+    """
+    Whether a row of the emoji set shows an everyday concept.
+
+    Args:
+        row (`Mapping`): A row, of which `concept` is read.
+
+    Returns:
+        `bool`: `True` if it does.
+    """
+    return row["concept"] in everyday_concepts()

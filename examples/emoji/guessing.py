@@ -1,0 +1,112 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+How far one gets without looking: answers guessed from the words of the question alone.
+
+What a model that sees the sheet answers is worth what it has over this.
+
+    python examples/emoji/guessing.py --sheets .cache/emoji/sheets
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from datasets import load_from_disk
+
+
+SMOOTHING = 0.5  # times that every word is taken to have been seen with every answer
+
+
+class WordGuesser:
+    """
+    Naive Bayes over the words of a question: the most probable answer, given with which answers they were seen.
+
+    Args:
+        questions (`Sequence[str]`): Questions to learn from.
+        answers (`Sequence[str]`): Their answers.
+
+    Raises:
+        `ValueError`: If there are none, or not as many answers as questions.
+    """
+
+    def __init__(self, questions: Sequence[str], answers: Sequence[str]):
+        if not questions or len(questions) != len(answers):
+            raise ValueError(f"{len(questions)} questions with {len(answers)} answers are nothing to learn from.")
+        self.answers, labels = np.unique(answers, return_inverse=True)
+        bags = [words(question) for question in questions]
+        self.index = {word: number for number, word in enumerate(sorted(set().union(*bags)))}
+        seen = np.full((len(self.answers), len(self.index)), SMOOTHING)
+        for label, bag in zip(labels, bags, strict=True):
+            seen[label, [self.index[word] for word in bag]] += 1
+        counts = np.bincount(labels)
+        self.prior = np.log(counts)
+        self.log_odds = np.log(seen / (counts[:, None] + 2 * SMOOTHING))
+
+    def __call__(self, question: str) -> str:
+        """The most probable answer to a question."""
+        known = [self.index[word] for word in words(question) if word in self.index]
+        return str(self.answers[np.argmax(self.prior + self.log_odds[:, known].sum(axis=1))])
+
+
+def words(question: str) -> set[str]:
+    """The words of a question, in lower case, and its pairs of neighbours."""
+    found = re.findall(r"[\w'-]+", question.lower())
+    return {*found, *map(" ".join, pairwise(found))}
+
+
+def by_kind(rows: Iterable[Mapping]) -> dict[str, tuple[list[str], list[str]]]:
+    """Questions and answers of rows of sheets by what they ask for."""
+    sorted_out = defaultdict(lambda: ([], []))
+    for row in rows:
+        for kind, question, answer in zip(row["kinds"], row["questions"], row["answers"], strict=True):
+            sorted_out[kind][0].append(question)
+            sorted_out[kind][1].append(answer)
+    return dict(sorted_out)
+
+
+def score_guesses(train: Iterable[Mapping], test: Iterable[Mapping]) -> dict[str, dict[str, float]]:
+    """
+    The share of questions that is answered right without looking.
+
+    Args:
+        train (`Iterable[Mapping]`):
+            Rows of sheets to learn from, of which `kinds`, `questions` and `answers` are read.
+        test (`Iterable[Mapping]`): Rows to answer.
+
+    Returns:
+        `dict[str, dict[str, float]]`: For each kind of question that both have: the number of questions in `test`, and
+        the accuracy of the most frequent answer (`most_frequent`) and of a [`WordGuesser`] (`by_words`).
+    """
+    learned, asked = by_kind(train), by_kind(test)
+    scores = {}
+    for kind in sorted(learned.keys() & asked.keys()):
+        guess, most_frequent = WordGuesser(*learned[kind]), Counter(learned[kind][1]).most_common(1)[0][0]
+        questions, answers = asked[kind]
+        scores[kind] = {
+            "number": len(questions),
+            "most_frequent": float(np.mean([answer == most_frequent for answer in answers])),
+            "by_words": float(np.mean([guess(text) == answer for text, answer in zip(questions, answers)])),
+        }
+    return scores
+
+
+def main(
+    sheets: Annotated[Path, typer.Option(help="What prepare_sheets.py wrote.")],
+    split: Annotated[str, typer.Option(help="The split whose questions are answered.")] = "test_drawings",
+) -> None:
+    """Learn from the train split and print how far guessing gets."""
+    columns = ["kinds", "questions", "answers"]
+    train, test = (load_from_disk(sheets)[name].select_columns(columns) for name in ("train", split))
+    print(f"{'kind':8}{'number':>8}{'most frequent':>15}{'by words':>10}")
+    for kind, score in score_guesses(train, test).items():
+        print(f"{kind:8}{score['number']:8}{score['most_frequent']:15.2f}{score['by_words']:10.2f}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

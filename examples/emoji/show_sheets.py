@@ -1,0 +1,59 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+A picture of some sheets with their captions and a question each, to look at.
+
+    python examples/emoji/show_sheets.py --sheets .cache/emoji/sheets --output sheets.png
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from datasets import load_from_disk
+from PIL import Image
+
+from lavit_hf.visualization import draw_keep_mask, image_grid
+
+
+COLUMNS = 6
+
+
+def show(rows: Iterable[Mapping], patches: bool = False) -> Image.Image:
+    """
+    Puts sheets on a contact sheet.
+
+    Args:
+        rows (`Iterable[Mapping]`): Rows of what `prepare_sheets.py` wrote.
+        patches (`bool`, *optional*, defaults to `False`):
+            Whether to dim the patches in which nothing is drawn.
+
+    Returns:
+        `PIL.Image.Image`: The contact sheet. Under each sheet stand its caption and one of its questions, another kind
+        from sheet to sheet.
+    """
+    images, titles = [], []
+    for number, row in enumerate(rows):
+        image = row["image"].resize((256, 256), Image.Resampling.BICUBIC)
+        images.append(draw_keep_mask(image, torch.tensor(row["distance"]) == 0, size=256) if patches else image)
+        asked = number % len(row["questions"])
+        titles.append(f"{row['caption']}. {row['questions'][asked]} {row['answers'][asked]}")
+    return image_grid(images, COLUMNS, titles)
+
+
+def main(
+    sheets: Annotated[Path, typer.Option(help="What prepare_sheets.py wrote.")],
+    output: Annotated[Path, typer.Option(help="The picture.")],
+    split: Annotated[str, typer.Option(help="A split of the sheets.")] = "train",
+    number: Annotated[int, typer.Option(min=1, help="How many sheets, from the first on.")] = 24,
+    patches: Annotated[bool, typer.Option(help="Dim the patches in which nothing is drawn.")] = False,
+) -> None:
+    """Draw the contact sheet."""
+    rows = load_from_disk(sheets)[split]
+    show(rows.select(range(min(number, len(rows)))), patches).save(output)
+
+
+if __name__ == "__main__":
+    typer.run(main)
