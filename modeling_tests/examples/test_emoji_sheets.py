@@ -17,7 +17,7 @@ from PIL import Image
 pytest.importorskip("resvg_py")
 datasets = pytest.importorskip("datasets")
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "emoji"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
 import prepare_sheets  # noqa: E402
 import views as views_module  # noqa: E402
