@@ -567,17 +567,18 @@ class TestGuidanceRescale:
         pipeline.unet.register_forward_hook(lambda module, args, output: predicted.append(output[0]))
         step = pipeline.scheduler.step
         pipeline.scheduler.step = lambda noise, *args, **kwargs: given.append(noise) or step(noise, *args, **kwargs)
-        run(pipeline, image_token_ids=tokens(3, 9), guidance_scale=5.0, guidance_rescale=0.7, num_inference_steps=1)
+        run(pipeline, image_token_ids=tokens(3, 9), guidance_scale=99.0, guidance_rescale=0.7, num_inference_steps=1)
         negative, positive = predicted[0].chunk(2)
-        guided = negative + 5.0 * (positive - negative)
+        guided = negative + 99.0 * (positive - negative)
         for picture, before, without in zip(given[0], guided, positive):
             rescaled = before * without.std() / before.std()
             torch.testing.assert_close(picture, 0.7 * rescaled + 0.3 * before, rtol=1e-5, atol=1e-5)
-            assert not torch.allclose(picture, before, rtol=1e-5, atol=0)
+            assert before.std() > 2 * without.std()
 
     def test_none_is_the_default(self, pipeline):
         assert torch.equal(run(pipeline, guidance_rescale=0.0), run(pipeline))
-        assert not torch.allclose(run(pipeline, guidance_rescale=1.0), run(pipeline), **CLOSE)
+        strong = run(pipeline, guidance_scale=99.0)
+        assert not torch.allclose(run(pipeline, guidance_scale=99.0, guidance_rescale=1.0), strong, **CLOSE)
 
     def test_nothing_to_rescale_without_guidance(self, pipeline):
         assert torch.equal(run(pipeline, guidance_scale=1.0, guidance_rescale=0.7), run(pipeline, guidance_scale=1.0))
