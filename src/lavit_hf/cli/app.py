@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from ..tasks.failures import with_exit_codes
 from .ask import ask
 from .caption import caption
 from .convert import convert
 from .demo import demo
 from .draw import draw
+from .exit_codes import with_exit_codes
 from .info import info
 from .reconstruct import reconstruct
 from .tokenize import tokenize

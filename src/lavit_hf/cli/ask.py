@@ -6,16 +6,15 @@ from typing import Annotated
 
 import typer
 
-from ..tasks.options import (
+from ..tasks.options import DType, ModelOptions
+from .options import (
     AsJson,
     BatchSize,
     Device,
-    DType,
     DTypeOption,
     Images,
     MaxNewTokens,
     Model,
-    ModelOptions,
     NumBeams,
     Quantize,
     Seed,

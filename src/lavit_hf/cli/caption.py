@@ -2,20 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lavit caption`."""
 
-from ..tasks.options import (
-    AsJson,
-    BatchSize,
-    Device,
-    DType,
-    DTypeOption,
-    Images,
-    MaxNewTokens,
-    Model,
-    ModelOptions,
-    NumBeams,
-    Quantize,
-    Seed,
-)
+from ..tasks.options import DType, ModelOptions
+from .options import AsJson, BatchSize, Device, DTypeOption, Images, MaxNewTokens, Model, NumBeams, Quantize, Seed
 
 
 def caption(

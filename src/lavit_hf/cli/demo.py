@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..tasks.options import Device, DType, DTypeOption, Model, ModelOptions, Quantize, Seed
+from ..tasks.options import DType, ModelOptions
+from .options import Device, DTypeOption, Model, Quantize, Seed
 
 
 SERVER_PANEL = "Server"

@@ -7,21 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..tasks.options import (
-    AsJson,
-    Device,
-    DType,
-    DTypeOption,
-    Force,
-    Guidance,
-    Model,
-    ModelOptions,
-    OutputFile,
-    Quantize,
-    Seed,
-    Steps,
-    check_text,
-)
+from ..tasks.options import DType, ModelOptions
+from .options import AsJson, Device, DTypeOption, Force, Guidance, Model, OutputFile, Quantize, Seed, Steps, check_text
 
 
 def draw(

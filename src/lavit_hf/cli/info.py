@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..tasks.options import OUTPUT_PANEL
+from .options import OUTPUT_PANEL
 
 
 def info(

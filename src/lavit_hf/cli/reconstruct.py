@@ -4,18 +4,17 @@
 
 from pathlib import Path
 
-from ..tasks.options import (
+from ..tasks.options import DType, ModelOptions
+from .options import (
     AsJson,
     BatchSize,
     Device,
-    DType,
     DTypeOption,
     Force,
     Guidance,
     Images,
     KeepRatio,
     Model,
-    ModelOptions,
     OutputFolder,
     Seed,
     Steps,

@@ -7,20 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..tasks.options import (
-    OUTPUT_PANEL,
-    AsJson,
-    BatchSize,
-    Device,
-    DType,
-    DTypeOption,
-    Force,
-    Images,
-    KeepRatio,
-    Model,
-    ModelOptions,
-    Seed,
-)
+from ..tasks.options import DType, ModelOptions
+from .options import OUTPUT_PANEL, AsJson, BatchSize, Device, DTypeOption, Force, Images, KeepRatio, Model, Seed
 
 
 def tokenize(

@@ -9,7 +9,6 @@ from functools import wraps
 from typing import Any
 
 import gradio as gr
-import typer
 
 from ..tasks.failures import Failure, explain
 
@@ -37,8 +36,6 @@ def shown(handler: Callable[..., Any]) -> Callable[..., Any]:
             return handler(*args, **kwargs)
         except gr.Error:
             raise
-        except typer.BadParameter as error:
-            raise message(error.message) from error
         except Exception as error:
             if not isinstance(error, Failure | ValueError):
                 logger.exception("a request failed")

@@ -5,7 +5,6 @@
 import json
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -33,7 +32,7 @@ def print_description(model: str | None, as_json: bool) -> None:
         facts = describe_model(config) | describe_decoder(files)
         parts = measure_parts(files)
     if as_json:
-        typer.echo(json.dumps({"model": repo, **facts, "parts": [part.as_dict() for part in parts]}))
+        print(json.dumps({"model": repo, **facts, "parts": [part.as_dict() for part in parts]}))
         return
     console = Console()
     console.print(_facts_table(repo, facts))

@@ -1,18 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the user sees when something fails: one line on stderr, and an exit code that scripts can rely on."""
+"""What the user sees when something fails: one line that says how to mend it."""
 
-import errno
-import logging
 import os
 import sys
-import traceback
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
-
-import typer
 
 from .printing import one_line
 
@@ -30,39 +21,6 @@ class Failure(Exception):
 _EXPLAINED = (Failure, ValueError, OSError, ImportError)
 
 
-def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
-    """
-    Makes a command fail as a program does: exit code 1 and one line on stderr, 130 after Ctrl-C. With
-    `LAVIT_DEBUG=1` in the environment the traceback comes as well.
-
-    Args:
-        command (`Callable`):
-            The function behind a command. Its usage errors stay typer's, with exit code 2.
-
-    Returns:
-        `Callable`: the same command.
-    """
-
-    @wraps(command)
-    def run(*args, **kwargs) -> None:
-        try:
-            with _without_warnings():
-                command(*args, **kwargs)
-        except (typer.Exit, typer.Abort, typer.BadParameter):
-            raise
-        except KeyboardInterrupt as interrupt:
-            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # nobody reads on, as under `| head`; typer ends quietly
-            report(explain(error), command.__name__)
-            if _debugging():
-                traceback.print_exc()
-            raise typer.Exit(EXIT_FAILURE) from error
-
-    return run
-
-
 def report(message: str, command: str | None = None) -> None:
     """Prints one line on stderr."""
     # Not by typer.echo, which writes into a progress bar rather than above it.
@@ -78,21 +36,6 @@ def explain(error: Exception) -> str:
     return f"{type(error).__name__}: {error} (for a traceback, set {DEBUG_VARIABLE}=1)"
 
 
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """What libraries warn of is for developers, and hidden unless debugging."""
-    if _debugging():
-        yield
-        return
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
-
-def _debugging() -> bool:
+def debugging() -> bool:
+    """Whether the user wants to see what is hidden otherwise."""
     return os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0")

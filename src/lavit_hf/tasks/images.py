@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import typer
-
 from .failures import EXIT_FAILURE, Failure, report
 
 
@@ -46,7 +44,7 @@ class Skipped:
     def exit_if_any(self) -> None:
         """Ends the command with exit code 1 if a picture was skipped."""
         if self.count:
-            raise typer.Exit(EXIT_FAILURE)
+            raise SystemExit(EXIT_FAILURE)
 
 
 def find_images(arguments: Iterable[str], skipped: Skipped) -> list[str]:

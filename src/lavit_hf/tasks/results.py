@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -62,7 +61,7 @@ class Results:
 
     def _print(self, line: str, fields: dict) -> None:
         with self._bar_aside():
-            typer.echo(json.dumps(fields) if self.as_json else line)
+            print(json.dumps(fields) if self.as_json else line)
         if self.progress is not None:
             self.progress.advance(self.task)
 

@@ -1,0 +1,105 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments and options that commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..tasks.failures import Failure
+from ..tasks.options import DType, Quantization
+from ..tasks.options import check_text as check_any_text
+
+
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+
+MODEL_PANEL = "Model"
+OUTPUT_PANEL = "Output"
+
+
+def check_text(text: str | None) -> str | None:
+    """Refuses a text that no model reads, as a usage error."""
+    try:
+        return check_any_text(text)
+    except Failure as failure:
+        raise typer.BadParameter(str(failure)) from failure
+
+
+def check_picture_name(path: Path) -> Path:
+    """Refuses a name whose ending stands for no kind of picture."""
+    if path.suffix.lower() not in PICTURE_ENDINGS:
+        raise typer.BadParameter(f"{path} must end in one of {', '.join(PICTURE_ENDINGS)}.")
+    return path
+
+
+Images = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGES",
+        help="Pictures: files, folders, globs, URLs, or - for a picture on standard input.",
+        show_default=False,
+    ),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="How many pictures the model gets at once.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="Folder or Hub id; by default the bundled checkpoint.", rich_help_panel=MODEL_PANEL
+    ),
+]
+Device = Annotated[
+    str, typer.Option(help="Where to run: auto, cpu, cuda, cuda:1, mps and so on.", rich_help_panel=MODEL_PANEL)
+]
+DTypeOption = Annotated[
+    DType,
+    typer.Option(help="What to calculate in; auto is what the checkpoint is stored in.", rich_help_panel=MODEL_PANEL),
+]
+Quantize = Annotated[
+    Quantization | None,
+    typer.Option(help="Hold the language model's weights in fewer bits.", rich_help_panel=MODEL_PANEL),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=2**63 - 1,
+        metavar="<int>",
+        help="Makes the same command give the same result; by default every run draws anew.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+NumBeams = Annotated[
+    int | None, typer.Option(min=1, help="Width of the beam search; by default what the command is made for.")
+]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest text, in tokens.")]
+KeepRatio = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, max=1.0, help="Keep this share of the patches; by default the checkpoint's own rule decides."
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object for each picture.", rich_help_panel=OUTPUT_PANEL)
+]
+Force = Annotated[
+    bool, typer.Option("--force", "-f", help="Overwrite files that exist.", rich_help_panel=OUTPUT_PANEL)
+]
+OutputFolder = Annotated[
+    Path,
+    typer.Option("--output", "-o", file_okay=False, help="Folder for the pictures.", rich_help_panel=OUTPUT_PANEL),
+]
+OutputFile = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        callback=check_picture_name,
+        help="File to make; several pictures are numbered.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Denoising steps; by default the pipeline's.", show_default=False)
+]
+Guidance = Annotated[float | None, typer.Option(help="How closely the painting follows the tokens; 1 is not at all.")]
