@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.functional import one_hot
 from transformers import AutoBackbone, AutoModel, Blip2VisionConfig, Blip2VisionModel, PreTrainedModel
 from transformers import initialization as init
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.processing_utils import Unpack
@@ -24,10 +25,22 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_lavit import LaVITVisualTokenizerConfig
 from .modeling_layers import LaVITLayer, gather_rows, split_by_image
+from .repo_names import QUANTIZER_NAMES, SELECTOR_NAMES, NamesOfRepos, rename_layers, rename_parts
 
 
 # The EVA-CLIP encoder's class stands in transformers, but AutoModel does not know it.
 AutoModel.register(Blip2VisionConfig, Blip2VisionModel, exist_ok=True)
+
+# How a repo names its weights, and what they are called in memory.
+register_checkpoint_conversion_mapping(
+    LaVITVisualTokenizerConfig.model_type,
+    [
+        *rename_layers("merger."),
+        *rename_parts("selector", SELECTOR_NAMES),
+        *rename_parts("quantizer", QUANTIZER_NAMES),
+    ],
+    overwrite=True,
+)
 
 FINAL_NORM_NAMES = ("post_layernorm", "layernorm", "norm")
 
@@ -77,7 +90,11 @@ class FeatureStandardizer(nn.Module):
 
 
 class LaVITVisionEncoder(nn.Module):
-    """The visual tokenizer's eyes: a vision transformer's patches, or a backbone's maps of several strides."""
+    """
+    The visual tokenizer's eyes: a vision transformer's patches, or a backbone's maps of several strides.
+
+    It is frozen, as in the paper: no weight of it takes gradients, and it is never in train mode.
+    """
 
     def __init__(self, config: LaVITVisualTokenizerConfig, model: PreTrainedModel | None = None):
         super().__init__()
@@ -90,6 +107,12 @@ class LaVITVisionEncoder(nn.Module):
             _remove_final_norm(model)
         self.model = model
         self.standardizer = FeatureStandardizer(config.feature_size) if config.standardize_features else None
+        self.train()
+
+    def train(self, mode: bool = True) -> "LaVITVisionEncoder":
+        """Stays in evaluation mode, whatever `mode` says, and lets no weight be trained."""
+        # Freezes anew each time, as loading makes new parameters; a batch norm would learn without any.
+        return super().train(False).requires_grad_(False)
 
     def forward(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutput:
         """
@@ -103,6 +126,7 @@ class LaVITVisionEncoder(nn.Module):
             `BaseModelOutput`: `last_hidden_state` holds the features, `(batch_size, num_patches, feature_size)`, in
             raster order; `hidden_states` and `attentions` are the encoder's own.
         """
+        self._match_statistics()
         outputs = self.model(pixel_values=pixel_values.to(self.model.dtype), return_dict=True, **kwargs)
         if self.config.encoder_output == "last_hidden_state":
             # Class and register tokens stand in front of the patches.
@@ -114,6 +138,13 @@ class LaVITVisionEncoder(nn.Module):
         if self.standardizer is not None:
             features = self.standardizer(features)
         return BaseModelOutput(features, outputs.hidden_states, outputs.attentions)
+
+    def _match_statistics(self) -> None:
+        """Brings batch norms whose weights alone were cast, as PEFT does it before QLoRA, to one dtype again."""
+        for module in self.model.modules():
+            statistics = getattr(module, "running_mean", None)
+            if statistics is not None and module.weight is not None and statistics.dtype != module.weight.dtype:
+                module.to(module.weight.dtype)
 
 
 KEEP, DROP = 0, 1  # the selector's two classes
@@ -130,7 +161,7 @@ class TokenSelector(nn.Module):
         self.config = config
         size = config.hidden_size
         self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps, dtype=torch.float32)
-        self.in_proj = nn.Linear(size, size, dtype=torch.float32)
+        self.input_projection = nn.Linear(size, size, dtype=torch.float32)
         self.classifier = nn.Sequential(
             nn.Linear(size, size // 2, dtype=torch.float32),
             nn.GELU(),
@@ -180,7 +211,7 @@ class TokenSelector(nn.Module):
     def log_probs(self, features: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of keeping and dropping, `(batch_size, num_patches, 2)`, in fp32."""
         with torch.autocast(features.device.type, enabled=False):
-            hidden_states = nn.functional.gelu(self.in_proj(self.norm(features.float())))
+            hidden_states = nn.functional.gelu(self.input_projection(self.norm(features.float())))
             local, pooled = hidden_states.chunk(2, dim=-1)
             pooled = pooled.mean(dim=1, keepdim=True).expand_as(local)
             return self.classifier(torch.cat([local, pooled], dim=-1)).log_softmax(dim=-1)
@@ -291,8 +322,8 @@ class VectorQuantizer(nn.Module):
 
     def __init__(self, config: LaVITVisualTokenizerConfig):
         super().__init__()
-        self.in_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.codebook_dim)
+        self.input_projection = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output_projection = nn.Linear(config.hidden_size, config.codebook_dim)
         self.codebook = nn.Embedding(config.codebook_size, config.codebook_dim)
 
     def project(self, merged: torch.Tensor) -> torch.Tensor:
@@ -304,7 +335,7 @@ class VectorQuantizer(nn.Module):
         Returns:
             `torch.Tensor` of shape `(..., codebook_dim)`, of unit length.
         """
-        return nn.functional.normalize(self.out_proj(torch.tanh(self.in_proj(merged))), dim=-1)
+        return nn.functional.normalize(self.output_projection(torch.tanh(self.input_projection(merged))), dim=-1)
 
     def forward(self, merged: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -386,7 +417,7 @@ class FeatureEmbedding(nn.Module):
         return hidden_states if self.position_embedding is None else hidden_states + self.position_embedding
 
 
-class LaVITVisualTokenizerPreTrainedModel(PreTrainedModel):
+class LaVITVisualTokenizerPreTrainedModel(NamesOfRepos, PreTrainedModel):
     config: LaVITVisualTokenizerConfig
     config_class = LaVITVisualTokenizerConfig
     base_model_prefix = "visual_tokenizer"
