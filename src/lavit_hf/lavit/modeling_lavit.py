@@ -29,15 +29,12 @@ from transformers.utils.generic import can_return_tuple
 from .checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
-from .modeling_layers import find_image_slots, split_by_image
+from .modeling_layers import IGNORE_INDEX, find_image_slots, split_by_image
 from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import ships_code
 from .repo_names import SELECTOR_NAMES, NamesOfRepos, rename_layers, rename_parts
 
-
-# The label that the loss passes over.
-IGNORE_INDEX = -100
 
 # How a repo names its weights, and what they are called in memory: the layout of repos is older than `LaVITModel`.
 register_checkpoint_conversion_mapping(
@@ -587,6 +584,11 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
     LaVIT (arXiv 2309.04669): [`LaVITModel`] with an output head over text and image ids, which reads and writes
     images.
 
+    In train mode the understanding branch, the language model and its head take gradients; the visual tokenizer is
+    frozen. LoRA on `["q_proj", "v_proj"]` and the like finds the layers of the language model alone, unless the vision
+    encoder calls its own so. There, and with `"all-linear"`, adapters in the visual tokenizer stay frozen and without
+    effect; `exclude_modules=r".*visual_tokenizer.*"` leaves them out.
+
     Args:
         config ([`LaVITConfig`]):
             The configuration.
@@ -726,7 +728,6 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         labels: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         guidance: float | None = None,
-        shift_labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LaVITCausalLMOutputWithPast:
@@ -754,11 +755,13 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             guidance (`float`, *optional*):
                 Guidance scale of a doubled batch, whose second half is the unconditional branch. The logits are then
                 the guided ones, of half the batch size.
-            shift_labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Targets in place of `labels`, each beside the id in front of it.
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
                 Number of labels of a batch that is spread over several calls or processes, as `Trainer` counts them:
-                those that are not -100, but for the first of each row.
+                those that are not -100, but for the first of each row. The loss is the mean over all targets of the
+                batch if each of these labels is a target, as in those of the processor.
+            kwargs:
+                `shift_labels`, targets in place of `labels`, each beside the id in front of it; and what the language
+                model takes.
 
         Returns:
             [`LaVITCausalLMOutputWithPast`].
@@ -766,6 +769,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         Raises:
             ValueError: See [`~LaVITModel.forward`].
         """
+        shift_labels = kwargs.pop("shift_labels", None)  # in the signature, `Trainer` would wait for both
         outputs = self.model(
             input_ids, pixel_values, attention_mask, position_ids, cache, inputs_embeds, return_dict=True, **kwargs
         )

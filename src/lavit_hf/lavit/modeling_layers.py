@@ -12,6 +12,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 
+# The label that a loss passes over.
+IGNORE_INDEX = -100
+
 # What the released models add to the numerator and the denominator of their softmax.
 SOFTMAX_LEAK = 1e-6
 

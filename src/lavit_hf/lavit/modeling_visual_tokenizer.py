@@ -449,6 +449,9 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
 
     Loads from a repo of its own or out of a full LaVIT repo, reading its own weights only.
 
+    In train mode selector, merger and the quantizer's projections take gradients. The encoder is frozen and stays in
+    evaluation mode, and the codebook has no gradient: it learns in [`LaVITVisualTokenizerForPreTraining`].
+
     Example:
 
     ```python

@@ -15,8 +15,8 @@ from transformers.utils.generic import is_flash_attention_requested
 
 from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
-from ..lavit.modeling_lavit import IGNORE_INDEX, LaVITForCausalLM, average_loss
-from ..lavit.modeling_layers import split_by_image
+from ..lavit.modeling_lavit import LaVITForCausalLM, average_loss
+from ..lavit.modeling_layers import IGNORE_INDEX, split_by_image
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from .packing import PackedBatch, pack
 
