@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What each class trains, and that nothing else moves: by hand, by PEFT and by `Trainer`; and that the loss is the mean."""
+"""What each class trains, and that nothing else moves: by hand and with PEFT."""
 
 import copy
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import BitsAndBytesConfig, CLIPVisionConfig, LlamaConfig, ResNetConfig, Trainer, TrainingArguments
+from transformers import BitsAndBytesConfig, CLIPVisionConfig, LlamaConfig, ResNetConfig
 
 from conftest import tiny_visual_config
 from lavit_hf import (
@@ -19,7 +19,6 @@ from lavit_hf import (
     LaVITModel,
     LaVITVisualTokenizer,
     LaVITVisualTokenizerForPreTraining,
-    bundled_checkpoint,
 )
 from lavit_hf.lavit.modeling_visual_tokenizer import LaVITVisionEncoder
 from lavit_hf.lavit.repo_names import LAYER_NAMES, QUANTIZER_NAMES

@@ -767,7 +767,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             [`LaVITCausalLMOutputWithPast`].
 
         Raises:
-            ValueError: See [`~LaVITModel.forward`].
+            ValueError: See [`~LaVITModel.forward`]; or if there is not one label for each id.
         """
         shift_labels = kwargs.pop("shift_labels", None)  # in the signature, `Trainer` would wait for both
         outputs = self.model(
@@ -779,6 +779,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         if labels is not None or shift_labels is not None:
             marks = None if pixel_values is None or input_ids is None else self.model.find_marks(input_ids)
             following = _shift(labels) if shift_labels is None else shift_labels
+            _check_labels(following, outputs.last_hidden_state)
             targets = _true_targets(labels, attention_mask, marks) if shift_labels is None else shift_labels
             total = nn.functional.cross_entropy(
                 logits.float().transpose(1, 2), targets[:, kept], ignore_index=IGNORE_INDEX, reduction="sum"
@@ -907,6 +908,14 @@ def _join_mask(past_mask: torch.Tensor | None, mask: torch.Tensor, past_length: 
 def _shift(labels: torch.Tensor) -> torch.Tensor:
     """Each label beside the id in front of it, which predicts it."""
     return nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
+
+
+def _check_labels(labels: torch.Tensor, hidden_states: torch.Tensor) -> None:
+    if labels.shape != hidden_states.shape[:2]:
+        raise ValueError(
+            f"the labels have the shape {tuple(labels.shape)}, and the ids {tuple(hidden_states.shape[:2])}: there "
+            "must be one label for each id, -100 where nothing is learned."
+        )
 
 
 def _true_targets(
