@@ -1,17 +1,23 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Trains tiny models by `Trainer` in as many processes as torchrun starts, and writes the loss curve and the weights.
+Trains tiny models in as many processes as torchrun starts, and writes the loss curve and the weights.
+
+By `Trainer` where the way is `ddp`. By hand where it is `fsdp`, since accelerate shares weights out on accelerators
+only; cut as it cuts them, where modules must not be split, with embeddings and head for themselves.
 
     torchrun --nproc-per-node 2 train_together.py output ddp causal causal-lora ...
 """
 
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 
@@ -78,11 +84,8 @@ class InOrder(Trainer):
         return SequentialSampler(self.train_dataset)
 
 
-def settings(output: Path, way: str, name: str) -> TrainingArguments:
+def settings(output: Path, name: str) -> TrainingArguments:
     world = int(os.environ.get("WORLD_SIZE", 1))
-    kwargs = {"fsdp": True, "fsdp_config": {"fsdp_version": 2}} if way == "fsdp" and world > 1 else {}
-    if "checkpointing" in name:
-        kwargs |= {"gradient_checkpointing": True}
     return TrainingArguments(
         output_dir=str(output),
         use_cpu=True,
@@ -97,26 +100,74 @@ def settings(output: Path, way: str, name: str) -> TrainingArguments:
         disable_tqdm=True,
         remove_unused_columns=False,
         ddp_timeout=100,
-        **kwargs,
+        gradient_checkpointing="checkpointing" in name,
     )
 
 
-def gather(trainer: Trainer) -> dict[str, torch.Tensor]:
+def gather(model) -> dict[str, torch.Tensor]:
     """The whole weights, on every process."""
-    state = trainer.accelerator.unwrap_model(trainer.model).state_dict()
-    whole = {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in state.items()}
-    return {name.replace("_checkpoint_wrapped_module.", ""): value.clone() for name, value in whole.items()}
+    state = model.state_dict()
+    return {
+        name: (value.full_tensor() if hasattr(value, "full_tensor") else value).clone()
+        for name, value in state.items()
+    }
+
+
+def train_by_trainer(name: str, output: str) -> tuple[list[float], torch.nn.Module]:
+    rows = read_rows(name.split("-")[0])
+    trainer = InOrder(prepare(name), settings(Path(output), name), train_dataset=rows, data_collator=collate)
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return losses, trainer.accelerator.unwrap_model(trainer.model)
+
+
+def shard(model: torch.nn.Module) -> torch.nn.Module:
+    """FSDP2, cut as accelerate cuts it."""
+    mesh = init_device_mesh("cpu", (distributed.get_world_size(),))
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    for module in reversed(list(model.modules())):
+        if type(module).__name__ in base._no_split_modules:
+            fully_shard(module, mesh=mesh)
+    for part in (base.get_input_embeddings(), base.get_output_embeddings()):
+        if part is not None:
+            fully_shard(part, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def train_by_hand(name: str) -> tuple[list[float], torch.nn.Module]:
+    rank, world, losses = distributed.get_rank(), distributed.get_world_size(), []
+    model = prepare(name)
+    if "checkpointing" in name:
+        model.activation_checkpointing_enable()
+    model, rows = shard(model).train(), read_rows(name.split("-")[0])
+    optimizer = torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-2)
+    for step in range(STEPS):
+        share = GLOBAL_BATCH // world
+        first = step * GLOBAL_BATCH + rank * share
+        batch = collate(rows[first : first + share])
+        if "labels" in batch:
+            count = (batch["labels"][:, 1:] != -100).sum()
+            distributed.all_reduce(count)
+            batch["num_items_in_batch"] = count / world  # gradients are averaged
+        loss = model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss = loss.detach() / world
+        distributed.all_reduce(loss)
+        losses.append(loss.item())
+    return losses, model
 
 
 def main(output: str, way: str, *names: str) -> None:
     rank = int(os.environ.get("RANK", 0))
     torch.set_num_threads(1)
+    if way == "fsdp":
+        distributed.init_process_group("gloo", timeout=timedelta(seconds=100))
     for name in names:
-        args = settings(Path(output), way, name)
-        trainer = InOrder(prepare(name), args, train_dataset=read_rows(name.split("-")[0]), data_collator=collate)
-        trainer.train()
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        torch.save({"losses": losses, "weights": gather(trainer)}, Path(output) / f"{name}-{rank}.pt")
+        losses, model = train_by_hand(name) if way == "fsdp" else train_by_trainer(name, output)
+        torch.save({"losses": losses, "weights": gather(model)}, Path(output) / f"{name}-{rank}.pt")
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
