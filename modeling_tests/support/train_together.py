@@ -66,12 +66,27 @@ def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
     return batch
 
 
+@torch.no_grad()
+def start_codebook(model: LaVITVisualTokenizerForPreTraining) -> None:
+    """Gives the codes their first values in place of k-means, which draws."""
+    state = model.codebook_trainer.quantizer._codebook
+    codes = torch.randn(state.embed.shape, generator=torch.Generator().manual_seed(5))
+    codes = torch.nn.functional.normalize(codes, dim=-1)
+    state.embed.copy_(codes)
+    state.embed_avg.copy_(codes)
+    state.cluster_size.fill_(1.0)
+    state.initted.fill_(True)
+
+
 def prepare(name: str):
     """The model of a scenario, on every process with the same weights."""
     kind, *options = name.split("-")
     model = build(CLASSES[kind], **({"codebook_restart_threshold": 0.0} if kind == "tokenizer" else {}))
     if kind == "tokenizer":
-        model.train()(collate(read_rows(kind)).pop("pixel_values"))  # k-means, which draws
+        start_codebook(model)
+    if "frozen" in options:  # the understanding branch learns alone
+        model.language_model.requires_grad_(False)
+        model.lm_head.requires_grad_(False)
     if "lora" in options:
         from peft import LoraConfig, get_peft_model
 
@@ -166,8 +181,11 @@ def main(output: str, way: str, *names: str) -> None:
     if way == "fsdp":
         distributed.init_process_group("gloo", timeout=timedelta(seconds=100))
     for name in names:
+        start = gather(prepare(name))
         losses, model = train_by_hand(name) if way == "fsdp" else train_by_trainer(name, output)
-        torch.save({"losses": losses, "weights": gather(model)}, Path(output) / f"{name}-{rank}.pt")
+        is_sharded = any(hasattr(parameter, "device_mesh") for parameter in model.parameters())
+        result = {"losses": losses, "weights": gather(model), "start": start, "is_sharded": is_sharded}
+        torch.save(result, Path(output) / f"{name}-{rank}.pt")
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
