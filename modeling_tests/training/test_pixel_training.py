@@ -112,6 +112,12 @@ class TestLoss:
         parts = ("detokenizer.condition_projections.", *(("detokenizer.pooler.",) if highres else ()))
         assert condition and all(name.startswith(parts) for name in condition)
 
+    def test_frozen_parts_are_never_in_train_mode(self, tiny_tokenizer):
+        model = tiny_model(visual_tokenizer=tiny_tokenizer()).train()
+        assert model.unet.training
+        for part in (model.detokenizer, model.vae, model.visual_tokenizer):
+            assert not any(module.training for module in part.modules())
+
     def test_evaluation_draws_nothing(self):
         model, pictures = tiny_model().eval(), torch.rand(4, 3, 16, 16)
         state = torch.random.get_rng_state()
