@@ -29,7 +29,7 @@ from transformers.utils.generic import can_return_tuple
 from .checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
-from .modeling_layers import find_image_slots, split_by_image
+from .modeling_layers import RepoNamesMixin, find_image_slots, split_by_image
 from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import ships_code
@@ -247,7 +247,7 @@ class LaVITUnderstanding(nn.Module):
         return split_by_image(self.projection(self.merger(hidden_states, keep_mask)), keep_mask)
 
 
-class LaVITPreTrainedModel(PreTrainedModel):
+class LaVITPreTrainedModel(RepoNamesMixin, PreTrainedModel):
     config: LaVITConfig
     config_class = LaVITConfig
     base_model_prefix = "model"

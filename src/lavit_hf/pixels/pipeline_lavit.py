@@ -584,7 +584,7 @@ class LaVITPipeline(
                 Whether to save the source too, for `trust_remote_code=True`. Pushing always does.
             safe_serialization, variant, max_shard_size, kwargs:
                 As for `save_pretrained` of diffusers, and with `push_to_hub=True` what
-                [`~LaVITPipeline.push_to_hub`] takes; `repo_id` is the folder's name by default.
+                `push_to_hub` takes; `repo_id` is the folder's name by default.
         """
         super().save_pretrained(save_directory, safe_serialization, variant, max_shard_size, **kwargs)
         if include_code:
