@@ -14,6 +14,7 @@ from lavit_hf import (
     LaVITForCausalLM,
     LaVITImageProcessor,
     LaVITImageProcessorPil,
+    LaVITModel,
     LaVITProcessor,
     LaVITVisualTokenizer,
     build_tokenizer,
@@ -76,15 +77,11 @@ class LaVITModelTester:
         return config, inputs
 
 
-class LaVITForCausalLMTest(ModelTesterMixin, GenerationTesterMixin, unittest.TestCase):
-    all_model_classes = (LaVITForCausalLM,)
+class LaVITCommonTests(ModelTesterMixin):
     additional_model_inputs = ["pixel_values"]
     test_resize_embeddings = False  # image ids stand behind the text's and must stay there
     skip_test_image_features_output_shape = True  # looks for a `vision_config`
     _is_composite = True
-
-    def setUp(self):
-        self.model_tester = LaVITModelTester(self)
 
     def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
         # The mixin gives labels to the classes in transformers' own mappings only.
@@ -97,13 +94,27 @@ class LaVITForCausalLMTest(ModelTesterMixin, GenerationTesterMixin, unittest.Tes
     def _image_features_get_expected_num_attentions(self, model_tester=None):
         return self.model_tester.get_config().visual_tokenizer_config.encoder_config.num_hidden_layers
 
-    def check_training_gradient_checkpointing(self, gradient_checkpointing_kwargs=None):
-        # test_modeling_lavit.py compares the gradients with and without.
-        self.skipTest("Reading images leaves the merger and the codebook that write them without a gradient")
 
-    @unittest.skip("The language model keeps its own head, so that any causal language model fits: no base model")
-    def test_model_base_model_prefix(self):
-        pass
+class LaVITForCausalLMTest(LaVITCommonTests, GenerationTesterMixin, unittest.TestCase):
+    all_model_classes = (LaVITForCausalLM,)
+
+    def setUp(self):
+        self.model_tester = LaVITModelTester(self)
+
+
+class LaVITBareModelTester(LaVITModelTester):
+    is_training = False  # there is no loss without a head
+
+
+class LaVITModelTest(LaVITCommonTests, unittest.TestCase):
+    all_model_classes = (LaVITModel,)
+
+    def setUp(self):
+        self.model_tester = LaVITBareModelTester(self)
+
+    def test_reverse_loading_mapping(self):
+        # As for transformers' own bare models, whose names in a repo are those that they have in memory.
+        super().test_reverse_loading_mapping(skip_base_model=True)
 
 
 class VisualTokenizerModelTester:
