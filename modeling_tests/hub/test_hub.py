@@ -255,7 +255,7 @@ def test_remote_code(reader, published, repos, tmp_path):
     command = [sys.executable, "-c", WITHOUT_THE_PACKAGE, CAT, str(tmp_path / "folder"), published]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
-    assert any(request.file == "modeling_lavit.py" for request in reader.downloads())
+    assert any(request.file == "code/modeling_lavit.py" for request in reader.downloads())
     model.visual_tokenizer.config.selection = "threshold"
     ids = model.generate(**processor(images=CAT, return_tensors="pt"), num_beams=1, max_new_tokens=8)
     assert run.stdout.splitlines() == [f"{tmp_path / 'folder'}: {ids.tolist()}", f"{published}: {ids.tolist()}"]
