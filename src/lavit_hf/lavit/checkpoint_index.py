@@ -180,7 +180,7 @@ def write_visual_tokenizer_index(folder: Path, variant: str | None = None) -> No
     if weight_map is None:
         return
     own = {name: file for name, file in sorted(weight_map.items()) if name.startswith(VISUAL_TOKENIZER_PREFIX)}
-    write_index(folder / add_variant(VISUAL_TOKENIZER_INDEX_NAME, variant), own)
+    write_index(folder / visual_tokenizer_index_name(variant), own)
 
 
 def write_index(path: Path, weight_map: dict[str, str]) -> None:
@@ -209,9 +209,15 @@ def add_variant(name: str, variant: str | None) -> str:
     return name if variant is None else f"{stem}.{variant}{dot}{ending}"
 
 
+def visual_tokenizer_index_name(variant: str | None = None) -> str:
+    """The name of a variant's index, with the ending that transformers wants where a configuration names an index."""
+    prefix = VISUAL_TOKENIZER_PREFIX if variant is None else f"{VISUAL_TOKENIZER_PREFIX}{variant}."
+    return prefix + VISUAL_TOKENIZER_INDEX_NAME.removeprefix(VISUAL_TOKENIZER_PREFIX)
+
+
 def find_visual_tokenizer_indices(folder: Path) -> list[Path]:
     """The indices of the visual tokenizer's weights, first that of no variant."""
-    return sorted(folder.glob(f"{Path(VISUAL_TOKENIZER_INDEX_NAME).stem}*.json"), key=lambda path: len(path.name))
+    return sorted(folder.glob(VISUAL_TOKENIZER_INDEX_NAME.replace(".", "*.", 1)), key=lambda path: len(path.name))
 
 
 def _find_indices(folder: Path) -> list[Path]:

@@ -13,11 +13,10 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.utils.hub import DownloadKwargs, cached_file
 
 from .checkpoint_index import (
-    VISUAL_TOKENIZER_INDEX_NAME,
-    add_variant,
     check_not_a_part,
     find_weights_folder,
     read_model_type,
+    visual_tokenizer_index_name,
 )
 from .remote_code import ships_code
 
@@ -270,7 +269,7 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
-        index = add_variant(VISUAL_TOKENIZER_INDEX_NAME, kwargs.pop("weights_variant", None))
+        index = visual_tokenizer_index_name(kwargs.pop("weights_variant", None))
         hub_kwargs = {name: kwargs[name] for name in DownloadKwargs.__annotations__ if name in kwargs}
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if cls.base_config_key in config_dict and _has_file(pretrained_model_name_or_path, index, hub_kwargs):

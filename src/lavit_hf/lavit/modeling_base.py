@@ -14,6 +14,22 @@ from .checkpoint_index import locate_shards
 class LaVITBaseModel(PreTrainedModel):
     """A model that loads out of the repo of a full LaVIT, or of a pipeline, from the top."""
 
+    def _apply(self, fn, recurse=True):
+        # `model.to(torch.bfloat16)` moves what is computed and never saved, as rotary frequencies, but leaves its dtype,
+        # in which a model that is loaded as bf16 has it.
+        computed = [
+            (module, name, module._buffers[name])
+            for module in self.modules()
+            for name in module._non_persistent_buffers_set
+            if module._buffers[name] is not None and module._buffers[name].is_floating_point()
+        ]
+        super()._apply(fn, recurse)
+        for module, name, buffer in computed:
+            moved = module._buffers[name]
+            if moved.dtype != buffer.dtype:
+                module._buffers[name] = buffer.to(moved.device)
+        return self
+
     @staticmethod
     def _load_pretrained_model(
         model: PreTrainedModel,

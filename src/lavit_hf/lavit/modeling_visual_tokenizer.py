@@ -30,7 +30,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME, add_variant
+from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME, visual_tokenizer_index_name
 from .configuration_lavit import LaVITVisualTokenizerConfig
 from .modeling_base import LaVITBaseModel
 from .modeling_layers import LaVITLayer, gather_rows, split_by_image
@@ -418,7 +418,7 @@ class LaVITVisualTokenizerPreTrainedModel(LaVITBaseModel):
             kwargs["weights_variant"] = variant
         elif getattr(config, "transformers_weights", None) == VISUAL_TOKENIZER_INDEX_NAME:
             config = copy.deepcopy(config)
-            config.transformers_weights = add_variant(VISUAL_TOKENIZER_INDEX_NAME, variant)
+            config.transformers_weights = visual_tokenizer_index_name(variant)
         return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, variant=variant, **kwargs)
 
     @torch.no_grad()
