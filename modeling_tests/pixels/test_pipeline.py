@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, UniPCMultistepScheduler
 from huggingface_hub import constants
 from PIL import Image
 from safetensors import safe_open

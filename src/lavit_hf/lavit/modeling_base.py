@@ -15,8 +15,8 @@ class LaVITBaseModel(PreTrainedModel):
     """A model that loads out of the repo of a full LaVIT, or of a pipeline, from the top."""
 
     def _apply(self, fn, recurse=True):
-        # `model.to(torch.bfloat16)` moves what is computed and never saved, as rotary frequencies, but leaves its dtype,
-        # in which a model that is loaded as bf16 has it.
+        # `model.to(torch.bfloat16)` moves what is computed and never saved, as rotary frequencies, but not its dtype:
+        # loading in bf16 does not round it either.
         computed = [
             (module, name, module._buffers[name])
             for module in self.modules()
