@@ -26,10 +26,11 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
-from .checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
+from .checkpoint_index import MAX_SHARD_SIZE, find_weights_folder, finish_saving
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
-from .modeling_layers import RepoNamesMixin, find_image_slots, split_by_image
+from .modeling_base import LaVITBaseModel
+from .modeling_layers import find_image_slots, split_by_image
 from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import ships_code
@@ -247,7 +248,7 @@ class LaVITUnderstanding(nn.Module):
         return split_by_image(self.projection(self.merger(hidden_states, keep_mask)), keep_mask)
 
 
-class LaVITPreTrainedModel(RepoNamesMixin, PreTrainedModel):
+class LaVITPreTrainedModel(LaVITBaseModel):
     config: LaVITConfig
     config_class = LaVITConfig
     base_model_prefix = "model"
@@ -269,6 +270,41 @@ class LaVITPreTrainedModel(RepoNamesMixin, PreTrainedModel):
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         avoid_unfit_kernels(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        max_shard_size: int | str = MAX_SHARD_SIZE,
+        variant: str | None = None,
+        **kwargs,
+    ) -> None:
+        # diffusers hands on what it finds in the signature.
+        folder = Path(save_directory)
+        weights_folder = find_weights_folder(folder)
+        unusual = self._describe_unusual_save(**kwargs)
+        if weights_folder != folder and unusual is not None:
+            raise ValueError(
+                f"{folder} is the repo of a pipeline and has a language model of its own, in whose place {unusual} "
+                "cannot be saved: choose another folder."
+            )
+        super().save_pretrained(
+            weights_folder, is_main_process=is_main_process, max_shard_size=max_shard_size, variant=variant, **kwargs
+        )
+        if self.should_save_on_this_rank(is_main_process) and self._saves_weights(**kwargs):
+            finish_saving(folder, variant)
+
+    def _saves_weights(self, distributed_checkpoint: bool = False, **kwargs) -> bool:
+        """Whether `save_pretrained` writes whole weights: not for an adapter or the state of a training run."""
+        return not distributed_checkpoint and not getattr(self, "_hf_peft_config_loaded", False)
+
+    def _describe_unusual_save(self, push_to_hub: bool = False, **kwargs) -> str | None:
+        """What makes that which is saved no language model of a pipeline; `None` where nothing does."""
+        if not self._saves_weights(**kwargs):
+            return "an adapter or the state of a training run"
+        if not self.can_generate():
+            return f"a {type(self).__name__} without an output head"
+        return "what is pushed at the same time" if push_to_hub else None
 
 
 class LaVITModel(LaVITPreTrainedModel):
@@ -830,21 +866,6 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
                 "LaVITPipeline.from_pretrained(path, language_model=None)) with a repo that has one."
             )
         return self._pixel_decoder(image_token_ids=list(image_tokens), output_type="pt").images
-
-    def save_pretrained(
-        self,
-        save_directory: str | os.PathLike,
-        is_main_process: bool = True,
-        max_shard_size: int | str = MAX_SHARD_SIZE,
-        variant: str | None = None,
-        **kwargs,
-    ) -> None:
-        # diffusers hands on what it finds in the signature.
-        super().save_pretrained(
-            save_directory, is_main_process=is_main_process, max_shard_size=max_shard_size, variant=variant, **kwargs
-        )
-        if self.should_save_on_this_rank(is_main_process):
-            write_visual_tokenizer_index(Path(save_directory), variant)
 
 
 def _split_mask(attention_mask: torch.Tensor | None, past_length: int) -> tuple[torch.Tensor | None, ...]:

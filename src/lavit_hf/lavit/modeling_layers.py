@@ -2,14 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What merger, detokenizer and language model share: the block of attention layers, and rows that differ in number."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightRenaming
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -205,23 +203,3 @@ def find_image_slots(input_ids: torch.Tensor, start_id: int, end_id: int) -> tor
     opens = torch.zeros_like(input_ids, dtype=torch.bool)
     opens[:, :-1] = (input_ids[:, :-1] == start_id) & (input_ids[:, 1:] == end_id)
     return opens
-
-
-class RepoNamesMixin:
-    """
-    Lets a model of transformers load weights by the names that a repo gives them. `from_pretrained` renames by itself;
-    `Trainer` hands what a checkpoint holds to `load_state_dict` when a run goes on.
-    """
-
-    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], *args, **kwargs):
-        own_names = self.state_dict().keys()
-        conversions = get_model_conversion_mapping(self, add_legacy=False)
-        renamings = [conversion for conversion in conversions if isinstance(conversion, WeightRenaming)]
-        renamed = {name: name if name in own_names else _rename(name, renamings) for name in state_dict}
-        return super().load_state_dict({renamed[name]: tensor for name, tensor in state_dict.items()}, *args, **kwargs)
-
-
-def _rename(name: str, renamings: list[WeightRenaming]) -> str:
-    for renaming in renamings:
-        name, _ = renaming.rename_source_key(name)
-    return name

@@ -8,13 +8,21 @@ In reading order: the encoder's features, the selector that keeps some patches, 
 them, the quantizer that names each by a code, and the model of all four.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.functional import one_hot
-from transformers import AutoBackbone, AutoModel, Blip2VisionConfig, Blip2VisionModel, PreTrainedModel
+from transformers import (
+    AutoBackbone,
+    AutoModel,
+    Blip2VisionConfig,
+    Blip2VisionModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import BaseModelOutput
@@ -22,8 +30,11 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
+from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME, visual_tokenizer_index_name
 from .configuration_lavit import LaVITVisualTokenizerConfig
+from .modeling_base import LaVITBaseModel
 from .modeling_layers import LaVITLayer, gather_rows, split_by_image
+from .remote_code import ships_code
 
 
 # The EVA-CLIP encoder's class stands in transformers, but AutoModel does not know it.
@@ -386,7 +397,7 @@ class FeatureEmbedding(nn.Module):
         return hidden_states if self.position_embedding is None else hidden_states + self.position_embedding
 
 
-class LaVITVisualTokenizerPreTrainedModel(PreTrainedModel):
+class LaVITVisualTokenizerPreTrainedModel(LaVITBaseModel):
     config: LaVITVisualTokenizerConfig
     config_class = LaVITVisualTokenizerConfig
     base_model_prefix = "visual_tokenizer"
@@ -400,6 +411,16 @@ class LaVITVisualTokenizerPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["TokenSelector", "TokenMerger", "VectorQuantizer"]
     _keep_in_fp32_modules_strict = ["selector"]
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, config=None, variant=None, **kwargs):
+        # The configuration says where a full LaVIT has its visual tokenizer.
+        if not isinstance(config, PreTrainedConfig):
+            kwargs["weights_variant"] = variant
+        elif getattr(config, "transformers_weights", None) == VISUAL_TOKENIZER_INDEX_NAME:
+            config = copy.deepcopy(config)
+            config.transformers_weights = visual_tokenizer_index_name(variant)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, variant=variant, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module):
         if isinstance(module, nn.Embedding):
@@ -411,6 +432,7 @@ class LaVITVisualTokenizerPreTrainedModel(PreTrainedModel):
             init.normal_(module.position_embedding, std=self.config.initializer_range)
 
 
+@ships_code
 class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
     r"""
     The dynamic visual tokenizer of LaVIT (arXiv 2309.04669, section 3.1): a vision encoder, a selector that
