@@ -284,9 +284,8 @@ class TestCacheEqualsNoCache:
         model.visual_tokenizer.config.selection = "threshold"
         start, end = model.config.image_start_token_id, model.config.image_end_token_id
         first, second, images, others = pieces(golden.tensors["pixel_values"])
-        first, second = (
-            [[{START: start, END: end}.get(i, i) for i in ids] for ids in each] for each in (first, second)
-        )
+        marks = {START: start, END: end}
+        first, second = ([[marks.get(i, i) for i in ids] for ids in prompts] for prompts in (first, second))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("test_generation.END", end)
             assert self.check(model, first, second, images, others, covers)
@@ -321,21 +320,20 @@ class TestSecondTurn:
 
     FIRST = [[5, START, END, 6], [START, END]]
 
-    @pytest.fixture(params=["generate", "forward", "beams"])
+    @pytest.fixture(params=["generate", "forward"])
     def first(self, request, model, pixel_values):
-        """Ids and cache of a first turn, and its images."""
+        """Ids and cache of a first turn."""
         inputs = {**left_pad(self.FIRST), "pixel_values": pixel_values[:2]}
-        if request.param == "forward":
+        if request.param == "generate":
+            first = model.generate(**inputs, **GREEDY, return_dict_in_generate=True)
+            return first.sequences, first.cache
+        with torch.no_grad():
             return inputs["input_ids"], model(**inputs, use_cache=True).cache
-        settings = {"num_return_sequences": 2, "num_beams": 2} if request.param == "beams" else {}
-        first = model.generate(**inputs, **GREEDY, **settings, return_dict_in_generate=True)
-        return first.sequences, first.cache
 
     @staticmethod
     def go_on(model, ids, text):
         return torch.cat([ids, torch.tensor([text] * len(ids))], dim=1)
 
-    @pytest.mark.parametrize("first", ["generate", "forward"], indirect=True)
     @pytest.mark.parametrize("mask", ["none", "ids"])
     @pytest.mark.parametrize("with_images", [False, True])
     def test_the_cached_images_are_used(self, model, pixel_values, encoded, first, mask, with_images):
@@ -352,7 +350,6 @@ class TestSecondTurn:
         assert second.cache is cache
         assert cache.get_seq_length() == length + len(expected[0]) - 1 - (length - cache.cached_prompt.num_inserted)
 
-    @pytest.mark.parametrize("first", ["generate", "forward"], indirect=True)
     @pytest.mark.parametrize("given", ["new", "all"])
     def test_a_third_turn_with_another_image(self, model, pixel_values, encoded, first, given):
         ids, cache = first
@@ -402,9 +399,8 @@ class TestSecondTurn:
         with pytest.raises(ValueError, match="the cache holds 2 sequences, but 6 are to be written"):
             model.generate(ids, cache=cache, **settings)
         cache.batch_repeat_interleave(3)
-        assert torch.equal(
-            model.generate(ids, cache=cache, **settings), model.generate(ids, pixel_values[:2], **settings)
-        )
+        expected = model.generate(ids, pixel_values[:2], **settings)
+        assert torch.equal(model.generate(ids, cache=cache, **settings), expected)
 
     def test_an_image_after_a_conversation(self, model, pixel_values):
         settings = {"generation_mode": "image", "guidance_scale": 1.0, **GREEDY}
@@ -443,20 +439,20 @@ class TestSecondTurn:
         expected = model.generate(ids, pixel_values[:2], **GREEDY)
         assert torch.equal(model.generate(ids, cache=first.cache, **GREEDY), expected)
 
+    @torch.no_grad()
     def test_ids_and_cache_do_not_fit(self, model, pixel_values):
         inputs = {**left_pad(self.FIRST), "pixel_values": pixel_values[:2]}
         cache = model(**inputs, use_cache=True).cache
         ids = self.go_on(model, inputs["input_ids"], [7, 8])
-        cases = {
+        others = ids.clone()
+        others[0, 1:3] = 7
+        for message, settings in {
             "only 4 were given": {"input_ids": ids[:, :4]},
-            "the cache holds 2 images, but .* have 1 image slots": {
-                "input_ids": ids.where(ids != 5, 5).index_put((torch.tensor([0]), torch.tensor([1])), torch.tensor(7))
-            },
-            "the cache holds 2 sequences, but 1 are": {"input_ids": ids[:1]},
+            "holds 2 images, but .* have 1 image slots": {"input_ids": others},
+            "holds 2 sequences, but 1 are": {"input_ids": ids[:1]},
             "hold 0 image slots, but 1 images": {"input_ids": ids, "pixel_values": pixel_values[:1]},
             "must cover the prompts": {"input_ids": ids, "attention_mask": torch.ones(2, 5, dtype=torch.long)},
-        }
-        for message, settings in cases.items():
+        }.items():
             with pytest.raises(ValueError, match=message):
                 model.generate(cache=copy.deepcopy(cache), **settings, **GREEDY)
         cache.crop(-8)
