@@ -9,10 +9,10 @@ import pytest
 import torch
 from test_modeling_lavit import END, EOS, FIRST_CODE, START, TEXT_VOCAB, left_pad, tiny_config
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import DynamicCache, GenerationConfig, LlamaForCausalLM, StaticCache
+from transformers import BloomConfig, DynamicCache, GenerationConfig, LlamaForCausalLM, StaticCache
 from transformers.generation import RepetitionPenaltyLogitsProcessor
 
-from lavit_hf import LaVITForCausalLM, LaVITProcessor, bundled_checkpoint
+from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITProcessor, bundled_checkpoint
 
 
 GREEDY = {"do_sample": False, "max_new_tokens": 6, "min_new_tokens": 6}
@@ -225,6 +225,20 @@ class TestPrompts:
             model.generate(torch.tensor([[5, 6, 7]]), position_ids=torch.tensor([[0, 1]]))
         with pytest.raises(ValueError, match="position_ids have the shape"):
             model(torch.tensor([[5, 6, 7]]), position_ids=torch.tensor([[0, 1]]))
+
+    def test_a_language_model_without_positions(self):
+        sizes = {"hidden_size": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.2, "pad_token_id": 0}
+        text_config = BloomConfig(vocab_size=TEXT_VOCAB + 26, bos_token_id=1, eos_token_id=EOS, **sizes)
+        torch.manual_seed(0)
+        config = LaVITConfig(text_config=text_config, visual_tokenizer_config=tiny_config().visual_tokenizer_config)
+        model = LaVITForCausalLM(config).eval()
+        ids = torch.tensor([[5, 6, 7]])
+        alone = model.generate(ids, **GREEDY)
+        assert torch.equal(model.generate(**left_pad([[5, 6, 7], [8, 9, 5, 6]]), **GREEDY)[0, 1:], alone[0])
+        with pytest.raises(ValueError, match="knows no positions"):
+            model(ids, position_ids=torch.arange(3)[None])
+        with pytest.raises(ValueError, match="knows no positions"):
+            model.generate(ids, position_ids=torch.arange(3)[None])
 
 
 def pieces(pixel_values):
@@ -455,9 +469,24 @@ class TestSecondTurn:
         }.items():
             with pytest.raises(ValueError, match=message):
                 model.generate(cache=copy.deepcopy(cache), **settings, **GREEDY)
-        cache.crop(-8)
+        cache.crop(-2)
         with pytest.raises(ValueError, match="within prompts of"):
             model.generate(ids, cache=cache, **GREEDY)
+
+    @torch.no_grad()
+    def test_positions_behind_a_cache(self, model, pixel_values):
+        """For the ids that follow, or for all positions; those of the ids alone leave out the images."""
+        ids = torch.tensor([[START, END, 5]])
+        cache = model(ids, pixel_values[:1], use_cache=True).cache
+        length, ids = cache.get_seq_length(), self.go_on(model, ids, [7, 8])
+        expected = model.generate(ids, cache=copy.deepcopy(cache), **GREEDY)
+        others = model.generate(ids, cache=copy.deepcopy(cache), position_ids=torch.tensor([[30, 40]]), **GREEDY)
+        assert others.tolist() != expected.tolist()
+        for position_ids in (torch.arange(length, length + 2)[None], torch.arange(length + 2)[None]):
+            got = model.generate(ids, cache=copy.deepcopy(cache), position_ids=position_ids, **GREEDY)
+            assert torch.equal(got, expected)
+        with pytest.raises(ValueError, match="position_ids have the shape"):
+            model.generate(ids, cache=cache, position_ids=torch.arange(5)[None], **GREEDY)
 
     def test_what_reads_ids_alone_refuses_a_cache(self, model, pixel_values):
         ids = torch.tensor([[5, 6]])

@@ -147,11 +147,13 @@ class LaVITGenerationMixin(GenerationMixin):
             generation_config (`GenerationConfig`, *optional*):
                 As in transformers. In a copy of the model's own, what was not changed is for the mode to decide.
             logits_processor (`LogitsProcessorList`, *optional*):
-                The caller's own processors, run after the mode's.
+                The caller's own processors, run after the mode's. Those of transformers that read the prompts'
+                ids, as the repetition penalty, see them without padding, and in image mode codes in place of slots.
             generator (`torch.Generator`, *optional*):
                 Source of all draws, the selector's and those of sampling. The global random state is then left alone.
             position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Positions of prompts without images and guidance. By default padding is not counted.
+                Positions of prompts without images and guidance. By default padding is not counted. Behind a cache,
+                those of the ids that follow, or of all positions.
             cache (`Cache`, *optional*):
                 That of an earlier call, to go on from. `input_ids` are then all ids so far and those that follow, and
                 the images of earlier calls are not read again. As in transformers, they may also be those that follow
@@ -277,7 +279,8 @@ class LaVITGenerationMixin(GenerationMixin):
                 raise ValueError(
                     "there is nothing to go on from: pass input_ids, as the processor makes them, or a bos_token_id."
                 )
-            ids = torch.full((1 if ids is None else len(ids), 1), first_id, device=self.device)
+            device = None if self.device.type == "meta" else self.device  # offloaded weights are nowhere
+            ids = torch.full((1 if ids is None else len(ids), 1), first_id, device=device)
             return {name: value for name, value in given.items() if name != "attention_mask"} | {"input_ids": ids}
         if not is_empty and "attention_mask" not in given:
             mask = _find_padding(ids, config)
@@ -291,8 +294,8 @@ class LaVITGenerationMixin(GenerationMixin):
         guidance: float | None,
         config: GenerationConfig,
     ) -> None:
-        """Raises a `ValueError` where positions could not be used, or a cache has another batch size."""
-        batch_size, length = given["input_ids" if "input_ids" in given else "inputs_embeds"].shape[:2]
+        """Raises a `ValueError` where positions cannot be used, or a cache does not fit the batch or guidance."""
+        batch_size = given["input_ids" if "input_ids" in given else "inputs_embeds"].shape[0]
         cache = given.get("cache")
         past_length = _past_length(cache)
         if past_length and guidance is not None:
@@ -307,18 +310,11 @@ class LaVITGenerationMixin(GenerationMixin):
                 f"the cache holds {num_rows} sequences, but {expected} are to be written (prompts times beams): they "
                 "do not fit. A cache is made larger by its method batch_repeat_interleave."
             )
-        position_ids = given.get("position_ids")
-        if position_ids is None:
-            return
-        if pixel_values is not None or guidance is not None or not self.model.takes_positions:
+        is_filled = pixel_values is not None or guidance is not None
+        if "position_ids" in given and (is_filled or not self.model.takes_positions):
             raise ValueError(
                 "position_ids cannot be given together with pixel_values or guidance, whose rows need positions too, "
                 "nor to a language model that knows no positions: leave them out."
-            )
-        if position_ids.shape[-1] not in (length, past_length + length):
-            raise ValueError(
-                f"position_ids have the shape {tuple(position_ids.shape)} for prompts of {length} ids: give one for "
-                "each."
             )
 
     def _fill_prompt(
@@ -460,6 +456,12 @@ class LaVITGenerationMixin(GenerationMixin):
             raise ValueError(
                 f"the prompt is {prompt.length} tokens long with its images, but the language model's context "
                 f"ends at {context}: shorten the text or give fewer images."
+            )
+        position_ids = prompt.inputs.get("position_ids")
+        if position_ids is not None and position_ids.shape[-1] not in (prompt.new_length, prompt.length):
+            raise ValueError(
+                f"position_ids have the shape {tuple(position_ids.shape)} for {prompt.new_length} ids that follow "
+                f"{prompt.past_length} cached positions: give one for each id, or for each position."
             )
         is_ids_alone = "inputs_embeds" not in prompt.inputs and not prompt.past_length
         if _is_assisted(config, kwargs) and not is_ids_alone:
