@@ -26,6 +26,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
+from .cached_prompt import CachedPrompt
 from .checkpoint_index import MAX_SHARD_SIZE, find_weights_folder, finish_saving
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
@@ -95,6 +96,26 @@ class FilledSequence:
         batch_size, filled_length = self.attention_mask.shape
         filled = values.new_full((batch_size, filled_length + 1), fill_value)
         return filled.scatter(1, self.token_positions, values)[:, :-1]
+
+    def extend_mask(self, attention_mask: torch.Tensor | None, past_length: int) -> torch.Tensor:
+        """
+        The mask of what a cache holds and of this sequence.
+
+        Args:
+            attention_mask (`torch.Tensor` of shape `(batch_size, past_length + ...)`, *optional*):
+                Its first columns are those of the cache. By default all of that is real.
+            past_length (`int`):
+                Number of positions in the cache.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, past_length + filled_length)`.
+        """
+        mask = self.attention_mask
+        if past_length == 0:
+            return mask
+        if attention_mask is None:
+            return nn.functional.pad(mask, (past_length, 0), value=1)
+        return torch.cat([attention_mask[:, :past_length].to(mask), mask], dim=1)
 
 
 def check_image_slots(opens: torch.Tensor, num_images: int) -> None:
@@ -463,12 +484,12 @@ class LaVITModel(LaVITPreTrainedModel):
                 `(num_images, num_channels, image_size, image_size)`.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Zero where there is padding, on either side. With a cache it may also cover what that holds, as in
-                transformers.
+                transformers, or all ids so far. What it does not cover is known from the call that made the cache.
             position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Positions. By default padding is not counted. Not together with `pixel_values`, whose rows need
                 positions too.
             cache (`Cache`, *optional*):
-                Keys and values of earlier steps.
+                Keys and values of earlier steps. `input_ids` are then those that follow.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
                 Embeddings in place of `input_ids`.
 
@@ -477,28 +498,32 @@ class LaVITModel(LaVITPreTrainedModel):
 
         Raises:
             ValueError: If slots and images differ in number, the mask fits neither the prompts nor the prompts and
-                the cache, or positions are given together with images.
+                the cache, or positions are given that cannot be used: together with images, of another length, or to
+                a language model that has none.
         """
-        past_length = 0 if cache is None else cache.get_seq_length()
+        prompts = inputs_embeds if input_ids is None else input_ids
+        if prompts is None:
+            raise ValueError("there is nothing to read: pass input_ids, with a slot `[IMG][/IMG]` for each image.")
+        batch_size, length = prompts.shape[:2]
+        self._check_positions(position_ids, length, pixel_values)
+        past_length = self._past_length(cache, length, attention_mask, position_ids, pixel_values)
+        past = CachedPrompt.of(cache, past_length)
+        if past_length is not None and (attention_mask is None or getattr(attention_mask, "ndim", 0) == 2):
+            attention_mask = past.complete_mask(attention_mask, past_length, batch_size, length)
         image_outputs = filled = None
         if pixel_values is None:
             self.check_no_slots(input_ids)
         else:
-            if position_ids is not None:
-                raise ValueError(
-                    "position_ids cannot be given together with pixel_values, whose rows need positions too: leave "
-                    "them out, or fill the slots first and pass inputs_embeds."
-                )
             image_outputs = self.get_image_features(pixel_values, return_dict=True)
-            past_mask, attention_mask = _split_mask(attention_mask, past_length)
-            filled = self.fill_slots(image_outputs.pooler_output, input_ids, inputs_embeds, attention_mask)
+            new_mask = None if attention_mask is None else attention_mask[:, past_length:]
+            filled = self.fill_slots(image_outputs.pooler_output, input_ids, inputs_embeds, new_mask)
             input_ids, inputs_embeds = None, filled.inputs_embeds
-            attention_mask = _join_mask(past_mask, filled.attention_mask, past_length)
-        if position_ids is None and attention_mask is not None and getattr(attention_mask, "ndim", 0) == 2:
-            length = (inputs_embeds if input_ids is None else input_ids).shape[1]
-            attention_mask = _join_mask(None, attention_mask, past_length + length - attention_mask.shape[1])
-            position_ids = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
-        if position_ids is not None and self._takes_positions:
+            attention_mask = filled.extend_mask(attention_mask, past_length)
+        if position_ids is None and getattr(attention_mask, "ndim", 0) == 2:
+            new_length = length if filled is None else filled.attention_mask.shape[1]
+            position_ids = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -new_length:]
+            position_ids = position_ids if self.takes_positions else None
+        if position_ids is not None:
             kwargs["position_ids"] = position_ids
         outputs = self.language_model(
             input_ids=input_ids,
@@ -508,6 +533,12 @@ class LaVITModel(LaVITPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
+        is_prompt = past_length == 0 or (past_length is not None and length > 1)
+        if outputs.cache is not None and is_prompt and not torch.compiler.is_compiling():
+            num_images = 0 if filled is None else len(image_outputs.pooler_output)
+            num_inserted = 0 if filled is None else filled.attention_mask.shape[1] - length
+            total = past_length + length + num_inserted
+            outputs.cache.cached_prompt = past.followed_by(total, num_inserted, num_images, attention_mask)
         return LaVITModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state,
             cache=outputs.cache,
@@ -519,9 +550,45 @@ class LaVITModel(LaVITPreTrainedModel):
         )
 
     @cached_property
-    def _takes_positions(self) -> bool:
-        # Language models with positional biases, as Bloom's, have no use for them.
+    def takes_positions(self) -> bool:
+        """Whether the language model can be told positions. Those with positional biases, as Bloom, cannot."""
         return "position_ids" in inspect.signature(self.language_model.forward).parameters
+
+    def _check_positions(
+        self, position_ids: torch.LongTensor | None, length: int, pixel_values: torch.Tensor | None
+    ) -> None:
+        """Raises a `ValueError` where the positions that a caller gave could not be used."""
+        if position_ids is None:
+            return
+        if pixel_values is not None:
+            raise ValueError(
+                "position_ids cannot be given together with pixel_values, whose rows need positions too: leave "
+                "them out, or fill the slots first and pass inputs_embeds."
+            )
+        if not self.takes_positions:
+            raise ValueError(
+                f"{type(self.language_model).__name__} knows no positions, only distances: leave position_ids out."
+            )
+        if position_ids.shape[-1] != length:
+            raise ValueError(
+                f"position_ids have the shape {tuple(position_ids.shape)} for {length} ids: give one for each."
+            )
+
+    def _past_length(
+        self,
+        cache: Cache | None,
+        length: int,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.LongTensor | None,
+        pixel_values: torch.Tensor | None,
+    ) -> int | None:
+        """Number of positions in the cache, or `None` where it is not needed and the device would have to be asked."""
+        past_length = 0 if cache is None else cache.get_seq_length()
+        if not torch.is_tensor(past_length):
+            return past_length
+        is_decoding_step = length == 1 and position_ids is not None
+        is_needed = attention_mask is not None or pixel_values is not None or hasattr(cache, "cached_prompt")
+        return int(past_length) if is_needed and not is_decoding_step else None
 
     def check_no_slots(self, input_ids: torch.LongTensor | None) -> None:
         """Raises a `ValueError` where `input_ids`, of shape `(batch_size, sequence_length)`, wait for an image."""
@@ -560,10 +627,10 @@ class LaVITModel(LaVITPreTrainedModel):
                 f"attention_mask has the shape {tuple(attention_mask.shape)} for prompts of "
                 f"{tuple(inputs_embeds.shape[:2])}: it must cover the prompts, or the cache and the prompts."
             )
-        opens = self._find_slots(self._recover_marks(inputs_embeds) if input_ids is None else input_ids)
+        opens = self._find_slots(self.recover_marks(inputs_embeds) if input_ids is None else input_ids)
         return fill_image_slots(opens, inputs_embeds, image_rows, attention_mask, keep_marks)
 
-    def _recover_marks(self, inputs_embeds: torch.Tensor) -> torch.LongTensor:
+    def recover_marks(self, inputs_embeds: torch.Tensor) -> torch.LongTensor:
         """Ids `(batch_size, sequence_length)` in which the image marks are recognised by their embeddings alone."""
         marks = (self.config.image_start_token_id, self.config.image_end_token_id)
         ids = torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
@@ -866,21 +933,6 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
                 "LaVITPipeline.from_pretrained(path, language_model=None)) with a repo that has one."
             )
         return self._pixel_decoder(image_token_ids=list(image_tokens), output_type="pt").images
-
-
-def _split_mask(attention_mask: torch.Tensor | None, past_length: int) -> tuple[torch.Tensor | None, ...]:
-    """The parts of a mask for what a cache holds and for the prompts; a mask may also cover the prompts alone."""
-    if attention_mask is None or past_length == 0 or attention_mask.shape[1] <= past_length:
-        return None, attention_mask
-    return attention_mask[:, :past_length], attention_mask[:, past_length:]
-
-
-def _join_mask(past_mask: torch.Tensor | None, mask: torch.Tensor, past_length: int) -> torch.Tensor:
-    """A mask of cache and prompts; where nothing is said of the cache, all that it holds is real."""
-    if past_length <= 0:
-        return mask
-    past_mask = mask.new_ones(mask.shape[0], past_length) if past_mask is None else past_mask.to(mask)
-    return torch.cat([past_mask, mask], dim=1)
 
 
 def _shift(labels: torch.Tensor) -> torch.Tensor:
