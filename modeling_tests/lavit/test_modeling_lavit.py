@@ -260,7 +260,7 @@ class TestForward:
         picked += [log_probs[1, i - 1, label] for i, label in zip(range(-6, 0), write[1:])]
         assert outputs.loss.item() == pytest.approx(-torch.stack(picked).mean().item(), abs=1e-5)
         outputs.loss.backward()
-        assert model.understanding.merger.layers[0].mlp.fc1.weight.grad.abs().max() > 0
+        assert model.understanding.merger.layers[0].mlp.expansion.weight.grad.abs().max() > 0
         assert model.get_input_embeddings().weight.grad[FIRST_CODE].abs().max() > 0
 
     def test_one_sample_has_one_loss_whatever_stands_beside_it(self, model, pixel_values):

@@ -70,7 +70,11 @@ class TestParity:
         if kind == "sharp":
             factor = golden.facts["merger_sharp_factor"]
             for layer in tokenizer.merger.layers:
-                for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.cross_attn.q_proj):
+                for projection in (
+                    layer.self_attn.query_projection,
+                    layer.self_attn.key_projection,
+                    layer.cross_attn.query_projection,
+                ):
                     projection.weight.mul_(factor)
         merged = tokenizer.merger(golden.tensors["merger.features_in"], golden.tensors["merger.masks"])
         torch.testing.assert_close(merged, golden.tensors[f"merger_{kind}.merged_kept"], **PARITY)
@@ -82,7 +86,11 @@ class TestParity:
         """An ordinary softmax must not pass for the original one, else the tests above would show nothing."""
         tokenizer = LaVITVisualTokenizer.from_pretrained(converted, dtype=torch.float32, merger_softmax="masked")
         for layer in tokenizer.merger.layers:
-            for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.cross_attn.q_proj):
+            for projection in (
+                layer.self_attn.query_projection,
+                layer.self_attn.key_projection,
+                layer.cross_attn.query_projection,
+            ):
                 projection.weight.mul_(golden.facts["merger_sharp_factor"])
         merged = tokenizer.merger(golden.tensors["merger.features_in"], golden.tensors["merger.masks"])
         assert (merged - golden.tensors["merger_sharp.merged_kept"]).abs().max() > 1
@@ -190,10 +198,14 @@ def _attend(attention, queries, keys, mask):
     heads, width = attention.config.num_attention_heads, attention.head_dim
     query, key, value = (
         projection(rows).view(-1, heads, width).transpose(0, 1)
-        for projection, rows in ((attention.q_proj, queries), (attention.k_proj, keys), (attention.v_proj, keys))
+        for projection, rows in (
+            (attention.query_projection, queries),
+            (attention.key_projection, keys),
+            (attention.value_projection, keys),
+        )
     )
     scores = (query @ key.transpose(-1, -2) / width**0.5).masked_fill(~mask, -math.inf)
-    return attention.out_proj((scores.softmax(dim=-1) @ value).transpose(0, 1).reshape(len(queries), -1))
+    return attention.output_projection((scores.softmax(dim=-1) @ value).transpose(0, 1).reshape(len(queries), -1))
 
 
 class TestTraining:
@@ -202,7 +214,12 @@ class TestTraining:
         tokenizer = tiny_tokenizer(merger_softmax=merger_softmax).train()
         outputs = tokenizer(pixel_values, generator=torch.Generator().manual_seed(0))
         torch.cat(outputs.quantized).pow(3).sum().backward()
-        for part in (tokenizer.selector, tokenizer.merger, tokenizer.quantizer.in_proj, tokenizer.quantizer.out_proj):
+        for part in (
+            tokenizer.selector,
+            tokenizer.merger,
+            tokenizer.quantizer.input_projection,
+            tokenizer.quantizer.output_projection,
+        ):
             gradients = {name: parameter.grad for name, parameter in part.named_parameters()}
             assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())
             assert any(gradient.abs().max() > 0 for gradient in gradients.values())
@@ -224,7 +241,7 @@ class TestTraining:
                 tokenizer.activation_checkpointing_enable()
             outputs = tokenizer(pixel_values, generator=torch.Generator().manual_seed(0))
             torch.cat(outputs.quantized).sum().backward()
-            gradients.append(tokenizer.merger.layers[0].mlp.fc1.weight.grad)
+            gradients.append(tokenizer.merger.layers[0].mlp.expansion.weight.grad)
         torch.testing.assert_close(*gradients)
 
 

@@ -187,8 +187,8 @@ class TestModel:
         trained = {
             "selector": tokenizer.selector,
             "merger": tokenizer.merger,
-            "projection in": tokenizer.quantizer.in_proj,
-            "projection out": tokenizer.quantizer.out_proj,
+            "projection in": tokenizer.quantizer.input_projection,
+            "projection out": tokenizer.quantizer.output_projection,
             "detokenizer": model.detokenizer,
         }
         for name, part in trained.items():

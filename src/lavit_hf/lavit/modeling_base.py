@@ -2,19 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What LaVIT's models have in common."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightRenaming
 from transformers.modeling_utils import LoadStateDictConfig
 
 from .checkpoint_index import locate_shards
+from .repo_names import NamesOfRepos
 
 
-class LaVITBaseModel(PreTrainedModel):
+class LaVITBaseModel(NamesOfRepos, PreTrainedModel):
     """A model that loads out of the repo of a full LaVIT, or of a pipeline, from the top."""
 
     def _apply(self, fn, recurse=True):
@@ -47,21 +45,6 @@ class LaVITBaseModel(PreTrainedModel):
         return PreTrainedModel._load_pretrained_model(
             model, state_dict, checkpoint_files, load_config, *args, **kwargs
         )
-
-    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], *args, **kwargs):
-        # By the names of a repo too, which `from_pretrained` renames by itself: `Trainer` hands on what a checkpoint
-        # holds when a run goes on.
-        own_names = self.state_dict().keys()
-        conversions = get_model_conversion_mapping(self, add_legacy=False)
-        renamings = [conversion for conversion in conversions if isinstance(conversion, WeightRenaming)]
-        renamed = {name: name if name in own_names else _rename(name, renamings) for name in state_dict}
-        return super().load_state_dict({renamed[name]: tensor for name, tensor in state_dict.items()}, *args, **kwargs)
-
-
-def _rename(name: str, renamings: list[WeightRenaming]) -> str:
-    for renaming in renamings:
-        name, _ = renaming.rename_source_key(name)
-    return name
 
 
 __all__ = ["LaVITBaseModel"]

@@ -31,14 +31,12 @@ from .checkpoint_index import MAX_SHARD_SIZE, find_weights_folder, finish_saving
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
 from .modeling_base import LaVITBaseModel
-from .modeling_layers import find_image_slots, split_by_image
+from .modeling_layers import IGNORE_INDEX, find_image_slots, split_by_image
 from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import ships_code
+from .repo_names import SELECTOR_NAMES, rename_layers, rename_parts
 
-
-# The label that the loss passes over.
-IGNORE_INDEX = -100
 
 # How a repo names its weights, and what they are called in memory: the layout of repos is older than `LaVITModel`.
 register_checkpoint_conversion_mapping(
@@ -48,6 +46,8 @@ register_checkpoint_conversion_mapping(
         WeightRenaming(source_patterns=r"^understanding\.", target_patterns=r"^model.understanding."),
         WeightRenaming(source_patterns=r"^language_model\.lm_head\.", target_patterns=r"^lm_head."),
         WeightRenaming(source_patterns=r"^language_model\.model\.", target_patterns=r"^model.language_model."),
+        *rename_layers(r"understanding.merger."),
+        *rename_parts("understanding.selector", SELECTOR_NAMES),
     ],
     overwrite=True,
 )
@@ -116,6 +116,20 @@ class FilledSequence:
         if attention_mask is None:
             return nn.functional.pad(mask, (past_length, 0), value=1)
         return torch.cat([attention_mask[:, :past_length].to(mask), mask], dim=1)
+
+    def gather(self, rows: torch.Tensor) -> torch.Tensor:
+        """
+        Takes what belongs to the given ids; the opposite of [`FilledSequence.spread`].
+
+        Args:
+            rows (`torch.Tensor` of shape `(batch_size, filled_length, hidden_size)`):
+                A row for each place.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`; an id without a place has the last.
+        """
+        positions = self.token_positions.clamp(max=rows.shape[1] - 1)
+        return rows.gather(1, positions[..., None].expand(-1, -1, rows.shape[-1]))
 
 
 def check_image_slots(opens: torch.Tensor, num_images: int) -> None:
@@ -193,12 +207,13 @@ class LaVITModelOutputWithPast(BaseModelOutputWithPast):
     Output of [`LaVITModel`].
 
     Args:
-        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, filled_length, hidden_size)`):
-            The language model's hidden states, rows of images included.
+        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`):
+            The language model's last hidden states, one for each of the given ids: images in slots have none, so that
+            states, ids and labels are of one length. `hidden_states` are of the filled length.
         attention_mask (`torch.LongTensor` of shape `(batch_size, filled_length)`, *optional*):
             Where images were put into their slots: the mask of the longer sequence, what a cache holds included.
         token_positions (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-            Where images were put into their slots: which hidden state belongs to each of the given ids.
+            Where images were put into their slots: where in the filled sequence each of the given ids stands.
         image_outputs (`BaseModelOutputWithPooling`, *optional*):
             What [`~LaVITModel.get_image_features`] gave for the images.
     """
@@ -337,7 +352,8 @@ class LaVITModel(LaVITPreTrainedModel):
     A prompt holds an image as a slot, `[IMG][/IMG]`, which is filled with the image's rows (reading) or codes
     (writing) when it is known how many patches are kept.
 
-    The visual tokenizer is frozen, as in the paper: training moves the understanding branch and the language model.
+    The visual tokenizer is frozen, as in the paper, and stays in evaluation mode: training moves the understanding
+    branch and the language model.
 
     Args:
         config ([`LaVITConfig`]):
@@ -513,6 +529,9 @@ class LaVITModel(LaVITPreTrainedModel):
         image_outputs = filled = None
         if pixel_values is None:
             self.check_no_slots(input_ids)
+            if input_ids is not None and past_length == 0 and (self.training or self.is_sharded):
+                nothing = self.read_nothing()
+                input_ids, inputs_embeds = None, self.get_input_embeddings()(input_ids) + nothing
         else:
             image_outputs = self.get_image_features(pixel_values, return_dict=True)
             new_mask = None if attention_mask is None else attention_mask[:, past_length:]
@@ -540,7 +559,9 @@ class LaVITModel(LaVITPreTrainedModel):
             total = past_length + length + num_inserted
             outputs.cache.cached_prompt = past.followed_by(total, num_inserted, num_images, attention_mask)
         return LaVITModelOutputWithPast(
-            last_hidden_state=outputs.last_hidden_state,
+            last_hidden_state=outputs.last_hidden_state
+            if filled is None
+            else filled.gather(outputs.last_hidden_state),
             cache=outputs.cache,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
@@ -548,6 +569,26 @@ class LaVITModel(LaVITPreTrainedModel):
             token_positions=None if filled is None else filled.token_positions,
             image_outputs=image_outputs,
         )
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether weights that images pass through are shared out over processes, as FSDP does it."""
+        parameters = (*self.visual_tokenizer.parameters(), *self.understanding.parameters())
+        return any(hasattr(parameter, "device_mesh") for parameter in parameters)
+
+    def read_nothing(self) -> torch.Tensor | float:
+        """
+        Zero, for a batch without images: with a gradient for the understanding branch, since processes that train
+        together must all have one for the same weights. Where the weights are shared out, all processes must ask for
+        them at the same points: then a blank image is read.
+        """
+        if not self.is_sharded:
+            trained = [parameter for parameter in self.understanding.parameters() if parameter.requires_grad]
+            return sum(0.0 * parameter.sum() for parameter in trained)
+        config = self.config.visual_tokenizer_config
+        channels = getattr(config.encoder_config, "num_channels", 3)
+        blank = torch.zeros(1, channels, config.image_size, config.image_size, device=self.device)
+        return 0.0 * self.get_image_features(blank, return_dict=True).pooler_output[0].sum()
 
     @cached_property
     def takes_positions(self) -> bool:
@@ -645,6 +686,11 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
     r"""
     LaVIT (arXiv 2309.04669): [`LaVITModel`] with an output head over text and image ids, which reads and writes
     images.
+
+    In train mode the understanding branch, the language model and its head take gradients; the visual tokenizer is
+    frozen. LoRA on `["q_proj", "v_proj"]` and the like finds the layers of the language model alone, unless the vision
+    encoder calls its own so. There, and with `"all-linear"`, adapters in the visual tokenizer stay frozen and without
+    effect; `exclude_modules=r".*visual_tokenizer.*"` leaves them out.
 
     Args:
         config ([`LaVITConfig`]):
@@ -785,7 +831,6 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         labels: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         guidance: float | None = None,
-        shift_labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LaVITCausalLMOutputWithPast:
@@ -813,35 +858,37 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             guidance (`float`, *optional*):
                 Guidance scale of a doubled batch, whose second half is the unconditional branch. The logits are then
                 the guided ones, of half the batch size.
-            shift_labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Targets in place of `labels`, each beside the id in front of it.
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
                 Number of labels of a batch that is spread over several calls or processes, as `Trainer` counts them:
-                those that are not -100, but for the first of each row.
+                those that are not -100, but for the first of each row. The loss is the mean over all targets of the
+                batch if each of these labels is a target, as in those of the processor.
+            kwargs:
+                `shift_labels`, targets in place of `labels`, each beside the id in front of it; and what the language
+                model takes.
 
         Returns:
             [`LaVITCausalLMOutputWithPast`].
 
         Raises:
-            ValueError: See [`~LaVITModel.forward`].
+            ValueError: See [`~LaVITModel.forward`]; or if there is not one label for each id.
         """
+        shift_labels = kwargs.pop("shift_labels", None)  # in the signature, `Trainer` would wait for both
         outputs = self.model(
             input_ids, pixel_values, attention_mask, position_ids, cache, inputs_embeds, return_dict=True, **kwargs
         )
-        hidden_states = outputs.last_hidden_state
-        if outputs.token_positions is not None:
-            positions = outputs.token_positions.clamp(max=hidden_states.shape[1] - 1)
-            hidden_states = hidden_states.gather(1, positions[..., None].expand(-1, -1, hidden_states.shape[-1]))
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.compute_logits(hidden_states[:, kept])
+        logits = self.compute_logits(outputs.last_hidden_state[:, kept])
         loss = None
         if labels is not None or shift_labels is not None:
             marks = None if pixel_values is None or input_ids is None else self.model.find_marks(input_ids)
             following = _shift(labels) if shift_labels is None else shift_labels
+            _check_labels(following, outputs.last_hidden_state)
             targets = _true_targets(labels, attention_mask, marks) if shift_labels is None else shift_labels
-            loss = _average_loss(logits, targets[:, kept], following[:, kept], num_items_in_batch)
-            if self.training and pixel_values is None:
-                loss = loss + self._nothing_of_understanding()
+            total = nn.functional.cross_entropy(
+                logits.float().transpose(1, 2), targets[:, kept], ignore_index=IGNORE_INDEX, reduction="sum"
+            )
+            num_targets, num_labels = ((some[:, kept] != IGNORE_INDEX).sum() for some in (targets, following))
+            loss = average_loss(total, num_targets, num_labels, num_items_in_batch)
         return LaVITCausalLMOutputWithPast(
             loss=loss,
             logits=logits if guidance is None else guide(logits, guidance),
@@ -860,10 +907,6 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             if setting is not None:
                 logits = change(logits, setting)
         return logits
-
-    def _nothing_of_understanding(self) -> torch.Tensor:
-        """Zero, with a gradient: processes that train together must all have one for the same parameters."""
-        return sum(0.0 * parameter.sum() for parameter in self.understanding.parameters() if parameter.requires_grad)
 
     def _find_tied_weights(self, causal_model: PreTrainedModel) -> dict[str, str] | None:
         """What transformers ties where the configuration says so: the head's weight to the embeddings'."""
@@ -940,6 +983,14 @@ def _shift(labels: torch.Tensor) -> torch.Tensor:
     return nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
 
 
+def _check_labels(labels: torch.Tensor, hidden_states: torch.Tensor) -> None:
+    if labels.shape != hidden_states.shape[:2]:
+        raise ValueError(
+            f"the labels have the shape {tuple(labels.shape)}, and the ids {tuple(hidden_states.shape[:2])}: there "
+            "must be one label for each id, -100 where nothing is learned."
+        )
+
+
 def _true_targets(
     labels: torch.Tensor, attention_mask: torch.Tensor | None, marks: torch.Tensor | None
 ) -> torch.Tensor:
@@ -950,27 +1001,38 @@ def _true_targets(
     return _shift(labels if marks is None else labels.masked_fill(marks, IGNORE_INDEX))
 
 
-def _average_loss(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    labels: torch.Tensor,
+def average_loss(
+    total: torch.Tensor,
+    num_targets: torch.Tensor | int,
+    num_labels: torch.Tensor | int,
     num_items_in_batch: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
     """
-    The mean cross-entropy of the targets.
+    The mean over all targets of a batch, of which this may be a part.
 
-    `Trainer` divides by the number of labels in all parts of a batch. Where some of them are no targets, this part's
-    mean stands for them, so that no less is summed than is divided by.
+    `Trainer` tells the number of labels in all parts. Where each of them is a target, as in the labels of
+    [`LaVITProcessor`], what is summed up over the parts is the mean. Where some are not, their number in the other
+    parts is not known, and this part's mean stands for them.
+
+    Args:
+        total (`torch.Tensor`):
+            The sum of the losses, a scalar.
+        num_targets (`torch.Tensor` or `int`):
+            How many were summed.
+        num_labels (`torch.Tensor` or `int`):
+            How many of these labels `Trainer` counts.
+        num_items_in_batch (`torch.Tensor` or `int`, *optional*):
+            How many it counts in all parts. This part is all by default.
+
+    Returns:
+        `torch.Tensor`: a scalar.
     """
-    losses = nn.functional.cross_entropy(
-        logits.float().transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="sum"
-    )
-    mean = losses / (targets != IGNORE_INDEX).sum().clamp(min=1)
+    mean = total / torch.as_tensor(num_targets, device=total.device).clamp(min=1)
     if num_items_in_batch is None:
         return mean
     if torch.is_tensor(num_items_in_batch):
         num_items_in_batch = num_items_in_batch.to(mean.device)
-    return mean * (labels != IGNORE_INDEX).sum() / num_items_in_batch
+    return mean * num_labels / num_items_in_batch
 
 
 def _check_vocabulary(causal_model: PreTrainedModel, config: LaVITConfig) -> None:

@@ -12,6 +12,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 
+# The label that a loss passes over.
+IGNORE_INDEX = -100
+
 # What the released models add to the numerator and the denominator of their softmax.
 SOFTMAX_LEAK = 1e-6
 
@@ -68,10 +71,10 @@ class LaVITAttention(nn.Module):
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.query_projection = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key_projection = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value_projection = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output_projection = nn.Linear(config.hidden_size, config.hidden_size)
 
     def _attention_interface(self) -> Callable:
         if getattr(self.config, "merger_softmax", "masked") == "original":
@@ -101,7 +104,11 @@ class LaVITAttention(nn.Module):
         sources = hidden_states if key_value_states is None else key_value_states
         query, key, value = (
             proj(rows).view(batch_size, -1, self.config.num_attention_heads, self.head_dim).transpose(1, 2)
-            for proj, rows in ((self.q_proj, hidden_states), (self.k_proj, sources), (self.v_proj, sources))
+            for proj, rows in (
+                (self.query_projection, hidden_states),
+                (self.key_projection, sources),
+                (self.value_projection, sources),
+            )
         )
         attention_output, _ = self._attention_interface()(
             self,
@@ -113,7 +120,7 @@ class LaVITAttention(nn.Module):
             dropout=self.attention_dropout if self.training else 0.0,
             **kwargs,
         )
-        return self.out_proj(attention_output.reshape(batch_size, query_length, hidden_size))
+        return self.output_projection(attention_output.reshape(batch_size, query_length, hidden_size))
 
 
 class LaVITMLP(nn.Module):
@@ -121,12 +128,12 @@ class LaVITMLP(nn.Module):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.expansion = nn.Linear(config.hidden_size, config.intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.contraction = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.activation(self.fc1(hidden_states)))
+        return self.contraction(self.activation(self.expansion(hidden_states)))
 
 
 class LaVITLayer(GradientCheckpointingLayer):

@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers import initialization as init
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.processing_utils import Unpack
@@ -35,10 +36,22 @@ from .configuration_lavit import LaVITVisualTokenizerConfig
 from .modeling_base import LaVITBaseModel
 from .modeling_layers import LaVITLayer, gather_rows, split_by_image
 from .remote_code import ships_code
+from .repo_names import QUANTIZER_NAMES, SELECTOR_NAMES, rename_layers, rename_parts
 
 
 # The EVA-CLIP encoder's class stands in transformers, but AutoModel does not know it.
 AutoModel.register(Blip2VisionConfig, Blip2VisionModel, exist_ok=True)
+
+# How a repo names its weights, and what they are called in memory.
+register_checkpoint_conversion_mapping(
+    LaVITVisualTokenizerConfig.model_type,
+    [
+        *rename_layers("merger."),
+        *rename_parts("selector", SELECTOR_NAMES),
+        *rename_parts("quantizer", QUANTIZER_NAMES),
+    ],
+    overwrite=True,
+)
 
 FINAL_NORM_NAMES = ("post_layernorm", "layernorm", "norm")
 
@@ -88,7 +101,11 @@ class FeatureStandardizer(nn.Module):
 
 
 class LaVITVisionEncoder(nn.Module):
-    """The visual tokenizer's eyes: a vision transformer's patches, or a backbone's maps of several strides."""
+    """
+    The visual tokenizer's eyes: a vision transformer's patches, or a backbone's maps of several strides.
+
+    It is frozen, as in the paper: no weight of it takes gradients, and it is never in train mode.
+    """
 
     def __init__(self, config: LaVITVisualTokenizerConfig, model: PreTrainedModel | None = None):
         super().__init__()
@@ -101,6 +118,12 @@ class LaVITVisionEncoder(nn.Module):
             _remove_final_norm(model)
         self.model = model
         self.standardizer = FeatureStandardizer(config.feature_size) if config.standardize_features else None
+        self.train()
+
+    def train(self, mode: bool = True) -> "LaVITVisionEncoder":
+        """Stays in evaluation mode, whatever `mode` says, and lets no weight be trained."""
+        # Freezes anew each time, as loading makes new parameters; a batch norm would learn without any.
+        return super().train(False).requires_grad_(False)
 
     def forward(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutput:
         """
@@ -114,6 +137,7 @@ class LaVITVisionEncoder(nn.Module):
             `BaseModelOutput`: `last_hidden_state` holds the features, `(batch_size, num_patches, feature_size)`, in
             raster order; `hidden_states` and `attentions` are the encoder's own.
         """
+        self._match_statistics()
         outputs = self.model(pixel_values=pixel_values.to(self.model.dtype), return_dict=True, **kwargs)
         if self.config.encoder_output == "last_hidden_state":
             # Class and register tokens stand in front of the patches.
@@ -125,6 +149,13 @@ class LaVITVisionEncoder(nn.Module):
         if self.standardizer is not None:
             features = self.standardizer(features)
         return BaseModelOutput(features, outputs.hidden_states, outputs.attentions)
+
+    def _match_statistics(self) -> None:
+        """Brings batch norms whose weights alone were cast, as PEFT does it before QLoRA, to one dtype again."""
+        for module in self.model.modules():
+            statistics = getattr(module, "running_mean", None)
+            if statistics is not None and module.weight is not None and statistics.dtype != module.weight.dtype:
+                module.to(module.weight.dtype)
 
 
 KEEP, DROP = 0, 1  # the selector's two classes
@@ -141,7 +172,7 @@ class TokenSelector(nn.Module):
         self.config = config
         size = config.hidden_size
         self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps, dtype=torch.float32)
-        self.in_proj = nn.Linear(size, size, dtype=torch.float32)
+        self.input_projection = nn.Linear(size, size, dtype=torch.float32)
         self.classifier = nn.Sequential(
             nn.Linear(size, size // 2, dtype=torch.float32),
             nn.GELU(),
@@ -191,7 +222,7 @@ class TokenSelector(nn.Module):
     def log_probs(self, features: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of keeping and dropping, `(batch_size, num_patches, 2)`, in fp32."""
         with torch.autocast(features.device.type, enabled=False):
-            hidden_states = nn.functional.gelu(self.in_proj(self.norm(features.float())))
+            hidden_states = nn.functional.gelu(self.input_projection(self.norm(features.float())))
             local, pooled = hidden_states.chunk(2, dim=-1)
             pooled = pooled.mean(dim=1, keepdim=True).expand_as(local)
             return self.classifier(torch.cat([local, pooled], dim=-1)).log_softmax(dim=-1)
@@ -302,8 +333,8 @@ class VectorQuantizer(nn.Module):
 
     def __init__(self, config: LaVITVisualTokenizerConfig):
         super().__init__()
-        self.in_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.codebook_dim)
+        self.input_projection = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output_projection = nn.Linear(config.hidden_size, config.codebook_dim)
         self.codebook = nn.Embedding(config.codebook_size, config.codebook_dim)
 
     def project(self, merged: torch.Tensor) -> torch.Tensor:
@@ -315,7 +346,7 @@ class VectorQuantizer(nn.Module):
         Returns:
             `torch.Tensor` of shape `(..., codebook_dim)`, of unit length.
         """
-        return nn.functional.normalize(self.out_proj(torch.tanh(self.in_proj(merged))), dim=-1)
+        return nn.functional.normalize(self.output_projection(torch.tanh(self.input_projection(merged))), dim=-1)
 
     def forward(self, merged: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -439,6 +470,9 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
     keeps about a third of the patches, a merger that folds the dropped ones into the kept, and a codebook.
 
     Loads from a repo of its own or out of a full LaVIT repo, reading its own weights only.
+
+    In train mode selector, merger and the quantizer's projections take gradients. The encoder is frozen and stays in
+    evaluation mode, and the codebook has no gradient: it learns in [`LaVITVisualTokenizerForPreTraining`].
 
     Example:
 

@@ -17,7 +17,7 @@ from transformers.tokenization_utils_base import LARGE_INTEGER, TextInput
 
 from .generation_lavit import check_generation_mode
 from .image_loading import flatten_images
-from .modeling_layers import find_image_slots
+from .modeling_layers import IGNORE_INDEX, find_image_slots
 from .remote_code import ships_code
 
 
@@ -74,11 +74,14 @@ class LaVITProcessorKwargs(ProcessingKwargs, total=False):
     """
     generation_mode (`str`, *optional*, defaults to `"text"`):
         What the model shall write after the prompt: `"text"`, or `"image"`, which closes the prompt with `[IMG]`.
+    output_labels (`bool`, *optional*, defaults to `False`):
+        Whether to return labels for training.
     """
 
     text_kwargs: LaVITTextKwargs
 
     generation_mode: str
+    output_labels: bool
 
 
 # A token of a prompt: its id, and where its characters are in the text as it was passed, `(0, 0)` for image marks.
@@ -132,6 +135,7 @@ class LaVITProcessor(ProcessorMixin):
     text_kwargs: ClassVar[dict[str, Any]] = {"padding": True, "return_tensors": "pt"}
     images_kwargs: ClassVar[dict[str, Any]] = {"return_tensors": "pt"}
     generation_mode = "text"
+    output_labels = False
 
     question_template = "Question: {} Answer:"
     """Prompt of the original for questions about an image."""
@@ -211,6 +215,8 @@ class LaVITProcessor(ProcessorMixin):
               the text as it was passed, in characters, if `return_offsets_mapping=True`. Zeros for images.
             - **mm_token_type_ids** (of shape `(batch_size, sequence_length)`): One for the two marks of each slot, if
               `return_mm_token_type_ids=True`. For serving software; the model itself does not take them.
+            - **labels** (`torch.LongTensor` of shape `(batch_size, sequence_length)`): What of the prompts is learned,
+              if `output_labels=True`; see [`~LaVITProcessor.create_labels`].
 
         Raises:
             `ValueError`: If placeholders and images differ in number, a prompt is empty and has no image, or is not
@@ -229,6 +235,8 @@ class LaVITProcessor(ProcessorMixin):
         data = self._pad(prompts, **kwargs["text_kwargs"])
         if kwargs["return_mm_token_type_ids"]:
             data["mm_token_type_ids"] = self.create_mm_token_type_ids(data["input_ids"])
+        if kwargs["output_labels"]:
+            data["labels"] = self.create_labels(data["input_ids"], data.get("attention_mask"))
         if flat_images := list(chain.from_iterable(images)):
             data.update(self.image_processor(flat_images, **kwargs["images_kwargs"]))
         return BatchFeature(data, tensor_type=kwargs["text_kwargs"].get("return_tensors"))
@@ -330,6 +338,29 @@ class LaVITProcessor(ProcessorMixin):
         """
         opens = [find_image_slots(torch.as_tensor(row)[None], *self.image_token_ids)[0] for row in input_ids]
         return [(is_open | is_open.roll(1)).int().tolist() for is_open in opens]
+
+    def create_labels(self, input_ids: list, attention_mask: list | None = None) -> list[list[int]]:
+        """
+        Makes labels of which each one is a target: `Trainer` divides the loss by their number, so that one that is no
+        target would count for nothing. To leave out more, as a question, set -100 there.
+
+        Args:
+            input_ids (`list[list[int]]` or `torch.Tensor` of shape `(batch_size, sequence_length)`):
+                Ids of prompts, padded or not.
+            attention_mask (`list[list[int]]` or `torch.Tensor` of the same shape, *optional*):
+                Zero where there is padding. Nothing is padding by default.
+
+        Returns:
+            `list[list[int]]`: The ids, with -100 for padding, for both marks of an image in a slot, and for the first
+            id of each prompt, which nothing predicts.
+        """
+        masks = [[1] * len(row) for row in input_ids] if attention_mask is None else attention_mask
+        labels = []
+        for row, mask, is_slot in zip(input_ids, masks, self.create_mm_token_type_ids(input_ids)):
+            ids, mask = torch.as_tensor(row), torch.as_tensor(mask)
+            is_target = mask.bool() & (mask.cumsum(dim=0) > 1) & ~torch.tensor(is_slot).bool()
+            labels.append(ids.masked_fill(~is_target, IGNORE_INDEX).tolist())
+        return labels
 
     def _get_num_multimodal_tokens(self, image_sizes: list[tuple[int, int]] | None = None, **kwargs) -> MultiModalData:
         """

@@ -10,11 +10,17 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.utils import ModelOutput
 
 from ..lavit.configuration_lavit import LaVITDetokenizerConfig
 from ..lavit.modeling_layers import LaVITLayer
+from ..lavit.repo_names import NamesOfRepos, rename_layers
+
+
+# How a repo names its weights, and what they are called in memory.
+register_checkpoint_conversion_mapping(LaVITDetokenizerConfig.model_type, rename_layers("^"), overwrite=True)
 
 
 @dataclass
@@ -60,7 +66,7 @@ class AttentionPooling(nn.Module):
         return self.out_proj(pooled.flatten(start_dim=1))
 
 
-class LaVITDetokenizerPreTrainedModel(PreTrainedModel):
+class LaVITDetokenizerPreTrainedModel(NamesOfRepos, PreTrainedModel):
     config: LaVITDetokenizerConfig
     config_class = LaVITDetokenizerConfig
     base_model_prefix = "detokenizer"

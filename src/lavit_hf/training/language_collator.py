@@ -7,8 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from ..lavit.configuration_lavit import LaVITConfig
-from ..lavit.modeling_lavit import IGNORE_INDEX
-from ..lavit.modeling_layers import pad_left
+from ..lavit.modeling_layers import IGNORE_INDEX, pad_left
 from ..lavit.processing_lavit import LaVITProcessor
 from .errors import TrainingError
 from .feature_rows import from_bytes

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import ModelOutput
@@ -15,8 +15,8 @@ from transformers.utils.generic import is_flash_attention_requested
 
 from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
-from ..lavit.modeling_lavit import IGNORE_INDEX, LaVITForCausalLM
-from ..lavit.modeling_layers import split_by_image
+from ..lavit.modeling_lavit import LaVITForCausalLM, average_loss
+from ..lavit.modeling_layers import IGNORE_INDEX, split_by_image
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from .packing import PackedBatch, pack
 
@@ -51,8 +51,8 @@ class LaVITForPreTrainingOutput(ModelOutput):
 
 class LaVITForPreTraining(LaVITForCausalLM):
     r"""
-    LaVIT in its second stage of training (arXiv 2309.04669, section 3.2): understanding branch and language model
-    learn, the visual tokenizer is frozen. What it saves loads as [`LaVITForCausalLM`].
+    LaVIT in its second stage of training (arXiv 2309.04669, section 3.2): understanding branch, language model and
+    its head learn, the visual tokenizer is frozen. What it saves loads as [`LaVITForCausalLM`].
 
     With `pack_length` set, the samples of a batch are moved together into rows of that many tokens at most, so that
     next to nothing is spent on padding. The losses stay what they are.
@@ -71,6 +71,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
     def __init__(self, config: LaVITConfig, *args, **kwargs):
         super().__init__(config, *args, **kwargs)
         self.pack_length: int | None = None
+        self.loss_type = "ForCausalLM"  # tells `Trainer` that the first label of a row is no target
 
     @classmethod
     def from_visual_tokenizer(
@@ -174,8 +175,8 @@ class LaVITForPreTraining(LaVITForCausalLM):
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep. By default the selector decides.
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-                What the summed loss is divided by, where a batch is spread over steps of accumulation or processes.
-                By default the number of targets.
+                Number of labels of a batch that is spread over several calls or processes, as `Trainer` counts them:
+                those that are not -100, but for the first of each row. By default the number of targets.
 
         Returns:
             [`LaVITForPreTrainingOutput`].
@@ -188,34 +189,58 @@ class LaVITForPreTraining(LaVITForCausalLM):
             return super().forward(
                 input_ids, pixel_values, attention_mask, position_ids, logits_to_keep=logits_to_keep, **kwargs
             )
-        images = self._read_images(pixel_values, image_features, image_rows, keep_mask)
+        given = {"image_rows": image_rows, "image_features": image_features, "pixel_values": pixel_values}
+        images, nothing = self._read_images(given, keep_mask)
         packed, tokens = self._pack(images, input_ids, attention_mask, labels)
         losses, targets = self._predict(packed, tokens)
-        output = self._average(losses, targets, num_items_in_batch)
-        if not images:
-            output.loss = output.loss + self._nothing_of_understanding()
+        num_labels = (labels[:, 1:] != IGNORE_INDEX).sum()
+        output = self._average(losses, targets, num_labels, num_items_in_batch)
+        output.loss = output.loss + nothing
         output.num_tokens = packed.num_tokens
         return output
 
     def _read_images(
-        self,
-        pixel_values: torch.Tensor | None,
-        image_features: torch.Tensor | None,
-        image_rows: torch.Tensor | None,
-        keep_mask: torch.Tensor | None,
-    ) -> list[torch.Tensor]:
-        """The rows of each image, `(kept, text_hidden_size)`."""
-        if sum(images is not None for images in (pixel_values, image_features, image_rows)) > 1:
+        self, given: dict[str, torch.Tensor | None], keep_mask: torch.Tensor | None
+    ) -> tuple[list[torch.Tensor], torch.Tensor | float]:
+        """The rows of each image, `(kept, text_hidden_size)`, and [`~LaVITModel.read_nothing`] without any."""
+        forms = [form for form, images in given.items() if images is not None]
+        if len(forms) > 1:
             raise ValueError("pass images as one of pixel_values, image_features and image_rows.")
-        if image_rows is not None:
-            if keep_mask is None:
-                raise ValueError("image_rows need a keep_mask, which tells how many belong to each image.")
-            return split_by_image(self.understanding.projection(image_rows.to(self.dtype)), keep_mask)
-        if pixel_values is not None:
-            image_features = self.visual_tokenizer.encode(pixel_values).last_hidden_state
-        if image_features is None:
-            return []
-        return self.read_features(image_features.to(self.dtype), keep_mask)
+        if given["image_rows"] is not None and keep_mask is None:
+            raise ValueError("image_rows need a keep_mask, which tells how many belong to each image.")
+        blank = self._find_blank(forms) if self.model.is_sharded else None
+        if forms:
+            return self._read_form(forms[0], given[forms[0]], keep_mask), 0.0
+        if blank is None:
+            return [], self.model.read_nothing()
+        return [], 0.0 * self._read_form(*blank)[0].sum()
+
+    def _find_blank(self, forms: list[str]) -> tuple[str, torch.Tensor, torch.Tensor] | None:
+        """
+        An image in the form that other processes read, form and keep mask with it, where weights are shared out and
+        all must ask for the same ones. `None` where no process reads any. A collective call.
+        """
+        config = self.config.visual_tokenizer_config
+        channels = getattr(config.encoder_config, "num_channels", 3)
+        shapes = {
+            "image_rows": (config.num_patches, config.hidden_size),
+            "image_features": (1, config.num_patches, config.feature_size),
+            "pixel_values": (1, channels, config.image_size, config.image_size),
+        }
+        number = torch.tensor([list(shapes).index(forms[0]) if forms else -1], device=self.device)
+        distributed.all_reduce(number, distributed.ReduceOp.MAX)
+        if number.item() < 0:
+            return None
+        form = list(shapes)[int(number)]
+        keep_mask = torch.ones(1, config.num_patches, dtype=torch.bool, device=self.device)
+        return form, torch.zeros(shapes[form], device=self.device), keep_mask
+
+    def _read_form(self, form: str, images: torch.Tensor, keep_mask: torch.Tensor | None) -> list[torch.Tensor]:
+        if form == "image_rows":
+            return split_by_image(self.understanding.projection(images.to(self.dtype)), keep_mask)
+        if form == "pixel_values":
+            images = self.visual_tokenizer.encode(images).last_hidden_state
+        return self.read_features(images.to(self.dtype), keep_mask)
 
     def _pack(
         self,
@@ -248,15 +273,17 @@ class LaVITForPreTraining(LaVITForCausalLM):
         return nn.functional.cross_entropy(logits.float(), targets, reduction="none"), targets
 
     def _average(
-        self, losses: torch.Tensor, targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+        self,
+        losses: torch.Tensor,
+        targets: torch.Tensor,
+        num_labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None,
     ) -> LaVITForPreTrainingOutput:
         is_image = targets >= self.config.image_start_token_id
         num_image_targets = is_image.sum()
         num_text_targets = is_image.numel() - num_image_targets
-        if num_items_in_batch is None:
-            num_items_in_batch = max(is_image.numel(), 1)
         return LaVITForPreTrainingOutput(
-            loss=losses.sum() / num_items_in_batch,
+            loss=average_loss(losses.sum(), is_image.numel(), num_labels, num_items_in_batch),
             text_loss=losses.detach()[~is_image].sum() / num_text_targets.clamp(min=1),
             image_loss=losses.detach()[is_image].sum() / num_image_targets.clamp(min=1),
             num_text_targets=num_text_targets,

@@ -46,7 +46,7 @@ class LaVITPixelDecoderForTraining(nn.Module):
     r"""
     Trains a diffusion U-Net to paint pictures from the features that the detokenizer rebuilds (arXiv 2309.04669,
     section 3.1), and with it the detokenizer's condition: its projections, their positions and its pooling. All else
-    is frozen; autoencoder and visual tokenizer stay out of the checkpoints.
+    is frozen and in evaluation mode; autoencoder and visual tokenizer stay out of the checkpoints.
 
     A dropped condition is what [`~LaVITDetokenizer.negative_condition`] gives, so that [`LaVITPipeline`] can guide.
 

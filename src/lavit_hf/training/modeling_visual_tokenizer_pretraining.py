@@ -59,7 +59,8 @@ class LaVITVisualTokenizerForPreTrainingOutput(ModelOutput):
 class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     r"""
     The visual tokenizer with the detokenizer that rebuilds the encoder's features from its codes (arXiv 2309.04669,
-    section 3.1). The encoder is frozen. What it saves loads as [`LaVITVisualTokenizer`].
+    section 3.1). All learn but the encoder, which is frozen; the codebook learns in `codebook_trainer`, by moving
+    averages or by gradient as the configuration says. What it saves loads as [`LaVITVisualTokenizer`].
 
     Needs `config.detokenizer_config` and the extra `training`.
 
@@ -92,13 +93,11 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
             self.codebook_trainer.reset()
 
     def _freeze(self) -> None:
-        self.visual_tokenizer.encoder.requires_grad_(False)
         # Learns in `codebook_trainer` and is copied from there.
         self.visual_tokenizer.quantizer.codebook.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "LaVITVisualTokenizerForPreTraining":
         super().train(mode)
-        self.visual_tokenizer.encoder.eval()
         self._freeze()  # again: loading makes new parameters, and ends in `eval()`
         return self
 

@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 
 import torch
 
-from ..lavit.modeling_lavit import IGNORE_INDEX
+from ..lavit.modeling_layers import IGNORE_INDEX
 
 
 @dataclass
