@@ -336,6 +336,11 @@ class LaVITConfig(LaVITBaseConfig):
     def __post_init__(self, **kwargs):
         derived_ids = {name: kwargs.pop(name) for name in _DERIVED_IDS if name in kwargs}
         super().__post_init__(**kwargs)
+        if not isinstance(getattr(self.text_config, "vocab_size", None), int):
+            raise ValueError(
+                f"text_config ({type(self.text_config).__name__}) has no vocab_size: pass the configuration of a "
+                "language model alone, which a larger model's gives by get_text_config()."
+            )
         if self.text_vocab_size <= 0:
             raise ValueError(
                 f"text_config.vocab_size ({self.text_config.vocab_size}) leaves no text ids beside the "

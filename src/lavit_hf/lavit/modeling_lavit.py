@@ -8,7 +8,6 @@ the bare model, and the model with the output head, which generates.
 """
 
 import copy
-import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,12 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
+from .backbone_checks import (
+    apply_after_head,
+    check_language_model,
+    count_positions,
+    takes_positions,
+)
 from .checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
@@ -49,14 +54,6 @@ register_checkpoint_conversion_mapping(
     ],
     overwrite=True,
 )
-
-# What some language models do behind their output head, by the name of the setting in their configuration.
-AFTER_HEAD = {
-    "logit_scale": lambda logits, scale: logits * scale,  # Cohere
-    "logits_scaling": lambda logits, scale: logits / scale,  # Granite
-    "lm_head_multiplier": lambda logits, scale: logits * scale,  # Falcon-H1
-    "final_logit_softcapping": lambda logits, cap: torch.tanh(logits / cap) * cap,  # Gemma
-}
 
 
 @dataclass
@@ -461,7 +458,7 @@ class LaVITModel(LaVITPreTrainedModel):
         if position_ids is None and attention_mask is not None and getattr(attention_mask, "ndim", 0) == 2:
             length = (inputs_embeds if input_ids is None else input_ids).shape[1]
             attention_mask = _join_mask(None, attention_mask, past_length + length - attention_mask.shape[1])
-            position_ids = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
+            position_ids = count_positions(attention_mask)[:, -length:]
         if position_ids is not None and self._takes_positions:
             kwargs["position_ids"] = position_ids
         outputs = self.language_model(
@@ -484,8 +481,7 @@ class LaVITModel(LaVITPreTrainedModel):
 
     @cached_property
     def _takes_positions(self) -> bool:
-        # Language models with positional biases, as Bloom's, have no use for them.
-        return "position_ids" in inspect.signature(self.language_model.forward).parameters
+        return takes_positions(self.language_model)
 
     def check_no_slots(self, input_ids: torch.LongTensor | None) -> None:
         """Raises a `ValueError` where `input_ids`, of shape `(batch_size, sequence_length)`, wait for an image."""
@@ -578,13 +574,12 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
     ):
         super().__init__(config)
         causal_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
-        _check_vocabulary(causal_model, config)
+        check_language_model(causal_model, config.text_config.vocab_size)
         self.model = LaVITModel(config, encoder, causal_model.base_model)
         self.lm_head = causal_model.get_output_embeddings()
         self._tied_weights_keys = self._find_tied_weights(causal_model)
         self._pixel_decoder = None
         self.post_init()
-        self._check_language_model(causal_model)
 
     @classmethod
     def from_backbones(
@@ -616,6 +611,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             vision_model = AutoModel.from_pretrained(vision_model)
         if isinstance(text_model, str):
             text_model = AutoModelForCausalLM.from_pretrained(text_model)
+        check_language_model(text_model)  # as long as it is unchanged
         visual_config = LaVITVisualTokenizerConfig(encoder_config=vision_model.config, **visual_tokenizer_kwargs)
         text_model.resize_token_embeddings(text_model.config.vocab_size + visual_config.codebook_size + 2)
         config = LaVITConfig(
@@ -751,12 +747,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Scores `(..., vocab_size)` of hidden states `(..., hidden_size)`: the head and what stands behind it."""
-        logits = self.lm_head(hidden_states)
-        for name, change in AFTER_HEAD.items():
-            setting = getattr(self.config.text_config, name, None)
-            if setting is not None:
-                logits = change(logits, setting)
-        return logits
+        return apply_after_head(self.lm_head(hidden_states), self.config.text_config)
 
     def _nothing_of_understanding(self) -> torch.Tensor:
         """Zero, with a gradient: processes that train together must all have one for the same parameters."""
@@ -768,39 +759,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             return None
         embeddings = self.get_input_embeddings()
         name = next(name for name, module in self.named_modules() if module is embeddings)
-        if self.config.tie_word_embeddings and self.lm_head.weight.shape != embeddings.weight.shape:
-            raise ValueError(
-                f"{type(causal_model).__name__} is configured to tie its head {tuple(self.lm_head.weight.shape)} to "
-                f"its embeddings {tuple(embeddings.weight.shape)}, which differ in shape: set tie_word_embeddings to "
-                "False in its configuration."
-            )
         return {"lm_head.weight": f"{name}.weight"}
-
-    @torch.no_grad()
-    def _check_language_model(self, causal_model: PreTrainedModel) -> None:
-        """Raises a `ValueError` where the parts of a language model do not do what it does, or it is not causal."""
-        if self.lm_head.weight.is_meta:
-            return  # a configuration that was saved was checked when the model was built
-        was_training = causal_model.training
-        causal_model.eval()
-        embeddings = self.get_input_embeddings()
-        ids = torch.arange(1, 5, device=embeddings.weight.device)[None]
-        whole = causal_model(input_ids=ids, use_cache=False).logits
-        outputs = self.language_model(inputs_embeds=embeddings(ids), use_cache=False, return_dict=True)
-        parts = self.compute_logits(outputs.last_hidden_state)
-        shorter = causal_model(input_ids=ids[:, :-1], use_cache=False).logits
-        causal_model.train(was_training)
-        name, tolerance = type(causal_model).__name__, 0.01 * whole.float().std().item()
-        if (whole[:, :-1] - shorter).abs().max() > tolerance:
-            raise ValueError(
-                f"{name} has no causal mask: what it says of a token changes with the tokens behind it. Pass a causal "
-                "language model; one of an encoder's architecture needs is_decoder=True in its configuration."
-            )
-        if (whole - parts).abs().max() > tolerance:
-            raise ValueError(
-                f"{name} does more than to apply a linear layer to the hidden states of its base model, or does not "
-                "take embeddings in place of ids: LaVIT cannot be built on it."
-            )
 
     def attach_pixel_decoder(self, pipeline) -> None:
         """
@@ -898,22 +857,6 @@ def _average_loss(
     if torch.is_tensor(num_items_in_batch):
         num_items_in_batch = num_items_in_batch.to(mean.device)
     return mean * (labels != IGNORE_INDEX).sum() / num_items_in_batch
-
-
-def _check_vocabulary(causal_model: PreTrainedModel, config: LaVITConfig) -> None:
-    name, size = type(causal_model).__name__, config.text_config.vocab_size
-    head, base = causal_model.get_output_embeddings(), causal_model.base_model
-    if head is None or base is causal_model:
-        raise ValueError(
-            f"{name} has no base model with an output head: pass a causal language model of transformers."
-        )
-    rows = {"embeddings": causal_model.get_input_embeddings().weight.shape[0], "head": head.weight.shape[0]}
-    for part, num_rows in rows.items():
-        if num_rows != size:
-            raise ValueError(
-                f"the {part} of {name} have {num_rows} rows, but text_config.vocab_size is {size}, image ids "
-                "included: resize its embeddings, as LaVITForCausalLM.from_backbones does."
-            )
 
 
 __all__ = [

@@ -22,6 +22,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
+from .backbone_checks import check_encoder
 from .configuration_lavit import LaVITVisualTokenizerConfig
 from .modeling_layers import LaVITLayer, gather_rows, split_by_image
 
@@ -90,6 +91,7 @@ class LaVITVisionEncoder(nn.Module):
             _remove_final_norm(model)
         self.model = model
         self.standardizer = FeatureStandardizer(config.feature_size) if config.standardize_features else None
+        check_encoder(self)
 
     def forward(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutput:
         """
