@@ -176,8 +176,8 @@ def _run_parts(
     base_model = causal_model.base_model
     if attention_mask is not None and takes_positions(base_model):
         kwargs["position_ids"] = count_positions(attention_mask)[:, -inputs_embeds.shape[1] :]
-    outputs = base_model(
-        input_ids=None, inputs_embeds=inputs_embeds, attention_mask=attention_mask, return_dict=True, **kwargs
+    outputs = base_model(  # some scale the embeddings in place
+        input_ids=None, inputs_embeds=inputs_embeds.clone(), attention_mask=attention_mask, return_dict=True, **kwargs
     )
     logits = causal_model.get_output_embeddings()(outputs.last_hidden_state)
     return apply_after_head(logits, causal_model.config), getattr(outputs, "cache", None)
@@ -196,7 +196,7 @@ def _agree(logits: torch.Tensor, expected: torch.Tensor) -> bool:
 def _is_causal(causal_model: PreTrainedModel) -> bool:
     """No earlier logit has a gradient for a later token: this holds exactly, in every dtype."""
     inputs_embeds = _embeds(causal_model).detach().requires_grad_()
-    logits, _ = _run_parts(causal_model, inputs_embeds.clone(), use_cache=False)
+    logits, _ = _run_parts(causal_model, inputs_embeds, use_cache=False)
     (gradient,) = torch.autograd.grad(logits[:, :TRIAL_CACHED].float().square().sum(), inputs_embeds)
     return not gradient[:, TRIAL_CACHED:].any()
 
@@ -266,7 +266,9 @@ _TRIALS: dict[str, Callable[[PreTrainedModel], bool]] = {
     "hidden states of its base model, or reads embeddings in another way than ids": _is_sum_of_parts,
     "padding in front of a prompt changes what it says, as it has no attention mask or counts padding in its "
     "positions": _heeds_padding,
-    "it keeps no cache of keys and values onto which tokens can be put, one by one and many at once": _goes_on_from_cache,
+    "it keeps no cache of keys and values onto which tokens can be put, one by one and many at once": (
+        _goes_on_from_cache
+    ),
 }
 
 

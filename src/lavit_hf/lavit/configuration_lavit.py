@@ -268,6 +268,13 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
         """Number of patches of an image, before selection."""
         return (self.image_size // self.patch_size) ** 2
 
+    @property
+    def num_kept(self) -> int | None:
+        """Number of patches that the selection rule keeps of every image. `None` where images decide."""
+        if self.selection == "ratio":
+            return max(1, round(self.keep_ratio * self.num_patches))
+        return self.keep_count if self.selection == "count" else None
+
 
 def _has_index(repo: str | os.PathLike, hub_kwargs: dict) -> bool:
     if os.path.isfile(repo):

@@ -34,8 +34,8 @@ from .backbone_checks import (
 from .checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
-from .modeling_layers import find_image_slots, split_by_image
-from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector
+from .modeling_layers import find_image_slots
+from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector, count_kept
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import ships_code
 
@@ -95,7 +95,10 @@ class FilledSequence:
 
 def check_image_slots(opens: torch.Tensor, num_images: int) -> None:
     """Raises a `ValueError` where the slots that `opens` marks are not as many as the images."""
-    num_slots = int(opens.sum())
+    _check_number_of_slots(int(opens.sum()), num_images)
+
+
+def _check_number_of_slots(num_slots: int, num_images: int) -> None:
     if num_slots != num_images:
         raise ValueError(
             f"the prompts hold {num_slots} image slots, but {num_images} images were given: "
@@ -131,16 +134,18 @@ def fill_image_slots(
     Raises:
         ValueError: If slots and images differ in number.
     """
-    check_image_slots(opens, len(image_rows))
     real = torch.ones_like(opens) if attention_mask is None else attention_mask.bool()
     is_read = opens & real  # a slot may lie in the padding
     if not keep_marks:
         real = real & ~is_read & ~is_read.roll(1, dims=1)
-    counts = torch.tensor([len(rows) for rows in image_rows], device=opens.device, dtype=torch.long)
-    inserted = torch.zeros_like(opens, dtype=torch.long).masked_scatter(opens, counts) * is_read  # behind `[IMG]`
+    counts = torch.tensor([len(rows) for rows in image_rows], dtype=torch.long).to(opens.device, non_blocking=True)
+    # As long as the check is to come, there may be more slots than images.
+    numbers = opens.flatten().cumsum(dim=0).view_as(opens).clamp(max=len(image_rows))
+    inserted = nn.functional.pad(counts, (1, 0))[numbers] * is_read  # behind `[IMG]`
     ends = (real + inserted).cumsum(dim=1)
     totals = ends[:, -1:]
-    length = int(totals.max())
+    length, num_slots = torch.stack([totals.max(), opens.sum()]).tolist()  # waits for the device, once
+    _check_number_of_slots(num_slots, len(image_rows))
     padding = length - totals
     positions = torch.where(real, padding + ends - inserted - 1, length)
 
@@ -240,8 +245,10 @@ class LaVITUnderstanding(nn.Module):
             `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.
         """
         selector = shared_selector if self.selector is None else self.selector
+        num_kept = self.merger.config.num_kept if keep_mask is None else None
         keep_mask, _ = selector(hidden_states, keep_mask, generator)
-        return split_by_image(self.projection(self.merger(hidden_states, keep_mask)), keep_mask)
+        counts = count_kept(keep_mask, num_kept)
+        return list(self.projection(self.merger(hidden_states, keep_mask, counts)).split(counts))
 
 
 class LaVITPreTrainedModel(PreTrainedModel):
