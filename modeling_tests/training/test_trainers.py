@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""`LaVITForCausalLM` in the trainers of transformers and TRL: the loss is the mean over targets, and labels fit logits."""
+"""`LaVITForCausalLM` in the trainers of transformers and TRL: losses are means over targets, and labels fit logits."""
 
 import pytest
 import torch

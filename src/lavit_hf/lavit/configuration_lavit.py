@@ -282,6 +282,13 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
         """Number of patches of an image, before selection."""
         return (self.image_size // self.patch_size) ** 2
 
+    @property
+    def num_kept(self) -> int | None:
+        """Number of patches that the selection rule keeps of every image. `None` where images decide."""
+        if self.selection == "ratio":
+            return max(1, round(self.keep_ratio * self.num_patches))
+        return self.keep_count if self.selection == "count" else None
+
 
 def _has_file(repo: str | os.PathLike, name: str, hub_kwargs: dict) -> bool:
     if os.path.isfile(repo):
@@ -349,6 +356,11 @@ class LaVITConfig(LaVITBaseConfig):
     def __post_init__(self, **kwargs):
         derived_ids = {name: kwargs.pop(name) for name in _DERIVED_IDS if name in kwargs}
         super().__post_init__(**kwargs)
+        if not isinstance(getattr(self.text_config, "vocab_size", None), int):
+            raise ValueError(
+                f"text_config ({type(self.text_config).__name__}) has no vocab_size: pass the configuration of a "
+                "language model alone, which a larger model's gives by get_text_config()."
+            )
         if self.text_vocab_size <= 0:
             raise ValueError(
                 f"text_config.vocab_size ({self.text_config.vocab_size}) leaves no text ids beside the "

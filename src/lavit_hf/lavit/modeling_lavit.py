@@ -8,7 +8,6 @@ the bare model, and the model with the output head, which generates.
 """
 
 import copy
-import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,13 +25,14 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
+from .backbone_checks import apply_after_head, check_language_model, count_positions, takes_positions
 from .cached_prompt import CachedPrompt
 from .checkpoint_index import MAX_SHARD_SIZE, find_weights_folder, finish_saving
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
 from .modeling_base import LaVITBaseModel
-from .modeling_layers import IGNORE_INDEX, find_image_slots, split_by_image
-from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector
+from .modeling_layers import IGNORE_INDEX, find_image_slots
+from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector, count_kept
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import ships_code
 from .repo_names import SELECTOR_NAMES, rename_layers, rename_parts
@@ -51,14 +51,6 @@ register_checkpoint_conversion_mapping(
     ],
     overwrite=True,
 )
-
-# What some language models do behind their output head, by the name of the setting in their configuration.
-AFTER_HEAD = {
-    "logit_scale": lambda logits, scale: logits * scale,  # Cohere
-    "logits_scaling": lambda logits, scale: logits / scale,  # Granite
-    "lm_head_multiplier": lambda logits, scale: logits * scale,  # Falcon-H1
-    "final_logit_softcapping": lambda logits, cap: torch.tanh(logits / cap) * cap,  # Gemma
-}
 
 
 @dataclass
@@ -134,7 +126,10 @@ class FilledSequence:
 
 def check_image_slots(opens: torch.Tensor, num_images: int) -> None:
     """Raises a `ValueError` where the slots that `opens` marks are not as many as the images."""
-    num_slots = int(opens.sum())
+    _check_number_of_slots(int(opens.sum()), num_images)
+
+
+def _check_number_of_slots(num_slots: int, num_images: int) -> None:
     if num_slots != num_images:
         raise ValueError(
             f"the prompts hold {num_slots} image slots, but {num_images} images were given: "
@@ -170,16 +165,18 @@ def fill_image_slots(
     Raises:
         ValueError: If slots and images differ in number.
     """
-    check_image_slots(opens, len(image_rows))
     real = torch.ones_like(opens) if attention_mask is None else attention_mask.bool()
     is_read = opens & real  # a slot may lie in the padding
     if not keep_marks:
         real = real & ~is_read & ~is_read.roll(1, dims=1)
-    counts = torch.tensor([len(rows) for rows in image_rows], device=opens.device, dtype=torch.long)
-    inserted = torch.zeros_like(opens, dtype=torch.long).masked_scatter(opens, counts) * is_read  # behind `[IMG]`
+    counts = torch.tensor([len(rows) for rows in image_rows], dtype=torch.long).to(opens.device, non_blocking=True)
+    # As long as the check is to come, there may be more slots than images.
+    numbers = opens.flatten().cumsum(dim=0).view_as(opens).clamp(max=len(image_rows))
+    inserted = nn.functional.pad(counts, (1, 0))[numbers] * is_read  # behind `[IMG]`
     ends = (real + inserted).cumsum(dim=1)
     totals = ends[:, -1:]
-    length = int(totals.max())
+    length, num_slots = torch.stack([totals.max(), opens.sum()]).tolist()  # waits for the device, once
+    _check_number_of_slots(num_slots, len(image_rows))
     padding = length - totals
     positions = torch.where(real, padding + ends - inserted - 1, length)
 
@@ -280,8 +277,10 @@ class LaVITUnderstanding(nn.Module):
             `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.
         """
         selector = shared_selector if self.selector is None else self.selector
+        num_kept = self.merger.config.num_kept if keep_mask is None else None
         keep_mask, _ = selector(hidden_states, keep_mask, generator)
-        return split_by_image(self.projection(self.merger(hidden_states, keep_mask)), keep_mask)
+        counts = count_kept(keep_mask, num_kept)
+        return list(self.projection(self.merger(hidden_states, keep_mask, counts)).split(counts))
 
 
 class LaVITPreTrainedModel(LaVITBaseModel):
@@ -540,7 +539,7 @@ class LaVITModel(LaVITPreTrainedModel):
             attention_mask = filled.extend_mask(attention_mask, past_length)
         if position_ids is None and getattr(attention_mask, "ndim", 0) == 2:
             new_length = length if filled is None else filled.attention_mask.shape[1]
-            position_ids = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -new_length:]
+            position_ids = count_positions(attention_mask)[:, -new_length:]
             position_ids = position_ids if self.takes_positions else None
         if position_ids is not None:
             kwargs["position_ids"] = position_ids
@@ -593,7 +592,7 @@ class LaVITModel(LaVITPreTrainedModel):
     @cached_property
     def takes_positions(self) -> bool:
         """Whether the language model can be told positions. Those with positional biases, as Bloom, cannot."""
-        return "position_ids" in inspect.signature(self.language_model.forward).parameters
+        return takes_positions(self.language_model)
 
     def _check_positions(
         self, position_ids: torch.LongTensor | None, length: int, pixel_values: torch.Tensor | None
@@ -727,13 +726,12 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
     ):
         super().__init__(config)
         causal_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
-        _check_vocabulary(causal_model, config)
+        check_language_model(causal_model, config.text_config.vocab_size)
         self.model = LaVITModel(config, encoder, causal_model.base_model)
         self.lm_head = causal_model.get_output_embeddings()
         self._tied_weights_keys = self._find_tied_weights(causal_model)
         self._pixel_decoder = None
         self.post_init()
-        self._check_language_model(causal_model)
 
     @classmethod
     def from_backbones(
@@ -765,6 +763,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             vision_model = AutoModel.from_pretrained(vision_model)
         if isinstance(text_model, str):
             text_model = AutoModelForCausalLM.from_pretrained(text_model)
+        check_language_model(text_model)  # as long as it is unchanged
         visual_config = LaVITVisualTokenizerConfig(encoder_config=vision_model.config, **visual_tokenizer_kwargs)
         text_model.resize_token_embeddings(text_model.config.vocab_size + visual_config.codebook_size + 2)
         config = LaVITConfig(
@@ -901,12 +900,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Scores `(..., vocab_size)` of hidden states `(..., hidden_size)`: the head and what stands behind it."""
-        logits = self.lm_head(hidden_states)
-        for name, change in AFTER_HEAD.items():
-            setting = getattr(self.config.text_config, name, None)
-            if setting is not None:
-                logits = change(logits, setting)
-        return logits
+        return apply_after_head(self.lm_head(hidden_states), self.config.text_config)
 
     def _find_tied_weights(self, causal_model: PreTrainedModel) -> dict[str, str] | None:
         """What transformers ties where the configuration says so: the head's weight to the embeddings'."""
@@ -914,39 +908,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             return None
         embeddings = self.get_input_embeddings()
         name = next(name for name, module in self.named_modules() if module is embeddings)
-        if self.config.tie_word_embeddings and self.lm_head.weight.shape != embeddings.weight.shape:
-            raise ValueError(
-                f"{type(causal_model).__name__} is configured to tie its head {tuple(self.lm_head.weight.shape)} to "
-                f"its embeddings {tuple(embeddings.weight.shape)}, which differ in shape: set tie_word_embeddings to "
-                "False in its configuration."
-            )
         return {"lm_head.weight": f"{name}.weight"}
-
-    @torch.no_grad()
-    def _check_language_model(self, causal_model: PreTrainedModel) -> None:
-        """Raises a `ValueError` where the parts of a language model do not do what it does, or it is not causal."""
-        if self.lm_head.weight.is_meta:
-            return  # a configuration that was saved was checked when the model was built
-        was_training = causal_model.training
-        causal_model.eval()
-        embeddings = self.get_input_embeddings()
-        ids = torch.arange(1, 5, device=embeddings.weight.device)[None]
-        whole = causal_model(input_ids=ids, use_cache=False).logits
-        outputs = self.language_model(inputs_embeds=embeddings(ids), use_cache=False, return_dict=True)
-        parts = self.compute_logits(outputs.last_hidden_state)
-        shorter = causal_model(input_ids=ids[:, :-1], use_cache=False).logits
-        causal_model.train(was_training)
-        name, tolerance = type(causal_model).__name__, 0.01 * whole.float().std().item()
-        if (whole[:, :-1] - shorter).abs().max() > tolerance:
-            raise ValueError(
-                f"{name} has no causal mask: what it says of a token changes with the tokens behind it. Pass a causal "
-                "language model; one of an encoder's architecture needs is_decoder=True in its configuration."
-            )
-        if (whole - parts).abs().max() > tolerance:
-            raise ValueError(
-                f"{name} does more than to apply a linear layer to the hidden states of its base model, or does not "
-                "take embeddings in place of ids: LaVIT cannot be built on it."
-            )
 
     def attach_pixel_decoder(self, pipeline) -> None:
         """
@@ -1033,22 +995,6 @@ def average_loss(
     if torch.is_tensor(num_items_in_batch):
         num_items_in_batch = num_items_in_batch.to(mean.device)
     return mean * num_labels / num_items_in_batch
-
-
-def _check_vocabulary(causal_model: PreTrainedModel, config: LaVITConfig) -> None:
-    name, size = type(causal_model).__name__, config.text_config.vocab_size
-    head, base = causal_model.get_output_embeddings(), causal_model.base_model
-    if head is None or base is causal_model:
-        raise ValueError(
-            f"{name} has no base model with an output head: pass a causal language model of transformers."
-        )
-    rows = {"embeddings": causal_model.get_input_embeddings().weight.shape[0], "head": head.weight.shape[0]}
-    for part, num_rows in rows.items():
-        if num_rows != size:
-            raise ValueError(
-                f"the {part} of {name} have {num_rows} rows, but text_config.vocab_size is {size}, image ids "
-                "included: resize its embeddings, as LaVITForCausalLM.from_backbones does."
-            )
 
 
 __all__ = [
