@@ -534,3 +534,10 @@ class TestDecodingSteps:
                 )
             counts.append(waits.count)
         assert counts[0] == counts[1] > 0
+
+    @pytest.mark.parametrize("prompts", [[[5, 6, 7]], [[5, 6, 7], [8]]])
+    def test_prompt_and_steps_compile_as_one_graph(self, model, prompts):
+        settings = {**left_pad(prompts), "cache_implementation": "static", **GREEDY}
+        expected = model.generate(**settings)
+        model.forward = torch.compile(model.forward, backend="eager", fullgraph=True)
+        assert torch.equal(model.generate(**settings), expected)

@@ -12,7 +12,7 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -322,6 +322,8 @@ class LaVITModel(LaVITPreTrainedModel):
         self.visual_tokenizer = LaVITVisualTokenizer(config.visual_tokenizer_config, encoder)
         self.understanding = LaVITUnderstanding(config)
         self.language_model = language_model or AutoModel.from_config(config.text_config)
+        # Language models with positional biases, as Bloom, cannot be told positions.
+        self.takes_positions = "position_ids" in inspect.signature(self.language_model.forward).parameters
         self.post_init()
         self.visual_tokenizer.requires_grad_(False)
 
@@ -512,11 +514,6 @@ class LaVITModel(LaVITPreTrainedModel):
             token_positions=None if filled is None else filled.token_positions,
             image_outputs=image_outputs,
         )
-
-    @cached_property
-    def takes_positions(self) -> bool:
-        """Whether the language model can be told positions. Those with positional biases, as Bloom, cannot."""
-        return "position_ids" in inspect.signature(self.language_model.forward).parameters
 
     def _check_positions(
         self, position_ids: torch.LongTensor | None, length: int, pixel_values: torch.Tensor | None
