@@ -26,7 +26,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
-from .cached_prompt import CachedPrompt
+from .cached_prompt import CachedPrompt, count_sequences
 from .checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
@@ -475,7 +475,9 @@ class LaVITModel(LaVITPreTrainedModel):
         past_length = self._past_length(cache, length, attention_mask, position_ids, pixel_values)
         past = CachedPrompt.of(cache, past_length)
         if past_length is not None and (attention_mask is None or getattr(attention_mask, "ndim", 0) == 2):
-            attention_mask = past.complete_mask(attention_mask, past_length, batch_size, length)
+            attention_mask = past.complete_mask(
+                attention_mask, past_length, batch_size, length, count_sequences(cache)
+            )
         image_outputs = filled = None
         if pixel_values is None:
             self.check_no_slots(input_ids)
@@ -504,7 +506,7 @@ class LaVITModel(LaVITPreTrainedModel):
             num_images = 0 if filled is None else len(image_outputs.pooler_output)
             num_inserted = 0 if filled is None else filled.attention_mask.shape[1] - length
             total = past_length + length + num_inserted
-            outputs.cache.cached_prompt = past.followed_by(total, num_inserted, num_images, attention_mask)
+            outputs.cache.cached_prompt = past.followed_by(total, num_inserted, num_images, batch_size, attention_mask)
         return LaVITModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state,
             cache=outputs.cache,
