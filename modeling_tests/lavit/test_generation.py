@@ -416,6 +416,30 @@ class TestSecondTurn:
         expected = model.generate(ids, pixel_values[:2], **settings)
         assert torch.equal(model.generate(ids, cache=cache, **settings), expected)
 
+    def test_several_answers_go_on(self, model, pixel_values):
+        inputs = {**left_pad(self.FIRST), "pixel_values": pixel_values[:2]}
+        torch.manual_seed(0)
+        settings = {"num_return_sequences": 2, **GREEDY, "do_sample": True}
+        first = model.generate(**inputs, **settings, return_dict_in_generate=True)
+        ids = self.go_on(model, first.sequences, [7, 8])
+        expected = model.generate(ids, pixel_values[[0, 0, 1, 1]], **GREEDY)
+        assert torch.equal(model.generate(ids, cache=copy.deepcopy(first.cache), **GREEDY), expected)
+        first.cache.batch_select_indices(torch.tensor([1, 2, 3]))
+        with pytest.raises(ValueError, match="attention_mask that covers it"):
+            model.generate(ids[1:], cache=first.cache, **GREEDY)
+
+    @torch.no_grad()
+    def test_sequences_taken_out_of_a_cache(self, model):
+        batch = left_pad([[5, 6, 7], [8]])
+        cache = model(**batch, use_cache=True).cache
+        cache.batch_select_indices(torch.tensor([1]))
+        new = torch.tensor([[9]])
+        mask = torch.tensor([[0, 0, 1, 1]])
+        got = model(new, attention_mask=mask, cache=copy.deepcopy(cache)).logits[:, -1]
+        torch.testing.assert_close(got, model(torch.tensor([[8, 9]])).logits[:, -1], rtol=0, atol=1e-5)
+        with pytest.raises(ValueError, match="attention_mask that covers it"):
+            model(new, cache=cache)
+
     def test_an_image_after_a_conversation(self, model, pixel_values):
         settings = {"generation_mode": "image", "guidance_scale": 1.0, **GREEDY}
         inputs = {"input_ids": torch.tensor([[5, START, END, START]]), "pixel_values": pixel_values[:1]}
@@ -534,3 +558,10 @@ class TestDecodingSteps:
                 )
             counts.append(waits.count)
         assert counts[0] == counts[1] > 0
+
+    @pytest.mark.parametrize("prompts", [[[5, 6, 7]], [[5, 6, 7], [8]]])
+    def test_prompt_and_steps_compile_as_one_graph(self, model, prompts):
+        settings = {**left_pad(prompts), "cache_implementation": "static", **GREEDY}
+        expected = model.generate(**settings)
+        model.forward = torch.compile(model.forward, backend="eager", fullgraph=True)
+        assert torch.equal(model.generate(**settings), expected)

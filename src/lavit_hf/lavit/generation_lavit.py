@@ -20,7 +20,7 @@ from transformers.generation import (
 )
 from transformers.utils.deprecation import deprecate_kwarg
 
-from .cached_prompt import CachedPrompt
+from .cached_prompt import CachedPrompt, count_sequences
 from .configuration_lavit import LaVITConfig
 from .modeling_layers import find_image_slots, pad_left
 
@@ -63,6 +63,8 @@ class FilledPrompt:
             How many ids or embeddings were given, those in the cache included.
         num_images (`int`):
             Number of images, those in the cache included.
+        batch_size (`int`):
+            Number of prompts.
         past_length (`int`):
             Number of positions in the cache.
     """
@@ -71,6 +73,7 @@ class FilledPrompt:
     ids: torch.Tensor | None
     num_ids: int
     num_images: int
+    batch_size: int
     past_length: int
 
     @property
@@ -91,7 +94,7 @@ class FilledPrompt:
     def cached(self) -> CachedPrompt:
         """What the cache holds after the prompts."""
         mask = self.inputs.get("attention_mask")
-        return CachedPrompt(self.length, self.length - self.num_ids, self.num_images, mask)
+        return CachedPrompt(self.length, self.length - self.num_ids, self.num_images, self.batch_size, mask)
 
 
 class LaVITGenerationMixin(GenerationMixin):
@@ -303,12 +306,12 @@ class LaVITGenerationMixin(GenerationMixin):
                 "guidance runs a second branch, which the cache does not hold: leave the cache out, or pass "
                 "guidance_scale=1."
             )
-        num_rows = _count_rows(cache)
+        num_sequences = count_sequences(cache)
         expected = batch_size * max(config.num_beams or 1, config.num_return_sequences or 1)
-        if past_length and num_rows not in (None, expected):
+        if past_length and num_sequences not in (None, expected):
             raise ValueError(
-                f"the cache holds {num_rows} sequences, but {expected} are to be written (prompts times beams): they "
-                "do not fit. A cache is made larger by its method batch_repeat_interleave."
+                f"the cache holds {num_sequences} sequences, but {expected} are to be written (prompts times beams): "
+                "they do not fit. A cache is made larger by its method batch_repeat_interleave."
             )
         is_filled = pixel_values is not None or guidance is not None
         if "position_ids" in given and (is_filled or not self.model.takes_positions):
@@ -328,13 +331,15 @@ class LaVITGenerationMixin(GenerationMixin):
         inputs = dict(given)
         prompts = given["input_ids" if "input_ids" in given else "inputs_embeds"]
         batch_size, length = prompts.shape[:2]
-        past_length = _past_length(given.get("cache"))
-        past = CachedPrompt.of(given.get("cache"), past_length)
+        cache = given.get("cache")
+        past_length = _past_length(cache)
+        past = CachedPrompt.of(cache, past_length)
+        num_images = past.count_images(batch_size)
         mask = given.get("attention_mask")
         num_held = _count_held(past, past_length, length, mask)
-        pixel_values = self._find_new_images(given, num_held, past.num_images, pixel_values)
+        pixel_values = self._find_new_images(given, num_held, num_images, pixel_values)
         ids = self._mask_padding(given, num_held)
-        mask = past.complete_mask(mask, past_length, batch_size, length - num_held)
+        mask = past.complete_mask(mask, past_length, batch_size, length - num_held, count_sequences(cache))
         if mask is None and past_length:
             mask = torch.ones(batch_size, past_length + length - num_held, dtype=torch.long, device=prompts.device)
         if mask is not None:
@@ -351,15 +356,15 @@ class LaVITGenerationMixin(GenerationMixin):
                 ids = torch.cat([ids[:, :num_held], codes], dim=1)
         elif "inputs_embeds" in new:
             inputs["inputs_embeds"] = new["inputs_embeds"]
-        num_images = past.num_images + (0 if pixel_values is None else len(pixel_values))
+        num_images = (num_images or 0) + (0 if pixel_values is None else len(pixel_values))
         num_ids = length if num_held or not past_length else past.count_ids(past_length) + length
-        return FilledPrompt(inputs, ids, num_ids, num_images, past_length)
+        return FilledPrompt(inputs, ids, num_ids, num_images, batch_size, past_length)
 
     def _find_new_images(
         self,
         given: dict[str, torch.Tensor],
         num_held: int,
-        num_held_images: int,
+        num_held_images: int | None,
         pixel_values: torch.FloatTensor | None,
     ) -> torch.FloatTensor | None:
         """Those of the images that the cache does not hold; it holds the first `num_held` ids."""
@@ -368,7 +373,7 @@ class LaVITGenerationMixin(GenerationMixin):
         ids = given["input_ids"] if "input_ids" in given else self.model.recover_marks(given["inputs_embeds"])
         opens = find_image_slots(ids, self.config.image_start_token_id, self.config.image_end_token_id)
         num_held_slots = int(opens[:, :num_held].sum())
-        if num_held and num_held_slots != num_held_images:
+        if num_held and num_held_images not in (None, num_held_slots):
             raise ValueError(
                 f"the cache holds {num_held_images} images, but the {num_held} ids of each prompt that it should hold "
                 f"have {num_held_slots} image slots: pass the ids that it was made from, and those that follow."
@@ -399,7 +404,7 @@ class LaVITGenerationMixin(GenerationMixin):
         attention_mask: torch.Tensor | None,
         pixel_values: torch.FloatTensor,
         generator: torch.Generator | None,
-    ):
+    ) -> tuple:
         """The prompts with the images in their slots, and in image mode, where there are ids, with their codes."""
         if generation_mode == "text":
             rows = self.get_image_features(pixel_values, generator=generator).pooler_output
@@ -572,7 +577,7 @@ class LaVITGenerationMixin(GenerationMixin):
     def _reorder_cache(self, cache: Cache, beam_idx: torch.LongTensor) -> Cache:
         # Beam search knows nothing of guidance's second half of the batch.
         num_rows = beam_idx.shape[0]
-        if _count_rows(cache) == 2 * num_rows:
+        if count_sequences(cache) == 2 * num_rows:
             beam_idx = torch.cat([beam_idx, beam_idx + num_rows])
         cache.reorder_cache(beam_idx)
         return cache
@@ -727,13 +732,6 @@ def _find_padding(input_ids: torch.LongTensor, config: GenerationConfig) -> torc
 
 def _past_length(cache: Cache | None) -> int:
     return 0 if cache is None else int(cache.get_seq_length())
-
-
-def _count_rows(cache: Cache | None) -> int | None:
-    """Number of sequences in the cache. Not every kind of layer has keys."""
-    layers = [] if cache is None else cache.layers
-    keys = next((keys for layer in layers if (keys := getattr(layer, "keys", None)) is not None), None)
-    return None if keys is None else keys.shape[0]
 
 
 def _count_held(past: CachedPrompt, past_length: int, length: int, attention_mask: torch.Tensor | None) -> int:

@@ -11,7 +11,7 @@ import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
 from .backbone_checks import apply_after_head, check_language_model, count_positions, takes_positions
-from .cached_prompt import CachedPrompt
+from .cached_prompt import CachedPrompt, count_sequences
 from .checkpoint_index import MAX_SHARD_SIZE, find_weights_folder, finish_saving
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
@@ -373,6 +373,8 @@ class LaVITModel(LaVITPreTrainedModel):
         self.visual_tokenizer = LaVITVisualTokenizer(config.visual_tokenizer_config, encoder)
         self.understanding = LaVITUnderstanding(config)
         self.language_model = language_model or AutoModel.from_config(config.text_config)
+        # Language models with positional biases, as Bloom, cannot be told positions.
+        self.takes_positions = takes_positions(self.language_model)
         self.post_init()
         self.visual_tokenizer.requires_grad_(False)
 
@@ -524,7 +526,9 @@ class LaVITModel(LaVITPreTrainedModel):
         past_length = self._past_length(cache, length, attention_mask, position_ids, pixel_values)
         past = CachedPrompt.of(cache, past_length)
         if past_length is not None and (attention_mask is None or getattr(attention_mask, "ndim", 0) == 2):
-            attention_mask = past.complete_mask(attention_mask, past_length, batch_size, length)
+            attention_mask = past.complete_mask(
+                attention_mask, past_length, batch_size, length, count_sequences(cache)
+            )
         image_outputs = filled = None
         if pixel_values is None:
             self.check_no_slots(input_ids)
@@ -556,7 +560,7 @@ class LaVITModel(LaVITPreTrainedModel):
             num_images = 0 if filled is None else len(image_outputs.pooler_output)
             num_inserted = 0 if filled is None else filled.attention_mask.shape[1] - length
             total = past_length + length + num_inserted
-            outputs.cache.cached_prompt = past.followed_by(total, num_inserted, num_images, attention_mask)
+            outputs.cache.cached_prompt = past.followed_by(total, num_inserted, num_images, batch_size, attention_mask)
         return LaVITModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state
             if filled is None
@@ -588,11 +592,6 @@ class LaVITModel(LaVITPreTrainedModel):
         channels = getattr(config.encoder_config, "num_channels", 3)
         blank = torch.zeros(1, channels, config.image_size, config.image_size, device=self.device)
         return 0.0 * self.get_image_features(blank, return_dict=True).pooler_output[0].sum()
-
-    @cached_property
-    def takes_positions(self) -> bool:
-        """Whether the language model can be told positions. Those with positional biases, as Bloom, cannot."""
-        return takes_positions(self.language_model)
 
     def _check_positions(
         self, position_ids: torch.LongTensor | None, length: int, pixel_values: torch.Tensor | None
