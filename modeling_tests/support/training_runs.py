@@ -19,7 +19,8 @@ from conftest import tiny_visual_config
 from lavit_hf import LaVITDetokenizerConfig, LaVITImageProcessor, LaVITVisualTokenizerForPreTraining
 
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+SUPPORT = Path(__file__).parent
+EXAMPLES = SUPPORT.parents[1] / "examples"
 SIDE = 32  # of the tiny visual tokenizer's pictures, in pixels
 
 

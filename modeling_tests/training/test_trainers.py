@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""`LaVITForCausalLM` in the trainers of transformers and TRL: losses are means over targets, and labels fit logits."""
+"""In the trainers of transformers and TRL: the loss is the mean over targets, and labels fit logits."""
 
 import pytest
 import torch
@@ -168,7 +168,7 @@ class TestEvaluation:
 
 def test_labels_of_another_length_are_refused(collate):
     batch = collate(ROWS)
-    with pytest.raises(ValueError, match=r"labels have the shape \(4, 3\), and the ids \(4, 15\)"):
+    with pytest.raises(ValueError, match=r"labels have the shape \(4, 3\), and the ids \(4, 16\)"):
         load()(**batch | {"labels": batch["labels"][:, :3]})
 
 

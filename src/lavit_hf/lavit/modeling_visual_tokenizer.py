@@ -10,6 +10,7 @@ them, the quantizer that names each by a code, and the model of all four.
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -409,17 +410,22 @@ class VectorQuantizer(nn.Module):
         """
         return nn.functional.normalize(self.output_projection(torch.tanh(self.input_projection(merged))), dim=-1)
 
-    def forward(self, merged: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, merged: torch.Tensor, quantize: Callable | None = None) -> tuple[torch.Tensor, ...]:
         """
         Args:
             merged (`torch.Tensor` of shape `(..., hidden_size)`):
                 Merged rows.
+            quantize (`Callable`, *optional*):
+                What is done with the projected rows, `(..., codebook_dim)`, in place of looking up their codes, as
+                where the codebook is trained.
 
         Returns:
             The nearest rows of the codebook as they are stored, `(..., codebook_dim)`, with the gradient passed
-            straight through to the projected rows, and their codes, `(...,)`.
+            straight through to the projected rows, and their codes, `(...,)`. Or what `quantize` returns.
         """
         projected = self.project(merged)
+        if quantize is not None:
+            return quantize(projected)
         codes = self.nearest(projected)
         quantized = self.codebook(codes)
         if projected.requires_grad:
@@ -563,8 +569,12 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         self.quantizer = VectorQuantizer(config)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.encoder.model.get_input_embeddings()
+    def get_input_embeddings(self) -> nn.Module | None:
+        """The encoder's; `None` where it has none that transformers knows, as most backbones."""
+        try:
+            return self.encoder.model.get_input_embeddings()
+        except NotImplementedError:
+            return None  # accelerate asks for them wherever it shares a model out by FSDP
 
     def encode(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutput:
         """

@@ -3,7 +3,7 @@
 """How the codebook learns: k-means start, moving averages or gradient, restart of dead codes."""
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from transformers import initialization as init
 
 from ..lavit.configuration_lavit import LaVITVisualTokenizerConfig
@@ -63,9 +63,23 @@ class CodebookTrainer(nn.Module):
             The nearest codes' rows with the gradient passed straight through, `(total_kept, codebook_dim)`; the codes,
             `(total_kept,)`; and the commitment loss, a scalar. In train mode the codebook has learned from the rows.
         """
+        self._join_processes()
         with torch.autocast(projected.device.type, enabled=False):
             quantized, codes, commitment = self.quantizer(projected[None].float())
         return quantized[0].to(projected.dtype), codes[0], commitment.mean()
+
+    def _join_processes(self) -> None:
+        """Lets the codebook learn from the rows of all processes, also where it was made before these had met."""
+        is_joint = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+        state = self.quantizer._codebook
+        if state.use_ddp == is_joint:
+            return
+        from vector_quantize_pytorch import vector_quantize_pytorch as library
+
+        state.use_ddp = is_joint
+        sample = library.sample_vectors_distributed if is_joint else library.batched_sample_vectors
+        state.sample_fn = state.replace_sample_fn = sample
+        state.all_reduce_fn = state.kmeans_all_reduce_fn = distributed.all_reduce if is_joint else library.noop
 
 
 def _vector_quantize_class() -> type[nn.Module]:

@@ -101,7 +101,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         self._freeze()  # again: loading makes new parameters, and ends in `eval()`
         return self
 
-    def get_input_embeddings(self) -> nn.Module:
+    def get_input_embeddings(self) -> nn.Module | None:
         return self.visual_tokenizer.get_input_embeddings()
 
     def save_pretrained(
@@ -145,8 +145,11 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
                 features = self.visual_tokenizer.encode(pixel_values).last_hidden_state
         hidden_states = self.visual_tokenizer.embedding(features)
         keep_mask, _ = self.visual_tokenizer.selector(hidden_states, generator=generator)
-        projected = self.visual_tokenizer.quantizer.project(self.visual_tokenizer.merger(hidden_states, keep_mask))
-        quantized, codes, commitment_loss = self._quantize(projected)
+        merged = self.visual_tokenizer.merger(hidden_states, keep_mask)
+        quantized, codes, commitment_loss = self.visual_tokenizer.quantizer(merged, self.codebook_trainer)
+        if self.training:
+            self._copy_codebook()
+        commitment_loss = commitment_loss * (_share_of_rows(len(codes), merged.device) if self.training else 1.0)
         reconstructed = self.detokenizer(split_by_image(quantized, keep_mask)).features
         losses = {
             "reconstruction_loss": _cosine_distance(reconstructed, features),
@@ -161,11 +164,13 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
             codes=codes,
         )
 
-    def _quantize(self, projected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        quantized, codes, commitment_loss = self.codebook_trainer(projected)
-        if self.training:
-            self.visual_tokenizer.quantizer.codebook.weight.data.copy_(self.codebook_trainer.codebook.detach())
-        return quantized, codes, commitment_loss
+    def _copy_codebook(self) -> None:
+        weight, learned = self.visual_tokenizer.quantizer.codebook.weight, self.codebook_trainer.codebook.detach()
+        if hasattr(weight, "device_mesh"):  # shared out by FSDP: each process has all codes, and keeps its part
+            from torch.distributed.tensor import distribute_tensor
+
+            learned = distribute_tensor(learned, weight.device_mesh, weight.placements, src_data_rank=None)
+        weight.data.copy_(learned)
 
     def _ratio_losses(self, keep_mask: torch.Tensor) -> dict[str, torch.Tensor]:
         kept = keep_mask.float().mean(dim=1)
@@ -192,6 +197,18 @@ def _mean_over_processes(value: torch.Tensor) -> torch.Tensor:
     mean = value.detach().clone()
     distributed.all_reduce(mean)
     return value + (mean / distributed.get_world_size() - value).detach()
+
+
+def _share_of_rows(num_rows: int, device: torch.device) -> torch.Tensor | float:
+    """
+    What the mean over this process's rows must be weighed with, so that its mean over processes is the mean over all
+    rows: their number differs, as patches are kept by content.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 1.0
+    total = torch.tensor(num_rows, dtype=torch.float32, device=device)
+    distributed.all_reduce(total)
+    return num_rows * distributed.get_world_size() / total
 
 
 def _cosine_distance(reconstructed: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
