@@ -248,7 +248,7 @@ class LaVITUnderstanding(nn.Module):
         num_kept = self.merger.config.num_kept if keep_mask is None else None
         keep_mask, _ = selector(hidden_states, keep_mask, generator)
         counts = count_kept(keep_mask, num_kept)
-        return list(self.projection(self.merger(hidden_states, keep_mask, counts)).split(counts))
+        return list(self.projection(self.merger(hidden_states, keep_mask, counts)).split(counts.numbers))
 
 
 class LaVITPreTrainedModel(PreTrainedModel):
