@@ -315,8 +315,8 @@ def _find_fault_in_features(encoder: nn.Module) -> str | None:
         return None
     changes = (features[1:] - features[:1]).float().norm(dim=-1)
     own = changes[range(len(probes)), probes]
-    num_larger = (changes > own[:, None]).sum(dim=1)
-    if 2 * (num_larger < NEAREST_SHARE * config.num_patches).sum() <= len(probes):
+    num_as_large = (changes >= own[:, None]).sum(dim=1) - 1
+    if 2 * (num_as_large < NEAREST_SHARE * config.num_patches).sum() <= len(probes):
         return (
             "a changed patch changes other features than its own, so that its last hidden state does not hold the "
             "patches in raster order, behind all other tokens"
