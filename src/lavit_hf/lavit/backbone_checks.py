@@ -127,12 +127,15 @@ def _find_fault_in_ties(causal_model: PreTrainedModel) -> str | None:
 
 def _find_fault_in_trials(causal_model: PreTrainedModel) -> str | None:
     with _in_eval_mode(causal_model):
-        for fault, holds in _TRIALS.items():
-            try:
-                if not holds(causal_model):
+        fault = "it fails on ids that are in its vocabulary"
+        try:
+            with torch.no_grad():
+                whole = causal_model(input_ids=_trial_ids(causal_model), use_cache=False).logits
+            for fault, holds in _TRIALS.items():
+                if not holds(causal_model, whole):
                     return fault
-            except Exception as error:
-                return f"{fault} ({type(error).__name__}: {error})"
+        except Exception as error:
+            return f"{fault} ({type(error).__name__}: {error})"
     return None
 
 
@@ -159,10 +162,6 @@ def _trial_ids(causal_model: PreTrainedModel) -> torch.LongTensor:
     ordinary = [number for number in range(config.vocab_size) if number not in control] or [0]
     ordinary = (ordinary[:TRIAL_LENGTH] * TRIAL_LENGTH)[:TRIAL_LENGTH]
     return torch.tensor([ordinary], device=causal_model.get_input_embeddings().weight.device)
-
-
-def _whole_logits(causal_model: PreTrainedModel) -> torch.Tensor:
-    return causal_model(input_ids=_trial_ids(causal_model), use_cache=False).logits
 
 
 def _embeds(causal_model: PreTrainedModel) -> torch.Tensor:
@@ -193,7 +192,7 @@ def _agree(logits: torch.Tensor, expected: torch.Tensor) -> bool:
 
 
 @torch.enable_grad()
-def _is_causal(causal_model: PreTrainedModel) -> bool:
+def _is_causal(causal_model: PreTrainedModel, whole: torch.Tensor) -> bool:
     """No earlier logit has a gradient for a later token: this holds exactly, in every dtype."""
     inputs_embeds = _embeds(causal_model).detach().requires_grad_()
     logits, _ = _run_parts(causal_model, inputs_embeds, use_cache=False)
@@ -202,34 +201,33 @@ def _is_causal(causal_model: PreTrainedModel) -> bool:
 
 
 @torch.no_grad()
-def _takes_embeddings(causal_model: PreTrainedModel) -> bool:
+def _takes_embeddings(causal_model: PreTrainedModel, whole: torch.Tensor) -> bool:
     logits, _ = _run_parts(causal_model, _embeds(causal_model), use_cache=False)
     return bool(logits.isfinite().all())
 
 
 @torch.no_grad()
-def _is_sum_of_parts(causal_model: PreTrainedModel) -> bool:
+def _is_sum_of_parts(causal_model: PreTrainedModel, whole: torch.Tensor) -> bool:
     logits, _ = _run_parts(causal_model, _embeds(causal_model), use_cache=False)
-    return _agree(logits, _whole_logits(causal_model))
+    return _agree(logits, whole)
 
 
 @torch.no_grad()
-def _heeds_padding(causal_model: PreTrainedModel) -> bool:
+def _heeds_padding(causal_model: PreTrainedModel, whole: torch.Tensor) -> bool:
     embeds = _embeds(causal_model)
     padded = torch.cat([embeds.flip(1), embeds], dim=1)
     mask = torch.ones(padded.shape[:2], dtype=torch.long, device=padded.device)
     mask[:, :TRIAL_LENGTH] = 0
     logits, _ = _run_parts(causal_model, padded, mask, use_cache=False)
-    return _agree(logits[:, TRIAL_LENGTH:], _whole_logits(causal_model))
+    return _agree(logits[:, TRIAL_LENGTH:], whole)
 
 
 @torch.no_grad()
-def _goes_on_from_cache(causal_model: PreTrainedModel) -> bool:
+def _goes_on_from_cache(causal_model: PreTrainedModel, whole: torch.Tensor) -> bool:
     embeds = _embeds(causal_model)
     padded = torch.cat([embeds[:, -1:], embeds], dim=1)
     mask = torch.ones(padded.shape[:2], dtype=torch.long, device=padded.device)
     mask[:, 0] = 0
-    whole = _whole_logits(causal_model)
     lengths_at_once = [TRIAL_CACHED] + [1] * (TRIAL_LENGTH - TRIAL_CACHED), [TRIAL_CACHED, TRIAL_LENGTH - TRIAL_CACHED]
     return all(
         _agree(_run_in_pieces(causal_model, embeds, lengths), whole)
@@ -258,7 +256,7 @@ def _run_in_pieces(
 
 
 # What is tried out, by the sentence for a model in which it does not hold.
-_TRIALS: dict[str, Callable[[PreTrainedModel], bool]] = {
+_TRIALS: dict[str, Callable[[PreTrainedModel, torch.Tensor], bool]] = {
     "its base model does not run on embeddings in place of ids": _takes_embeddings,
     "it has no causal mask, so that what it says of a token changes with the tokens behind it; one of an encoder's "
     "architecture needs is_decoder=True in its configuration": _is_causal,
@@ -317,8 +315,8 @@ def _find_fault_in_features(encoder: nn.Module) -> str | None:
         return None
     changes = (features[1:] - features[:1]).float().norm(dim=-1)
     own = changes[range(len(probes)), probes]
-    num_larger = (changes > own[:, None]).sum(dim=1)
-    if 2 * (num_larger < NEAREST_SHARE * config.num_patches).sum() <= len(probes):
+    num_as_large = (changes >= own[:, None]).sum(dim=1) - 1
+    if 2 * (num_as_large < NEAREST_SHARE * config.num_patches).sum() <= len(probes):
         return (
             "a changed patch changes other features than its own, so that its last hidden state does not hold the "
             "patches in raster order, behind all other tokens"

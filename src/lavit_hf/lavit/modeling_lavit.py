@@ -280,7 +280,7 @@ class LaVITUnderstanding(nn.Module):
         num_kept = self.merger.config.num_kept if keep_mask is None else None
         keep_mask, _ = selector(hidden_states, keep_mask, generator)
         counts = count_kept(keep_mask, num_kept)
-        return list(self.projection(self.merger(hidden_states, keep_mask, counts)).split(counts))
+        return list(self.projection(self.merger(hidden_states, keep_mask, counts)).split(counts.numbers))
 
 
 class LaVITPreTrainedModel(LaVITBaseModel):
@@ -770,9 +770,15 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             text_config=text_model.config,
             understanding_selector=understanding_selector,
         )
-        model = cls(config, encoder=vision_model, language_model=text_model).to(text_model.dtype)
+        model = cls(config, encoder=vision_model, language_model=text_model)
+        model._bring_images_to(text_model.dtype)
         model.generation_config = copy.deepcopy(text_model.generation_config)
         return model
+
+    def _bring_images_to(self, dtype: torch.dtype) -> None:
+        """Casts what images pass through. Weights alone: `to(dtype)` would round positions' frequencies too."""
+        for part in (self.visual_tokenizer, self.understanding):
+            part._apply(lambda tensor: tensor.to(dtype) if isinstance(tensor, nn.Parameter) else tensor)
 
     @property
     def visual_tokenizer(self) -> LaVITVisualTokenizer:

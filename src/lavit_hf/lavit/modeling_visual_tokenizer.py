@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -266,7 +267,18 @@ def _check_keep_mask(keep_mask: torch.Tensor, expected: torch.Size) -> None:
         )
 
 
-def count_kept(keep_mask: torch.Tensor, num_kept: int | None = None) -> list[int]:
+class KeptCounts(NamedTuple):
+    """How many patches of each image are kept. In a compiled graph, only its run may find the numbers out."""
+
+    numbers: list[int]
+    are_known: bool = True
+
+    def longest(self, num_patches: int) -> int:
+        """The largest number; all the patches where it is not known, as attention needs a length."""
+        return max(self.numbers) if self.are_known else num_patches
+
+
+def count_kept(keep_mask: torch.Tensor, num_kept: int | None = None) -> KeptCounts:
     """
     How many patches of each image are kept. Where it is not known beforehand, the host waits here for the device:
     once, for all that follows.
@@ -278,24 +290,25 @@ def count_kept(keep_mask: torch.Tensor, num_kept: int | None = None) -> list[int
             The number, where the same is kept of every image.
 
     Returns:
-        `list[int]`.
+        [`KeptCounts`].
 
     Raises:
         ValueError: If none is kept of an image, as also where its pixels are not finite.
     """
     if num_kept is not None:
-        return [num_kept] * len(keep_mask)
+        return KeptCounts([num_kept] * len(keep_mask))
     counts = (keep_mask > 0.5).sum(dim=1).tolist()
     if torch.compiler.is_compiling():
         for count in counts:
             torch._check(count >= 1)
             torch._check(count <= keep_mask.shape[1])
-    elif 0 in counts:
+        return KeptCounts(counts, are_known=False)
+    if 0 in counts:
         raise ValueError(
             f"keep_mask keeps no patch of image {counts.index(0)}: every image needs at least one. Where no mask was "
             "given, its pixel_values hold NaN or infinite values: check the image that they were made from."
         )
-    return counts
+    return KeptCounts(counts)
 
 
 class TokenMerger(nn.Module):
@@ -315,7 +328,7 @@ class TokenMerger(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(
-        self, features: torch.Tensor, keep_mask: torch.Tensor, counts: list[int] | None = None
+        self, features: torch.Tensor, keep_mask: torch.Tensor, counts: KeptCounts | None = None
     ) -> torch.Tensor:
         """
         Args:
@@ -323,7 +336,7 @@ class TokenMerger(nn.Module):
                 The encoder's features.
             keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
                 Kept patches, boolean or the straight-through mask of [`TokenSelector`].
-            counts (`list[int]`, *optional*):
+            counts ([`KeptCounts`], *optional*):
                 How many are kept of each image, where that is known.
 
         Returns:
@@ -332,17 +345,17 @@ class TokenMerger(nn.Module):
         """
         counts = count_kept(keep_mask) if counts is None else counts
         kept = keep_mask > 0.5
-        longest = _longest(counts, kept.shape[1])
+        longest = counts.longest(kept.shape[1])
         if self.config.merger_softmax == "original":
             hidden_states = gather_rows(
                 self._merge_all(self.source_norm(features), features, keep_mask), kept, longest
             )
         else:
             hidden_states = self._merge_kept(self.source_norm(features), features, kept, counts)
-        merged = self.norm(concat_rows(hidden_states, counts))
+        merged = self.norm(concat_rows(hidden_states, counts.numbers))
         if keep_mask.requires_grad:
             # One in value: through it the selector learns what a kept row is worth.
-            worth = concat_rows(gather_rows(keep_mask[..., None], kept, longest), counts)
+            worth = concat_rows(gather_rows(keep_mask[..., None], kept, longest), counts.numbers)
             merged = merged * worth.to(merged.dtype)
         return merged
 
@@ -358,14 +371,15 @@ class TokenMerger(nn.Module):
 
     def _merge_kept(self, sources, hidden_states, kept, counts) -> torch.Tensor:
         num_patches = kept.shape[1]
-        hidden_states = gather_rows(hidden_states, kept, _longest(counts, num_patches))
+        hidden_states = gather_rows(hidden_states, kept, counts.longest(num_patches))
+        # An image that drops nothing is merged from all of its patches.
         num_sources = counts
-        if _are_known(counts):
-            num_sources = [num_patches - count % num_patches for count in counts]
+        if counts.are_known:
+            num_sources = KeptCounts([num_patches - count % num_patches for count in counts.numbers])
         is_source = ~kept | kept.all(dim=1, keepdim=True)
-        sources = gather_rows(sources, is_source, _longest(num_sources, num_patches))
+        sources = gather_rows(sources, is_source, num_sources.longest(num_patches))
         real = torch.arange(sources.shape[1], device=kept.device) < is_source.sum(dim=1, keepdim=True)
-        are_equal = _are_known(counts) and len(set(num_sources)) == 1
+        are_equal = counts.are_known and len(set(num_sources.numbers)) == 1
         # Padding stands behind the rows, where a causal mask hides it anyway.
         self_mask = create_causal_mask(self.config, hidden_states, attention_mask=None, cache=None)
         cross_mask = create_bidirectional_mask(
@@ -378,16 +392,6 @@ class TokenMerger(nn.Module):
         for layer in self.layers:
             hidden_states = layer(hidden_states, sources, self_mask, cross_mask)
         return hidden_states
-
-
-def _are_known(counts: list[int]) -> bool:
-    """False in a compiled graph, for numbers that its run will find out."""
-    return all(isinstance(count, int) for count in counts)
-
-
-def _longest(counts: list[int], num_patches: int) -> int:
-    # Attention needs a length that is known.
-    return max(counts) if _are_known(counts) else num_patches
 
 
 class VectorQuantizer(nn.Module):
@@ -654,11 +658,11 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         quantized, codes = self.quantizer(merged)
         return LaVITVisualTokenizerOutput(
             last_hidden_state=features,
-            codes=list(codes.split(counts)),
+            codes=list(codes.split(counts.numbers)),
             keep_mask=keep_mask > 0.5,
             keep_log_probs=keep_log_probs,
-            merged=list(merged.split(counts)),
-            quantized=list(quantized.split(counts)),
+            merged=list(merged.split(counts.numbers)),
+            quantized=list(quantized.split(counts.numbers)),
         )
 
     def _check_pixel_values(self, pixel_values: torch.Tensor) -> None:
