@@ -193,10 +193,12 @@ class LaVITForPreTraining(LaVITForCausalLM):
         given = {"image_rows": image_rows, "image_features": image_features, "pixel_values": pixel_values}
         images, nothing = self._read_images(given, keep_mask)
         packed, tokens = self._pack(images, input_ids, attention_mask, labels)
+        if not images:
+            # Not to the loss: the gradient must pass the language model in every process.
+            tokens = tokens + nothing
         losses, targets = self._predict(packed, tokens)
         num_labels = (labels[:, 1:] != IGNORE_INDEX).sum()
         output = self._average(losses, targets, num_labels, num_items_in_batch)
-        output.loss = output.loss + nothing
         output.num_tokens = packed.num_tokens
         return output
 
