@@ -1,8 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Writes the folders beside it anew: those of the 7B models from the package's defaults, which are theirs, and that of
-the shipped checkpoint from its files.
+Writes the folders of the 7B models beside it anew, from the package's defaults, which are theirs.
 
     python hub_configs/generate.py
 """
@@ -19,9 +18,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from lavit_hf import LaVITConfig, LaVITForCausalLM, bundled_checkpoint, create_model_card
+from lavit_hf import LaVITConfig, LaVITForCausalLM, create_model_card
 from lavit_hf.conversion.convert import build_processor, released_generation_config
-from lavit_hf.hub.repo_layout import LANGUAGE_MODEL_FOLDER, PROCESSOR_FOLDER
 
 
 RELEASES = {  # what they differ in
@@ -74,7 +72,6 @@ def main(
     """Write all folders."""
     for name, settings in RELEASES.items():
         write_release(output / name, LaVITConfig(architectures=[LaVITForCausalLM.__name__], **settings))
-    write_bundled(output)
 
 
 def write_release(folder: Path, config: LaVITConfig) -> None:
@@ -118,22 +115,6 @@ def release_card(name: str, config: LaVITConfig) -> ModelCard:
         language="en",
         pipeline_tag="any-to-any",
     )
-
-
-def write_bundled(output: Path) -> None:
-    """Writes the folder of the shipped checkpoint: all of its files but weights and code."""
-    checkpoint = Path(bundled_checkpoint())
-    folder = output / checkpoint.name
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(checkpoint / PROCESSOR_FOLDER, folder)
-    for path in (checkpoint / LANGUAGE_MODEL_FOLDER).glob("*config.json"):
-        shutil.copy(path, folder)
-    for path in checkpoint.glob("*/*config.json"):
-        component = path.parent.name
-        if component not in (PROCESSOR_FOLDER, LANGUAGE_MODEL_FOLDER):
-            (folder / component).mkdir(exist_ok=True)
-            shutil.copy(path, folder / component)
-    shutil.copy(checkpoint / REPOCARD_NAME, folder)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class HuggingFaceDocstrings(griffe.Extension):
     """Rewrites the docstrings of a package when all of it is loaded."""
 
     def on_package(self, *, pkg: griffe.Module, **_) -> None:
-        public = {str(name): f"{pkg.path}.{name}" for name in pkg.exports or ()}
+        public = {name: f"{pkg.path}.{name}" for name, member in pkg.members.items() if member.is_alias}
         for part in _parts(pkg):
             if part.docstring is not None:
                 part.docstring.value = to_markdown(part.docstring.value, public)

@@ -33,6 +33,7 @@ from lavit_hf import (
 )
 from lavit_hf.cli.app import app
 from lavit_hf.conversion import convert_checkpoint
+from lavit_hf.lavit import configuration_lavit
 from lavit_hf.lavit.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
 
 
@@ -255,10 +256,95 @@ def test_remote_code(reader, published, repos, tmp_path):
     command = [sys.executable, "-c", WITHOUT_THE_PACKAGE, CAT, str(tmp_path / "folder"), published]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
-    assert any(request.file == "modeling_lavit.py" for request in reader.downloads())
+    assert any(request.file == "code/modeling_lavit.py" for request in reader.downloads())
     model.visual_tokenizer.config.selection = "threshold"
     ids = model.generate(**processor(images=CAT, return_tensors="pt"), num_beams=1, max_new_tokens=8)
     assert run.stdout.splitlines() == [f"{tmp_path / 'folder'}: {ids.tolist()}", f"{published}: {ids.tolist()}"]
+
+
+SAVED_WITHOUT_THE_PACKAGE = """
+import sys
+sys.modules["lavit_hf"] = None
+from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
+
+repo, folder = sys.argv[1:]
+model = AutoModelForImageTextToText.from_pretrained(repo, trust_remote_code=True)
+model.save_pretrained(folder + "/model")
+model.visual_tokenizer.save_pretrained(folder + "/visual-tokenizer")
+model.save_pretrained(folder + "/both")
+processor = AutoProcessor.from_pretrained(repo, trust_remote_code=True)
+processor.save_pretrained(folder + "/processor")
+processor.save_pretrained(folder + "/both")
+"""
+
+LOADED_WITHOUT_THE_PACKAGE = """
+import sys
+sys.modules["lavit_hf"] = None
+from transformers import AutoModel, AutoProcessor
+
+folder, codes = sys.argv[1], []
+for name in ("model", "both", "visual-tokenizer"):
+    model = AutoModel.from_pretrained(f"{folder}/{name}", trust_remote_code=True)
+    tokenizer = getattr(model, "visual_tokenizer", model)
+    tokenizer.config.selection = "threshold"
+    for name in ("processor", "both"):
+        processor = AutoProcessor.from_pretrained(f"{folder}/{name}", trust_remote_code=True)
+        inputs = processor.image_processor(sys.argv[2], return_tensors="pt")
+        codes.append(tokenizer(**inputs).codes[0].tolist())
+assert all(entry == codes[0] for entry in codes)
+print(codes[0])
+"""
+
+
+@pytest.mark.parametrize("source", ["folder", "hub"])
+def test_remote_code_is_handed_on(reader, published, repos, tmp_path, source):
+    """What was loaded by `trust_remote_code` and is saved, each part alone, loads by it again."""
+    environment = os.environ | {
+        "HF_ENDPOINT": reader.url,
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_HUB_DISABLE_XET": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    repo = published if source == "hub" else str(repos["lowres"])
+    outputs = []
+    for script, arguments in (
+        (SAVED_WITHOUT_THE_PACKAGE, [repo, str(tmp_path)]),
+        (LOADED_WITHOUT_THE_PACKAGE, [str(tmp_path), CAT]),
+    ):
+        own_modules = {"HF_MODULES_CACHE": str(tmp_path / f"modules-{len(outputs)}")}
+        command = [sys.executable, "-c", script, *arguments]
+        run = subprocess.run(command, env=environment | own_modules, capture_output=True, text=True, timeout=300)
+        assert run.returncode == 0, run.stderr
+        outputs.append(run.stdout)
+    tokenizer = LaVITVisualTokenizer.from_pretrained(repos["lowres"], selection="threshold")
+    pixel_values = LaVITProcessor.from_pretrained(repos["lowres"]).image_processor(CAT, return_tensors="pt")
+    assert outputs[1] == f"{tokenizer(**pixel_values).codes[0].tolist()}\n"
+    source_of_package = Path(configuration_lavit.__file__).parent
+    for path in (tmp_path / "both" / "code").iterdir():
+        assert path.read_text() == (source_of_package / path.name).read_text()
+
+
+@pytest.mark.parametrize("include_code", [False, True])
+def test_no_folder_promises_source_that_it_has_not(repos, tmp_path, include_code):
+    """Loaded out of a repo that has it, and saved by every door."""
+    pipeline = LaVITPipeline.from_pretrained(repos["lowres"])
+    model, processor = pipeline.language_model, pipeline.processor
+    options = {"include_code": True} if include_code else {}
+    saved = {
+        "pipeline": [pipeline],
+        "model": [model],
+        "processor": [processor],
+        "both": [AutoModel.from_pretrained(repos["lowres"]), AutoProcessor.from_pretrained(repos["lowres"])],
+        "image-processor": [processor.image_processor],
+        "visual-tokenizer": [model.visual_tokenizer],
+    }
+    for name, parts in saved.items():
+        for part in parts:
+            part.save_pretrained(tmp_path / name, **options)
+        assert (tmp_path / name / "code").is_dir() == include_code
+    promises = [path for path in tmp_path.rglob("*.json") if "auto_map" in path.read_text()]
+    assert {path.parent for path in promises} == ({tmp_path / name for name in saved} if include_code else set())
+    assert list(tmp_path.rglob("*.py")) == [] or include_code
 
 
 class TestCommandLine:

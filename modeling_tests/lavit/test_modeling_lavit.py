@@ -476,7 +476,8 @@ class TestGenerate:
 
     @pytest.mark.parametrize("mode", ["text", "image"])
     def test_static_cache_gives_the_same(self, model, pixel_values, mode):
-        batch = left_pad([[START, END, 5, START], [6, START]])
+        last = START if mode == "image" else 7
+        batch = left_pad([[START, END, 5, last], [6, last]])
         settings = {"generation_mode": mode, "do_sample": False, "max_new_tokens": 6, "min_new_tokens": 6}
         dynamic = model.generate(**batch, pixel_values=pixel_values[:1], **settings)
         static = model.generate(**batch, pixel_values=pixel_values[:1], cache_implementation="static", **settings)
@@ -544,7 +545,7 @@ class TestGenerationConfig:
     @pytest.mark.parametrize("mode", ["text", "image"])
     def test_a_generator_is_the_source_of_all_draws(self, model, pixel_values, mode):
         model.config.visual_tokenizer_config.selection = "sample"
-        ids = torch.tensor([[START, END, 5, START]])
+        ids = torch.tensor([[START, END, 5, START if mode == "image" else 7]])
         settings = {"generation_mode": mode, "do_sample": True, "max_new_tokens": 8, "min_new_tokens": 8}
 
         def run(seed):
@@ -560,7 +561,7 @@ class TestGenerationConfig:
 
     def test_a_stored_least_length_gives_way(self, model, recwarn):
         model.generation_config.min_new_tokens = 9
-        assert model.generate(**self.PROMPT, max_new_tokens=3).shape[1] <= 6
+        assert model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3).shape[1] <= 6
         assert not [warning for warning in recwarn if "Unfeasible" in str(warning.message)]
 
     def test_assisted_decoding_is_refused_with_images(self, model, pixel_values):
@@ -754,6 +755,7 @@ class TestBadInput:
             model.generate(ids, pixel_values[:1], max_new_tokens=2)
 
     def test_nothing_to_go_on_from(self, model):
+        model.generation_config.bos_token_id = None
         with pytest.raises(ValueError, match="input_ids"):
             model.generate()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, UniPCMultistepScheduler
 from huggingface_hub import constants
 from PIL import Image
 from safetensors import safe_open
@@ -428,6 +428,35 @@ class TestBadInput:
         decoder = LaVITPipeline.from_pretrained(repo, language_model=None)
         with pytest.raises(ValueError, match="no codebook"):
             decoder(image_token_ids=image_token_ids)
+
+
+class TestSettings:
+    """Guidance that a checkpoint, or a caller, has set stays with its components."""
+
+    def test_of_a_pipeline_of_the_same_components(self, pipeline):
+        first = LaVITPipeline(**pipeline.components, default_guidance_scale=3.5)
+        assert LaVITPipeline(**first.components).config.default_guidance_scale == 3.5
+        assert LaVITPipeline(**LaVITPipeline(**first.components).components).config.default_guidance_scale == 3.5
+        assert LaVITPipeline(**first.components, default_guidance_scale=2.0).config.default_guidance_scale == 2.0
+        assert LaVITPipeline(**first.components).config.default_guidance_scale == 3.5
+        assert LaVITPipeline(**pipeline.components).config.default_guidance_scale == 7.0
+        assert LaVITPipeline.from_pipe(first).config.default_guidance_scale == 3.5
+        assert first.components.keys() == pipeline.components.keys()
+
+    def test_where_one_component_is_another(self, pipeline):
+        first = LaVITPipeline(**pipeline.components, default_guidance_scale=3.5)
+        parts = first.components | {"scheduler": UniPCMultistepScheduler.from_config(first.scheduler.config)}
+        assert LaVITPipeline(**parts).config.default_guidance_scale == 3.5
+
+    def test_saved_and_loaded(self, pipeline, tmp_path):
+        first = LaVITPipeline(**pipeline.components, default_guidance_scale=3.5)
+        LaVITPipeline(**first.components).save_pretrained(tmp_path)
+        loaded = LaVITPipeline.from_pretrained(tmp_path)
+        assert loaded.config.default_guidance_scale == 3.5
+        index = json.loads((tmp_path / "model_index.json").read_text())
+        index.pop("default_guidance_scale")
+        (tmp_path / "model_index.json").write_text(json.dumps(index))
+        assert LaVITPipeline.from_pretrained(tmp_path).config.default_guidance_scale == 7.0
 
 
 class TestRepo:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The checkpoint that the package ships, through every door, and the demonstration."""
 
+import importlib
+import json
 import re
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from lavit_hf import (
     LaVITVisualTokenizer,
     bundled_checkpoint,
 )
+from lavit_hf.hub.repo_layout import MOVED_MODULES
 
 
 PICTURES = Path(__file__).parents[2] / "examples" / "images" / "emoji"
@@ -53,6 +56,15 @@ def test_names_no_place_of_the_machine_it_was_made_on(checkpoint):
         for place in re.findall(r'"_name_or_path": "([^"]*)"', path.read_text())
     }
     assert places <= {""}
+
+
+def test_promises_no_source_and_names_present_modules(checkpoint):
+    assert not list(Path(checkpoint).rglob("*.py"))
+    assert not [path for path in Path(checkpoint).rglob("*.json") if "auto_map" in path.read_text()]
+    index = json.loads((Path(checkpoint) / "model_index.json").read_text())
+    modules = {entry[0] for entry in index.values() if isinstance(entry, list) and entry[0] is not None}
+    assert {importlib.import_module(module).__name__ for module in modules} == modules
+    assert not modules & MOVED_MODULES.keys()
 
 
 @pytest.mark.parametrize("name", ["penguin", "rocket", "strawberry", "tiger"])

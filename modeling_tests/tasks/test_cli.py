@@ -325,7 +325,7 @@ class TestModels:
         model = LaVITForCausalLM.from_pretrained(repo)
         facts = json.loads(succeed("info", repo, "--json"))
         parts = {part["name"]: part for part in facts["parts"]}
-        own = ("language model", "reading branch", "visual tokenizer")
+        own = ("language model", "understanding branch", "visual tokenizer")
         assert sum(parts[name]["parameters"] for name in own) == model.num_parameters()
         assert parts["visual tokenizer"]["parameters"] == model.visual_tokenizer.num_parameters()
         assert parts["unet"]["bytes"]["float32"] == 4 * parts["unet"]["parameters"]

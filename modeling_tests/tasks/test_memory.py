@@ -47,7 +47,7 @@ def test_counts_are_the_releases(table, golden):
     released = {file: sum(map(math.prod, tensors.values())) for file, tensors in layout.items()}
     reader = parts_of(table.RELEASE)
     assert reader["language model"].parameters == released["language_model/pytorch_model.bin"]
-    assert reader["reading branch"].parameters == released["language_model/visual_weight.bin"]
+    assert reader["understanding branch"].parameters == released["language_model/visual_weight.bin"]
     visual = released["visual_tokenizer/eva_vitg_psz14.bin"] + released["visual_tokenizer/tokenizer_encoder.bin"]
     assert reader["visual tokenizer"].parameters == pytest.approx(visual, rel=0.01)  # less the head and `vit_proj`
     for resolution, detokenizer, unet in (

@@ -13,16 +13,6 @@ from datasets import Dataset, DatasetDict, Image
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
 from safetensors.torch import load_file
-from test_pipeline_common import (
-    CODEBOOK_DIM,
-    CODEBOOK_SIZE,
-    FIRST_CODE,
-    NUM_PATCHES,
-    tiny_detokenizer,
-    tiny_processor,
-    tiny_unet,
-    tiny_vae,
-)
 
 from lavit_hf import (
     LaVITDetokenizer,
@@ -42,6 +32,16 @@ from lavit_hf.training.pixel_data import (
     read_features,
     read_latents,
     read_pixels,
+)
+from tiny_pixels import (
+    CODEBOOK_DIM,
+    CODEBOOK_SIZE,
+    FIRST_CODE,
+    NUM_PATCHES,
+    tiny_detokenizer,
+    tiny_processor,
+    tiny_unet,
+    tiny_vae,
 )
 from training_runs import EXAMPLES, load_script, run_script, weights, write_pictures, write_run, write_tokenizer
 

@@ -212,8 +212,8 @@ class TestPacking:
         features = batch.pop("image_features"), batch.pop("keep_mask")
         embedded = model.visual_tokenizer.embedding(features[0].float())
         rows = model.understanding(embedded, model.visual_tokenizer.selector, features[1])
-        filled = model.fill_slots(rows, batch["input_ids"], attention_mask=batch["attention_mask"])
-        labels = model.fill_slots(rows, **batch).labels
+        filled = model.model.fill_slots(rows, batch["input_ids"], attention_mask=batch["attention_mask"])
+        labels = filled.spread(batch["labels"].masked_fill(model.model.find_marks(batch["input_ids"]), -100), -100)
         reference = model(inputs_embeds=filled.inputs_embeds, attention_mask=filled.attention_mask).logits
         following, logits = labels[:, 1:].flatten(), reference[:, :-1].flatten(0, 1)
         loss = torch.nn.functional.cross_entropy(logits, following)
@@ -255,8 +255,8 @@ class TestModel:
         optimizer.step()
         changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
         assert not model.visual_tokenizer.training and model.understanding.training
-        assert not any(name.startswith("visual_tokenizer.") for name in changed)
-        trained = {name for name, _ in model.named_parameters() if not name.startswith("visual_tokenizer.")}
+        assert not any(name.startswith("model.visual_tokenizer.") for name in changed)
+        trained = {name for name, _ in model.named_parameters() if not name.startswith("model.visual_tokenizer.")}
         assert trained <= changed
 
     def test_losses_of_text_and_images(self, build, batch, processor):
@@ -387,7 +387,7 @@ class TestLayouts:
         inputs = processor(images=Image.new("RGB", (SIDE, SIDE), "blue"), text="apple", generation_mode="image")
         ids = model.get_image_tokens(inputs.pop("pixel_values"))[0][1:-1]
         embed = model.get_input_embeddings()
-        expected = model.fill_slots([embed(ids)], **inputs, keep_marks=False).inputs_embeds[0]
+        expected = model.model.fill_slots([embed(ids)], **inputs, keep_marks=False).inputs_embeds[0]
         example = (ids - model.config.first_code_token_id).tolist()
         sample = SampleMaker(["text_image"]).pair(row(), 0) | {"example": example}
         prompt, targets = self.collate(processor, build, sample)
@@ -763,10 +763,11 @@ class TestPretrain:
         before, after = start.state_dict(), loaded.state_dict()
         changed = {name for name in before if not torch.equal(before[name], after[name])}
         words = start.config.text_vocab_size
-        embeddings = "language_model.model.embed_tokens.weight"
-        assert {embeddings, "understanding.projection.weight"} <= changed
-        assert "language_model.model.layers.0.self_attn.q_proj.weight" in changed
-        assert not any(name.startswith(("visual_tokenizer.", "language_model.model.norm")) for name in changed)
+        embeddings = "model.language_model.embed_tokens.weight"
+        assert {embeddings, "model.understanding.projection.weight"} <= changed
+        assert "model.language_model.layers.0.self_attn.q_proj.weight" in changed
+        frozen = ("model.visual_tokenizer.", "model.language_model.norm")
+        assert not any(name.startswith(frozen) for name in changed)
         assert torch.equal(before[embeddings][:words], after[embeddings][:words])
 
     def test_loss_that_is_no_number_stops_with_the_step(self, script, stages, tokens, tmp_path):

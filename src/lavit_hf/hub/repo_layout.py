@@ -9,7 +9,6 @@ its folder, the processor's files and a `pipeline.py` for `DiffusionPipeline`.
 """
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,20 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME
 
 from ..lavit.checkpoint_index import (
+    LANGUAGE_MODEL_FOLDER,
     VISUAL_TOKENIZER_INDEX_NAME,
     VISUAL_TOKENIZER_PREFIX,
+    find_visual_tokenizer_indices,
+    point_to_weights,
+    remove_weights,
     write_index,
-    write_visual_tokenizer_index,
 )
 from ..lavit.remote_code import write_remote_code
 
 
-LANGUAGE_MODEL_FOLDER = "language_model"
 PROCESSOR_FOLDER = "processor"
 
 # Where the codebook lies in a repo without a language model.
@@ -66,20 +67,15 @@ def write_top_files(folder: Path, codebook: torch.Tensor | None = None) -> None:
             Stored in a repo without a language model, which has it otherwise.
     """
     shutil.copytree(folder / PROCESSOR_FOLDER, folder, dirs_exist_ok=True)
-    for path in folder.glob("model*.safetensors"):
-        path.unlink()  # of a model that was saved here before; it would be loaded before the components' weights
-    configs = (CONFIG_NAME, GENERATION_CONFIG_NAME)
-    if codebook is not None:
-        for name in (*configs, SAFE_WEIGHTS_INDEX_NAME):
-            (folder / name).unlink(missing_ok=True)  # of a language model that was here before
-        save_file({CODEBOOK_KEY: codebook.contiguous()}, folder / CODEBOOK_FILE, metadata={"format": "pt"})
-        write_index(folder / VISUAL_TOKENIZER_INDEX_NAME, {CODEBOOK_KEY: CODEBOOK_FILE})
+    if codebook is None:
+        (folder / CODEBOOK_FILE).unlink(missing_ok=True)
+        point_to_weights(folder, folder / LANGUAGE_MODEL_FOLDER)
         return
-    (folder / CODEBOOK_FILE).unlink(missing_ok=True)
-    for name in configs:
-        shutil.copy(folder / LANGUAGE_MODEL_FOLDER / name, folder)
-    write_index(folder / SAFE_WEIGHTS_INDEX_NAME, _read_weight_map(folder, _weight_files(folder)))
-    write_visual_tokenizer_index(folder)
+    remove_weights(folder)  # of a language model that was here before, as its configurations
+    for name in (CONFIG_NAME, GENERATION_CONFIG_NAME):
+        (folder / name).unlink(missing_ok=True)
+    save_file({CODEBOOK_KEY: codebook.contiguous()}, folder / CODEBOOK_FILE, metadata={"format": "pt"})
+    write_index(folder / VISUAL_TOKENIZER_INDEX_NAME, {CODEBOOK_KEY: CODEBOOK_FILE})
 
 
 def write_code(folder: Path) -> None:
@@ -88,16 +84,12 @@ def write_code(folder: Path) -> None:
     write_remote_code(folder)
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """The language model's files without those of variants, unless there are no others."""
-    files = list((folder / LANGUAGE_MODEL_FOLDER).glob("*.safetensors"))
-    return [file for file in files if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", file.name)] or files
-
-
 def find_codebook_file(folder: Path) -> str | None:
     """Which file of a repo holds the codebook, relative to `folder`; `None` where there is none."""
-    index = folder / VISUAL_TOKENIZER_INDEX_NAME
-    return json.loads(index.read_text())["weight_map"].get(CODEBOOK_KEY) if index.is_file() else None
+    files = (
+        json.loads(path.read_text())["weight_map"].get(CODEBOOK_KEY) for path in find_visual_tokenizer_indices(folder)
+    )
+    return next((file for file in files if file is not None), None)
 
 
 def read_codebook(folder: Path) -> torch.Tensor | None:
@@ -107,14 +99,6 @@ def read_codebook(folder: Path) -> torch.Tensor | None:
         return None
     with safe_open(folder / file, framework="pt") as weights:
         return weights.get_tensor(CODEBOOK_KEY)
-
-
-def _read_weight_map(folder: Path, files: list[Path]) -> dict[str, str]:
-    weight_map = {}
-    for file in sorted(files):
-        with safe_open(file, framework="pt") as weights:
-            weight_map |= dict.fromkeys(weights.keys(), file.relative_to(folder).as_posix())
-    return dict(sorted(weight_map.items()))
 
 
 def rename_moved_modules(index: dict[str, Any] | tuple) -> dict[str, Any] | tuple:

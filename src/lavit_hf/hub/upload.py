@@ -5,6 +5,7 @@
 import inspect
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -15,6 +16,8 @@ from typing import Any
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.constants import REPOCARD_NAME
 from huggingface_hub.errors import EntryNotFoundError
+
+from ..lavit.checkpoint_index import PIPELINE_INDEX_NAME, find_weights_folder
 
 
 PUSH_OPTIONS = ("tags", "private", "token", "revision", "create_pr", "commit_message", "commit_description")
@@ -137,9 +140,17 @@ def push_saved(
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
         place = Path(place)
-        card = _load_card(api, repo_id, revision) or _own_card(place)
+        published_card = _find_published(api, repo_id, REPOCARD_NAME, revision)
+        card = _own_card(place) if published_card is None else ModelCard.load(published_card)
+        pipeline_index = _find_published(api, repo_id, PIPELINE_INDEX_NAME, revision)
+        if folder is None and pipeline_index is not None:
+            shutil.copy(pipeline_index, place)  # tells a model where this repo's weights lie
         before = _stamps(place)
         save(place)
+        if folder is not None and pipeline_index is not None and find_weights_folder(place) == place:
+            options = {"private": private, "revision": revision, "create_pr": create_pr, "token": token}
+            options |= {"commit_message": commit_message, "commit_description": commit_description}
+            return push_saved(save, make_card, repo_id, tags=tags, model_tags=model_tags, **options)
         if card is None:
             card = make_card(repo_id)
             card.save(place / REPOCARD_NAME)
@@ -169,13 +180,14 @@ def _outdated(published: Iterable[str], written: Sequence[str]) -> list[str]:
 
 def _weights_of(name: str) -> str | None:
     """What a shard or an index of weights is a part of; `None` for another file."""
-    whole = re.sub(r"-\d+-of-\d+(?=\.)|\.index\.json$", "", name)
+    whole = re.sub(r"-\d+-of-\d+(?=\.)", "", name)
+    whole = re.sub(r"\.safetensors\.index(\..+)?\.json$", r"\1.safetensors", whole)
     return whole if whole.endswith(".safetensors") else None
 
 
-def _load_card(api: HfApi, repo_id: str, revision: str | None) -> ModelCard | None:
+def _find_published(api: HfApi, repo_id: str, name: str, revision: str | None) -> str | None:
     try:
-        return ModelCard.load(api.hf_hub_download(repo_id, REPOCARD_NAME, revision=revision))
+        return api.hf_hub_download(repo_id, name, revision=revision)
     except EntryNotFoundError:
         return None
 

@@ -4,6 +4,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -11,7 +12,12 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.utils.hub import DownloadKwargs, cached_file
 
-from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
+from .checkpoint_index import (
+    check_not_a_part,
+    find_weights_folder,
+    read_model_type,
+    visual_tokenizer_index_name,
+)
 from .remote_code import ships_code
 
 
@@ -26,6 +32,13 @@ class LaVITBaseConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         for part, implementation in zip(parts, chosen):
             part._attn_implementation_internal = part._attn_implementation or implementation
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
+        folder = Path(save_directory)
+        check_not_a_part(self.model_type, read_model_type(folder), folder)
+        if find_weights_folder(folder) != folder:  # a pipeline reads it there
+            super().save_pretrained(find_weights_folder(folder))
+        super().save_pretrained(folder, push_to_hub, **kwargs)
 
 
 def _all_parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
@@ -256,11 +269,12 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        index = visual_tokenizer_index_name(kwargs.pop("weights_variant", None))
         hub_kwargs = {name: kwargs[name] for name in DownloadKwargs.__annotations__ if name in kwargs}
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        if cls.base_config_key in config_dict and _has_index(pretrained_model_name_or_path, hub_kwargs):
+        if cls.base_config_key in config_dict and _has_file(pretrained_model_name_or_path, index, hub_kwargs):
             # Out of a full LaVIT repo, open only the files that hold the visual tokenizer.
-            config_dict[cls.base_config_key]["transformers_weights"] = VISUAL_TOKENIZER_INDEX_NAME
+            config_dict[cls.base_config_key]["transformers_weights"] = index
         return config_dict, kwargs
 
     @property
@@ -268,12 +282,18 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
         """Number of patches of an image, before selection."""
         return (self.image_size // self.patch_size) ** 2
 
+    @property
+    def num_kept(self) -> int | None:
+        """Number of patches that the selection rule keeps of every image. `None` where images decide."""
+        if self.selection == "ratio":
+            return max(1, round(self.keep_ratio * self.num_patches))
+        return self.keep_count if self.selection == "count" else None
 
-def _has_index(repo: str | os.PathLike, hub_kwargs: dict) -> bool:
+
+def _has_file(repo: str | os.PathLike, name: str, hub_kwargs: dict) -> bool:
     if os.path.isfile(repo):
         return False
-    missing_is_none = {"_raise_exceptions_for_missing_entries": False}
-    return cached_file(repo, VISUAL_TOKENIZER_INDEX_NAME, **missing_is_none, **hub_kwargs) is not None
+    return cached_file(repo, name, _raise_exceptions_for_missing_entries=False, **hub_kwargs) is not None
 
 
 def _check_divisible(config: PreTrainedConfig) -> None:
@@ -336,6 +356,11 @@ class LaVITConfig(LaVITBaseConfig):
     def __post_init__(self, **kwargs):
         derived_ids = {name: kwargs.pop(name) for name in _DERIVED_IDS if name in kwargs}
         super().__post_init__(**kwargs)
+        if not isinstance(getattr(self.text_config, "vocab_size", None), int):
+            raise ValueError(
+                f"text_config ({type(self.text_config).__name__}) has no vocab_size: pass the configuration of a "
+                "language model alone, which a larger model's gives by get_text_config()."
+            )
         if self.text_vocab_size <= 0:
             raise ValueError(
                 f"text_config.vocab_size ({self.text_config.vocab_size}) leaves no text ids beside the "

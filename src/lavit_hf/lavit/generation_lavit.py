@@ -4,14 +4,25 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from transformers import Cache, GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
+from transformers.generation import (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
+)
+from transformers.utils.deprecation import deprecate_kwarg
 
+from .cached_prompt import CachedPrompt, count_sequences
 from .configuration_lavit import LaVITConfig
-from .modeling_layers import pad_left
+from .modeling_layers import find_image_slots, pad_left
 
 
 GENERATION_MODES = ("text", "image")
@@ -27,11 +38,70 @@ DEFAULT_IMAGE_GENERATION = {
     "guidance_scale": 4.0,
 }
 
+# Processors of transformers to which it matters which ids stand in a prompt, and not only how many.
+READ_PROMPTS = (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
+)
+
+
+@dataclass
+class FilledPrompt:
+    """
+    Prompts with the images in their slots, without what a cache holds of them.
+
+    Args:
+        inputs (`dict[str, torch.Tensor]`):
+            What transformers' `generate` takes. The ids are those that were given.
+        ids (`torch.LongTensor` of shape `(batch_size, num_ids)`, *optional*):
+            What the prompts say, for logits processors: codes in place of the slots in image mode, and the size of the
+            vocabulary, which is no id, in place of padding. `None` where embeddings took the place of ids.
+        num_ids (`int`):
+            How many ids or embeddings were given, those in the cache included.
+        num_images (`int`):
+            Number of images, those in the cache included.
+        batch_size (`int`):
+            Number of prompts.
+        past_length (`int`):
+            Number of positions in the cache.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    ids: torch.Tensor | None
+    num_ids: int
+    num_images: int
+    batch_size: int
+    past_length: int
+
+    @property
+    def new_length(self) -> int:
+        """Number of positions that are not in the cache."""
+        if "inputs_embeds" in self.inputs:
+            return self.inputs["inputs_embeds"].shape[1]
+        return self.length - self.past_length
+
+    @property
+    def length(self) -> int:
+        """Number of all positions."""
+        if "attention_mask" in self.inputs:
+            return self.inputs["attention_mask"].shape[1]
+        return self.inputs["inputs_embeds" if "inputs_embeds" in self.inputs else "input_ids"].shape[1]
+
+    @property
+    def cached(self) -> CachedPrompt:
+        """What the cache holds after the prompts."""
+        mask = self.inputs.get("attention_mask")
+        return CachedPrompt(self.length, self.length - self.num_ids, self.num_images, self.batch_size, mask)
+
 
 class LaVITGenerationMixin(GenerationMixin):
     """Gives [`LaVITForCausalLM`] a `generate` that writes text or an image."""
 
     @torch.no_grad()
+    @deprecate_kwarg("past_key_values", "5.40.0", new_name="cache")
     def generate(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -46,19 +116,23 @@ class LaVITGenerationMixin(GenerationMixin):
         generation_config: GenerationConfig | None = None,
         logits_processor: LogitsProcessorList | None = None,
         generator: torch.Generator | None = None,
+        position_ids: torch.LongTensor | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> torch.LongTensor:
         r"""
         Writes text or an image.
 
         Args:
-            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
-                Prompts as the processor makes them for this `generation_mode`.
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Prompts as the processor makes them for this `generation_mode`. In image mode, those that are not
+                closed with `[IMG]` are closed. Without any, text starts from BOS and an image from `[IMG]`.
             pixel_values (`torch.FloatTensor`, *optional*):
                 The images of all slots, of the shape `(num_images, num_channels, image_size, image_size)`. Read
-                once, as continuous rows in text mode and as codes in image mode.
+                once, as continuous rows in text mode and as codes in image mode. With a cache, the images that it
+                holds may be left out.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Zero where there is padding.
+                Zero where there is padding. By default where the ids are those of padding, as in transformers.
             generation_mode (`str`, *optional*, defaults to `"text"`):
                 `"text"` or `"image"`. Image mode starts from the defaults of
                 `generation_config.image_generation`, and ends with `[/IMG]`.
@@ -74,11 +148,19 @@ class LaVITGenerationMixin(GenerationMixin):
                 Whether image mode allows nothing but codes and `[/IMG]`. The released models also let control tokens
                 and `[IMG]` through; `False` reproduces that.
             generation_config (`GenerationConfig`, *optional*):
-                As in transformers. What it has in common with the model's own is taken for the mode's to decide.
+                As in transformers. In a copy of the model's own, what was not changed is for the mode to decide.
             logits_processor (`LogitsProcessorList`, *optional*):
-                The caller's own processors, run after the mode's.
+                The caller's own processors, run after the mode's. Those of transformers that read the prompts'
+                ids, as the repetition penalty, see them without padding, and in image mode codes in place of slots.
             generator (`torch.Generator`, *optional*):
                 Source of all draws, the selector's and those of sampling. The global random state is then left alone.
+            position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Positions of prompts without images and guidance. By default padding is not counted. Behind a cache,
+                those of the ids that follow, or of all positions.
+            cache (`Cache`, *optional*):
+                That of an earlier call, to go on from. `input_ids` are then all ids so far and those that follow, and
+                the images of earlier calls are not read again. As in transformers, they may also be those that follow
+                alone, where `attention_mask` covers the cache too.
             kwargs:
                 Everything else that transformers' `generate` takes.
 
@@ -87,33 +169,46 @@ class LaVITGenerationMixin(GenerationMixin):
             slots unfilled, and the new ids; or transformers' output class where `return_dict_in_generate` is set.
 
         Raises:
-            ValueError: On an unknown mode, guidance below 1 or in text mode, slots and images that differ in number,
-                a negative prompt of another batch size, or a prompt beyond the context length.
+            ValueError: On an unknown mode, a prompt for an image in text mode, guidance below 1 or in text mode, slots
+                and images that differ in number, a negative prompt of another batch size, a prompt beyond the context
+                length, a cache that does not fit the prompts, or positions that cannot be used.
         """
-        check_generation_mode(generation_mode)
-        prompt = {
+        given = {
             "input_ids": kwargs.pop("inputs", input_ids),
             "inputs_embeds": inputs_embeds,
             "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "cache": cache,
         }
-        prompt = {name: value for name, value in prompt.items() if value is not None}
-        prompt_length = _prompt_length(prompt)
+        given = {name: value for name, value in given.items() if value is not None}
+        if generation_config is not None and generation_config.is_assistant:
+            # The model that this one assists has prepared everything.
+            return super().generate(
+                generation_config=generation_config, logits_processor=logits_processor, **given, **kwargs
+            )
+        check_generation_mode(generation_mode)
+        given = self._close_prompt(generation_mode, given)
+        prompt_length = _prompt_length(given)
         generation_config, kwargs = self._mode_generation_config(
             generation_mode, prompt_length, generation_config, kwargs
         )
         guidance = _take_guidance(generation_config, guidance_scale, generation_mode)
-        prompt = self._fill_prompt(generation_mode, prompt, pixel_values, generator)
+        given = self._complete_prompt(generation_mode, given, generation_config)
+        self._check_given(given, pixel_values, guidance, generation_config)
+        prompt = self._fill_prompt(generation_mode, given, pixel_values, generator)
         if guidance is not None:
             prompt = self._double_prompt(prompt, negative_prompt_ids, negative_prompt_attention_mask)
-            prompt["guidance"] = guidance
+            kwargs["guidance"] = guidance
         self._check_prompt(prompt, generation_config, kwargs)
+        if not _is_assisted(generation_config, kwargs):  # assistants would be handed it, too
+            kwargs["filled_prompt"] = prompt
         processors = self._mode_processors(generation_mode, prompt_length, strict_image_tokens)
         processors += logits_processor or []
         # Offloaded weights are on no device that draws.
-        device = self.device if self.device.type != "meta" else next(iter(prompt.values())).device
+        device = self.device if self.device.type != "meta" else next(iter(prompt.inputs.values())).device
         with seeded(generator, device):
             return super().generate(
-                generation_config=generation_config, logits_processor=processors, **prompt, **kwargs
+                generation_config=generation_config, logits_processor=processors, **prompt.inputs, **kwargs
             )
 
     def _mode_generation_config(
@@ -124,50 +219,223 @@ class LaVITGenerationMixin(GenerationMixin):
         if generation_mode == "image":
             config.update(**getattr(config, "image_generation", DEFAULT_IMAGE_GENERATION))
             config.eos_token_id = self.config.image_end_token_id
-        own = self.generation_config.to_diff_dict()
-        wishes = {} if generation_config is None else generation_config.to_diff_dict()
-        wishes = {name: value for name, value in wishes.items() if name not in own or own[name] != value} | kwargs
+        wishes = _take_wishes(generation_config, self.generation_config)
+        custom = {name: wishes.pop(name) for name in [*wishes] if not hasattr(config, name)}
+        wishes |= kwargs
         for bound in ("max", "min"):
             # Lengths count the prompt as it was given; transformers would count its images as well.
             length = wishes.pop(f"{bound}_length", None)
             if length is not None:
                 wishes.setdefault(f"{bound}_new_tokens", max(length - prompt_length, 0))
+        config.update(**custom, allow_custom_entries=True)
         kwargs = config.update(**wishes)
         if "min_new_tokens" not in wishes and (config.min_new_tokens or 0) > (config.max_new_tokens or math.inf):
             config.min_new_tokens = config.max_new_tokens  # a default gives way to what the caller asked for
         return config, kwargs
 
+    def _close_prompt(self, generation_mode: str, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The prompts, in image mode with an `[IMG]` behind them, which in text mode must not be there."""
+        ids = given.get("input_ids")
+        if ids is None or ids.shape[1] == 0:
+            return given
+        is_open = self._opens_image(ids)
+        if generation_mode == "text":
+            if is_open.any():
+                raise ValueError(
+                    "the prompts end with an [IMG] that opens an image, but generation_mode is 'text': pass "
+                    "generation_mode='image', or make the prompts with the processor in text mode."
+                )
+            return given
+        if is_open.all():
+            return given
+        if is_open.any():
+            raise ValueError(
+                "some of the prompts are closed with [IMG] and others are not: make them all with the processor in "
+                "image mode."
+            )
+        start = torch.full_like(ids[:, :1], self.config.image_start_token_id)
+        closed = given | {"input_ids": torch.cat([ids, start], dim=1)}
+        if "inputs_embeds" in given:
+            embed = self.get_input_embeddings()(start)
+            closed["inputs_embeds"] = torch.cat([given["inputs_embeds"], embed.to(given["inputs_embeds"])], dim=1)
+        if "attention_mask" in given:
+            mask = given["attention_mask"]
+            closed["attention_mask"] = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        return closed
+
+    def _opens_image(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        """`(batch_size,)`, true where nothing but codes stands behind the last `[IMG]`."""
+        is_code = (input_ids >= self.config.first_code_token_id).long()
+        num_codes = is_code.flip(1).cumprod(dim=1).sum(dim=1, keepdim=True)
+        last = input_ids.gather(1, (input_ids.shape[1] - 1 - num_codes).clamp(min=0))
+        return (last == self.config.image_start_token_id).squeeze(1)
+
+    def _complete_prompt(
+        self, generation_mode: str, given: dict[str, torch.Tensor], config: GenerationConfig
+    ) -> dict[str, torch.Tensor]:
+        """Starts an empty prompt, and finds its padding where there is no mask, both as transformers does."""
+        ids = given.get("input_ids")
+        is_empty = ids is None or ids.shape[1] == 0
+        if is_empty and "inputs_embeds" not in given:
+            first_id = config.bos_token_id if generation_mode == "text" else self.config.image_start_token_id
+            if first_id is None:
+                raise ValueError(
+                    "there is nothing to go on from: pass input_ids, as the processor makes them, or a bos_token_id."
+                )
+            device = None if self.device.type == "meta" else self.device  # offloaded weights are nowhere
+            ids = torch.full((1 if ids is None else len(ids), 1), first_id, device=device)
+            return {name: value for name, value in given.items() if name != "attention_mask"} | {"input_ids": ids}
+        if not is_empty and "attention_mask" not in given:
+            mask = _find_padding(ids, config)
+            return given if mask is None else given | {"attention_mask": mask}
+        return given
+
+    def _check_given(
+        self,
+        given: dict[str, torch.Tensor],
+        pixel_values: torch.FloatTensor | None,
+        guidance: float | None,
+        config: GenerationConfig,
+    ) -> None:
+        """Raises a `ValueError` where positions cannot be used, or a cache does not fit the batch or guidance."""
+        batch_size = given["input_ids" if "input_ids" in given else "inputs_embeds"].shape[0]
+        cache = given.get("cache")
+        past_length = _past_length(cache)
+        if past_length and guidance is not None:
+            raise ValueError(
+                "guidance runs a second branch, which the cache does not hold: leave the cache out, or pass "
+                "guidance_scale=1."
+            )
+        num_sequences = count_sequences(cache)
+        expected = batch_size * max(config.num_beams or 1, config.num_return_sequences or 1)
+        if past_length and num_sequences not in (None, expected):
+            raise ValueError(
+                f"the cache holds {num_sequences} sequences, but {expected} are to be written (prompts times beams): "
+                "they do not fit. A cache is made larger by its method batch_repeat_interleave."
+            )
+        is_filled = pixel_values is not None or guidance is not None
+        if "position_ids" in given and (is_filled or not self.model.takes_positions):
+            raise ValueError(
+                "position_ids cannot be given together with pixel_values or guidance, whose rows need positions too, "
+                "nor to a language model that knows no positions: leave them out."
+            )
+
     def _fill_prompt(
         self,
         generation_mode: str,
-        prompt: dict[str, torch.Tensor],
+        given: dict[str, torch.Tensor],
         pixel_values: torch.FloatTensor | None,
         generator: torch.Generator | None,
-    ) -> dict[str, torch.Tensor]:
-        """The prompt with the images in their slots."""
+    ) -> FilledPrompt:
+        """The prompts with the images in their slots, as far as the cache does not hold them."""
+        inputs = dict(given)
+        prompts = given["input_ids" if "input_ids" in given else "inputs_embeds"]
+        batch_size, length = prompts.shape[:2]
+        cache = given.get("cache")
+        past_length = _past_length(cache)
+        past = CachedPrompt.of(cache, past_length)
+        num_images = past.count_images(batch_size)
+        mask = given.get("attention_mask")
+        num_held = _count_held(past, past_length, length, mask)
+        pixel_values = self._find_new_images(given, num_held, num_images, pixel_values)
+        ids = self._mask_padding(given, num_held)
+        mask = past.complete_mask(mask, past_length, batch_size, length - num_held, count_sequences(cache))
+        if mask is None and past_length:
+            mask = torch.ones(batch_size, past_length + length - num_held, dtype=torch.long, device=prompts.device)
+        if mask is not None:
+            inputs["attention_mask"] = mask
+        new = {name: given[name][:, num_held:] for name in ("input_ids", "inputs_embeds") if name in given}
+        if pixel_values is not None:
+            new_mask = None if mask is None else mask[:, past_length:]
+            filled, codes = self._fill_slots(generation_mode, new, new_mask, pixel_values, generator)
+            inputs |= {
+                "inputs_embeds": filled.inputs_embeds,
+                "attention_mask": filled.extend_mask(mask, past_length),
+            }
+            if codes is not None:
+                ids = torch.cat([ids[:, :num_held], codes], dim=1)
+        elif "inputs_embeds" in new:
+            inputs["inputs_embeds"] = new["inputs_embeds"]
+        num_images = (num_images or 0) + (0 if pixel_values is None else len(pixel_values))
+        num_ids = length if num_held or not past_length else past.count_ids(past_length) + length
+        return FilledPrompt(inputs, ids, num_ids, num_images, batch_size, past_length)
+
+    def _find_new_images(
+        self,
+        given: dict[str, torch.Tensor],
+        num_held: int,
+        num_held_images: int | None,
+        pixel_values: torch.FloatTensor | None,
+    ) -> torch.FloatTensor | None:
+        """Those of the images that the cache does not hold; it holds the first `num_held` ids."""
+        if "input_ids" not in given and pixel_values is None:
+            return None
+        ids = given["input_ids"] if "input_ids" in given else self.model.recover_marks(given["inputs_embeds"])
+        opens = find_image_slots(ids, self.config.image_start_token_id, self.config.image_end_token_id)
+        num_held_slots = int(opens[:, :num_held].sum())
+        if num_held and num_held_images not in (None, num_held_slots):
+            raise ValueError(
+                f"the cache holds {num_held_images} images, but the {num_held} ids of each prompt that it should hold "
+                f"have {num_held_slots} image slots: pass the ids that it was made from, and those that follow."
+            )
         if pixel_values is None:
-            self.model.check_no_slots(prompt.get("input_ids"))
-            return prompt
+            self.model.check_no_slots(ids[:, num_held:])
+            return None
+        if num_held_slots and len(pixel_values) == int(opens.sum()):
+            is_new = opens.nonzero()[:, 1] >= num_held
+            pixel_values = pixel_values[is_new.to(pixel_values.device)]
+            return pixel_values if len(pixel_values) else None
+        return pixel_values
+
+    def _mask_padding(self, given: dict[str, torch.Tensor], num_held: int) -> torch.LongTensor | None:
+        """The ids, and the size of the vocabulary where they are padding."""
+        ids, mask = given.get("input_ids"), given.get("attention_mask")
+        if ids is None or mask is None:
+            return ids
+        is_padding = torch.zeros_like(ids, dtype=torch.bool)
+        first = 0 if mask.shape == ids.shape else num_held  # a mask of positions
+        is_padding[:, first:] = mask[:, mask.shape[1] - ids.shape[1] + first :] == 0
+        return ids.masked_fill(is_padding, self.config.text_config.vocab_size)
+
+    def _fill_slots(
+        self,
+        generation_mode: str,
+        prompt: dict[str, torch.Tensor],
+        attention_mask: torch.Tensor | None,
+        pixel_values: torch.FloatTensor,
+        generator: torch.Generator | None,
+    ) -> tuple:
+        """The prompts with the images in their slots, and in image mode, where there are ids, with their codes."""
         if generation_mode == "text":
             rows = self.get_image_features(pixel_values, generator=generator).pooler_output
-        else:
-            tokens = self.get_image_tokens(pixel_values, generator=generator)
-            rows = [self.get_input_embeddings()(image[1:-1]) for image in tokens]
-        filled = self.model.fill_slots(image_rows=rows, keep_marks=generation_mode == "text", **prompt)
-        return prompt | {"inputs_embeds": filled.inputs_embeds, "attention_mask": filled.attention_mask}
+            return self.model.fill_slots(rows, attention_mask=attention_mask, **prompt), None
+        codes = [tokens[1:-1] for tokens in self.get_image_tokens(pixel_values, generator=generator)]
+        rows = [self.get_input_embeddings()(image) for image in codes]
+        settings = {"attention_mask": attention_mask, "keep_marks": False}
+        filled = self.model.fill_slots(rows, **prompt, **settings)
+        if "input_ids" not in prompt:
+            return filled, None
+        ids = prompt["input_ids"]
+        # Ids are filled in as embeddings of width one.
+        of_ids = self.model.fill_slots([image[:, None] for image in codes], ids, ids[..., None], **settings)
+        is_padding = of_ids.attention_mask == 0
+        return filled, of_ids.inputs_embeds.squeeze(-1).masked_fill(is_padding, self.config.text_config.vocab_size)
 
     def _double_prompt(
         self,
-        prompt: dict[str, torch.Tensor],
+        filled: FilledPrompt,
         negative_ids: torch.LongTensor | None,
         negative_attention_mask: torch.Tensor | None,
-    ) -> dict[str, torch.Tensor]:
+    ) -> FilledPrompt:
         """The prompts and, in a second half of the batch, what guidance leads away from."""
-        embed = self.get_input_embeddings()
+        embed, prompt = self.get_input_embeddings(), filled.inputs
         embeds = prompt["inputs_embeds"] if "inputs_embeds" in prompt else embed(prompt["input_ids"])
         batch_size = embeds.shape[0]
         if negative_ids is None:
             negative_ids = torch.full((batch_size, 1), self.config.image_start_token_id, device=embeds.device)
+        negative = {"input_ids": negative_ids, "attention_mask": negative_attention_mask}
+        negative = self._close_prompt("image", {name: value for name, value in negative.items() if value is not None})
+        negative_ids, negative_attention_mask = negative["input_ids"], negative.get("attention_mask")
         if negative_ids.shape[0] != batch_size:
             raise ValueError(
                 f"negative_prompt_ids hold {negative_ids.shape[0]} prompts for a batch of {batch_size}: "
@@ -180,24 +448,36 @@ class LaVITGenerationMixin(GenerationMixin):
         )
         masks = [torch.ones_like(branch[:, 0], dtype=torch.long) for branch in branches]
         no_ids = torch.zeros(batch_size, 0, dtype=torch.long, device=embeds.device)  # tells the undoubled batch size
-        return {
+        doubled = {
             "input_ids": prompt.get("input_ids", no_ids),
             "inputs_embeds": pad_left(branches, 0),
             "attention_mask": pad_left(masks, 0),
         }
+        return replace(filled, inputs=prompt | doubled)
 
-    def _check_prompt(self, prompt: dict[str, torch.Tensor], config: GenerationConfig, kwargs: dict) -> None:
-        length = prompt["inputs_embeds" if "inputs_embeds" in prompt else "input_ids"].shape[1]
+    def _check_prompt(self, prompt: FilledPrompt, config: GenerationConfig, kwargs: dict) -> None:
         context = getattr(self.config.text_config, "max_position_embeddings", None)
-        if context is not None and length >= context:
+        if context is not None and prompt.length >= context:
             raise ValueError(
-                f"the prompt is {length} tokens long with its images, but the language model's context "
+                f"the prompt is {prompt.length} tokens long with its images, but the language model's context "
                 f"ends at {context}: shorten the text or give fewer images."
             )
-        assisted = config.prompt_lookup_num_tokens or kwargs.get("assistant_model") is not None
-        if assisted and "inputs_embeds" in prompt:
+        position_ids = prompt.inputs.get("position_ids")
+        if position_ids is not None and position_ids.shape[-1] not in (prompt.new_length, prompt.length):
             raise ValueError(
-                "assisted decoding works for prompts of ids alone: leave out images, guidance or the assistant."
+                f"position_ids have the shape {tuple(position_ids.shape)} for {prompt.new_length} ids that follow "
+                f"{prompt.past_length} cached positions: give one for each id, or for each position."
+            )
+        is_ids_alone = "inputs_embeds" not in prompt.inputs and not prompt.past_length
+        if _is_assisted(config, kwargs) and not is_ids_alone:
+            raise ValueError(
+                "assisted decoding works for prompts of ids alone: leave out images, guidance, the cache or the "
+                "assistant."
+            )
+        if config.prefill_chunk_size is not None and not is_ids_alone:
+            raise ValueError(
+                "prefill_chunk_size works for prompts of ids alone: leave it out where there are images, guidance or "
+                "a cache."
             )
 
     def _mode_processors(
@@ -213,22 +493,91 @@ class LaVITGenerationMixin(GenerationMixin):
     def prepare_inputs_for_generation(
         self,
         input_ids: torch.LongTensor,
+        next_sequence_length: int | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         is_first_iteration: bool | None = False,
         guidance: float | None = None,
+        filled_prompt: FilledPrompt | None = None,
         **kwargs,
     ) -> dict:
         if guidance is not None and not is_first_iteration:
             input_ids = input_ids.repeat(2, 1)  # both branches go on with the token that was chosen
-        return super().prepare_inputs_for_generation(
-            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, guidance=guidance, **kwargs
+        if is_first_iteration and filled_prompt is not None and filled_prompt.past_length:
+            next_sequence_length = filled_prompt.new_length  # transformers would count ids
+        inputs = super().prepare_inputs_for_generation(
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            inputs_embeds=inputs_embeds,
+            is_first_iteration=is_first_iteration,
+            guidance=guidance,
+            **kwargs,
+        )
+        ids = inputs["input_ids"]
+        if not is_first_iteration and ids is not None and ids.shape[1] > 1:
+            # A prompt's slots are looked for once, as the device must be waited for; new ids have none to fill.
+            inputs |= {"input_ids": None, "inputs_embeds": self.get_input_embeddings()(ids)}
+        if not self.model.takes_positions:
+            inputs.pop("position_ids", None)
+        return inputs
+
+    def _update_model_kwargs_for_generation(self, outputs, model_kwargs: dict, *args, **kwargs) -> dict:
+        prompt, cache = model_kwargs.get("filled_prompt"), outputs.get("cache")
+        if prompt is not None and cache is not None:
+            cache.cached_prompt = prompt.cached
+        return super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
+
+    def _get_logits_processor(
+        self,
+        generation_config: GenerationConfig,
+        input_ids_seq_length: int | None = None,
+        encoder_input_ids: torch.LongTensor | None = None,
+        prefix_allowed_tokens_fn: Callable[[int, torch.Tensor], list[int]] | None = None,
+        model_kwargs: dict | None = None,
+        **kwargs,
+    ) -> LogitsProcessorList:
+        model_kwargs = dict(model_kwargs or {})
+        prompt = model_kwargs.get("filled_prompt")
+        if prompt is None:
+            return super()._get_logits_processor(
+                generation_config,
+                input_ids_seq_length,
+                encoder_input_ids,
+                prefix_allowed_tokens_fn,
+                model_kwargs=model_kwargs,
+                **kwargs,
+            )
+        # The mask of the filled prompts, or of guidance's two branches, tells nothing of the ids.
+        model_kwargs.pop("attention_mask", None)
+        ids = prompt.ids
+        if ids is not None and prefix_allowed_tokens_fn is not None:
+            prefix_allowed_tokens_fn = partial(
+                _allow_tokens,
+                prefix_allowed_tokens_fn,
+                ids,
+                input_ids_seq_length,
+                self.config.text_config.vocab_size,
+            )
+        processors = super()._get_logits_processor(
+            generation_config,
+            input_ids_seq_length,
+            encoder_input_ids if ids is None else ids,
+            prefix_allowed_tokens_fn,
+            model_kwargs=model_kwargs,
+            **kwargs,
+        )
+        if ids is None:
+            return processors
+        return LogitsProcessorList(
+            PromptLogitsProcessor(processor, ids, input_ids_seq_length)
+            if isinstance(processor, READ_PROMPTS)
+            else processor
+            for processor in processors
         )
 
     def _reorder_cache(self, cache: Cache, beam_idx: torch.LongTensor) -> Cache:
-        # Beam search knows nothing of guidance's second half of the batch. Not every kind of layer has keys.
-        keys = next((keys for layer in cache.layers if (keys := getattr(layer, "keys", None)) is not None), None)
+        # Beam search knows nothing of guidance's second half of the batch.
         num_rows = beam_idx.shape[0]
-        if keys is not None and keys.shape[0] == 2 * num_rows:
+        if count_sequences(cache) == 2 * num_rows:
             beam_idx = torch.cat([beam_idx, beam_idx + num_rows])
         cache.reorder_cache(beam_idx)
         return cache
@@ -274,6 +623,33 @@ class ImageEndLogitsProcessor(LogitsProcessor):
         ended = torch.full_like(scores, -float("inf"))
         ended[:, self.end_token_id] = 0
         return ended
+
+
+class PromptLogitsProcessor(LogitsProcessor):
+    """
+    Shows another processor what the prompts say: padding counts as no id, and images as their codes.
+
+    Args:
+        processor (`LogitsProcessor`):
+            The other processor.
+        prompt_ids (`torch.LongTensor` of shape `(batch_size, num_ids)`):
+            The ids of the prompts, and the size of the vocabulary where there is padding.
+        prompt_length (`int`):
+            Length of the prompts as they stand in front of the new ids.
+    """
+
+    def __init__(self, processor: LogitsProcessor, prompt_ids: torch.LongTensor, prompt_length: int):
+        self.processor = processor
+        self.prompt_ids = prompt_ids
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        num_beams = input_ids.shape[0] // self.prompt_ids.shape[0]
+        prompts = self.prompt_ids.to(input_ids.device).repeat_interleave(num_beams, dim=0)
+        ids = torch.cat([prompts, input_ids[:, self.prompt_length :]], dim=1)
+        # A column more than there are ids takes what is said of padding.
+        scores = torch.nn.functional.pad(scores, (0, 1), value=-float("inf"))
+        return self.processor(ids, scores)[:, :-1]
 
 
 def allowed_tokens(config: LaVITConfig, generation_mode: str, strict: bool) -> torch.Tensor:
@@ -328,13 +704,65 @@ def check_generation_mode(generation_mode: str) -> None:
         )
 
 
-def _prompt_length(prompt: dict[str, torch.Tensor]) -> int:
-    """Number of ids in front of the new ones in what `generate` returns."""
-    if "input_ids" in prompt:
-        return prompt["input_ids"].shape[1]
-    if "inputs_embeds" not in prompt:
-        raise ValueError("there is nothing to go on from: pass input_ids, as the processor makes them.")
-    return 0
+def _prompt_length(given: dict[str, torch.Tensor]) -> int:
+    """Number of ids in front of the new ones in what `generate` returns. An empty prompt gets one to start from."""
+    length = given["input_ids"].shape[1] if "input_ids" in given else 0
+    return length if length or "inputs_embeds" in given else 1
+
+
+def _take_wishes(given: GenerationConfig | None, own: GenerationConfig) -> dict:
+    """The settings of `given`; those alone that differ from the model's own where it is a copy of that."""
+    if given is None:
+        return {}
+    wishes = {name: value for name, value in vars(given).items() if value is not None and not name.startswith("_")}
+    defaults = {name: value for name, value in vars(own).items() if value is not None}
+    # What was made by hand says nothing of tokens or versions, and its every value is wished for.
+    is_copy = all(getattr(given, name, None) is not None for name in defaults)
+    return {name: value for name, value in wishes.items() if not is_copy or defaults.get(name) != value}
+
+
+def _find_padding(input_ids: torch.LongTensor, config: GenerationConfig) -> torch.LongTensor | None:
+    """The mask that transformers would make, or `None` where there is no padding."""
+    pad, ends = config.pad_token_id, config.eos_token_id
+    if pad is None or pad in (ends if isinstance(ends, list) else [ends]):
+        return None
+    mask = (input_ids != pad).long()
+    return None if mask.all() else mask
+
+
+def _past_length(cache: Cache | None) -> int:
+    return 0 if cache is None else int(cache.get_seq_length())
+
+
+def _count_held(past: CachedPrompt, past_length: int, length: int, attention_mask: torch.Tensor | None) -> int:
+    """How many of the `length` given ids the cache holds."""
+    follow_alone = attention_mask is not None and attention_mask.shape[1] == past_length + length
+    if past_length == 0 or follow_alone:
+        return 0
+    num_held = past.count_ids(past_length)
+    if length <= num_held:
+        raise ValueError(
+            f"the cache holds {num_held} ids of each prompt, but only {length} were given: pass all ids so far and "
+            "those that follow, or those that follow alone with an attention_mask that covers the cache too."
+        )
+    return num_held
+
+
+def _is_assisted(config: GenerationConfig, kwargs: dict) -> bool:
+    return bool(config.prompt_lookup_num_tokens) or kwargs.get("assistant_model") is not None
+
+
+def _allow_tokens(
+    allow: Callable[[int, torch.Tensor], list[int]],
+    prompt_ids: torch.LongTensor,
+    prompt_length: int,
+    vocab_size: int,
+    batch_id: int,
+    sequence: torch.LongTensor,
+) -> list[int]:
+    """What the caller's `prefix_allowed_tokens_fn` says of a sequence without its padding."""
+    prompt = prompt_ids[batch_id].to(sequence.device)
+    return allow(batch_id, torch.cat([prompt[prompt != vocab_size], sequence[prompt_length:]]))
 
 
 def _take_guidance(config: GenerationConfig, guidance_scale: float | None, generation_mode: str) -> float | None:

@@ -8,11 +8,10 @@ the bare model, and the model with the output head, which generates.
 """
 
 import copy
-import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,14 +25,17 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
-from .checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
+from .backbone_checks import apply_after_head, check_language_model, count_positions, takes_positions
+from .cached_prompt import CachedPrompt, count_sequences
+from .checkpoint_index import MAX_SHARD_SIZE, find_weights_folder, finish_saving
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from .generation_lavit import LaVITGenerationMixin, guide
-from .modeling_layers import IGNORE_INDEX, find_image_slots, split_by_image
-from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector
+from .modeling_base import LaVITBaseModel
+from .modeling_layers import IGNORE_INDEX, find_image_slots
+from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector, count_kept
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import ships_code
-from .repo_names import SELECTOR_NAMES, NamesOfRepos, rename_layers, rename_parts
+from .repo_names import SELECTOR_NAMES, rename_layers, rename_parts
 
 
 # How a repo names its weights, and what they are called in memory: the layout of repos is older than `LaVITModel`.
@@ -49,14 +51,6 @@ register_checkpoint_conversion_mapping(
     ],
     overwrite=True,
 )
-
-# What some language models do behind their output head, by the name of the setting in their configuration.
-AFTER_HEAD = {
-    "logit_scale": lambda logits, scale: logits * scale,  # Cohere
-    "logits_scaling": lambda logits, scale: logits / scale,  # Granite
-    "lm_head_multiplier": lambda logits, scale: logits * scale,  # Falcon-H1
-    "final_logit_softcapping": lambda logits, cap: torch.tanh(logits / cap) * cap,  # Gemma
-}
 
 
 @dataclass
@@ -95,6 +89,26 @@ class FilledSequence:
         filled = values.new_full((batch_size, filled_length + 1), fill_value)
         return filled.scatter(1, self.token_positions, values)[:, :-1]
 
+    def extend_mask(self, attention_mask: torch.Tensor | None, past_length: int) -> torch.Tensor:
+        """
+        The mask of what a cache holds and of this sequence.
+
+        Args:
+            attention_mask (`torch.Tensor` of shape `(batch_size, past_length + ...)`, *optional*):
+                Its first columns are those of the cache. By default all of that is real.
+            past_length (`int`):
+                Number of positions in the cache.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, past_length + filled_length)`.
+        """
+        mask = self.attention_mask
+        if past_length == 0:
+            return mask
+        if attention_mask is None:
+            return nn.functional.pad(mask, (past_length, 0), value=1)
+        return torch.cat([attention_mask[:, :past_length].to(mask), mask], dim=1)
+
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
         """
         Takes what belongs to the given ids; the opposite of [`FilledSequence.spread`].
@@ -112,7 +126,10 @@ class FilledSequence:
 
 def check_image_slots(opens: torch.Tensor, num_images: int) -> None:
     """Raises a `ValueError` where the slots that `opens` marks are not as many as the images."""
-    num_slots = int(opens.sum())
+    _check_number_of_slots(int(opens.sum()), num_images)
+
+
+def _check_number_of_slots(num_slots: int, num_images: int) -> None:
     if num_slots != num_images:
         raise ValueError(
             f"the prompts hold {num_slots} image slots, but {num_images} images were given: "
@@ -148,16 +165,18 @@ def fill_image_slots(
     Raises:
         ValueError: If slots and images differ in number.
     """
-    check_image_slots(opens, len(image_rows))
     real = torch.ones_like(opens) if attention_mask is None else attention_mask.bool()
     is_read = opens & real  # a slot may lie in the padding
     if not keep_marks:
         real = real & ~is_read & ~is_read.roll(1, dims=1)
-    counts = torch.tensor([len(rows) for rows in image_rows], device=opens.device, dtype=torch.long)
-    inserted = torch.zeros_like(opens, dtype=torch.long).masked_scatter(opens, counts) * is_read  # behind `[IMG]`
+    counts = torch.tensor([len(rows) for rows in image_rows], dtype=torch.long).to(opens.device, non_blocking=True)
+    # As long as the check is to come, there may be more slots than images.
+    numbers = opens.flatten().cumsum(dim=0).view_as(opens).clamp(max=len(image_rows))
+    inserted = nn.functional.pad(counts, (1, 0))[numbers] * is_read  # behind `[IMG]`
     ends = (real + inserted).cumsum(dim=1)
     totals = ends[:, -1:]
-    length = int(totals.max())
+    length, num_slots = torch.stack([totals.max(), opens.sum()]).tolist()  # waits for the device, once
+    _check_number_of_slots(num_slots, len(image_rows))
     padding = length - totals
     positions = torch.where(real, padding + ends - inserted - 1, length)
 
@@ -258,11 +277,13 @@ class LaVITUnderstanding(nn.Module):
             `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.
         """
         selector = shared_selector if self.selector is None else self.selector
+        num_kept = self.merger.config.num_kept if keep_mask is None else None
         keep_mask, _ = selector(hidden_states, keep_mask, generator)
-        return split_by_image(self.projection(self.merger(hidden_states, keep_mask)), keep_mask)
+        counts = count_kept(keep_mask, num_kept)
+        return list(self.projection(self.merger(hidden_states, keep_mask, counts)).split(counts.numbers))
 
 
-class LaVITPreTrainedModel(NamesOfRepos, PreTrainedModel):
+class LaVITPreTrainedModel(LaVITBaseModel):
     config: LaVITConfig
     config_class = LaVITConfig
     base_model_prefix = "model"
@@ -284,6 +305,41 @@ class LaVITPreTrainedModel(NamesOfRepos, PreTrainedModel):
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         avoid_unfit_kernels(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        max_shard_size: int | str = MAX_SHARD_SIZE,
+        variant: str | None = None,
+        **kwargs,
+    ) -> None:
+        # diffusers hands on what it finds in the signature.
+        folder = Path(save_directory)
+        weights_folder = find_weights_folder(folder)
+        unusual = self._describe_unusual_save(**kwargs)
+        if weights_folder != folder and unusual is not None:
+            raise ValueError(
+                f"{folder} is the repo of a pipeline and has a language model of its own, in whose place {unusual} "
+                "cannot be saved: choose another folder."
+            )
+        super().save_pretrained(
+            weights_folder, is_main_process=is_main_process, max_shard_size=max_shard_size, variant=variant, **kwargs
+        )
+        if self.should_save_on_this_rank(is_main_process) and self._saves_weights(**kwargs):
+            finish_saving(folder, variant)
+
+    def _saves_weights(self, distributed_checkpoint: bool = False, **kwargs) -> bool:
+        """Whether `save_pretrained` writes whole weights: not for an adapter or the state of a training run."""
+        return not distributed_checkpoint and not getattr(self, "_hf_peft_config_loaded", False)
+
+    def _describe_unusual_save(self, push_to_hub: bool = False, **kwargs) -> str | None:
+        """What makes that which is saved no language model of a pipeline; `None` where nothing does."""
+        if not self._saves_weights(**kwargs):
+            return "an adapter or the state of a training run"
+        if not self.can_generate():
+            return f"a {type(self).__name__} without an output head"
+        return "what is pushed at the same time" if push_to_hub else None
 
 
 class LaVITModel(LaVITPreTrainedModel):
@@ -317,6 +373,8 @@ class LaVITModel(LaVITPreTrainedModel):
         self.visual_tokenizer = LaVITVisualTokenizer(config.visual_tokenizer_config, encoder)
         self.understanding = LaVITUnderstanding(config)
         self.language_model = language_model or AutoModel.from_config(config.text_config)
+        # Language models with positional biases, as Bloom, cannot be told positions.
+        self.takes_positions = takes_positions(self.language_model)
         self.post_init()
         self.visual_tokenizer.requires_grad_(False)
 
@@ -443,12 +501,12 @@ class LaVITModel(LaVITPreTrainedModel):
                 `(num_images, num_channels, image_size, image_size)`.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Zero where there is padding, on either side. With a cache it may also cover what that holds, as in
-                transformers.
+                transformers, or all ids so far. What it does not cover is known from the call that made the cache.
             position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Positions. By default padding is not counted. Not together with `pixel_values`, whose rows need
                 positions too.
             cache (`Cache`, *optional*):
-                Keys and values of earlier steps.
+                Keys and values of earlier steps. `input_ids` are then those that follow.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
                 Embeddings in place of `input_ids`.
 
@@ -457,9 +515,20 @@ class LaVITModel(LaVITPreTrainedModel):
 
         Raises:
             ValueError: If slots and images differ in number, the mask fits neither the prompts nor the prompts and
-                the cache, or positions are given together with images.
+                the cache, or positions are given that cannot be used: together with images, of another length, or to
+                a language model that has none.
         """
-        past_length = 0 if cache is None else cache.get_seq_length()
+        prompts = inputs_embeds if input_ids is None else input_ids
+        if prompts is None:
+            raise ValueError("there is nothing to read: pass input_ids, with a slot `[IMG][/IMG]` for each image.")
+        batch_size, length = prompts.shape[:2]
+        self._check_positions(position_ids, length, pixel_values)
+        past_length = self._past_length(cache, length, attention_mask, position_ids, pixel_values)
+        past = CachedPrompt.of(cache, past_length)
+        if past_length is not None and (attention_mask is None or getattr(attention_mask, "ndim", 0) == 2):
+            attention_mask = past.complete_mask(
+                attention_mask, past_length, batch_size, length, count_sequences(cache)
+            )
         image_outputs = filled = None
         if pixel_values is None:
             self.check_no_slots(input_ids)
@@ -467,21 +536,16 @@ class LaVITModel(LaVITPreTrainedModel):
                 nothing = self.read_nothing()
                 input_ids, inputs_embeds = None, self.get_input_embeddings()(input_ids) + nothing
         else:
-            if position_ids is not None:
-                raise ValueError(
-                    "position_ids cannot be given together with pixel_values, whose rows need positions too: leave "
-                    "them out, or fill the slots first and pass inputs_embeds."
-                )
             image_outputs = self.get_image_features(pixel_values, return_dict=True)
-            past_mask, attention_mask = _split_mask(attention_mask, past_length)
-            filled = self.fill_slots(image_outputs.pooler_output, input_ids, inputs_embeds, attention_mask)
+            new_mask = None if attention_mask is None else attention_mask[:, past_length:]
+            filled = self.fill_slots(image_outputs.pooler_output, input_ids, inputs_embeds, new_mask)
             input_ids, inputs_embeds = None, filled.inputs_embeds
-            attention_mask = _join_mask(past_mask, filled.attention_mask, past_length)
-        if position_ids is None and attention_mask is not None and getattr(attention_mask, "ndim", 0) == 2:
-            length = (inputs_embeds if input_ids is None else input_ids).shape[1]
-            attention_mask = _join_mask(None, attention_mask, past_length + length - attention_mask.shape[1])
-            position_ids = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
-        if position_ids is not None and self._takes_positions:
+            attention_mask = filled.extend_mask(attention_mask, past_length)
+        if position_ids is None and getattr(attention_mask, "ndim", 0) == 2:
+            new_length = length if filled is None else filled.attention_mask.shape[1]
+            position_ids = count_positions(attention_mask)[:, -new_length:]
+            position_ids = position_ids if self.takes_positions else None
+        if position_ids is not None:
             kwargs["position_ids"] = position_ids
         outputs = self.language_model(
             input_ids=input_ids,
@@ -491,6 +555,12 @@ class LaVITModel(LaVITPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
+        is_prompt = past_length == 0 or (past_length is not None and length > 1)
+        if outputs.cache is not None and is_prompt and not torch.compiler.is_compiling():
+            num_images = 0 if filled is None else len(image_outputs.pooler_output)
+            num_inserted = 0 if filled is None else filled.attention_mask.shape[1] - length
+            total = past_length + length + num_inserted
+            outputs.cache.cached_prompt = past.followed_by(total, num_inserted, num_images, batch_size, attention_mask)
         return LaVITModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state
             if filled is None
@@ -523,10 +593,41 @@ class LaVITModel(LaVITPreTrainedModel):
         blank = torch.zeros(1, channels, config.image_size, config.image_size, device=self.device)
         return 0.0 * self.get_image_features(blank, return_dict=True).pooler_output[0].sum()
 
-    @cached_property
-    def _takes_positions(self) -> bool:
-        # Language models with positional biases, as Bloom's, have no use for them.
-        return "position_ids" in inspect.signature(self.language_model.forward).parameters
+    def _check_positions(
+        self, position_ids: torch.LongTensor | None, length: int, pixel_values: torch.Tensor | None
+    ) -> None:
+        """Raises a `ValueError` where the positions that a caller gave could not be used."""
+        if position_ids is None:
+            return
+        if pixel_values is not None:
+            raise ValueError(
+                "position_ids cannot be given together with pixel_values, whose rows need positions too: leave "
+                "them out, or fill the slots first and pass inputs_embeds."
+            )
+        if not self.takes_positions:
+            raise ValueError(
+                f"{type(self.language_model).__name__} knows no positions, only distances: leave position_ids out."
+            )
+        if position_ids.shape[-1] != length:
+            raise ValueError(
+                f"position_ids have the shape {tuple(position_ids.shape)} for {length} ids: give one for each."
+            )
+
+    def _past_length(
+        self,
+        cache: Cache | None,
+        length: int,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.LongTensor | None,
+        pixel_values: torch.Tensor | None,
+    ) -> int | None:
+        """Number of positions in the cache, or `None` where it is not needed and the device would have to be asked."""
+        past_length = 0 if cache is None else cache.get_seq_length()
+        if not torch.is_tensor(past_length):
+            return past_length
+        is_decoding_step = length == 1 and position_ids is not None
+        is_needed = attention_mask is not None or pixel_values is not None or hasattr(cache, "cached_prompt")
+        return int(past_length) if is_needed and not is_decoding_step else None
 
     def check_no_slots(self, input_ids: torch.LongTensor | None) -> None:
         """Raises a `ValueError` where `input_ids`, of shape `(batch_size, sequence_length)`, wait for an image."""
@@ -565,10 +666,10 @@ class LaVITModel(LaVITPreTrainedModel):
                 f"attention_mask has the shape {tuple(attention_mask.shape)} for prompts of "
                 f"{tuple(inputs_embeds.shape[:2])}: it must cover the prompts, or the cache and the prompts."
             )
-        opens = self._find_slots(self._recover_marks(inputs_embeds) if input_ids is None else input_ids)
+        opens = self._find_slots(self.recover_marks(inputs_embeds) if input_ids is None else input_ids)
         return fill_image_slots(opens, inputs_embeds, image_rows, attention_mask, keep_marks)
 
-    def _recover_marks(self, inputs_embeds: torch.Tensor) -> torch.LongTensor:
+    def recover_marks(self, inputs_embeds: torch.Tensor) -> torch.LongTensor:
         """Ids `(batch_size, sequence_length)` in which the image marks are recognised by their embeddings alone."""
         marks = (self.config.image_start_token_id, self.config.image_end_token_id)
         ids = torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
@@ -624,13 +725,12 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
     ):
         super().__init__(config)
         causal_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
-        _check_vocabulary(causal_model, config)
+        check_language_model(causal_model, config.text_config.vocab_size)
         self.model = LaVITModel(config, encoder, causal_model.base_model)
         self.lm_head = causal_model.get_output_embeddings()
         self._tied_weights_keys = self._find_tied_weights(causal_model)
         self._pixel_decoder = None
         self.post_init()
-        self._check_language_model(causal_model)
 
     @classmethod
     def from_backbones(
@@ -662,6 +762,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             vision_model = AutoModel.from_pretrained(vision_model)
         if isinstance(text_model, str):
             text_model = AutoModelForCausalLM.from_pretrained(text_model)
+        check_language_model(text_model)  # as long as it is unchanged
         visual_config = LaVITVisualTokenizerConfig(encoder_config=vision_model.config, **visual_tokenizer_kwargs)
         text_model.resize_token_embeddings(text_model.config.vocab_size + visual_config.codebook_size + 2)
         config = LaVITConfig(
@@ -669,9 +770,15 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             text_config=text_model.config,
             understanding_selector=understanding_selector,
         )
-        model = cls(config, encoder=vision_model, language_model=text_model).to(text_model.dtype)
+        model = cls(config, encoder=vision_model, language_model=text_model)
+        model._bring_images_to(text_model.dtype)
         model.generation_config = copy.deepcopy(text_model.generation_config)
         return model
+
+    def _bring_images_to(self, dtype: torch.dtype) -> None:
+        """Casts what images pass through. Weights alone: `to(dtype)` would round positions' frequencies too."""
+        for part in (self.visual_tokenizer, self.understanding):
+            part._apply(lambda tensor: tensor.to(dtype) if isinstance(tensor, nn.Parameter) else tensor)
 
     @property
     def visual_tokenizer(self) -> LaVITVisualTokenizer:
@@ -798,12 +905,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Scores `(..., vocab_size)` of hidden states `(..., hidden_size)`: the head and what stands behind it."""
-        logits = self.lm_head(hidden_states)
-        for name, change in AFTER_HEAD.items():
-            setting = getattr(self.config.text_config, name, None)
-            if setting is not None:
-                logits = change(logits, setting)
-        return logits
+        return apply_after_head(self.lm_head(hidden_states), self.config.text_config)
 
     def _find_tied_weights(self, causal_model: PreTrainedModel) -> dict[str, str] | None:
         """What transformers ties where the configuration says so: the head's weight to the embeddings'."""
@@ -811,39 +913,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             return None
         embeddings = self.get_input_embeddings()
         name = next(name for name, module in self.named_modules() if module is embeddings)
-        if self.config.tie_word_embeddings and self.lm_head.weight.shape != embeddings.weight.shape:
-            raise ValueError(
-                f"{type(causal_model).__name__} is configured to tie its head {tuple(self.lm_head.weight.shape)} to "
-                f"its embeddings {tuple(embeddings.weight.shape)}, which differ in shape: set tie_word_embeddings to "
-                "False in its configuration."
-            )
         return {"lm_head.weight": f"{name}.weight"}
-
-    @torch.no_grad()
-    def _check_language_model(self, causal_model: PreTrainedModel) -> None:
-        """Raises a `ValueError` where the parts of a language model do not do what it does, or it is not causal."""
-        if self.lm_head.weight.is_meta:
-            return  # a configuration that was saved was checked when the model was built
-        was_training = causal_model.training
-        causal_model.eval()
-        embeddings = self.get_input_embeddings()
-        ids = torch.arange(1, 5, device=embeddings.weight.device)[None]
-        whole = causal_model(input_ids=ids, use_cache=False).logits
-        outputs = self.language_model(inputs_embeds=embeddings(ids), use_cache=False, return_dict=True)
-        parts = self.compute_logits(outputs.last_hidden_state)
-        shorter = causal_model(input_ids=ids[:, :-1], use_cache=False).logits
-        causal_model.train(was_training)
-        name, tolerance = type(causal_model).__name__, 0.01 * whole.float().std().item()
-        if (whole[:, :-1] - shorter).abs().max() > tolerance:
-            raise ValueError(
-                f"{name} has no causal mask: what it says of a token changes with the tokens behind it. Pass a causal "
-                "language model; one of an encoder's architecture needs is_decoder=True in its configuration."
-            )
-        if (whole - parts).abs().max() > tolerance:
-            raise ValueError(
-                f"{name} does more than to apply a linear layer to the hidden states of its base model, or does not "
-                "take embeddings in place of ids: LaVIT cannot be built on it."
-            )
 
     def attach_pixel_decoder(self, pipeline) -> None:
         """
@@ -873,36 +943,6 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
                 "LaVITPipeline.from_pretrained(path, language_model=None)) with a repo that has one."
             )
         return self._pixel_decoder(image_token_ids=list(image_tokens), output_type="pt").images
-
-    def save_pretrained(
-        self,
-        save_directory: str | os.PathLike,
-        is_main_process: bool = True,
-        max_shard_size: int | str = MAX_SHARD_SIZE,
-        variant: str | None = None,
-        **kwargs,
-    ) -> None:
-        # diffusers hands on what it finds in the signature.
-        super().save_pretrained(
-            save_directory, is_main_process=is_main_process, max_shard_size=max_shard_size, variant=variant, **kwargs
-        )
-        if self.should_save_on_this_rank(is_main_process):
-            write_visual_tokenizer_index(Path(save_directory), variant)
-
-
-def _split_mask(attention_mask: torch.Tensor | None, past_length: int) -> tuple[torch.Tensor | None, ...]:
-    """The parts of a mask for what a cache holds and for the prompts; a mask may also cover the prompts alone."""
-    if attention_mask is None or past_length == 0 or attention_mask.shape[1] <= past_length:
-        return None, attention_mask
-    return attention_mask[:, :past_length], attention_mask[:, past_length:]
-
-
-def _join_mask(past_mask: torch.Tensor | None, mask: torch.Tensor, past_length: int) -> torch.Tensor:
-    """A mask of cache and prompts; where nothing is said of the cache, all that it holds is real."""
-    if past_length <= 0:
-        return mask
-    past_mask = mask.new_ones(mask.shape[0], past_length) if past_mask is None else past_mask.to(mask)
-    return torch.cat([past_mask, mask], dim=1)
 
 
 def _shift(labels: torch.Tensor) -> torch.Tensor:
@@ -960,22 +1000,6 @@ def average_loss(
     if torch.is_tensor(num_items_in_batch):
         num_items_in_batch = num_items_in_batch.to(mean.device)
     return mean * num_labels / num_items_in_batch
-
-
-def _check_vocabulary(causal_model: PreTrainedModel, config: LaVITConfig) -> None:
-    name, size = type(causal_model).__name__, config.text_config.vocab_size
-    head, base = causal_model.get_output_embeddings(), causal_model.base_model
-    if head is None or base is causal_model:
-        raise ValueError(
-            f"{name} has no base model with an output head: pass a causal language model of transformers."
-        )
-    rows = {"embeddings": causal_model.get_input_embeddings().weight.shape[0], "head": head.weight.shape[0]}
-    for part, num_rows in rows.items():
-        if num_rows != size:
-            raise ValueError(
-                f"the {part} of {name} have {num_rows} rows, but text_config.vocab_size is {size}, image ids "
-                "included: resize its embeddings, as LaVITForCausalLM.from_backbones does."
-            )
 
 
 __all__ = [

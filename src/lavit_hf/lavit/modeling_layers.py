@@ -175,24 +175,28 @@ class LaVITLayer(GradientCheckpointingLayer):
         return hidden_states + self.mlp(self.mlp_norm(hidden_states))
 
 
-def gather_rows(hidden_states: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def gather_rows(hidden_states: torch.Tensor, mask: torch.Tensor, longest: int) -> torch.Tensor:
     """
-    Moves the rows that `mask` names to the front, in order, and cuts off the rest.
+    Moves the rows that `mask` names to the front, in order, and cuts off what stands behind.
 
     Args:
         hidden_states (`torch.Tensor` of shape `(batch_size, num_rows, hidden_size)`):
             All rows.
         mask (`torch.BoolTensor` of shape `(batch_size, num_rows)`):
             The rows to take.
+        longest (`int`):
+            How many rows to leave of each image. Those behind the rows to take are padding.
 
     Returns:
-        The rows, `(batch_size, longest, hidden_size)`, and which of them are real, `(batch_size, longest)`.
+        `torch.Tensor` of shape `(batch_size, longest, hidden_size)`.
     """
-    counts = mask.sum(dim=1)
-    longest = int(counts.max())
     order = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
-    rows = hidden_states.gather(1, order[..., None].expand(-1, -1, hidden_states.shape[-1]))
-    return rows, torch.arange(longest, device=mask.device) < counts[:, None]
+    return hidden_states.gather(1, order[..., None].expand(-1, -1, hidden_states.shape[-1]))
+
+
+def concat_rows(rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """The first rows of each image, as many as `counts` says: `(batch_size, longest, ...)` to `(sum(counts), ...)`."""
+    return torch.cat([image[:count] for image, count in zip(rows, counts, strict=True)])
 
 
 def split_by_image(rows: torch.Tensor, keep_mask: torch.Tensor) -> list[torch.Tensor]:

@@ -8,14 +8,23 @@ In reading order: the encoder's features, the selector that keeps some patches, 
 them, the quantizer that names each by a code, and the model of all four.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.functional import one_hot
-from transformers import AutoBackbone, AutoModel, Blip2VisionConfig, Blip2VisionModel, PreTrainedModel
+from transformers import (
+    AutoBackbone,
+    AutoModel,
+    Blip2VisionConfig,
+    Blip2VisionModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers import initialization as init
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
@@ -24,9 +33,13 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
+from .backbone_checks import check_encoder
+from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME, visual_tokenizer_index_name
 from .configuration_lavit import LaVITVisualTokenizerConfig
-from .modeling_layers import LaVITLayer, gather_rows, split_by_image
-from .repo_names import QUANTIZER_NAMES, SELECTOR_NAMES, NamesOfRepos, rename_layers, rename_parts
+from .modeling_base import LaVITBaseModel
+from .modeling_layers import LaVITLayer, concat_rows, gather_rows
+from .remote_code import ships_code
+from .repo_names import QUANTIZER_NAMES, SELECTOR_NAMES, rename_layers, rename_parts
 
 
 # The EVA-CLIP encoder's class stands in transformers, but AutoModel does not know it.
@@ -109,6 +122,7 @@ class LaVITVisionEncoder(nn.Module):
         self.model = model
         self.standardizer = FeatureStandardizer(config.feature_size) if config.standardize_features else None
         self.train()
+        check_encoder(self)
 
     def train(self, mode: bool = True) -> "LaVITVisionEncoder":
         """Stays in evaluation mode, whatever `mode` says, and lets no weight be trained."""
@@ -200,8 +214,7 @@ class TokenSelector(nn.Module):
             `(batch_size, num_patches, 2)`, in fp32.
 
         Raises:
-            ValueError: If `keep_mask` has another shape or dtype or keeps no patch of an image, or the selection
-                rule's settings cannot be.
+            ValueError: If `keep_mask` has another shape or dtype, or the selection rule's settings cannot be.
         """
         log_probs = self.log_probs(features)
         if keep_mask is None:
@@ -224,7 +237,8 @@ class TokenSelector(nn.Module):
         log_odds = log_probs[..., KEEP] - log_probs[..., DROP]
         kept = self._chosen(log_odds)
         best = one_hot(log_odds.argmax(dim=-1), log_odds.shape[-1]).bool()
-        kept = kept | (best & ~kept.any(dim=-1, keepdim=True))
+        # An image of NaN keeps none, which shows when the kept ones are counted.
+        kept = kept | (best & ~kept.any(dim=-1, keepdim=True) & ~log_odds.isnan())
         if not log_odds.requires_grad:
             return kept
         probs = log_odds.sigmoid()
@@ -235,10 +249,8 @@ class TokenSelector(nn.Module):
             return log_odds >= 0
         if self.config.selection == "threshold":
             return log_odds > math.log(self.config.keep_threshold / (1 - self.config.keep_threshold))
-        count = self.config.keep_count
-        if self.config.selection == "ratio":
-            count = max(1, round(self.config.keep_ratio * log_odds.shape[-1]))
-        return torch.zeros_like(log_odds, dtype=torch.bool).scatter(-1, log_odds.topk(count, dim=-1).indices, True)
+        best = log_odds.topk(self.config.num_kept, dim=-1).indices
+        return torch.zeros_like(log_odds, dtype=torch.bool).scatter(-1, best, True)
 
 
 def _gumbel_noise(log_probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
@@ -253,9 +265,50 @@ def _check_keep_mask(keep_mask: torch.Tensor, expected: torch.Size) -> None:
             f"keep_mask must be boolean, one value for each patch, of the shape {tuple(expected)}; got "
             f"{keep_mask.dtype} of the shape {tuple(keep_mask.shape)}."
         )
-    empty = (~keep_mask.any(dim=1)).nonzero().flatten().tolist()
-    if empty:
-        raise ValueError(f"keep_mask keeps no patch of image {empty[0]}: every image needs at least one.")
+
+
+class KeptCounts(NamedTuple):
+    """How many patches of each image are kept. In a compiled graph, only its run may find the numbers out."""
+
+    numbers: list[int]
+    are_known: bool = True
+
+    def longest(self, num_patches: int) -> int:
+        """The largest number; all the patches where it is not known, as attention needs a length."""
+        return max(self.numbers) if self.are_known else num_patches
+
+
+def count_kept(keep_mask: torch.Tensor, num_kept: int | None = None) -> KeptCounts:
+    """
+    How many patches of each image are kept. Where it is not known beforehand, the host waits here for the device:
+    once, for all that follows.
+
+    Args:
+        keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
+            Kept patches, boolean or the straight-through mask of [`TokenSelector`].
+        num_kept (`int`, *optional*):
+            The number, where the same is kept of every image.
+
+    Returns:
+        [`KeptCounts`].
+
+    Raises:
+        ValueError: If none is kept of an image, as also where its pixels are not finite.
+    """
+    if num_kept is not None:
+        return KeptCounts([num_kept] * len(keep_mask))
+    counts = (keep_mask > 0.5).sum(dim=1).tolist()
+    if torch.compiler.is_compiling():
+        for count in counts:
+            torch._check(count >= 1)
+            torch._check(count <= keep_mask.shape[1])
+        return KeptCounts(counts, are_known=False)
+    if 0 in counts:
+        raise ValueError(
+            f"keep_mask keeps no patch of image {counts.index(0)}: every image needs at least one. Where no mask was "
+            "given, its pixel_values hold NaN or infinite values: check the image that they were made from."
+        )
+    return KeptCounts(counts)
 
 
 class TokenMerger(nn.Module):
@@ -274,48 +327,71 @@ class TokenMerger(nn.Module):
         self.layers = nn.ModuleList(LaVITLayer(config, is_causal=True) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, features: torch.Tensor, keep_mask: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, keep_mask: torch.Tensor, counts: KeptCounts | None = None
+    ) -> torch.Tensor:
         """
         Args:
             features (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
                 The encoder's features.
             keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
                 Kept patches, boolean or the straight-through mask of [`TokenSelector`].
+            counts ([`KeptCounts`], *optional*):
+                How many are kept of each image, where that is known.
 
         Returns:
             `torch.Tensor` of shape `(total_kept, hidden_size)`: the kept rows of all images, one image after the
             other, in raster order.
         """
+        counts = count_kept(keep_mask) if counts is None else counts
         kept = keep_mask > 0.5
-        merge = self._merge_all if self.config.merger_softmax == "original" else self._merge_kept
-        hidden_states, valid = merge(self.source_norm(features), features, keep_mask, kept)
-        merged = self.norm(hidden_states[valid])
+        longest = counts.longest(kept.shape[1])
+        if self.config.merger_softmax == "original":
+            hidden_states = gather_rows(
+                self._merge_all(self.source_norm(features), features, keep_mask), kept, longest
+            )
+        else:
+            hidden_states = self._merge_kept(self.source_norm(features), features, kept, counts)
+        merged = self.norm(concat_rows(hidden_states, counts.numbers))
         if keep_mask.requires_grad:
             # One in value: through it the selector learns what a kept row is worth.
-            merged = merged * keep_mask[kept][:, None].to(merged.dtype)
+            worth = concat_rows(gather_rows(keep_mask[..., None], kept, longest), counts.numbers)
+            merged = merged * worth.to(merged.dtype)
         return merged
 
-    def _merge_all(self, sources, hidden_states, keep_mask, kept) -> tuple[torch.Tensor, torch.Tensor]:
-        num_patches = kept.shape[1]
+    def _merge_all(self, sources, hidden_states, keep_mask) -> torch.Tensor:
+        num_patches = keep_mask.shape[1]
         keep = keep_mask.to(torch.float32)[:, None, None, :]
-        causal = torch.ones(num_patches, num_patches, dtype=torch.float32, device=kept.device).tril()
-        itself = torch.eye(num_patches, dtype=torch.bool, device=kept.device)
+        causal = torch.ones(num_patches, num_patches, dtype=torch.float32, device=keep.device).tril()
+        itself = torch.eye(num_patches, dtype=torch.bool, device=keep.device)
         self_mask = torch.where(itself, 1.0, causal * keep)
         for layer in self.layers:
             hidden_states = layer(hidden_states, sources, self_mask, 1.0 - keep)
-        return hidden_states, kept
+        return hidden_states
 
-    def _merge_kept(self, sources, hidden_states, keep_mask, kept) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden_states, valid = gather_rows(hidden_states, kept)
-        sources, sources_valid = gather_rows(sources, ~kept | kept.all(dim=1, keepdim=True))
+    def _merge_kept(self, sources, hidden_states, kept, counts) -> torch.Tensor:
+        num_patches = kept.shape[1]
+        hidden_states = gather_rows(hidden_states, kept, counts.longest(num_patches))
+        # An image that drops nothing is merged from all of its patches.
+        num_sources = counts
+        if counts.are_known:
+            num_sources = KeptCounts([num_patches - count % num_patches for count in counts.numbers])
+        is_source = ~kept | kept.all(dim=1, keepdim=True)
+        sources = gather_rows(sources, is_source, num_sources.longest(num_patches))
+        real = torch.arange(sources.shape[1], device=kept.device) < is_source.sum(dim=1, keepdim=True)
+        are_equal = counts.are_known and len(set(num_sources.numbers)) == 1
         # Padding stands behind the rows, where a causal mask hides it anyway.
         self_mask = create_causal_mask(self.config, hidden_states, attention_mask=None, cache=None)
         cross_mask = create_bidirectional_mask(
-            self.config, hidden_states, attention_mask=sources_valid, encoder_hidden_states=sources
+            self.config,
+            hidden_states,
+            attention_mask=None if are_equal else real,
+            encoder_hidden_states=sources,
+            allow_is_bidirectional_skip=are_equal,  # to find out whether a mask may be left out is to wait for it
         )
         for layer in self.layers:
             hidden_states = layer(hidden_states, sources, self_mask, cross_mask)
-        return hidden_states, valid
+        return hidden_states
 
 
 class VectorQuantizer(nn.Module):
@@ -423,7 +499,7 @@ class FeatureEmbedding(nn.Module):
         return hidden_states if self.position_embedding is None else hidden_states + self.position_embedding
 
 
-class LaVITVisualTokenizerPreTrainedModel(NamesOfRepos, PreTrainedModel):
+class LaVITVisualTokenizerPreTrainedModel(LaVITBaseModel):
     config: LaVITVisualTokenizerConfig
     config_class = LaVITVisualTokenizerConfig
     base_model_prefix = "visual_tokenizer"
@@ -437,6 +513,16 @@ class LaVITVisualTokenizerPreTrainedModel(NamesOfRepos, PreTrainedModel):
     _no_split_modules = ["TokenSelector", "TokenMerger", "VectorQuantizer"]
     _keep_in_fp32_modules_strict = ["selector"]
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, config=None, variant=None, **kwargs):
+        # The configuration says where a full LaVIT has its visual tokenizer.
+        if not isinstance(config, PreTrainedConfig):
+            kwargs["weights_variant"] = variant
+        elif getattr(config, "transformers_weights", None) == VISUAL_TOKENIZER_INDEX_NAME:
+            config = copy.deepcopy(config)
+            config.transformers_weights = visual_tokenizer_index_name(variant)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, variant=variant, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module):
         if isinstance(module, nn.Embedding):
@@ -448,6 +534,7 @@ class LaVITVisualTokenizerPreTrainedModel(NamesOfRepos, PreTrainedModel):
             init.normal_(module.position_embedding, std=self.config.initializer_range)
 
 
+@ships_code
 class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
     r"""
     The dynamic visual tokenizer of LaVIT (arXiv 2309.04669, section 3.1): a vision encoder, a selector that
@@ -505,7 +592,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
             `BaseModelOutput`: `last_hidden_state` holds the features, `(batch_size, num_patches, feature_size)`.
 
         Raises:
-            ValueError: If `pixel_values` has another shape, no floating dtype, or values that are not finite.
+            ValueError: If `pixel_values` has another shape or no floating dtype.
         """
         self._check_pixel_values(pixel_values)
         return self.encoder(pixel_values, **kwargs)
@@ -564,16 +651,18 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
             ValueError: If `keep_mask` has a wrong shape, dtype or content.
         """
         hidden_states = self.embedding(features)
+        num_kept = self.config.num_kept if keep_mask is None else None
         keep_mask, keep_log_probs = self.selector(hidden_states, keep_mask, generator)
-        merged = self.merger(hidden_states, keep_mask)
+        counts = count_kept(keep_mask, num_kept)
+        merged = self.merger(hidden_states, keep_mask, counts)
         quantized, codes = self.quantizer(merged)
         return LaVITVisualTokenizerOutput(
             last_hidden_state=features,
-            codes=split_by_image(codes, keep_mask),
+            codes=list(codes.split(counts.numbers)),
             keep_mask=keep_mask > 0.5,
             keep_log_probs=keep_log_probs,
-            merged=split_by_image(merged, keep_mask),
-            quantized=split_by_image(quantized, keep_mask),
+            merged=list(merged.split(counts.numbers)),
+            quantized=list(quantized.split(counts.numbers)),
         )
 
     def _check_pixel_values(self, pixel_values: torch.Tensor) -> None:
@@ -588,8 +677,6 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
                 f"pixel_values must be normalised floats, got {pixel_values.dtype}: "
                 "pass images through the image processor first."
             )
-        if not pixel_values.isfinite().all():
-            raise ValueError("pixel_values holds NaN or infinite values: check the images they were made from.")
 
 
 __all__ = ["LaVITVisualTokenizer", "LaVITVisualTokenizerOutput"]

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import (
@@ -17,6 +17,17 @@ from transformers.utils import (
     PROCESSOR_NAME,
     TRANSFORMERS_DYNAMIC_MODULE_NAME,
 )
+
+from .checkpoint_index import fit_to_published
+
+
+if TYPE_CHECKING:
+    # transformers takes along what a module imports, without looking when: where one comes from a repo all of them do,
+    # and can be written into the next.
+    from .image_processing_lavit import LaVITImageProcessor  # noqa: F401
+    from .image_processing_pil_lavit import LaVITImageProcessorPil  # noqa: F401
+    from .modeling_lavit import LaVITForCausalLM  # noqa: F401
+    from .processing_lavit import LaVITProcessor  # noqa: F401
 
 
 # Where the source lies in a repo.
@@ -50,8 +61,8 @@ PROCESSOR_AUTO_MAP = {"AutoProcessor": f"{CODE_FOLDER}/processing_lavit.LaVITPro
 def ships_code(saved_class: type) -> type:
     """
     Class decorator for what transformers saves: `push_to_hub` puts the source beside it, and `save_pretrained` does so
-    with `include_code=True`, or where the class itself came out of a repo. A folder without the source does not
-    promise it.
+    with `include_code=True`, where the folder has it already, or where the class itself came out of a repo. A folder
+    without the source does not promise it.
     """
     save, upload, to_dict = (
         getattr(saved_class, name, None) for name in ("save_pretrained", "_upload_modified_files", "to_dict")
@@ -61,15 +72,16 @@ def ships_code(saved_class: type) -> type:
     @wraps(save)
     def save_pretrained(self, save_directory: str | os.PathLike, *args, include_code: bool = False, **kwargs) -> Any:
         saved = save(self, save_directory, *args, **kwargs)
-        if include_code or comes_from_a_repo:
+        if include_code or comes_from_a_repo or (Path(save_directory) / CODE_FOLDER / Path(__file__).name).is_file():
             write_remote_code(save_directory)
         return saved
 
     @wraps(upload)
-    def upload_modified_files(self, working_dir: str | os.PathLike, *args, **kwargs) -> Any:
+    def upload_modified_files(self, working_dir: str | os.PathLike, repo_id: str, *args, **kwargs) -> Any:
         # The one step that every way to the Hub takes between saving and uploading.
+        fit_to_published(Path(working_dir), repo_id, kwargs.get("token"), kwargs.get("revision"))
         write_remote_code(working_dir)
-        return upload(self, working_dir, *args, **kwargs)
+        return upload(self, working_dir, repo_id, *args, **kwargs)
 
     saved_class.save_pretrained, saved_class._upload_modified_files = save_pretrained, upload_modified_files
     if to_dict is not None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -41,6 +42,11 @@ from .small.condition_map import check_channels
 from .small.patch_autoencoder import PatchAutoencoder
 from .unet_lora import UNetLoraLoaderMixin
 
+
+DEFAULT_SETTINGS = {"default_guidance_scale": 7.0}
+
+# Of each U-Net the settings of the pipeline that has last given it away in its `components`.
+_settings_of_unets: WeakKeyDictionary[torch.nn.Module, dict[str, Any]] = WeakKeyDictionary()
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
@@ -109,8 +115,9 @@ class LaVITPipeline(
             Makes offensive pictures black.
         feature_extractor (`BaseImageProcessor`, *optional*):
             Prepares pictures for the safety checker.
-        default_guidance_scale (`float`, *optional*, defaults to 7.0):
-            Guidance of the U-Net where a call names none; kept in `model_index.json`.
+        default_guidance_scale (`float`, *optional*):
+            Guidance of the U-Net where a call names none; kept in `model_index.json`. Defaults to that of the pipeline
+            whose `components` these are, else 7.0.
 
     Example:
 
@@ -144,7 +151,7 @@ class LaVITPipeline(
         scheduler: SchedulerMixin,
         safety_checker: StableDiffusionSafetyChecker | None = None,
         feature_extractor: BaseImageProcessor | None = None,
-        default_guidance_scale: float = 7.0,
+        default_guidance_scale: float | None = None,
     ):
         super().__init__()
         if safety_checker is not None and feature_extractor is None:
@@ -160,7 +167,9 @@ class LaVITPipeline(
             feature_extractor=feature_extractor,
         )
         check_channels(unet.config, vae.config.latent_channels, detokenizer.config.num_patches)
-        self.register_to_config(default_guidance_scale=default_guidance_scale)
+        settings = {"default_guidance_scale": default_guidance_scale}
+        settings = {name: value for name, value in settings.items() if value is not None}
+        self.register_to_config(**DEFAULT_SETTINGS | _settings_of_unets.get(unet, {}) | settings)
         self.vae_scale_factor = latent_size_ratio(vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self._share_codebook()
@@ -181,6 +190,13 @@ class LaVITPipeline(
             codebook = next((codebook for codebook in codebooks if codebook is not None), None)
             if codebook is not None:
                 self.detokenizer.set_codebook(codebook)
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The components by their names. A pipeline made of them has this one's settings unless it is given others."""
+        components = super().components
+        _settings_of_unets[self.unet] = {name: self.config[name] for name in DEFAULT_SETTINGS}
+        return components
 
     @property
     def picture_size(self) -> int:
@@ -584,7 +600,7 @@ class LaVITPipeline(
                 Whether to save the source too, for `trust_remote_code=True`. Pushing always does.
             safe_serialization, variant, max_shard_size, kwargs:
                 As for `save_pretrained` of diffusers, and with `push_to_hub=True` what
-                [`~LaVITPipeline.push_to_hub`] takes; `repo_id` is the folder's name by default.
+                `push_to_hub` takes; `repo_id` is the folder's name by default.
         """
         super().save_pretrained(save_directory, safe_serialization, variant, max_shard_size, **kwargs)
         if include_code:

@@ -20,7 +20,7 @@ from .repo_files import RepoFiles, TensorHeader
 _WEIGHTS = re.compile(r"(model|diffusion_pytorch_model)(-\d+-of-\d+)?\.safetensors")
 
 LANGUAGE_MODEL = "language model"
-_PARTS_OF_THE_MODEL = {"visual_tokenizer": "visual tokenizer", "understanding": "reading branch"}
+_PARTS_OF_THE_MODEL = {"visual_tokenizer": "visual tokenizer", "understanding": "understanding branch"}
 _FULL_MODEL_FOLDERS = ("", "language_model")
 
 MEMORY_COLUMNS = ("stored", "float32", "16bit", "8bit", "4bit")

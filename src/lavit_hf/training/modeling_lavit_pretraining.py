@@ -119,7 +119,8 @@ class LaVITForPreTraining(LaVITForCausalLM):
         model.generation_config._from_model_config = False  # else `generate` would make it anew, without the lengths
         lengths = {"min_new_tokens": 1, "max_new_tokens": visual_tokenizer.config.num_patches + 1}
         model.generation_config.image_generation = DEFAULT_IMAGE_GENERATION | lengths
-        return model.to(language_model.dtype)
+        model._bring_images_to(language_model.dtype)
+        return model
 
     @torch.no_grad()
     def _embed_codes_by_codebook(self) -> None:

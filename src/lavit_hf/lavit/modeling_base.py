@@ -1,0 +1,50 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""What LaVIT's models have in common."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.modeling_utils import LoadStateDictConfig
+
+from .checkpoint_index import locate_shards
+from .repo_names import NamesOfRepos
+
+
+class LaVITBaseModel(NamesOfRepos, PreTrainedModel):
+    """A model that loads out of the repo of a full LaVIT, or of a pipeline, from the top."""
+
+    def _apply(self, fn, recurse=True):
+        # `model.to(torch.bfloat16)` moves what is computed and never saved, as rotary frequencies, but not its dtype:
+        # loading in bf16 does not round it either.
+        computed = [
+            (module, name, module._buffers[name])
+            for module in self.modules()
+            for name in module._non_persistent_buffers_set
+            if module._buffers[name] is not None and module._buffers[name].is_floating_point()
+        ]
+        super()._apply(fn, recurse)
+        for module, name, buffer in computed:
+            moved = module._buffers[name]
+            if moved.dtype != buffer.dtype:
+                module._buffers[name] = buffer.to(moved.device)
+        return self
+
+    @staticmethod
+    def _load_pretrained_model(
+        model: PreTrainedModel,
+        state_dict: dict[str, torch.Tensor] | None,
+        checkpoint_files: list[str] | None,
+        load_config: LoadStateDictConfig,
+        *args,
+        **kwargs,
+    ) -> tuple[Any, Any]:
+        if load_config.sharded_metadata is not None:
+            locate_shards(load_config.sharded_metadata, checkpoint_files)
+        return PreTrainedModel._load_pretrained_model(
+            model, state_dict, checkpoint_files, load_config, *args, **kwargs
+        )
+
+
+__all__ = ["LaVITBaseModel"]
