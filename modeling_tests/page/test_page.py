@@ -27,7 +27,6 @@ from lavit_hf.tasks.options import ModelOptions
 pytest.importorskip("gradio", reason="gradio is not installed: pip install '.[page]'")
 
 import gradio as gr
-import typer
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
@@ -460,7 +459,7 @@ class TestMessages:
         ("error", "message", "logged"),
         [
             (ValueError("the <image> is bad"), "The &lt;image&gt; is bad", False),
-            (typer.BadParameter("the text is empty."), "The text is empty.", False),
+            (Failure("the text is empty."), "The text is empty.", False),
             (OSError(28, "No space left on device", "/tmp/a.png"), "/tmp/a.png: No space left on device", True),
             (RuntimeError("out of luck"), "RuntimeError: out of luck", True),
             (gr.Error("as it is"), "as it is", False),
