@@ -16,6 +16,10 @@ from .pixels.small.patch_autoencoder import PatchAutoencoder
 from .training.modeling_lavit_pretraining import LaVITForPreTraining, LaVITForPreTrainingOutput
 from .training.modeling_patch_autoencoder_training import PatchAutoencoderForTraining, PatchAutoencoderTrainingOutput
 from .training.modeling_pixel_decoder_training import LaVITPixelDecoderForTraining, LaVITPixelDecoderTrainingOutput
+from .training.modeling_selection_training import (
+    LaVITTokenSelectionForPreTraining,
+    LaVITTokenSelectionForPreTrainingOutput,
+)
 from .training.modeling_visual_tokenizer_pretraining import (
     LaVITVisualTokenizerForPreTraining,
     LaVITVisualTokenizerForPreTrainingOutput,
@@ -39,6 +43,8 @@ __all__ = [
     "LaVITPixelDecoderForTraining",
     "LaVITPixelDecoderTrainingOutput",
     "LaVITProcessor",
+    "LaVITTokenSelectionForPreTraining",
+    "LaVITTokenSelectionForPreTrainingOutput",
     "LaVITVisualTokenizer",
     "LaVITVisualTokenizerConfig",
     "LaVITVisualTokenizerForPreTraining",

@@ -23,7 +23,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_lavit import LaVITVisualTokenizerConfig
-from .modeling_layers import LaVITLayer, gather_rows, split_by_image
+from .modeling_layers import LaVITLayer, factors_to_scores, gather_rows, split_by_image
 
 
 # The EVA-CLIP encoder's class stands in transformers, but AutoModel does not know it.
@@ -69,7 +69,7 @@ class FeatureStandardizer(nn.Module):
         """Takes the statistics of `features`, of shape `(..., feature_size)`, in place of the stored ones."""
         std, mean = torch.std_mean(features.float().flatten(end_dim=-2), dim=0)
         self.mean.copy_(mean)
-        self.std.copy_(std)
+        self.std.copy_(std.where(std > 0, 1))  # a channel that never changes stays at zero
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         # Loading casts weights, and leaves these in fp32.
@@ -129,6 +129,11 @@ class TokenSelector(nn.Module):
         super().__init__()
         self.config = config
         size = config.hidden_size
+        self.feature_proj = (
+            nn.Identity()
+            if config.selector_feature_size is None
+            else nn.Linear(config.selector_feature_size, size, dtype=torch.float32)
+        )
         self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps, dtype=torch.float32)
         self.in_proj = nn.Linear(size, size, dtype=torch.float32)
         self.classifier = nn.Sequential(
@@ -156,7 +161,8 @@ class TokenSelector(nn.Module):
         """
         Args:
             features (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
-                The encoder's features.
+                The encoder's features, embedded; the first `config.selector_feature_size` of their channels as they
+                are, where that is set.
             keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
                 Patches to keep. By default the rule named in `config.selection` decides; never none.
             generator (`torch.Generator`, *optional*):
@@ -180,7 +186,7 @@ class TokenSelector(nn.Module):
     def log_probs(self, features: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of keeping and dropping, `(batch_size, num_patches, 2)`, in fp32."""
         with torch.autocast(features.device.type, enabled=False):
-            hidden_states = nn.functional.gelu(self.in_proj(self.norm(features.float())))
+            hidden_states = nn.functional.gelu(self.in_proj(self.norm(self.feature_proj(features.float()))))
             local, pooled = hidden_states.chunk(2, dim=-1)
             pooled = pooled.mean(dim=1, keepdim=True).expand_as(local)
             return self.classifier(torch.cat([local, pooled], dim=-1)).log_softmax(dim=-1)
@@ -196,7 +202,7 @@ class TokenSelector(nn.Module):
         if not log_odds.requires_grad:
             return kept
         probs = log_odds.sigmoid()
-        return kept.to(probs.dtype) - probs.detach() + probs
+        return kept + (probs - probs.detach())  # ones and zeros to the last digit
 
     def _chosen(self, log_odds: torch.Tensor) -> torch.Tensor:
         if self.config.selection == "sample":
@@ -254,28 +260,45 @@ class TokenMerger(nn.Module):
             `torch.Tensor` of shape `(total_kept, hidden_size)`: the kept rows of all images, one image after the
             other, in raster order.
         """
-        kept = keep_mask > 0.5
-        merge = self._merge_all if self.config.merger_softmax == "original" else self._merge_kept
-        hidden_states, valid = merge(self.source_norm(features), features, keep_mask, kept)
-        merged = self.norm(hidden_states[valid])
-        if keep_mask.requires_grad:
-            # One in value: through it the selector learns what a kept row is worth.
-            merged = merged * keep_mask[kept][:, None].to(merged.dtype)
-        return merged
+        if self.config.merger_softmax == "original" or keep_mask.requires_grad:
+            hidden_states, valid = self._merge_all(features, keep_mask), keep_mask > 0.5
+        else:
+            hidden_states, valid = self._merge_kept(features, keep_mask > 0.5)
+        return self.norm(hidden_states[valid])
 
-    def _merge_all(self, sources, hidden_states, keep_mask, kept) -> tuple[torch.Tensor, torch.Tensor]:
-        num_patches = kept.shape[1]
+    def merge_all(self, features: torch.Tensor, keep_mask: torch.Tensor) -> torch.Tensor:
+        """
+        The same, and what the dropped patches would be merged to if they were kept: through the attention's masks the
+        gradient of all of them reaches a straight-through mask.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
+                The encoder's features.
+            keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
+                Kept patches, boolean or the straight-through mask of [`TokenSelector`].
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`.
+        """
+        return self.norm(self._merge_all(features, keep_mask))
+
+    def _merge_all(self, hidden_states, keep_mask) -> torch.Tensor:
+        sources = self.source_norm(hidden_states)
+        num_patches = keep_mask.shape[1]
         keep = keep_mask.to(torch.float32)[:, None, None, :]
-        causal = torch.ones(num_patches, num_patches, dtype=torch.float32, device=kept.device).tril()
-        itself = torch.eye(num_patches, dtype=torch.bool, device=kept.device)
-        self_mask = torch.where(itself, 1.0, causal * keep)
+        causal = torch.ones(num_patches, num_patches, dtype=torch.float32, device=keep.device).tril()
+        itself = torch.eye(num_patches, dtype=torch.bool, device=keep.device)
+        self_mask, cross_mask = torch.where(itself, 1.0, causal * keep), 1.0 - keep
+        if self.config.merger_softmax == "masked":
+            cross_mask = cross_mask.masked_fill((cross_mask == 0).all(dim=-1, keepdim=True), 1.0)
+            self_mask, cross_mask = factors_to_scores(self_mask), factors_to_scores(cross_mask.expand_as(self_mask))
         for layer in self.layers:
-            hidden_states = layer(hidden_states, sources, self_mask, 1.0 - keep)
-        return hidden_states, kept
+            hidden_states = layer(hidden_states, sources, self_mask, cross_mask)
+        return hidden_states
 
-    def _merge_kept(self, sources, hidden_states, keep_mask, kept) -> tuple[torch.Tensor, torch.Tensor]:
+    def _merge_kept(self, hidden_states, kept) -> tuple[torch.Tensor, torch.Tensor]:
+        sources, sources_valid = gather_rows(self.source_norm(hidden_states), ~kept | kept.all(dim=1, keepdim=True))
         hidden_states, valid = gather_rows(hidden_states, kept)
-        sources, sources_valid = gather_rows(sources, ~kept | kept.all(dim=1, keepdim=True))
         # Padding stands behind the rows, where a causal mask hides it anyway.
         self_mask = create_causal_mask(self.config, hidden_states, attention_mask=None, cache=None)
         cross_mask = create_bidirectional_mask(
@@ -435,6 +458,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         r"^understanding\.",
         r"^detokenizer\.",
         r"^codebook_trainer\.",
+        r"^scaffold\.",
     }
 
     def __init__(self, config: LaVITVisualTokenizerConfig, encoder: PreTrainedModel | None = None):
@@ -520,7 +544,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
             ValueError: If `keep_mask` has a wrong shape, dtype or content.
         """
         hidden_states = self.embedding(features)
-        keep_mask, keep_log_probs = self.selector(hidden_states, keep_mask, generator)
+        keep_mask, keep_log_probs = self.select(features, hidden_states, keep_mask, generator)
         merged = self.merger(hidden_states, keep_mask)
         quantized, codes = self.quantizer(merged)
         return LaVITVisualTokenizerOutput(
@@ -531,6 +555,31 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
             merged=split_by_image(merged, keep_mask),
             quantized=split_by_image(quantized, keep_mask),
         )
+
+    def select(
+        self,
+        features: torch.Tensor,
+        hidden_states: torch.Tensor,
+        keep_mask: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Runs the selector on what it reads: the embedded features, or the first channels of the features themselves.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
+                What [`~LaVITVisualTokenizer.encode`] gave.
+            hidden_states (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
+                The same, embedded.
+            keep_mask, generator:
+                What [`TokenSelector`] takes.
+
+        Returns:
+            What [`TokenSelector`] gives: keep mask and log-probabilities.
+        """
+        width = self.config.selector_feature_size
+        inputs = hidden_states if width is None else features[..., :width]
+        return self.selector(inputs, keep_mask, generator)
 
     def _check_pixel_values(self, pixel_values: torch.Tensor) -> None:
         channels, size = getattr(self.config.encoder_config, "num_channels", 3), self.config.image_size

@@ -74,6 +74,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     """
 
     _keys_to_ignore_on_load_missing = [r"^codebook_trainer\."]
+    _keys_to_ignore_on_load_unexpected = [r"^scaffold\."]  # of the selection phase
 
     def __init__(self, config: LaVITVisualTokenizerConfig, encoder: PreTrainedModel | None = None):
         super().__init__(config)
@@ -145,7 +146,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
             with torch.no_grad():
                 features = self.visual_tokenizer.encode(pixel_values).last_hidden_state
         hidden_states = self.visual_tokenizer.embedding(features)
-        keep_mask, _ = self.visual_tokenizer.selector(hidden_states, generator=generator)
+        keep_mask, _ = self.visual_tokenizer.select(features, hidden_states, generator=generator)
         projected = self.visual_tokenizer.quantizer.project(self.visual_tokenizer.merger(hidden_states, keep_mask))
         quantized, codes, commitment_loss = self._quantize(projected)
         reconstructed = self.detokenizer(split_by_image(quantized, keep_mask)).features
