@@ -58,6 +58,7 @@ def tokenizer_config(encoder_config) -> LaVITVisualTokenizerConfig:
         merger_softmax="masked",
         codebook_size=4096,
         codebook_dim=DECODER.codebook_dim,
+        ratio_loss_weight=6.0,
         image_ratio_loss_weight=0.5,
         commitment_loss_weight=0.25,
         codebook_decay=0.98,

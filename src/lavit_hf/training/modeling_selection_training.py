@@ -131,7 +131,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
                 features = self.visual_tokenizer.encode(pixel_values).last_hidden_state
         features = self._local(features)
         if complexity is None:
-            complexity = _energy(features).mean(dim=1)
+            complexity = _energy(features[..., : self.local_size]).mean(dim=1)
         rebuild = self._learn if self.training else self._evaluate
         return self._weigh(rebuild(features, self.visual_tokenizer.embedding(features)), complexity)
 

@@ -3,7 +3,6 @@
 """When the selector begins to learn, and whether it does; and the threshold that it is used with after that."""
 
 import logging
-import math
 from collections.abc import Iterable
 
 import torch
@@ -17,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 # How far the kept share may be from the wanted one before a threshold counts as having missed it.
 TOLERANCE = 0.05
+SMALLEST_THRESHOLD = 1e-6
 
 
 class SelectionWarmUp(TrainerCallback):
@@ -78,7 +78,7 @@ def calibrate_threshold(
     """
     was_training = model.training
     model.eval()
-    probs = [model(**batch).keep_probs.flatten() for batch in batches]
+    probs = [model(**batch).keep_probs for batch in batches]
     model.train(was_training)
     if not probs:
         raise TrainingError("there are no images to calibrate the threshold of the selection by.")
@@ -96,26 +96,26 @@ def calibrate_threshold(
 
 def find_threshold(probs: torch.Tensor, keep_ratio: float) -> tuple[float, float]:
     """
-    The threshold above which the share of probabilities is nearest to `keep_ratio`.
+    The threshold by which the share of kept patches is nearest to `keep_ratio`, where every image keeps at least one.
 
     Args:
-        probs (`torch.Tensor` of shape `(num_patches,)`):
-            Probabilities.
+        probs (`torch.Tensor` of shape `(num_images, num_patches)`):
+            Probabilities of keeping each patch.
         keep_ratio (`float`):
             The wanted share.
 
     Returns:
-        The threshold, which lies in (0, 1), and the share above it.
+        The threshold, which lies in (0, 1), and the share that it keeps.
     """
-    values, counts = probs.float().cpu().unique(return_counts=True)
-    above = counts.flip(0).cumsum(0).flip(0) / len(probs)  # the share from each value on
-    nearest = int((above - keep_ratio).abs().argmin())
+    probs = probs.double().cpu()
+    best = probs.amax(dim=1)
+    values, counts = probs.unique(return_counts=True)
+    likelier = counts.flip(0).cumsum(0).flip(0)  # as likely as each value, or more
+    without = torch.searchsorted(best.sort().values, values)  # images of which that would keep none
+    nearest = int(((likelier + without) / probs.numel() - keep_ratio).abs().argmin())
     # Half-way to the next lower value, by log-odds, where values near 0 and 1 are told apart.
-    upper, lower = (_log_odds(float(values[max(index, 0)])) for index in (nearest, nearest - 1))
-    threshold = 1 / (1 + math.exp(-(upper + lower) / 2)) if nearest else float(values[0]) / 2
-    return threshold, float(above[nearest])
-
-
-def _log_odds(prob: float) -> float:
-    prob = min(max(prob, 1e-6), 1 - 1e-6)
-    return math.log(prob / (1 - prob))
+    ends = values[max(nearest - 1, 0) : nearest + 1].clamp(SMALLEST_THRESHOLD / 2, 1 - SMALLEST_THRESHOLD / 2)
+    threshold = ends.logit().mean().sigmoid() if nearest else ends[0] / 2
+    threshold = float(threshold.clamp(SMALLEST_THRESHOLD, 1 - SMALLEST_THRESHOLD))
+    kept = (probs > threshold).sum() + (best <= threshold).sum()
+    return threshold, float(kept / probs.numel())
