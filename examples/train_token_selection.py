@@ -45,7 +45,7 @@ class SelectionSettings:
         default=None, metadata={"help": "What the number of kept patches is compared with, such as what is drawn."}
     )
     selection_gradient: str = field(default="antithetic", metadata={"help": "Or straight_through, the paper's."})
-    warmup_selection_steps: int = field(default=150, metadata={"help": "Steps with random masks."})
+    random_mask_steps: int = field(default=150, metadata={"help": "Steps with random masks."})
     calibration_images: int = field(default=4096, metadata={"help": "Images that the threshold is found by."})
     num_pictures: int = field(default=24, metadata={"help": "Pictures to show at every evaluation."})
 
@@ -122,7 +122,7 @@ def main() -> None:
         eval_dataset=validation_data,
         data_collator=collate,
         meter=SelectionMeter(),
-        callbacks=[SeedPerProcess(), SelectionWarmUp(model, settings.warmup_selection_steps)],
+        callbacks=[SeedPerProcess(), SelectionWarmUp(model, settings.random_mask_steps)],
     )
     shown = list(islice(iter(validation_data or ()), settings.num_pictures))
     if shown and settings.image_column in shown[0]:

@@ -341,7 +341,7 @@ class Killed(BaseException):
 class TestRun:
     settings = {
         "max_steps": 8,
-        "warmup_selection_steps": 3,
+        "random_mask_steps": 3,
         "save_strategy": "steps",
         "save_steps": 4,
         "eval_strategy": "steps",

@@ -356,6 +356,11 @@ class LaVITConfig(LaVITBaseConfig):
                 f"text_config.vocab_size ({self.text_config.vocab_size}) leaves no text ids beside the "
                 f"{self.visual_tokenizer_config.codebook_size} codes and the two image marks: it must count them all."
             )
+        if self.understanding_selector and self.visual_tokenizer_config.selector_feature_size is not None:
+            raise ValueError(
+                "a selector of the understanding branch reads embedded features: with understanding_selector=True "
+                "leave selector_feature_size out of visual_tokenizer_config."
+            )
         for name, value in derived_ids.items():
             if value != getattr(self, name):
                 raise ValueError(

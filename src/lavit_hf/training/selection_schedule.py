@@ -45,7 +45,7 @@ class SelectionWarmUp(TrainerCallback):
         if selected > random:
             logger.warning(
                 "after step %d the selector's patches rebuild worse than random ones at the same count "
-                "(%.4f against %.4f): it has not learned what matters. A longer warmup_selection_steps or "
+                "(%.4f against %.4f): it has not learned what matters. A longer random_mask_steps or "
                 "selection_gradient='antithetic' mostly helps.",
                 state.global_step,
                 selected,
