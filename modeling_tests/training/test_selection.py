@@ -122,7 +122,7 @@ class TestMerger:
 
     @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
     def test_gradient_is_that_of_the_masked_softmax(self, tiny_tokenizer, implementation):
-        """For kept and dropped patches, against differences in double precision."""
+        """For kept and dropped patches, against differences, which the softmax has in single precision."""
         tokenizer = tiny_tokenizer(merger_softmax="masked")
         features = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(0)).double()
         keep_mask = torch.rand(1, 16, generator=torch.Generator().manual_seed(1)) < 0.4
@@ -135,13 +135,14 @@ class TestMerger:
         training = keep_mask.double().requires_grad_()
         total(training).backward()
         tokenizer.set_attn_implementation("eager")
-        step = 1e-5
+        step = 1e-4
+        assert training.grad.abs().mean() > 5
         for place in range(16):
             moved = keep_mask.double()
             moved[0, place] += -step if keep_mask[0, place] else step
             with torch.no_grad():
                 slope = (total(moved) - total(keep_mask)) / (moved - keep_mask.double()).sum()
-            torch.testing.assert_close(training.grad[0, place], slope, atol=1e-2, rtol=1e-2)
+            torch.testing.assert_close(training.grad[0, place], slope, atol=0.2, rtol=0.02)
 
 
 class TestModel:
