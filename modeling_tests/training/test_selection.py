@@ -5,6 +5,7 @@
 import itertools
 import json
 import logging
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from accelerate import Accelerator
 
 from conftest import tiny_visual_config
 from lavit_hf import (
+    LaVITConfig,
     LaVITTokenSelectionForPreTraining,
     LaVITVisualTokenizer,
     LaVITVisualTokenizerForPreTraining,
@@ -28,7 +30,17 @@ from lavit_hf.training.meters import SelectionMeter, rank_correlation
 from lavit_hf.training.selection_gradient import antithetic_gradient, antithetic_masks, neighbourhood_errors
 from lavit_hf.training.selection_schedule import SelectionWarmUp, calibrate_threshold, find_threshold
 from lavit_hf.training.settings import last_checkpoint
-from training_runs import SIDE, load_script, logged, run_script, weights, write_pictures, write_run, write_tokenizer
+from training_runs import (
+    SIDE,
+    load_script,
+    logged,
+    run_on_processes,
+    run_script,
+    weights,
+    write_pictures,
+    write_run,
+    write_tokenizer,
+)
 
 
 ENCODER, QUANTIZER = "visual_tokenizer.encoder.", "visual_tokenizer.quantizer."
@@ -242,6 +254,14 @@ class TestBadInput:
                 tiny_visual_config(keep_ratio=ratio, detokenizer_config={"hidden_size": 32})
             )
 
+    def test_selector_of_the_understanding_branch(self):
+        with pytest.raises(ValueError, match="leave selector_feature_size out"):
+            LaVITConfig(
+                tiny_visual_config(selector_feature_size=20),
+                {"model_type": "llama", "vocab_size": 100, "hidden_size": 32, "num_attention_heads": 2},
+                understanding_selector=True,
+            )
+
     def test_needs_the_decoders_sizes(self):
         with pytest.raises(ValueError, match="detokenizer_config"):
             LaVITTokenSelectionForPreTraining(tiny_visual_config())
@@ -413,6 +433,20 @@ class TestRun:
         with torch.no_grad():
             kept = first.eval()(pictures()).keep_mask
             assert torch.equal(model.eval()(pictures()).keep_mask, kept)
+
+    @pytest.mark.slow
+    def test_two_processes(self, start, script, tmp_path):
+        """Each draws masks of its own, and both come to the same weights, from which a cut run goes on."""
+        run, output = start(), tmp_path / "two"
+        run_on_processes(script, run, 2, output, "--per_device_train_batch_size=2")
+        states = [torch.load(output / "checkpoint-8" / f"rng_state_{rank}.pth", weights_only=False) for rank in (0, 1)]
+        assert not torch.equal(states[0]["cpu"], states[1]["cpu"])
+        assert len(logged(output)) == 8 and all(loss < 10 for loss in logged(output))
+        shutil.rmtree(output / "checkpoint-8")
+        whole = weights(output)
+        run_on_processes(script, run, 2, output, "--per_device_train_batch_size=2")
+        resumed = weights(output)
+        assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
 
     def test_errors_fall(self, start, script):
         output = run_script(
