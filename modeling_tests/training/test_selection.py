@@ -27,6 +27,7 @@ from lavit_hf import (
 )
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.meters import SelectionMeter, rank_correlation
+from lavit_hf.training.scaffold_decoder import grid_positions
 from lavit_hf.training.selection_gradient import antithetic_gradient, antithetic_masks, neighbourhood_errors
 from lavit_hf.training.selection_schedule import SelectionWarmUp, calibrate_threshold, find_threshold
 from lavit_hf.training.settings import last_checkpoint
@@ -210,6 +211,16 @@ class TestModel:
         second = model.scaffold(rows, torch.tensor([[5, 9, 15]]), mask)
         assert (first - second).abs().max() > 1e-3
 
+    def test_decoder_starts_with_places_that_tell_how_close_they_are(self, model):
+        for embedding in (model.scaffold.place_embedding, model.scaffold.query_embedding):
+            assert torch.equal(embedding, grid_positions(16, 32))
+        places = torch.nn.functional.normalize(grid_positions(64, 256), dim=-1)
+        along_a_row = (places[:8] @ places[0]).tolist()
+        along_a_column = (places[::8] @ places[0]).tolist()
+        assert along_a_row == pytest.approx(along_a_column)
+        assert along_a_row[0] == pytest.approx(1) and min(along_a_row[:4]) == along_a_row[3]
+        assert along_a_row[1] > 0.8 > 0.6 > max(along_a_row[4:])
+
     def test_training_and_inference_form_rebuild_alike(self, model):
         features = model.visual_tokenizer.encode(pictures()).last_hidden_state
         keep_mask = torch.rand(4, 16, generator=torch.Generator().manual_seed(1)) < 0.4
@@ -257,8 +268,8 @@ class TestBadInput:
     def test_selector_of_the_understanding_branch(self):
         with pytest.raises(ValueError, match="leave selector_feature_size out"):
             LaVITConfig(
-                tiny_visual_config(selector_feature_size=20),
-                {"model_type": "llama", "vocab_size": 100, "hidden_size": 32, "num_attention_heads": 2},
+                visual_tokenizer_config=tiny_visual_config(selector_feature_size=20),
+                text_config={"model_type": "llama", "vocab_size": 100, "hidden_size": 32, "num_attention_heads": 2},
                 understanding_selector=True,
             )
 

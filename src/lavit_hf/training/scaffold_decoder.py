@@ -73,8 +73,8 @@ def grid_positions(num_patches: int, width: int) -> torch.Tensor:
     attention finds them from the first step on.
     """
     side, quarter = math.isqrt(num_patches), -(-width // 4)
-    # From one wave over the picture to one over two patches.
-    frequencies = torch.logspace(0, 1, quarter, base=max(side / 2, 1)) * (2 * math.pi / side)
+    # From half a wave over the picture, so that no two ends are alike, to one over four patches.
+    frequencies = torch.logspace(0, 1, quarter, base=max(side / 2, 1)) * (math.pi / side)
     angles = torch.arange(side)[:, None] * frequencies
     waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
     rows, columns = (waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1))
