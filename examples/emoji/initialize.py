@@ -23,6 +23,7 @@ from lavit_hf import (
 
 
 IMAGE_SIZE, PATCH_SIZE, FEATURE_SIZE = 128, 16, 592
+LOCAL_SIZE = 272  # channels of the strides 8 and 16; those of stride 32 see the whole picture
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NUM_PATCHES = (IMAGE_SIZE // PATCH_SIZE) ** 2
 
@@ -49,6 +50,7 @@ def tokenizer_config(encoder_config) -> LaVITVisualTokenizerConfig:
         feature_size=FEATURE_SIZE,
         standardize_features=True,
         use_position_embeddings=True,
+        selector_feature_size=LOCAL_SIZE,
         hidden_size=256,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -56,6 +58,7 @@ def tokenizer_config(encoder_config) -> LaVITVisualTokenizerConfig:
         merger_softmax="masked",
         codebook_size=4096,
         codebook_dim=DECODER.codebook_dim,
+        ratio_loss_weight=6.0,
         image_ratio_loss_weight=0.5,
         commitment_loss_weight=0.25,
         codebook_decay=0.98,

@@ -300,6 +300,16 @@ class TestForward:
         assert [len(rows) for rows in model.get_image_features(pixel_values).pooler_output] == [1, 1, 1]
         assert max(map(len, model.get_image_tokens(pixel_values))) > 3
 
+    def test_selector_that_reads_some_channels_is_shared(self, pixel_values):
+        """Both ways of reading keep the same patches, as many as the selector says."""
+        torch.manual_seed(0)
+        config = tiny_config()
+        config.visual_tokenizer_config.selection = "threshold"
+        config.visual_tokenizer_config.selector_feature_size = 20
+        model = LaVITForCausalLM(config).eval()
+        counts = model.model.visual_tokenizer(pixel_values).keep_mask.sum(dim=1).tolist()
+        assert [len(rows) for rows in model.get_image_features(pixel_values).pooler_output] == counts
+
     def test_encoder_is_shared(self, model, tmp_path):
         names = [name for name, _ in model.named_parameters() if "patch_embedding" in name]
         assert names == [

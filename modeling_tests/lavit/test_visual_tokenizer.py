@@ -144,6 +144,15 @@ class TestSelection:
         tokenizer.config.selection = "ratio"
         assert tokenizer(pixel_values).keep_mask.sum(dim=1).tolist() == [5, 5, 5]
 
+    def test_selector_reads_the_first_channels_alone(self, tiny_tokenizer):
+        tokenizer = tiny_tokenizer(selection="ratio", selector_feature_size=20)
+        features = torch.randn(3, 16, 32, generator=torch.Generator().manual_seed(0))
+        others = torch.cat([features[..., :20], torch.randn(3, 16, 12)], dim=-1)
+        outputs, changed = tokenizer.tokenize(features), tokenizer.tokenize(others)
+        assert torch.equal(outputs.keep_log_probs, changed.keep_log_probs)
+        assert (outputs.merged[0] - changed.merged[0]).abs().max() > 0.1
+        torch.testing.assert_close(outputs.keep_log_probs, tokenizer.selector.log_probs(features[..., :20]))
+
 
 class TestMerger:
     @pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])

@@ -4,6 +4,8 @@
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -57,6 +59,19 @@ def run_script(script: ModuleType, run: Path, *overrides: str) -> Path:
     with patch.object(sys, "argv", [script.__file__, str(run), *overrides]):
         script.main()
     return Path(yaml.safe_load(run.read_text())["output_dir"])
+
+
+def run_on_processes(script: ModuleType, run: Path, number: int, output: Path, *overrides: str) -> None:
+    """Runs a script by accelerate on several processes of the CPU, with gloo."""
+    # Named `--multi_gpu`, it is for CPUs too: with `--cpu` accelerate starts one process, unless by MPI.
+    options = {"num_processes": number, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
+    options["main_process_port"] = 0  # any that is free
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    command += [script.__file__, str(run), f"--output_dir={output}", *overrides]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr[-3000:]
 
 
 def logged(output: Path, name: str = "loss") -> list[float]:

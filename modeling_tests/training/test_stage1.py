@@ -4,7 +4,6 @@
 
 import copy
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -34,6 +33,7 @@ from training_runs import (
     SIDE,
     load_script,
     logged,
+    run_on_processes,
     run_script,
     weights,
     write_pictures,
@@ -428,17 +428,9 @@ class TestTwoProcesses:
         return run_script(script, run)
 
     @pytest.fixture(scope="class")
-    def two(self, run) -> Path:
+    def two(self, run, script) -> Path:
         output = run.parent / "two"
-        # Named `--multi_gpu`, it is for CPUs too: with `--cpu` accelerate starts one process, unless by MPI.
-        options = {"num_processes": 2, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
-        options["main_process_port"] = 0  # any that is free
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-        command += [f"--{name}={value}" for name, value in options.items()]
-        command += [str(EXAMPLES / "train_visual_tokenizer.py"), str(run), "--per_device_train_batch_size=4"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        result = subprocess.run([*command, f"--output_dir={output}"], capture_output=True, text=True, env=environment)
-        assert result.returncode == 0, result.stderr[-3000:]
+        run_on_processes(script, run, 2, output, "--per_device_train_batch_size=4")
         return output
 
     def test_same_loss_curve_at_equal_global_batch(self, one, two):

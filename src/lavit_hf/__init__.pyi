@@ -30,6 +30,12 @@ from .training.modeling_pixel_decoder_training import LaVITPixelDecoderForTraini
 from .training.modeling_pixel_decoder_training import (
     LaVITPixelDecoderTrainingOutput as LaVITPixelDecoderTrainingOutput,
 )
+from .training.modeling_selection_training import (
+    LaVITTokenSelectionForPreTraining as LaVITTokenSelectionForPreTraining,
+)
+from .training.modeling_selection_training import (
+    LaVITTokenSelectionForPreTrainingOutput as LaVITTokenSelectionForPreTrainingOutput,
+)
 from .training.modeling_visual_tokenizer_pretraining import (
     LaVITVisualTokenizerForPreTraining as LaVITVisualTokenizerForPreTraining,
 )

@@ -143,6 +143,10 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
             weights: for an encoder whose channels differ much in size.
         use_position_embeddings (`bool`, *optional*, defaults to `False`):
             Whether learned positions are added to the features. A convolutional encoder's features hold no place.
+        selector_feature_size (`int`, *optional*):
+            Number of the features' first channels that the selector reads, as the encoder gives them; the selection
+            phase of training rebuilds these alone. For an encoder of which later channels see the whole image, so
+            that any patch tells of all. By default the selector reads what the merger reads, all channels embedded.
         num_hidden_layers (`int`, *optional*, defaults to 12):
             Number of merger blocks.
         num_attention_heads (`int`, *optional*, defaults to 16):
@@ -173,6 +177,10 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
         image_ratio_loss_weight (`float`, *optional*, defaults to 0.0):
             Weight of the same distance taken for each image. A little holds single images back from keeping all or
             one; much makes every image keep the same.
+        selection_gradient (`str`, *optional*, defaults to `"antithetic"`):
+            What the selection phase of training teaches the selector by: `"antithetic"` (what two masks of opposite
+            draws leave to rebuild) or `"straight_through"` (the gradient of the masks, as in the paper; for the
+            attention implementations `"sdpa"` and `"eager"`).
         commitment_loss_weight (`float`, *optional*, defaults to 0.25):
             Weight of the squared distance between projected rows and their codes.
         codebook_update (`str`, *optional*, defaults to `"ema"`):
@@ -213,6 +221,7 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
     hidden_size: int | None = None
     standardize_features: bool = False
     use_position_embeddings: bool = False
+    selector_feature_size: int | None = None
     num_hidden_layers: int = 12
     num_attention_heads: int = 16
     intermediate_size: int = 6144
@@ -229,6 +238,7 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
     detokenizer_config: dict | PreTrainedConfig | None = None
     ratio_loss_weight: float = 2.0
     image_ratio_loss_weight: float = 0.0
+    selection_gradient: Literal["antithetic", "straight_through"] = "antithetic"
     commitment_loss_weight: float = 0.25
     codebook_update: Literal["ema", "gradient"] = "ema"
     codebook_decay: float = 0.99
@@ -243,6 +253,11 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
         if self.hidden_size is None:
             self.hidden_size = self.feature_size
         _check_divisible(self)
+        if self.selector_feature_size is not None and not 1 <= self.selector_feature_size <= self.feature_size:
+            raise ValueError(
+                f"selector_feature_size must lie between 1 and the {self.feature_size} channels of the features, got "
+                f"{self.selector_feature_size}."
+            )
         self.check_selection()
 
     def check_selection(self) -> None:
@@ -365,6 +380,11 @@ class LaVITConfig(LaVITBaseConfig):
             raise ValueError(
                 f"text_config.vocab_size ({self.text_config.vocab_size}) leaves no text ids beside the "
                 f"{self.visual_tokenizer_config.codebook_size} codes and the two image marks: it must count them all."
+            )
+        if self.understanding_selector and self.visual_tokenizer_config.selector_feature_size is not None:
+            raise ValueError(
+                "a selector of the understanding branch reads embedded features: with understanding_selector=True "
+                "leave selector_feature_size out of visual_tokenizer_config."
             )
         for name, value in derived_ids.items():
             if value != getattr(self, name):

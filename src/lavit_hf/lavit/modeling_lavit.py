@@ -478,7 +478,8 @@ class LaVITModel(LaVITPreTrainedModel):
             `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.
         """
         hidden_states = self.visual_tokenizer.embedding(features)
-        return self.understanding(hidden_states, partial(self.visual_tokenizer.selector), keep_mask, generator)
+        shared_selector = partial(self.visual_tokenizer.select, features)
+        return self.understanding(hidden_states, shared_selector, keep_mask, generator)
 
     @can_return_tuple
     @deprecate_kwarg("past_key_values", "5.40.0", new_name="cache")

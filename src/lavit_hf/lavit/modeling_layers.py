@@ -17,6 +17,8 @@ IGNORE_INDEX = -100
 
 # What the released models add to the numerator and the denominator of their softmax.
 SOFTMAX_LEAK = 1e-6
+# What stands for a factor of zero where factors become scores: a masked key's weight, beside a key of equal score.
+SMALLEST_FACTOR = 1e-30
 
 
 def eager_attention_forward(
@@ -59,6 +61,15 @@ def leaky_attention_forward(
     leak = SOFTMAX_LEAK / key.shape[-2]
     weights = ((weights + leak) / (weights.sum(dim=-1, keepdim=True) + SOFTMAX_LEAK)).to(value.dtype)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+def factors_to_scores(factors: torch.Tensor) -> torch.Tensor:
+    """
+    An attention mask of factors (1 where a key may be seen, 0 where not) as one that is added to the scores, for the
+    implementations `"sdpa"` and `"eager"`. The gradient of masked keys passes too, as if they were just about to be
+    seen; no row may be masked as a whole.
+    """
+    return (factors * (1 - SMALLEST_FACTOR) + SMALLEST_FACTOR).log()
 
 
 class LaVITAttention(nn.Module):

@@ -37,7 +37,7 @@ from .backbone_checks import check_encoder
 from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME, visual_tokenizer_index_name
 from .configuration_lavit import LaVITVisualTokenizerConfig
 from .modeling_base import LaVITBaseModel
-from .modeling_layers import LaVITLayer, concat_rows, gather_rows
+from .modeling_layers import LaVITLayer, concat_rows, factors_to_scores, gather_rows
 from .remote_code import ships_code
 from .repo_names import QUANTIZER_NAMES, SELECTOR_NAMES, rename_layers, rename_parts
 
@@ -96,7 +96,7 @@ class FeatureStandardizer(nn.Module):
         """Takes the statistics of `features`, of shape `(..., feature_size)`, in place of the stored ones."""
         std, mean = torch.std_mean(features.float().flatten(end_dim=-2), dim=0)
         self.mean.copy_(mean)
-        self.std.copy_(std)
+        self.std.copy_(std.where(std > 0, 1))  # a channel that never changes stays at zero
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         # Loading casts weights, and leaves these in fp32.
@@ -175,6 +175,11 @@ class TokenSelector(nn.Module):
         super().__init__()
         self.config = config
         size = config.hidden_size
+        self.feature_proj = (
+            nn.Identity()
+            if config.selector_feature_size is None
+            else nn.Linear(config.selector_feature_size, size, dtype=torch.float32)
+        )
         self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps, dtype=torch.float32)
         self.input_projection = nn.Linear(size, size, dtype=torch.float32)
         self.classifier = nn.Sequential(
@@ -202,7 +207,8 @@ class TokenSelector(nn.Module):
         """
         Args:
             features (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
-                The encoder's features.
+                The encoder's features, embedded; the first `config.selector_feature_size` of their channels as they
+                are, where that is set.
             keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
                 Patches to keep. By default the rule named in `config.selection` decides; never none.
             generator (`torch.Generator`, *optional*):
@@ -225,7 +231,8 @@ class TokenSelector(nn.Module):
     def log_probs(self, features: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of keeping and dropping, `(batch_size, num_patches, 2)`, in fp32."""
         with torch.autocast(features.device.type, enabled=False):
-            hidden_states = nn.functional.gelu(self.input_projection(self.norm(features.float())))
+            hidden_states = self.norm(self.feature_proj(features.float()))
+            hidden_states = nn.functional.gelu(self.input_projection(hidden_states))
             local, pooled = hidden_states.chunk(2, dim=-1)
             pooled = pooled.mean(dim=1, keepdim=True).expand_as(local)
             return self.classifier(torch.cat([local, pooled], dim=-1)).log_softmax(dim=-1)
@@ -242,7 +249,7 @@ class TokenSelector(nn.Module):
         if not log_odds.requires_grad:
             return kept
         probs = log_odds.sigmoid()
-        return kept.to(probs.dtype) - probs.detach() + probs
+        return kept + (probs - probs.detach())  # ones and zeros to the last digit
 
     def _chosen(self, log_odds: torch.Tensor) -> torch.Tensor:
         if self.config.selection == "sample":
@@ -345,31 +352,45 @@ class TokenMerger(nn.Module):
         """
         counts = count_kept(keep_mask) if counts is None else counts
         kept = keep_mask > 0.5
-        longest = counts.longest(kept.shape[1])
-        if self.config.merger_softmax == "original":
-            hidden_states = gather_rows(
-                self._merge_all(self.source_norm(features), features, keep_mask), kept, longest
-            )
+        if self.config.merger_softmax == "original" or keep_mask.requires_grad:
+            hidden_states = self._merge_all(features, keep_mask)
+            hidden_states = gather_rows(hidden_states, kept, counts.longest(kept.shape[1]))
         else:
-            hidden_states = self._merge_kept(self.source_norm(features), features, kept, counts)
-        merged = self.norm(concat_rows(hidden_states, counts.numbers))
-        if keep_mask.requires_grad:
-            # One in value: through it the selector learns what a kept row is worth.
-            worth = concat_rows(gather_rows(keep_mask[..., None], kept, longest), counts.numbers)
-            merged = merged * worth.to(merged.dtype)
-        return merged
+            hidden_states = self._merge_kept(features, kept, counts)
+        return self.norm(concat_rows(hidden_states, counts.numbers))
 
-    def _merge_all(self, sources, hidden_states, keep_mask) -> torch.Tensor:
+    def merge_all(self, features: torch.Tensor, keep_mask: torch.Tensor) -> torch.Tensor:
+        """
+        The same, and what the dropped patches would be merged to if they were kept: through the attention's masks the
+        gradient of all of them reaches a straight-through mask.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
+                The encoder's features.
+            keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
+                Kept patches, boolean or the straight-through mask of [`TokenSelector`].
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`.
+        """
+        return self.norm(self._merge_all(features, keep_mask))
+
+    def _merge_all(self, hidden_states, keep_mask) -> torch.Tensor:
+        sources = self.source_norm(hidden_states)
         num_patches = keep_mask.shape[1]
         keep = keep_mask.to(torch.float32)[:, None, None, :]
         causal = torch.ones(num_patches, num_patches, dtype=torch.float32, device=keep.device).tril()
         itself = torch.eye(num_patches, dtype=torch.bool, device=keep.device)
-        self_mask = torch.where(itself, 1.0, causal * keep)
+        self_mask, cross_mask = torch.where(itself, 1.0, causal * keep), 1.0 - keep
+        if self.config.merger_softmax == "masked":
+            cross_mask = cross_mask.masked_fill((cross_mask == 0).all(dim=-1, keepdim=True), 1.0)
+            self_mask, cross_mask = factors_to_scores(self_mask), factors_to_scores(cross_mask.expand_as(self_mask))
         for layer in self.layers:
-            hidden_states = layer(hidden_states, sources, self_mask, 1.0 - keep)
+            hidden_states = layer(hidden_states, sources, self_mask, cross_mask)
         return hidden_states
 
-    def _merge_kept(self, sources, hidden_states, kept, counts) -> torch.Tensor:
+    def _merge_kept(self, hidden_states, kept, counts) -> torch.Tensor:
+        sources = self.source_norm(hidden_states)
         num_patches = kept.shape[1]
         hidden_states = gather_rows(hidden_states, kept, counts.longest(num_patches))
         # An image that drops nothing is merged from all of its patches.
@@ -562,6 +583,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         r"^understanding\.",
         r"^detokenizer\.",
         r"^codebook_trainer\.",
+        r"^scaffold\.",
     }
 
     def __init__(self, config: LaVITVisualTokenizerConfig, encoder: PreTrainedModel | None = None):
@@ -652,7 +674,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         """
         hidden_states = self.embedding(features)
         num_kept = self.config.num_kept if keep_mask is None else None
-        keep_mask, keep_log_probs = self.selector(hidden_states, keep_mask, generator)
+        keep_mask, keep_log_probs = self.select(features, hidden_states, keep_mask, generator)
         counts = count_kept(keep_mask, num_kept)
         merged = self.merger(hidden_states, keep_mask, counts)
         quantized, codes = self.quantizer(merged)
@@ -664,6 +686,31 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
             merged=list(merged.split(counts.numbers)),
             quantized=list(quantized.split(counts.numbers)),
         )
+
+    def select(
+        self,
+        features: torch.Tensor,
+        hidden_states: torch.Tensor,
+        keep_mask: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Runs the selector on what it reads: the embedded features, or the first channels of the features themselves.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
+                What [`~LaVITVisualTokenizer.encode`] gave.
+            hidden_states (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
+                The same, embedded.
+            keep_mask, generator:
+                What [`TokenSelector`] takes.
+
+        Returns:
+            What [`TokenSelector`] gives: keep mask and log-probabilities.
+        """
+        width = self.config.selector_feature_size
+        inputs = hidden_states if width is None else features[..., :width]
+        return self.selector(inputs, keep_mask, generator)
 
     def _check_pixel_values(self, pixel_values: torch.Tensor) -> None:
         channels, size = getattr(self.config.encoder_config, "num_channels", 3), self.config.image_size

@@ -99,6 +99,61 @@ class TokenizerMeter(LossMeter):
         return {**super().compute(accelerator), **figures}
 
 
+class SelectionMeter(LossMeter):
+    """
+    Losses, kept patches (mean, spread over images), the share of probabilities that are undecided (between 0.1 and
+    0.9), and the rank correlation of an image's kept patches with its complexity.
+    """
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._kept: list[torch.Tensor] = []
+        self._undecided: list[torch.Tensor] = []
+        self._complexity: list[torch.Tensor] = []
+
+    def update(self, inputs: dict, outputs: ModelOutput) -> None:
+        super().update(inputs, outputs)
+        probs = outputs.keep_probs
+        self._kept.append(outputs.keep_mask.sum(dim=1))
+        self._undecided.append(((probs > 0.1) & (probs < 0.9)).float().mean(dim=1))
+        self._complexity.append(outputs.complexity)
+
+    def compute(self, accelerator: Accelerator) -> dict[str, float]:
+        if not self._steps:
+            return {}
+        kept = torch.cat(self._kept).float()
+        figures = {
+            "kept_mean": kept.mean(),
+            "kept_std": kept.std(correction=0),
+            "undecided_share": torch.cat(self._undecided).mean(),
+            "kept_to_complexity": rank_correlation(kept, torch.cat(self._complexity).float()),
+        }
+        values = accelerator.reduce(torch.stack(list(figures.values())), "mean").tolist()
+        return {**super().compute(accelerator), **dict(zip(figures, values))}
+
+
+def rank_correlation(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """
+    Spearman's rank correlation; equal values share their mean rank.
+
+    Args:
+        first, second (`torch.Tensor` of shape `(num_values,)`):
+            The values.
+
+    Returns:
+        `torch.Tensor`: a scalar from -1 to 1; 0 where all values of either are equal.
+    """
+    ranks = torch.stack([_ranks(first), _ranks(second)])
+    ranks = ranks - ranks.mean(dim=1, keepdim=True)
+    lengths = ranks.norm(dim=1).prod()
+    return torch.where(lengths > 0, ranks.prod(dim=0).sum() / lengths, 0.0)
+
+
+def _ranks(values: torch.Tensor) -> torch.Tensor:
+    _, places, counts = values.unique(return_inverse=True, return_counts=True)
+    return (counts.cumsum(dim=0) - (counts - 1) / 2)[places]
+
+
 class LanguageMeter(LossMeter):
     """The losses of text and of image ids, each averaged over its own targets, and tokens read in a second."""
 

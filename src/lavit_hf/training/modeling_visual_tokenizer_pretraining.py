@@ -75,6 +75,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     """
 
     _keys_to_ignore_on_load_missing = [r"^codebook_trainer\."]
+    _keys_to_ignore_on_load_unexpected = [r"^scaffold\."]  # of the selection phase
 
     def __init__(self, config: LaVITVisualTokenizerConfig, encoder: PreTrainedModel | None = None):
         super().__init__(config)
@@ -144,7 +145,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
             with torch.no_grad():
                 features = self.visual_tokenizer.encode(pixel_values).last_hidden_state
         hidden_states = self.visual_tokenizer.embedding(features)
-        keep_mask, _ = self.visual_tokenizer.selector(hidden_states, generator=generator)
+        keep_mask, _ = self.visual_tokenizer.select(features, hidden_states, generator=generator)
         merged = self.visual_tokenizer.merger(hidden_states, keep_mask)
         quantized, codes, commitment_loss = self.visual_tokenizer.quantizer(merged, self.codebook_trainer)
         if self.training:

@@ -1,0 +1,137 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Stage 1, phase 1: trains the selector to keep the patches from which the others can be rebuilt (paper, section 3.1).
+
+    accelerate launch examples/train_token_selection.py examples/runs/emoji_token_selection.yaml
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import torch
+from PIL import Image
+from transformers import TrainingArguments, set_seed
+
+from lavit_hf import LaVITImageProcessor, LaVITTokenSelectionForPreTraining
+from lavit_hf.training.data import load_split, skip_broken_images
+from lavit_hf.training.feature_rows import from_bytes
+from lavit_hf.training.meters import SelectionMeter
+from lavit_hf.training.samples import SamplePictures
+from lavit_hf.training.seeding import SeedPerProcess
+from lavit_hf.training.selection_schedule import SelectionWarmUp, calibrate_threshold
+from lavit_hf.training.settings import find_checkpoint, load_settings
+from lavit_hf.training.trainer import LaVITTrainer
+from lavit_hf.visualization import draw_keep_mask
+
+
+COLUMNS = 6  # of the sheet of pictures
+
+
+@dataclass
+class SelectionSettings:
+    """What is trained, on what."""
+
+    model: str = field(metadata={"help": "Path or Hub id of the tokenizer to start from."})
+    dataset: str = field(metadata={"help": "Pictures, or features that were computed before."})
+    train_split: str = "train"
+    validation_dataset: str | None = field(default=None, metadata={"help": "Pictures to evaluate on and to show."})
+    validation_split: str = "validation"
+    streaming: bool = False
+    image_column: str = "image"
+    features_column: str = field(default="features", metadata={"help": "Used in place of pictures where it exists."})
+    complexity_column: str | None = field(
+        default=None, metadata={"help": "What the number of kept patches is compared with, such as what is drawn."}
+    )
+    selection_gradient: str = field(default="antithetic", metadata={"help": "Or straight_through, the paper's."})
+    random_mask_steps: int = field(default=150, metadata={"help": "Steps with random masks."})
+    calibration_images: int = field(default=4096, metadata={"help": "Images that the threshold is found by."})
+    num_pictures: int = field(default=24, metadata={"help": "Pictures to show at every evaluation."})
+
+
+class Collator:
+    """
+    Makes batches of rows with pictures or with features, `pixel_values` or `features`, and where the rows have it
+    `complexity`.
+    """
+
+    def __init__(self, settings: SelectionSettings, image_processor: LaVITImageProcessor, feature_size: int):
+        self.settings, self.image_processor, self.feature_size = settings, image_processor, feature_size
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        batch = {}
+        if self.settings.features_column in rows[0]:
+            features = [from_bytes(row[self.settings.features_column], self.feature_size) for row in rows]
+            batch["features"] = torch.stack(features).float()
+        else:
+            images = [row[self.settings.image_column].convert("RGB") for row in rows]
+            batch["pixel_values"] = self.image_processor(images, return_tensors="pt").pixel_values
+        if self.settings.complexity_column in rows[0]:
+            complexity = [torch.tensor(row[self.settings.complexity_column]).float().mean() for row in rows]
+            batch["complexity"] = torch.stack(complexity)
+        return batch
+
+
+def load_pictures(source: str, split: str, settings: SelectionSettings):
+    """A split; without its broken pictures, if pictures are what it holds."""
+    data = load_split(source, split, settings.streaming)
+    has_features = settings.features_column in (data.column_names or ())
+    return data if has_features else skip_broken_images(data, settings.image_column)
+
+
+def draw_pictures(model: LaVITTokenSelectionForPreTraining, rows: list[dict], collate: Collator) -> list[Image.Image]:
+    """Pictures with the patches that the model keeps of them."""
+    batch = collate(rows)
+    masks = model(pixel_values=batch["pixel_values"].to(model.device)).keep_mask
+    return [
+        draw_keep_mask(row[collate.settings.image_column].convert("RGB"), mask, size=192)
+        for row, mask in zip(rows, masks)
+    ]
+
+
+def calibration_batches(trainer: LaVITTrainer, number: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The first batches of the training data, the same in every process, with at least `number` rows if it has."""
+    batch_size = trainer.args.per_device_eval_batch_size
+    data = trainer.train_dataset
+    data = data.shuffle(seed=trainer.args.seed)
+    rows = islice(iter(data), number)
+    while batch := list(islice(rows, batch_size)):
+        yield {name: tensor.to(trainer.args.device) for name, tensor in trainer.data_collator(batch).items()}
+
+
+def main() -> None:
+    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    settings, training_args = load_settings(SelectionSettings, TrainingArguments)
+    checkpoint = find_checkpoint(training_args, [settings])
+    training_args.remove_unused_columns = False
+    set_seed(training_args.seed)
+    model = LaVITTokenSelectionForPreTraining.from_pretrained(
+        settings.model, dtype=torch.float32, selection="threshold", selection_gradient=settings.selection_gradient
+    )
+    image_processor = LaVITImageProcessor.from_pretrained(settings.model)
+    train_data = load_pictures(settings.dataset, settings.train_split, settings)
+    validation_data = None
+    if settings.validation_dataset:
+        validation_data = load_pictures(settings.validation_dataset, settings.validation_split, settings)
+    collate = Collator(settings, image_processor, model.config.feature_size)
+    trainer = LaVITTrainer(
+        model,
+        training_args,
+        train_dataset=train_data,
+        eval_dataset=validation_data,
+        data_collator=collate,
+        meter=SelectionMeter(),
+        callbacks=[SeedPerProcess(), SelectionWarmUp(model, settings.random_mask_steps)],
+    )
+    shown = list(islice(iter(validation_data or ()), settings.num_pictures))
+    if shown and settings.image_column in shown[0]:
+        trainer.add_callback(SamplePictures(lambda: draw_pictures(model, shown, collate), COLUMNS))
+    trainer.train(resume_from_checkpoint=checkpoint)
+    calibrate_threshold(model, calibration_batches(trainer, settings.calibration_images), model.config.keep_ratio)
+    trainer.save_model()
+    image_processor.save_pretrained(training_args.output_dir)
+
+
+if __name__ == "__main__":
+    main()

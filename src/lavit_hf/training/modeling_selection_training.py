@@ -1,0 +1,260 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Stage 1, phase 1: the selector learns which patches to keep, with the merger and without codes (paper, section 3.1).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from ..lavit.configuration_lavit import LaVITVisualTokenizerConfig
+from ..lavit.modeling_layers import gather_rows
+from ..lavit.modeling_visual_tokenizer import (
+    DROP,
+    KEEP,
+    LaVITVisualTokenizer,
+    LaVITVisualTokenizerPreTrainedModel,
+    count_kept,
+)
+from .modeling_visual_tokenizer_pretraining import _mean_over_processes
+from .scaffold_decoder import ScaffoldDecoder
+from .selection_gradient import antithetic_gradient, antithetic_masks, neighbourhood_errors
+
+
+@dataclass
+class LaVITTokenSelectionForPreTrainingOutput(ModelOutput):
+    r"""
+    Output of [`LaVITTokenSelectionForPreTraining`].
+
+    Args:
+        loss (`torch.FloatTensor`):
+            The weighted sum of the losses. Under `selection_gradient="antithetic"` it carries the selector's gradient
+            without adding to the sum.
+        reconstruction_loss (`torch.FloatTensor`):
+            Mean over the patches of `energy * (1 - cos(features, reconstructed))`, the energy being the mean square of
+            a patch's channels. In training by masks drawn at random, in evaluation by the rule `config.selection`.
+        ratio_loss (`torch.FloatTensor`):
+            Squared distance between `keep_ratio` and the mean probability of the batch.
+        random_loss (`torch.FloatTensor`, *optional*):
+            In evaluation, the reconstruction loss of masks that keep as many patches of each image, any.
+        keep_probs (`torch.FloatTensor` of shape `(batch_size, num_patches)`):
+            Probabilities of keeping each patch.
+        keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
+            The kept patches; in training those of the first mask that was drawn.
+        complexity (`torch.FloatTensor` of shape `(batch_size,)`):
+            How much there is on each image: what was passed as such, or the mean energy of its patches.
+    """
+
+    loss: torch.FloatTensor | None = None
+    reconstruction_loss: torch.FloatTensor | None = None
+    ratio_loss: torch.FloatTensor | None = None
+    random_loss: torch.FloatTensor | None = None
+    keep_probs: torch.FloatTensor | None = None
+    keep_mask: torch.BoolTensor | None = None
+    complexity: torch.FloatTensor | None = None
+
+
+class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
+    r"""
+    The visual tokenizer's selector and merger with a scaffold decoder, which rebuilds the encoder's features from the
+    merged rows. Encoder and codebook are left alone. What it saves loads as [`LaVITVisualTokenizer`], and as the
+    [`LaVITVisualTokenizerForPreTraining`] that learns the codes next.
+
+    While `warming_up` is true, masks are drawn evenly, whatever the selector says: a decoder that has learned nothing
+    yet cannot tell what is worth keeping.
+
+    Needs `config.detokenizer_config`, whose sizes the scaffold decoder has.
+
+    Example:
+
+    ```python
+    >>> from lavit_hf import LaVITTokenSelectionForPreTraining
+
+    >>> model = LaVITTokenSelectionForPreTraining.from_pretrained("stage-0")
+    >>> model.train()(pixel_values).loss.backward()
+    ```
+    """
+
+    _keys_to_ignore_on_load_missing = [r"^scaffold\."]
+    _keys_to_ignore_on_load_unexpected = [r"^detokenizer\.", r"^codebook_trainer\."]
+
+    def __init__(self, config: LaVITVisualTokenizerConfig, encoder: PreTrainedModel | None = None):
+        super().__init__(config)
+        if config.detokenizer_config is None:
+            raise ValueError("the selection phase takes the scaffold decoder's sizes from detokenizer_config: set it.")
+        if not 0 < config.keep_ratio < 1:
+            raise ValueError(f"to learn a selection, keep_ratio must lie between 0 and 1, got {config.keep_ratio}.")
+        self.local_size = config.selector_feature_size or config.feature_size
+        self.visual_tokenizer = LaVITVisualTokenizer(config, encoder)
+        self.scaffold = ScaffoldDecoder(config.detokenizer_config, config.hidden_size, self.local_size)
+        self.warming_up = False
+        self._freeze()
+        self.post_init()
+
+    def _freeze(self) -> None:
+        self.visual_tokenizer.encoder.requires_grad_(False)
+        self.visual_tokenizer.quantizer.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "LaVITTokenSelectionForPreTraining":
+        super().train(mode)
+        self.visual_tokenizer.encoder.eval()
+        self._freeze()  # again: loading makes new parameters, and ends in `eval()`
+        return self
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.visual_tokenizer.get_input_embeddings()
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        features: torch.Tensor | None = None,
+        complexity: torch.Tensor | None = None,
+    ) -> LaVITTokenSelectionForPreTrainingOutput:
+        r"""
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`, *optional*):
+                Normalised pixels, as the image processor gives them.
+            features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
+                The encoder's features, computed before; in place of `pixel_values`.
+            complexity (`torch.Tensor` of shape `(batch_size,)`, *optional*):
+                How much there is on each image, in any unit, such as the share of it that is drawn: handed on to the
+                output, where the meter compares it with the number of kept patches.
+
+        Returns:
+            [`LaVITTokenSelectionForPreTrainingOutput`].
+
+        Raises:
+            ValueError: If both or neither of `pixel_values` and `features` are given.
+        """
+        if (pixel_values is None) == (features is None):
+            raise ValueError("pass either pixel_values or features, and not both.")
+        if features is None:
+            with torch.no_grad():
+                features = self.visual_tokenizer.encode(pixel_values).last_hidden_state
+        features = self._local(features)
+        if complexity is None:
+            complexity = _energy(features[..., : self.local_size]).mean(dim=1)
+        rebuild = self._learn if self.training else self._evaluate
+        return self._weigh(rebuild(features, self.visual_tokenizer.embedding(features)), complexity)
+
+    def reconstruct(self, features: torch.Tensor, keep_mask: torch.Tensor) -> torch.Tensor:
+        """
+        Rebuilds the features from some of the patches.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
+                The encoder's features.
+            keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
+                The patches to keep, at least one of each image.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, num_patches, local_size)`: the features' first channels, those that
+            the selector reads.
+        """
+        return self._reconstruct(self.visual_tokenizer.embedding(self._local(features)), keep_mask)
+
+    def _local(self, features: torch.Tensor) -> torch.Tensor:
+        """Features of which the other channels, which see the whole image, are zero."""
+        return nn.functional.pad(features[..., : self.local_size], (0, features.shape[-1] - self.local_size))
+
+    def _learn(self, features: torch.Tensor, hidden_states: torch.Tensor) -> LaVITTokenSelectionForPreTrainingOutput:
+        log_odds = self._log_odds(features, hidden_states)
+        if self.warming_up:
+            masks = _random_masks(log_odds, self.config.keep_ratio)[None]
+        elif self.config.selection_gradient == "antithetic":
+            masks = _never_empty(antithetic_masks(log_odds), log_odds)
+        else:
+            probs = log_odds.sigmoid()
+            kept = _never_empty(torch.rand_like(probs) < probs, log_odds)
+            masks = (kept + (probs - probs.detach()))[None]
+        errors = self._errors(features, hidden_states, masks)
+        loss = errors.mean()
+        if len(masks) == 2:
+            gradient = antithetic_gradient(log_odds, masks, neighbourhood_errors(errors.detach()))
+            guided = (gradient * log_odds).mean()
+            loss = loss + (guided - guided.detach())
+        return LaVITTokenSelectionForPreTrainingOutput(
+            loss=loss,
+            reconstruction_loss=errors.detach().mean(),
+            keep_probs=log_odds.sigmoid(),
+            keep_mask=masks[0] > 0.5,
+        )
+
+    def _evaluate(
+        self, features: torch.Tensor, hidden_states: torch.Tensor
+    ) -> LaVITTokenSelectionForPreTrainingOutput:
+        # Draws of its own: evaluating must not change what is trained.
+        generator = torch.Generator(features.device).manual_seed(0)
+        with torch.no_grad():
+            kept, log_probs = self.visual_tokenizer.select(features, hidden_states, generator=generator)
+        random = _shuffle(kept, generator)
+        loss, random_loss = self._errors(features, hidden_states, torch.stack([kept, random])).flatten(1).mean(dim=1)
+        return LaVITTokenSelectionForPreTrainingOutput(
+            loss=loss,
+            reconstruction_loss=loss,
+            random_loss=random_loss,
+            keep_probs=log_probs[..., KEEP].exp(),
+            keep_mask=kept,
+        )
+
+    def _weigh(self, outputs: LaVITTokenSelectionForPreTrainingOutput, complexity: torch.Tensor):
+        share = outputs.keep_probs.mean()
+        share = _mean_over_processes(share) if self.training else share
+        outputs.ratio_loss = (share - self.config.keep_ratio).square()
+        outputs.loss = outputs.loss + self.config.ratio_loss_weight * outputs.ratio_loss
+        outputs.keep_probs = outputs.keep_probs.detach()
+        outputs.complexity = complexity
+        return outputs
+
+    def _log_odds(self, features: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor:
+        keep_mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+        _, log_probs = self.visual_tokenizer.select(features, hidden_states, keep_mask)
+        return log_probs[..., KEEP] - log_probs[..., DROP]
+
+    def _errors(self, features: torch.Tensor, hidden_states: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """`(num_masks, batch_size, num_patches)`: how far each patch is from being rebuilt, by its energy."""
+        repeated = hidden_states.repeat(len(masks), 1, 1)
+        rebuilt = self._reconstruct(repeated, masks.flatten(end_dim=1)).float().unflatten(0, masks.shape[:2])
+        targets = features[..., : self.local_size].float()
+        return _energy(targets) * (1 - nn.functional.cosine_similarity(rebuilt, targets[None], dim=-1))
+
+    def _reconstruct(self, hidden_states: torch.Tensor, keep_mask: torch.Tensor) -> torch.Tensor:
+        merger = self.visual_tokenizer.merger
+        places = torch.arange(keep_mask.shape[1], device=keep_mask.device).expand_as(keep_mask)
+        if keep_mask.requires_grad:
+            return self.scaffold(merger.merge_all(hidden_states, keep_mask), places, keep_mask)
+        counts = count_kept(keep_mask)
+        rows = merger(hidden_states, keep_mask, counts)
+        merged = nn.utils.rnn.pad_sequence(rows.split(counts.numbers), batch_first=True)
+        places = gather_rows(places[..., None], keep_mask, merged.shape[1])[..., 0]
+        real = torch.arange(merged.shape[1], device=merged.device) < keep_mask.sum(dim=1, keepdim=True)
+        return self.scaffold(merged, places, real)
+
+
+def _energy(features: torch.Tensor) -> torch.Tensor:
+    return features.float().square().mean(dim=-1)
+
+
+def _random_masks(log_odds: torch.Tensor, ratio: float) -> torch.Tensor:
+    """Masks that keep every patch with the same probability, and at least one."""
+    draws = torch.rand_like(log_odds, dtype=torch.float32)
+    return (draws < ratio) | (draws == draws.amin(dim=-1, keepdim=True))
+
+
+def _never_empty(masks: torch.Tensor, log_odds: torch.Tensor) -> torch.Tensor:
+    """Masks that keep the likeliest patch where they kept none."""
+    best = nn.functional.one_hot(log_odds.argmax(dim=-1), log_odds.shape[-1]).bool()
+    return masks | (best & ~masks.any(dim=-1, keepdim=True))
+
+
+def _shuffle(masks: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Masks that keep as many patches of each image, any."""
+    order = torch.rand(masks.shape, generator=generator, device=masks.device).argsort(dim=1)
+    return masks.gather(1, order)
+
+
+__all__ = ["LaVITTokenSelectionForPreTraining", "LaVITTokenSelectionForPreTrainingOutput"]
