@@ -176,7 +176,7 @@ class TestModel:
         model.config.ratio_loss_weight, model.warming_up = 0.0, True
         model(pictures()).loss.backward()
         assert model.visual_tokenizer.selector.classifier[-1].weight.grad.abs().max() == 0
-        assert model.scaffold.in_proj.weight.grad.abs().max() > 0
+        assert model.scaffold.input_projection.weight.grad.abs().max() > 0
 
     def test_guidance_adds_nothing_to_the_loss(self, model):
         outputs = model(pictures())
@@ -430,7 +430,7 @@ class TestRun:
         saved = weights(output)
         before = weights(run.parent / "stage-0")
         name = "visual_tokenizer.selector.in_proj.weight"
-        assert torch.equal(tokenizer.selector.in_proj.weight, saved[name])
+        assert torch.equal(tokenizer.selector.input_projection.weight, saved[name])
         assert not torch.equal(saved[name], before[name])
         untouched = [name for name in before if name.startswith((ENCODER, QUANTIZER))]
         assert all(torch.equal(saved[name], before[name]) for name in untouched)
