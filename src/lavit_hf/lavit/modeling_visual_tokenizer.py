@@ -175,7 +175,7 @@ class TokenSelector(nn.Module):
         super().__init__()
         self.config = config
         size = config.hidden_size
-        self.feature_proj = (
+        self.feature_projection = (
             nn.Identity()
             if config.selector_feature_size is None
             else nn.Linear(config.selector_feature_size, size, dtype=torch.float32)
@@ -231,7 +231,7 @@ class TokenSelector(nn.Module):
     def log_probs(self, features: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of keeping and dropping, `(batch_size, num_patches, 2)`, in fp32."""
         with torch.autocast(features.device.type, enabled=False):
-            hidden_states = self.norm(self.feature_proj(features.float()))
+            hidden_states = self.norm(self.feature_projection(features.float()))
             hidden_states = nn.functional.gelu(self.input_projection(hidden_states))
             local, pooled = hidden_states.chunk(2, dim=-1)
             pooled = pooled.mean(dim=1, keepdim=True).expand_as(local)
