@@ -447,12 +447,13 @@ class TestRun:
 
     @pytest.mark.slow
     def test_two_processes(self, start, script, tmp_path):
-        """Each draws masks of its own, and both come to the same weights, from which a cut run goes on."""
+        """Each draws masks of its own, both learn what one process learns, and a cut run goes on."""
         run, output = start(), tmp_path / "two"
+        alone = logged(run_script(script, run))
         run_on_processes(script, run, 2, output, "--per_device_train_batch_size=2")
         states = [torch.load(output / "checkpoint-8" / f"rng_state_{rank}.pth", weights_only=False) for rank in (0, 1)]
         assert not torch.equal(states[0]["cpu"], states[1]["cpu"])
-        assert len(logged(output)) == 8 and all(loss < 10 for loss in logged(output))
+        assert logged(output) == pytest.approx(alone, rel=0.01)
         shutil.rmtree(output / "checkpoint-8")
         whole = weights(output)
         run_on_processes(script, run, 2, output, "--per_device_train_batch_size=2")
