@@ -562,10 +562,9 @@ class LaVITModel(LaVITPreTrainedModel):
             num_inserted = 0 if filled is None else filled.attention_mask.shape[1] - length
             total = past_length + length + num_inserted
             outputs.cache.cached_prompt = past.followed_by(total, num_inserted, num_images, batch_size, attention_mask)
+        last_hidden_state = outputs.last_hidden_state
         return LaVITModelOutputWithPast(
-            last_hidden_state=outputs.last_hidden_state
-            if filled is None
-            else filled.gather(outputs.last_hidden_state),
+            last_hidden_state=last_hidden_state if filled is None else filled.gather(last_hidden_state),
             cache=outputs.cache,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
@@ -889,11 +888,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             following = _shift(labels) if shift_labels is None else shift_labels
             _check_labels(following, outputs.last_hidden_state)
             targets = _true_targets(labels, attention_mask, marks) if shift_labels is None else shift_labels
-            total = nn.functional.cross_entropy(
-                logits.float().transpose(1, 2), targets[:, kept], ignore_index=IGNORE_INDEX, reduction="sum"
-            )
-            num_targets, num_labels = ((some[:, kept] != IGNORE_INDEX).sum() for some in (targets, following))
-            loss = average_loss(total, num_targets, num_labels, num_items_in_batch)
+            loss = _compute_loss(logits, targets[:, kept], following[:, kept], num_items_in_batch)
         return LaVITCausalLMOutputWithPast(
             loss=loss,
             logits=logits if guidance is None else guide(logits, guidance),
@@ -944,6 +939,20 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
                 "LaVITPipeline.from_pretrained(path, language_model=None)) with a repo that has one."
             )
         return self._pixel_decoder(image_token_ids=list(image_tokens), output_type="pt").images
+
+
+def _compute_loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None,
+) -> torch.Tensor:
+    """The loss of shifted targets, `(batch_size, length)`, out of as many labels."""
+    total = nn.functional.cross_entropy(
+        logits.float().transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="sum"
+    )
+    num_targets, num_labels = ((some != IGNORE_INDEX).sum() for some in (targets, labels))
+    return average_loss(total, num_targets, num_labels, num_items_in_batch)
 
 
 def _shift(labels: torch.Tensor) -> torch.Tensor:
