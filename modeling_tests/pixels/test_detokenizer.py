@@ -152,6 +152,74 @@ class TestTraining:
             assert 0.05 < loaded[name].std() < 0.5, name
 
 
+class TestPlaceHead:
+    """Codes that tell their places: off in the released form, whose weights and outputs have nothing of it."""
+
+    @pytest.fixture
+    def placed(self):
+        return tiny_detokenizer(num_place_layers=2)
+
+    def test_off_by_default(self, detokenizer):
+        assert detokenizer.place_head is None
+        assert not [name for name in detokenizer.state_dict() if "place" in name]
+        assert detokenizer(code_rows(3)).place_log_probs is None
+
+    def test_log_probabilities_of_every_code(self, placed):
+        log_probs = placed(code_rows(3, 5)).place_log_probs
+        assert log_probs.shape == (2, 5, NUM_PATCHES) and log_probs.dtype == torch.float32
+        torch.testing.assert_close(log_probs.exp().sum(dim=-1), torch.ones(2, 5))
+
+    def test_an_image_does_not_depend_on_its_batch(self, placed):
+        rows = code_rows(3, 9, 1)
+        together = placed(rows)
+        for number, image in enumerate(rows):
+            alone = placed([image])
+            torch.testing.assert_close(together.features[number : number + 1], alone.features, **SAME)
+            expected = together.place_log_probs[number : number + 1, : len(image)]
+            torch.testing.assert_close(alone.place_log_probs, expected, **SAME)
+
+    def test_a_sure_guess_is_as_good_as_being_told(self, placed):
+        """Where all the probability lies on one place, its embedding is what is added."""
+        rows, places = code_rows(3, 2), [torch.tensor([1, 4, 7]), torch.tensor([0, 8])]
+        sure = torch.full((2, 3, NUM_PATCHES), -torch.inf)
+        for number, image in enumerate(places):
+            sure[number, range(len(image)), image] = 0.0
+        sure[1, 2, 0] = 0.0  # padding
+        told = placed(rows, places=places)
+        placed.place_head.forward = lambda hidden_states, real: sure
+        torch.testing.assert_close(placed(rows).features, told.features, **SAME)
+
+    def test_places_matter(self, placed):
+        rows = code_rows(3)
+        first = placed(rows, places=[torch.tensor([0, 1, 2])])
+        second = placed(rows, places=[torch.tensor([2, 5, 8])])
+        assert (first.features - second.features).abs().max() > 1e-2
+        assert torch.equal(first.place_log_probs, second.place_log_probs)
+
+    def test_round_trip(self, placed, tmp_path):
+        placed.save_pretrained(tmp_path)
+        loaded = LaVITDetokenizer.from_pretrained(tmp_path)
+        assert torch.equal(loaded(code_rows(4)).features, placed(code_rows(4)).features)
+
+    @pytest.mark.parametrize(
+        ("places", "message"),
+        [
+            ([torch.tensor([1, 2])], "image 0 must have integer places of the shape"),
+            ([torch.tensor([1.0, 2.0, 3.0])], "image 0 must have integer places"),
+            ([torch.tensor([1, 2, 9])], "image 0 has the place 9, but an image has 9 patches"),
+            ([torch.tensor([-1, 2, 3])], "image 0 has the place -1"),
+            ([], "places of 0 images, but codes of 1"),
+        ],
+    )
+    def test_bad_places(self, placed, places, message):
+        with pytest.raises(ValueError, match=message):
+            placed(code_rows(3), places=places)
+
+    def test_places_without_a_head(self, detokenizer):
+        with pytest.raises(ValueError, match="no place head"):
+            detokenizer(code_rows(3), places=[torch.tensor([1, 2, 3])])
+
+
 class TestSaveAndLoad:
     def test_round_trip(self, tmp_path):
         detokenizer = tiny_detokenizer(num_negative_embeds=3)
