@@ -30,7 +30,7 @@ def load_run(folder: Path) -> LaVITVisualTokenizerForPreTraining:
 
 @torch.no_grad()
 def code_figures(model: LaVITVisualTokenizerForPreTraining, sheets: Sheets, seed: int) -> dict:
-    """Mean cosines of rebuilt features, of all channels and of those that the selector reads, and what codes are used."""
+    """Mean cosines of rebuilt features, of all channels and of those that the selector reads, and use of codes."""
     generator = torch.Generator(model.device).manual_seed(seed)
     cosines, local_cosines, codes, counts, hits = [], [], [], [], 0.0
     local = model.config.selector_feature_size or model.config.feature_size

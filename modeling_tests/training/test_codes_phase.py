@@ -122,6 +122,7 @@ class TestPlaces:
         torch.testing.assert_close(outputs.loss, expected)
 
     def test_told_places_are_used(self, model):
+        model.start_codebook([{"pixel_values": pictures()}], num_rows=8)
         model.eval()
         guessed = model(pictures())
         model.knows_places = True
