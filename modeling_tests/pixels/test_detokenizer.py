@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The detokenizer: equal to the released one, trainable, and clear about bad input."""
 
+import itertools
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from lavit_hf.lavit.configuration_lavit import LaVITDetokenizerConfig
 from lavit_hf.pixels.modeling_detokenizer import LaVITDetokenizer
+from lavit_hf.pixels.place_head import ordered_log_probs
 
 
 PARITY = {"rtol": 0, "atol": 1e-4}
@@ -168,6 +171,26 @@ class TestPlaceHead:
         log_probs = placed(code_rows(3, 5)).place_log_probs
         assert log_probs.shape == (2, 5, NUM_PATCHES) and log_probs.dtype == torch.float32
         torch.testing.assert_close(log_probs.exp().sum(dim=-1), torch.ones(2, 5))
+
+    @pytest.mark.parametrize("length", [1, 3, 5])
+    def test_probabilities_are_those_of_the_sentences_in_order(self, length):
+        """Against a sum over all increasing sentences."""
+        scores = torch.randn(1, length, 5, generator=torch.Generator().manual_seed(0))
+        expected = torch.zeros(length, 5)
+        for places in itertools.combinations(range(5), length):
+            weight = scores[0, range(length), places].sum().exp()
+            expected[range(length), places] += weight
+        padded = torch.cat([scores, torch.randn(1, 5 - length, 5)], dim=1)
+        real = torch.arange(5) < length
+        log_probs = ordered_log_probs(padded, real[None])[0, :length]
+        torch.testing.assert_close(log_probs.exp(), expected / expected.sum(dim=-1, keepdim=True))
+
+    def test_gradient_is_finite_where_one_place_alone_is_possible(self):
+        scores = torch.randn(2, 9, 9, requires_grad=True)  # as many codes as places
+        log_probs = ordered_log_probs(scores, torch.ones(2, 9, dtype=torch.bool))
+        assert torch.equal(log_probs.argmax(dim=-1), torch.arange(9).expand(2, -1))
+        log_probs[:, range(9), range(9)].sum().backward()
+        assert scores.grad.isfinite().all()
 
     def test_an_image_does_not_depend_on_its_batch(self, placed):
         rows = code_rows(3, 9, 1)
