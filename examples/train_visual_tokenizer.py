@@ -45,6 +45,9 @@ class TokenizerSettings:
     )
     final_selection: str | None = field(default=None, metadata={"help": "How they are kept at the end of it."})
     final_selection_share: float = field(default=0.25, metadata={"help": "The share of steps that is the end."})
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Of transformers; by default what it thinks best. On a CPU eager is faster."}
+    )
     freeze_selection: bool = field(default=False, metadata={"help": "Phase 2: keep what phase 1 selects."})
     codebook_rows: int | None = field(
         default=None, metadata={"help": "Rows that the codes begin from by k-means; by default the first batch's."}
@@ -91,7 +94,9 @@ def load_data(settings: TokenizerSettings, model: LaVITVisualTokenizerForPreTrai
 
 def load_model(settings: TokenizerSettings) -> LaVITVisualTokenizerForPreTraining:
     """The model as the settings want it. Raises a `TrainingError` for phase 2 without phase 1."""
-    model = LaVITVisualTokenizerForPreTraining.from_pretrained(settings.model, dtype=torch.float32)
+    model = LaVITVisualTokenizerForPreTraining.from_pretrained(
+        settings.model, dtype=torch.float32, attn_implementation=settings.attn_implementation
+    )
     if settings.freeze_selection:
         if LaVITTokenSelectionForPreTraining.__name__ not in (model.config.architectures or ()):
             raise TrainingError(
