@@ -28,7 +28,8 @@ for split_views in "train 4" "validation 1"; do
         --num-views "$views" --output "$WORK/pictures/$split"
 done
 
-step "stage 1: the visual tokenizer"
+step "stage 1: the visual tokenizer, first what it keeps, then its codes"
+"$PYTHON" examples/train_token_selection.py examples/runs/emoji_token_selection.yaml "$@"
 "$PYTHON" examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml "$@"
 
 step "stage 2: the language model"
