@@ -6,7 +6,7 @@ import socket
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from huggingface_hub.utils import httpx
 
@@ -70,10 +70,8 @@ class _Deadline:
     def _end(self) -> None:
         self.is_over = True
         for connection in self._sockets:
-            try:
+            with suppress(OSError):  # where it has ended by itself
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)  # also below TLS
-            except OSError:
-                pass  # it has ended by itself
 
 
 @contextmanager
@@ -88,7 +86,9 @@ def _open_response(url: str, deadline: _Deadline) -> Iterator[httpx.Response]:
 def _read_body(response: httpx.Response, name: str) -> bytes:
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in _DECODERS:
-        raise ValueError(f"{name} is sent in the encoding {encoding!r}, which was not asked for: download it yourself.")
+        raise ValueError(
+            f"{name} is sent in the encoding {encoding!r}, which was not asked for: download it yourself."
+        )
     decoder = zlib.decompressobj(_DECODERS[encoding]) if _DECODERS[encoding] else None
     content, num_received = bytearray(), 0
     for chunk in response.iter_raw():

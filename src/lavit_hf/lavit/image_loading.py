@@ -239,7 +239,7 @@ def _reduce_depth(image: Image.Image, name: str) -> Image.Image:
 
 
 def _check_array_size(image: Any):
-    """Refuses before it is copied what has more pixels than a file may have; a view of one number may be that large."""
+    """Refuses what has more pixels than a file may have, before it is copied: a view of one number may be as large."""
     shape = tuple(getattr(image, "shape", ()))
     sides = sorted(shape)[-2:]
     if len(sides) == 2:

@@ -13,6 +13,7 @@ from .remote_code import ships_code
 
 PART_SIZE = 2**22  # numbers in double precision at once
 
+
 @ships_code
 class LaVITImageProcessor(LaVITImageProcessorMixin, TorchvisionBackend):
     r"""
