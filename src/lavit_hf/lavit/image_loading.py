@@ -51,6 +51,9 @@ def load_image(
         if stream.seek(0, io.SEEK_END) == 0:
             raise ValueError(f"{name} is empty (0 bytes): was it written or downloaded completely?")
         stream.seek(0)
+        if formats is not None:
+            Image.init()
+            formats = [known for known in formats if known in Image.OPEN]  # a Pillow may be built without some
         with _pillow_errors(name):
             image = Image.open(stream, formats=formats)
         return to_rgb_image(image, name, max_pixels)

@@ -13,7 +13,7 @@ from .failures import Failure
 
 # Pillow's names of what people send. Left out are formats that hold pictures of other sizes than they say (icons), and
 # one that is a program (EPS).
-PICTURE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+PICTURE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 class TooLarge(Failure):
