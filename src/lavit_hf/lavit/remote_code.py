@@ -5,12 +5,13 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers.dynamic_module_utils import get_relative_import_files
+from transformers.dynamic_module_utils import get_class_from_dynamic_module, get_relative_import_files
 from transformers.utils import (
     CONFIG_NAME,
     IMAGE_PROCESSOR_NAME,
@@ -55,6 +56,7 @@ IMAGE_PROCESSOR_AUTO_MAP = {
         "torchvision": f"{CODE_FOLDER}/image_processing_lavit.LaVITImageProcessor",
     }
 }
+PIPELINE = f"{CODE_FOLDER}/pipeline_lavit.LaVITPipeline"
 PROCESSOR_AUTO_MAP = {"AutoProcessor": f"{CODE_FOLDER}/processing_lavit.LaVITProcessor"}
 
 
@@ -99,6 +101,22 @@ def _without_promise(to_dict: Callable[..., dict[str, Any]]) -> Callable[..., di
     return without_promise
 
 
+def load_pipeline_class(repo: str | os.PathLike, **kwargs: Any) -> type:
+    """
+    LaVIT's diffusion pipeline: the package's, or where this source came out of a repo, that of the repo.
+
+    Args:
+        repo (`str` or `os.PathLike`):
+            Path or Hub id.
+        kwargs:
+            What else transformers' `get_class_from_dynamic_module` takes.
+    """
+    package = __name__.split(".")[0]
+    if package != TRANSFORMERS_DYNAMIC_MODULE_NAME:
+        return sys.modules[package].LaVITPipeline
+    return get_class_from_dynamic_module(PIPELINE, str(repo), **kwargs)
+
+
 def write_remote_code(folder: str | os.PathLike) -> None:
     """
     Copies the modules that a saved LaVIT needs into its folder and names their classes in its configurations.
@@ -139,4 +157,4 @@ def _needed_modules() -> list[Path]:
     return sorted(modules | imported)
 
 
-__all__ = ["ships_code", "write_remote_code"]
+__all__ = ["load_pipeline_class", "ships_code", "write_remote_code"]
