@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What `import lavit_hf` wires up: transformers' Auto classes and pipelines know LaVIT, and its models go to the Hub with a
-card.
+What `import lavit_hf` wires up: transformers' Auto classes and pipelines know LaVIT, and its models go to the Hub with
+a card.
 """
 
 from huggingface_hub import ModelCard

@@ -15,7 +15,8 @@ from .remote_code import load_pipeline_class
 
 def load_pixel_decoder(model: PreTrainedModel) -> Any:
     """
-    Loads a model's own pixel decoder, in its dtype and onto its device.
+    Loads a model's own pixel decoder onto its device; on an accelerator in its dtype, on a CPU as [`LaVITPipeline`]
+    loads by itself.
 
     Args:
         model (`LaVITForCausalLM`):
@@ -28,12 +29,13 @@ def load_pixel_decoder(model: PreTrainedModel) -> Any:
         ValueError: If the model's repo has none, or the model comes from no repo.
     """
     repo, revision = _find_repo(model.name_or_path), getattr(model.config, "_commit_hash", None)
+    dtype = None if model.device.type in ("cpu", "meta") else model.dtype
     if repo is None:
         raise ValueError(_describe_lack(model))
     with torch.random.fork_rng(devices=[]):  # the draws of a seed are the picture's, whenever this happens
         try:
             pipeline_class = load_pipeline_class(repo, revision=revision)
-            pipeline = pipeline_class.from_pretrained(repo, language_model=None, dtype=model.dtype, revision=revision)
+            pipeline = pipeline_class.from_pretrained(repo, language_model=None, dtype=dtype, revision=revision)
         except EntryNotFoundError as error:
             raise ValueError(_describe_lack(model)) from error
     return pipeline if model.device.type == "meta" else pipeline.to(model.device)

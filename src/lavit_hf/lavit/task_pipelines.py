@@ -18,7 +18,10 @@ from .image_loading import load_image
 
 
 class OfLaVIT:
-    """Makes a pipeline of transformers' own class, `plain_class`, for a model that is no LaVIT."""
+    """
+    What LaVIT's pipelines have in common: for a model that is no LaVIT they are of transformers' own class,
+    `plain_class`, and an answer in a chat has no space in front.
+    """
 
     plain_class: type[Pipeline]
 
@@ -26,6 +29,20 @@ class OfLaVIT:
         if model.config.model_type == LaVITConfig.model_type:
             return super().__new__(cls)
         return cls.plain_class(model, *args, **kwargs)
+
+    def postprocess(self, model_outputs: dict, *args: Any, **kwargs: Any) -> list[dict]:
+        records = super().postprocess(model_outputs, *args, **kwargs)
+        if not isinstance(model_outputs["prompt_text"], Chat):
+            return records
+        for record in records:
+            if record["input_text"][-1]["role"] == "assistant" or "generated_text" not in record:
+                continue  # a text that goes on
+            if isinstance(record["generated_text"], str):
+                record["generated_text"] = record["generated_text"].strip()
+            else:
+                reply = record["generated_text"][-1]
+                reply["content"] = reply["content"].strip()
+        return records
 
 
 class LaVITImageTextToTextPipeline(OfLaVIT, ImageTextToTextPipeline):
