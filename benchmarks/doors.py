@@ -23,6 +23,7 @@ from PIL import Image
 from random_original import ROOT
 from timing import format_table
 from transformers import pipeline
+from transformers.utils import logging
 from typer.testing import CliRunner
 
 from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITPipeline, LaVITProcessor, bundled_checkpoint
@@ -80,7 +81,11 @@ def ask_any_to_any(repo: str, question: str | None) -> None:
 
 
 def ask_image_to_text(repo: str, question: str | None) -> None:
-    pipeline("image-to-text", model=repo)(PICTURE, generate_kwargs=SHORT)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # transformers' own notice of the redirected name cannot be formatted
+    captioner = pipeline("image-to-text", model=repo)
+    logging.set_verbosity(verbosity)
+    captioner(PICTURE, generate_kwargs=SHORT)
 
 
 def ask_example(repo: str, question: str | None) -> None:
@@ -153,13 +158,8 @@ def paint_on_command_line(repo: str) -> Image.Image:
 
 def paint_on_page(repo: str) -> Image.Image:
     model = load_page_model(ModelOptions(repo, "cpu", DType.auto, None))
-    output, _ = draw(
-        model,
-        PROMPT,
-        [],
-        DrawSettings(num_images=1, steps=STEPS, guidance=None, token_guidance=None, seed=SEED),
-        lambda *_: None,
-    )
+    settings = DrawSettings(num_images=1, steps=STEPS, guidance=None, token_guidance=None, seed=SEED)
+    output, _ = draw(model, PROMPT, [], settings, lambda *_: None)
     return output.images[0]
 
 

@@ -121,7 +121,7 @@ class TestWording:
 
     @pytest.mark.parametrize("template", ["Question:", "{} or {}", None, 3])
     def test_without_a_place_for_the_question(self, tokenizer, template):
-        with pytest.raises(ValueError, match="`question_template` is .*: it must be a text with one `{}`"):
+        with pytest.raises(ValueError, match=r"`question_template` is .*: it must be a text with one `{}`"):
             LaVITProcessor(LaVITImageProcessorPil(), tokenizer, question_template=template)
 
 
