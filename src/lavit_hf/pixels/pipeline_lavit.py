@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """LaVIT's diffusion pipeline: text, images or image tokens in, pictures out."""
 
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionMixin, UNet2DConditionModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
@@ -26,11 +28,13 @@ from transformers.image_utils import ImageInput
 
 from ..hub.download import download_pipeline
 from ..hub.model_card import create_decoder_card, create_model_card, write_model_card
-from ..hub.repo_layout import PROCESSOR_FOLDER, read_codebook, rename_moved_modules, write_code, write_top_files
+from ..hub.pipeline_code import PIPELINE_FILE, write_pipeline_code
+from ..hub.repo_layout import PROCESSOR_FOLDER, name_components, read_codebook, write_top_files
 from ..hub.upload import pushes_with_card
 from ..lavit.image_loading import flatten_images
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
+from ..lavit.remote_code import comes_from_a_repo
 from .candidates import CandidatesMixin
 from .concurrent_calls import runs_apart, upcast
 from .denoising import DenoisingMixin, LaVITCondition
@@ -38,7 +42,7 @@ from .generators import Generators, check_generators, repeat_generators
 from .image_tokens import ImageTokensMixin, find_codes
 from .modeling_detokenizer import LaVITDetokenizer
 from .picture_sizes import latent_size_ratio, resolve_size
-from .pipeline_inputs import check_prompt_embeds, check_sources
+from .pipeline_inputs import check_known, check_prompt_embeds, check_sources
 from .small.condition_map import check_channels
 from .small.patch_autoencoder import PatchAutoencoder
 from .unet_lora import UNetLoraLoaderMixin
@@ -239,6 +243,7 @@ class LaVITPipeline(
         return_dict: bool = True,
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        **unknown: Any,
     ) -> LaVITPipelineOutput | tuple:
         r"""
         Makes pictures.
@@ -310,6 +315,8 @@ class LaVITPipeline(
                 of tensors to go on with.
             callback_on_step_end_tensor_inputs (`Sequence[str]`, *optional*, defaults to `("latents",)`):
                 The tensors it gets, out of `pipeline._callback_tensor_inputs`.
+            unknown:
+                What is refused, with a hint at the argument that may be meant, as `images` for `image`.
 
         Returns:
             [`LaVITPipelineOutput`], or the same as a tuple.
@@ -319,7 +326,9 @@ class LaVITPipeline(
                 another shape than the U-Net wants, the VAE cannot do the size or the scheduler the steps, the number
                 of generators is wrong, a setting is out of its range, or there are prompts or several candidates but
                 no language model.
+            TypeError: If an argument is unknown.
         """
+        check_known(unknown, inspect.signature(type(self).__call__).parameters)
         # 1. Check the arguments, before the language model spends its time.
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
@@ -558,7 +567,9 @@ class LaVITPipeline(
                 f"{folder} holds no pixel decoder ({cls.config_name} is missing): convert the original checkpoint "
                 "with `--pixel-decoder highres` or `lowres`."
             )
-        return rename_moved_modules(super().load_config(pretrained_model_name_or_path, **kwargs))
+        classes = (LaVITForCausalLM, LaVITProcessor, LaVITDetokenizer, PatchAutoencoder)
+        modules = {component_class.__name__: component_class.__module__ for component_class in classes}
+        return name_components(super().load_config(pretrained_model_name_or_path, **kwargs), modules)
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs) -> str:
@@ -601,14 +612,15 @@ class LaVITPipeline(
             save_directory (`str` or `os.PathLike`):
                 Folder to make.
             include_code (`bool`, *optional*, defaults to `False`):
-                Whether to save the source too, for `trust_remote_code=True`. Pushing always does.
+                Whether to save the source too, for `trust_remote_code=True`. Pushing always does, and so does a
+                pipeline whose own source came out of a repo.
             safe_serialization, variant, max_shard_size, kwargs:
                 As for `save_pretrained` of diffusers, and with `push_to_hub=True` what
                 `push_to_hub` takes; `repo_id` is the folder's name by default.
         """
         super().save_pretrained(save_directory, safe_serialization, variant, max_shard_size, **kwargs)
-        if include_code:
-            write_code(Path(save_directory))
+        if include_code or comes_from_a_repo(type(self)) or (Path(save_directory) / PIPELINE_FILE).is_file():
+            write_pipeline_code(Path(save_directory))
 
     def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         """Writes `model_index.json` and, if the components are there, what stands beside it at the top of the repo."""
@@ -664,6 +676,10 @@ class LaVITPipeline(
 
     def _as_output(self, pictures: torch.Tensor, output_type: str) -> list[Image.Image] | np.ndarray | torch.Tensor:
         return self.image_processor.postprocess(pictures, output_type, do_denormalize=[False] * len(pictures))
+
+
+# diffusers has no call for this, and no place for a pipeline that is not imported yet.
+AUTO_TEXT2IMAGE_PIPELINES_MAPPING["lavit"] = LaVITPipeline
 
 
 __all__ = ["LaVITPipeline", "LaVITPipelineOutput"]
