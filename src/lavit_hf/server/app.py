@@ -124,10 +124,13 @@ async def generate_images(request: Request, service: ServiceOf) -> dict[str, Any
 async def edit_images(request: Request, service: ServiceOf) -> dict[str, Any]:
     """Paints pictures of a text and pictures mixed; `<image>` in the text says where each stands."""
     _ = service.model
-    async with await read_form(request, service.limits) as form:
+    form = await read_form(request, service.limits)
+    try:
         files = [await file.read() for name in IMAGE_FIELDS for file in form.getlist(name) if _is_file(name, file)]
         with bad_requests():
             fields = PaintFields.model_validate(_other_fields(form))
+    finally:
+        await form.close()
     if not files:
         raise ApiError(400, "there is no picture: send files as image, or use /v1/images/generations.", "image")
     if len(files) > service.limits.max_images:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import BatchFeature, StoppingCriteria, StoppingCriteriaList
 
 from ..lavit.modeling_layers import pad_left
@@ -208,7 +207,7 @@ class _Watch(StoppingCriteria):
 def _check_sizes(messages: Sequence[Message], limits: Limits) -> None:
     if len(messages) > limits.max_messages:
         raise ApiError(400, f"there are {len(messages)} messages; at most {limits.max_messages} are read.", "messages")
-    parts = [part for message in messages for part in _parts(message)]
+    parts = [part for message in messages for part in message.content]
     num_images = sum(isinstance(part, ImagePart) for part in parts)
     if num_images > limits.max_images:
         raise ApiError(400, f"there are {num_images} pictures; at most {limits.max_images} are read.", "messages")
@@ -220,33 +219,21 @@ def _check_sizes(messages: Sequence[Message], limits: Limits) -> None:
         raise ApiError(400, message, "messages", "context_length_exceeded")
 
 
-def _parts(message: Message) -> list[TextPart | ImagePart]:
-    if isinstance(message.content, str):
-        return [TextPart(type="text", text=message.content)]
-    return message.content
-
-
 def _convert(number: int, message: Message, limits: Limits) -> dict[str, Any]:
     """A message in the form that chat templates take."""
-    if isinstance(message.content, str):
-        return {"role": message.role, "content": message.content}
     content = []
     for place, part in enumerate(message.content):
         if isinstance(part, TextPart):
             content.append({"type": "text", "text": part.text})
         else:
-            name = f"messages.{number}.content.{place}"
-            content.append({"type": "image", "image": _read(part, name, limits)})
+            image = read_picture_url(part.image_url.url, f"messages.{number}.content.{place}", limits)
+            content.append({"type": "image", "image": image})
     return {"role": message.role, "content": content}
-
-
-def _read(part: ImagePart, name: str, limits: Limits) -> Image.Image:
-    return read_picture_url(part.image_url.url, name, limits)
 
 
 def _find_task(messages: Sequence[Message]) -> Task:
     """A caption where the last message has no text, otherwise an answer."""
-    texts = [part.text for part in _parts(messages[-1]) if isinstance(part, TextPart)]
+    texts = [part.text for part in messages[-1].content if isinstance(part, TextPart)]
     question = " ".join(texts).strip()
     return answer_to(question) if question else CAPTION
 

@@ -46,8 +46,13 @@ class Message(Fields):
     """A message of a chat."""
 
     role: Literal["system", "user", "assistant"]
-    content: str | list[Part]
+    content: list[Part]
     name: str | None = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _as_parts(cls, content: Any) -> Any:
+        return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 class StreamOptions(Fields):

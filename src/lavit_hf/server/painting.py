@@ -85,7 +85,7 @@ def prepare_painting(fields: PaintFields, images: list[Image.Image], model: Serv
 
 def find_kind(painting: Painting) -> tuple:
     """What requests of one batch have in common."""
-    return painting.negative_prompt is None, *sorted(painting.settings.items())
+    return "painting", painting.negative_prompt is None, *sorted(painting.settings.items())
 
 
 def paint(jobs: Sequence[Job], model: ServedModel) -> list[list[Image.Image]]:

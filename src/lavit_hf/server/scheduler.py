@@ -35,8 +35,8 @@ class Job:
         inputs (`Any`):
             What to work on.
         run (`Callable`):
-            Works on a batch: gets its jobs, returns a result for each, and may call their `tell` before. Jobs of
-            another function are of another kind.
+            Works on a batch: gets its jobs, returns a result for each, and may call their `tell` before. The same for
+            all jobs of a kind.
         tell (`Callable`):
             Takes news of the job, results and exceptions included, on the worker's thread.
         kind (`Hashable`, *optional*):
@@ -175,7 +175,7 @@ class Scheduler:
             return self._is_open
 
     def _alike(self, first: Job) -> list[Job]:
-        return [job for job in self._waiting if job.kind == first.kind and job.run == first.run]
+        return [job for job in self._waiting if job.kind == first.kind]
 
     def _is_full_for(self, first: Job) -> bool:
         return not self._is_open or sum(job.size for job in self._alike(first)) >= self.max_batch_size
