@@ -35,7 +35,9 @@ def export_language_model(options: ModelOptions, destination: Path) -> str:
     with without_library_bars(), staged_folder(destination) as folder:
         language_model = extract_language_model(load_language_model(repo, options))
         language_model.save_pretrained(folder)
-        LaVITProcessor.from_pretrained(repo).tokenizer.save_pretrained(folder)
+        tokenizer = LaVITProcessor.from_pretrained(repo).tokenizer
+        tokenizer.chat_template = None  # LaVIT's puts images where a language model alone reads none
+        tokenizer.save_pretrained(folder)
     return type(language_model).__name__
 
 
