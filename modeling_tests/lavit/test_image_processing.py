@@ -3,11 +3,14 @@
 """Both image processors: the reference values, every kind of input, every kind of bad input."""
 
 import base64
+import gzip
 import io
 import json
+import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +23,7 @@ from transformers import AutoImageProcessor
 from transformers.utils import is_torchvision_available
 
 from lavit_hf import LaVITImageProcessor, LaVITImageProcessorPil
+from lavit_hf.lavit import image_download, image_processing_lavit
 from lavit_hf.lavit.image_loading import load_image, to_rgb_tensor
 
 
@@ -356,6 +360,137 @@ def test_decompression_bombs_are_refused_where_warnings_are_errors(rgb, monkeypa
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     with pytest.raises(ValueError, match="too large"):
         load_image(data)
+
+
+# Small outside, large inside
+
+MEASURE = """
+import io, resource, sys
+from PIL import Image
+import lavit_hf
+width, height = map(int, sys.argv[2:])
+file = io.BytesIO()
+Image.new("1", (width, height), 1).save(file, "PNG")
+image_processor = getattr(lavit_hf, sys.argv[1])(size=224)
+image_processor(Image.new("RGB", (500, 400)), return_tensors="pt")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+pixel_values = image_processor(file.getvalue(), return_tensors="pt").pixel_values
+assert pixel_values.shape == (1, 3, 224, 224) and pixel_values.min() > 1.9  # white
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize(
+    "backend", [pytest.param(backend.values[0].__name__, marks=backend.marks) for backend in BACKENDS]
+)
+@pytest.mark.parametrize("size", [(1, 1_000_000), (3_000_000, 1), (3500, 3500)])
+def test_memory_is_bounded_whatever_the_aspect_ratio(backend, size):
+    """A strip of a million pixels took 5.9 GB. In a process of its own, whose highest use of memory is known."""
+    command = [sys.executable, "-c", MEASURE, backend.__name__, *map(str, size)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) < 300_000  # kB
+
+
+@needs_torchvision
+def test_parts_make_the_whole(monkeypatch):
+    """Images that are resized in many parts are those that are resized in one."""
+    pictures = [np.random.default_rng(0).integers(0, 256, (170, 130, 3), dtype=np.uint8)] * 2
+    for size in (32, 224):
+        whole = pixel_values(LaVITImageProcessor(size=size), pictures)
+        with monkeypatch.context() as patch:
+            patch.setattr(image_processing_lavit, "PART_SIZE", 5_000)
+            parts = pixel_values(LaVITImageProcessor(size=size), pictures)
+        assert torch.equal(parts, whole)
+
+
+def test_long_strips_keep_what_they_show(image_processor):
+    """A gradient along a side of 200,000 pixels, which are reduced first, is the gradient of a short side."""
+    ramp = np.repeat(np.linspace(0, 255, 200_000).round().astype(np.uint8)[:, None], 3, axis=1)
+    level = 1 / 255 / min(image_processor.image_std)
+    for axis in (0, 1):
+        strip = np.expand_dims(ramp, 1 - axis)
+        short = np.ascontiguousarray(strip[::100] if axis == 0 else strip[:, ::100])
+        error = pixel_values(image_processor, strip) - pixel_values(image_processor, short)
+        assert error.abs().max() < 1.5 * level
+
+
+def test_opened_images_have_the_limit_of_files(image_processor, rgb, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    opened = Image.open(io.BytesIO(encoded(Image.fromarray(rgb))))
+    for image in (opened, Image.fromarray(rgb), rgb, torch.from_numpy(rgb)):
+        with pytest.raises(ValueError, match=r"too large.* x \d+ pixels are more than 500"):
+            image_processor(image)
+    assert pixel_values(image_processor, rgb[:10]).shape == (1, 3, SIZE, SIZE)
+
+
+def test_views_of_one_number_are_not_copied(image_processor):
+    huge = np.broadcast_to(np.uint8(0), (100_000, 100_000, 3))
+    for image in (huge, torch.zeros(1, 1, 1).expand(3, 100_000, 100_000)):
+        with pytest.raises(ValueError, match="too large"):
+            image_processor(image)
+
+
+def test_a_limit_and_formats_of_ones_own(rgb):
+    data = encoded(Image.fromarray(rgb))
+    assert load_image(data, max_pixels=600).size == (30, 20)
+    with pytest.raises(ValueError, match="30 x 20 pixels are more than 599"):
+        load_image(data, max_pixels=599)
+    with pytest.raises(ValueError, match="not an image in a format"):
+        load_image(data, formats=("JPEG",))
+
+
+@pytest.fixture
+def endless_server():
+    """Sends what a path asks for: too much, too slowly, or what becomes too much."""
+    server = socket.create_server(("127.0.0.1", 0))
+    ended = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+        with connection, suppress(OSError):
+            path = connection.recv(1000).split()[1]
+            if path.startswith(b"/packed"):
+                encoding = path.partition(b"-")[2]
+                connection.sendall(head + b"Content-Encoding: " + encoding + b"\r\n\r\n" + gzip.compress(bytes(2**25)))
+            elif path == b"/endless":
+                connection.sendall(head + b"\r\n")
+                while not ended.is_set():
+                    connection.sendall(bytes(2**16))
+            elif path == b"/around":
+                connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /around\r\nContent-Length: 0\r\n\r\n")
+            else:  # drop by drop: the head of the answer, or what follows it
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" if path == b"/slow-head" else head + b"\r\n")
+                while not ended.wait(0.05):
+                    connection.sendall(b"X-Drop: 1\r\n")
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    ended.set()
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("endless", "has more than 1 MB"),
+        ("packed-gzip", "has more than 1 MB"),
+        ("packed-br", "encoding 'br', which is not read"),
+        ("around", "cannot be downloaded.*redirects"),
+        ("slow-body", "not downloaded within"),
+        ("slow-head", "not downloaded within"),
+    ],
+)
+def test_downloads_end(endless_server, monkeypatch, path, message):
+    monkeypatch.setattr(image_download, "MAX_DOWNLOAD_BYTES", 2**20)
+    monkeypatch.setattr(image_download, "DOWNLOAD_TIMEOUT", 60.0 if "slow" not in path else 0.5)
+    with pytest.raises(ValueError, match=message):
+        load_image(f"{endless_server}/{path}")
 
 
 BAD_ARRAYS = {

@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from transformers import AutoProcessor
 from lavit_hf import LaVITConfig, LaVITImageProcessorPil, LaVITProcessor
 from lavit_hf.lavit import processing_lavit
 from lavit_hf.lavit.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
+from threads import run_in_threads
 
 
 START, END = 32000, 32001
@@ -187,6 +189,52 @@ class TestUserTextIsText:
             ids = processor.apply_chat_template(chat, tokenize=True, sanitize_control_tokens=sanitize)[0].tolist()
             assert ids[:2] == SLOT
             assert max(ids[2:]) < START and 2 not in ids
+
+
+class TestThreads:
+    TEXT = "hello [IMG] </s> <code_3> x"
+
+    def test_user_text_while_another_reads_control_tokens(self, processor):
+        """Each gets what it gets alone, by whichever door: processor, chat, and the tokenizer itself beside them."""
+        chat = [{"role": "user", "content": self.TEXT}]
+        calls = [
+            lambda: processor(text=self.TEXT).input_ids,
+            lambda: processor(text=self.TEXT, split_special_tokens=False).input_ids,
+            lambda: processor.apply_chat_template(chat, tokenize=True),
+            lambda: processor.apply_chat_template(chat, tokenize=True, sanitize_control_tokens=True),
+        ]
+        alone = [call() for call in calls]
+        assert torch.equal(alone[0], alone[2]) and not torch.equal(alone[0], alone[1])
+        stop = threading.Event()
+
+        def disturb() -> None:
+            while not stop.is_set():
+                processor.tokenizer(self.TEXT, split_special_tokens=False)
+                processor.tokenizer(self.TEXT, truncation=True, max_length=2)
+                processor.tokenizer([self.TEXT, "a"], padding=True)
+
+        thread = threading.Thread(target=disturb)
+        thread.start()
+        try:
+            threaded = run_in_threads(lambda call: [call() for _ in range(100)], calls)
+        finally:
+            stop.set()
+            thread.join()
+        for expected, results in zip(alone, threaded, strict=True):
+            assert all(torch.equal(ids, expected) for ids in results)
+
+    def test_tokens_that_are_added_count(self, text_tokenizer):
+        processor = LaVITProcessor(LaVITImageProcessorPil(size=28), build_tokenizer(text_tokenizer, 4))
+        before = processor(text="a zyzzyva").input_ids
+        processor.tokenizer.add_tokens(["zyzzyva"])
+        after = processor(text="a zyzzyva").input_ids
+        assert after.shape[1] < before.shape[1] and after[0, -1] == len(processor.tokenizer) - 1
+
+    def test_settings_of_the_tokenizer_count(self, text_tokenizer):
+        processor = LaVITProcessor(LaVITImageProcessorPil(size=28), build_tokenizer(text_tokenizer, 4))
+        assert START not in processor(text="[IMG]").input_ids
+        processor.tokenizer.split_special_tokens = False
+        assert START in processor(text="[IMG]").input_ids
 
 
 class TestTruncation:

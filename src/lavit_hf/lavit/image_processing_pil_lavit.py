@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import numpy as np
+import torch
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import (
@@ -17,7 +18,13 @@ from transformers.image_utils import (
     SizeDict,
 )
 
-from .image_loading import flatten_images, is_floating_point, load_image, to_rgb_tensor
+from .image_loading import (
+    flatten_images,
+    is_floating_point,
+    load_image,
+    reduce_long_sides_of_pixels,
+    to_rgb_tensor,
+)
 from .remote_code import ships_code
 
 
@@ -135,6 +142,22 @@ class LaVITImageProcessorPil(LaVITImageProcessorMixin, PilBackend):
             `ValueError`: If the image is not a valid one.
         """
         return to_rgb_tensor(image, input_data_format).numpy(force=True)
+
+    def resize(self, image: np.ndarray, size: SizeDict, **kwargs) -> np.ndarray:
+        """
+        Resizes an image. Sides beyond 65,536 pixels are reduced first, so that memory is bounded whatever the aspect
+        ratio.
+
+        Args:
+            image (`np.ndarray` of shape `(3, height, width)`):
+                An image in `uint8`.
+            size (`SizeDict`):
+                The wanted height and width.
+
+        Returns:
+            `np.ndarray` of shape `(3, size.height, size.width)` in `uint8`.
+        """
+        return super().resize(reduce_long_sides_of_pixels(torch.from_numpy(image)).numpy(), size, **kwargs)
 
 
 __all__ = ["LaVITImageProcessorPil"]

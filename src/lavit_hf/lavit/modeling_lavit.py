@@ -36,6 +36,7 @@ from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenS
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import ships_code
 from .repo_names import SELECTOR_NAMES, rename_layers, rename_parts
+from .token_sampling import Generators
 
 
 # How a repo names its weights, and what they are called in memory: the layout of repos is older than `LaVITModel`.
@@ -259,7 +260,7 @@ class LaVITUnderstanding(nn.Module):
         hidden_states: torch.Tensor,
         shared_selector: Callable,
         keep_mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> list[torch.Tensor]:
         """
         Args:
@@ -270,8 +271,8 @@ class LaVITUnderstanding(nn.Module):
                 accelerate's hooks would move as they move tensors, even where its weights are on the disk.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep.
-            generator (`torch.Generator`, *optional*):
-                Source of the selector's draws.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the selector's draws; of a list, one for each image.
 
         Returns:
             `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.
@@ -403,7 +404,7 @@ class LaVITModel(LaVITPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> list[torch.Tensor]:
         """
         Images as sentences of the language model.
@@ -413,8 +414,8 @@ class LaVITModel(LaVITPreTrainedModel):
                 Normalised pixels, as the processor gives them.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep. By default the selector decides.
-            generator (`torch.Generator`, *optional*):
-                Source of the selector's draws.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the selector's draws; of a list, one for each image.
 
         Returns:
             `list[torch.LongTensor]`: for each image `[IMG]`, its codes' ids and `[/IMG]`, of shape `(kept + 2,)`.
@@ -431,7 +432,7 @@ class LaVITModel(LaVITPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """
@@ -442,8 +443,8 @@ class LaVITModel(LaVITPreTrainedModel):
                 Normalised pixels, as the processor gives them.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep. By default the selector decides.
-            generator (`torch.Generator`, *optional*):
-                Source of the selector's draws.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the selector's draws; of a list, one for each image.
 
         Returns:
             `BaseModelOutputWithPooling`: `pooler_output` is the list of rows, each `(kept, text_hidden_size)`;
@@ -461,7 +462,7 @@ class LaVITModel(LaVITPreTrainedModel):
         self,
         features: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> list[torch.Tensor]:
         """
         Turns the encoder's features into the rows that the language model reads.
@@ -471,8 +472,8 @@ class LaVITModel(LaVITPreTrainedModel):
                 What [`~LaVITVisualTokenizer.encode`] gave.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep, in place of the selection rule's choice.
-            generator (`torch.Generator`, *optional*):
-                Source of the draws.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the draws; of a list, one for each image.
 
         Returns:
             `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.

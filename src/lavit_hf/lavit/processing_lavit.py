@@ -19,6 +19,7 @@ from .generation_lavit import check_generation_mode
 from .image_loading import flatten_images
 from .modeling_layers import IGNORE_INDEX, find_image_slots
 from .remote_code import ships_code
+from .text_readers import text_reader
 
 
 # LaVIT is a base model: a chat is its parts one after the other, a newline between turns. `<image>` is replaced by
@@ -97,7 +98,8 @@ class LaVITProcessor(ProcessorMixin):
     only the model knows, which fills the slot. In the text, `<image>` says where images stand; without it they stand
     in front. A space on either side of a placeholder belongs to the placeholder, and each piece of text between
     images is tokenized like a prompt of its own, as the original does it. Nothing else in a text is read as an image
-    or a control token, unless `split_special_tokens=False` is passed.
+    or a control token, unless `split_special_tokens=False` is passed. Threads may share a processor: texts are read by
+    copies of the tokenizer, whose own calls change its settings for all threads.
 
     Args:
         image_processor ([`LaVITImageProcessor`] or [`LaVITImageProcessorPil`]):
@@ -284,7 +286,9 @@ class LaVITProcessor(ProcessorMixin):
     ) -> Iterator[list[list[_Token]]]:
         """Yields the tokens of each text in pieces, each tokenized like a prompt of its own."""
         pieces = [_split_at_placeholders(text, self.image_token) for text in texts]
-        encoded = self.tokenizer(
+        if split_special_tokens is None or sanitize_control_tokens:  # the template's own tokens are then read
+            split_special_tokens = self.tokenizer.split_special_tokens
+        encoded = text_reader(self.tokenizer, split_special_tokens)(
             [piece for sample in pieces for piece, _ in sample],
             add_special_tokens=False,
             padding=False,

@@ -11,19 +11,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from ..tasks.addresses import claim_port, is_loopback
 from ..tasks.failures import Failure
+from ..tasks.limits import InputLimits
 from ..tasks.options import ModelOptions
 
 
 if TYPE_CHECKING:
     import gradio
+    from starlette.middleware import Middleware
 
-MAX_UPLOAD_BYTES = 20 * 2**20  # of one file
 MAX_SESSIONS = 100  # browsers whose last result is held
 _TEMPORARY_FOLDER = "GRADIO_TEMP_DIR"
 
@@ -86,6 +88,7 @@ def start(page: "gradio.Blocks", host: str, port: int) -> str:
 
     from .theme import CSS, WORDS, make_theme
 
+    limits = InputLimits()
     try:
         _, url, _ = page.launch(
             server_name=host,
@@ -93,7 +96,8 @@ def start(page: "gradio.Blocks", host: str, port: int) -> str:
             theme=make_theme(),
             css=CSS,
             i18n=gr.I18n(en=WORDS),
-            max_file_size=MAX_UPLOAD_BYTES,
+            max_file_size=limits.picture_bytes,
+            app_kwargs={"middleware": [_bounded_bodies(limits)]},
             state_session_capacity=MAX_SESSIONS,
             show_error=True,
             footer_links=[],
@@ -118,6 +122,16 @@ def check_gradio() -> None:
     """Raises a [`Failure`] if gradio is not installed."""
     if find_spec("gradio") is None:
         raise Failure("the page needs gradio, which is not installed: pip install 'lavit_hf[page]'")
+
+
+def _bounded_bodies(limits: InputLimits) -> "Middleware":
+    """What the page's application is to refuse."""
+    from gradio.utils import get_upload_folder
+    from starlette.middleware import Middleware
+
+    from .bodies import BoundedBodies
+
+    return Middleware(BoundedBodies, limits=limits, folder=Path(get_upload_folder()))
 
 
 def _wait_for_the_end() -> None:

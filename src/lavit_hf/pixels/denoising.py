@@ -11,6 +11,7 @@ import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg, retrieve_timesteps
 from diffusers.utils import logging
 
+from .concurrent_calls import runs_apart
 from .small.condition_map import build_unet_input
 
 
@@ -95,6 +96,7 @@ class DenoisingMixin:
         names = ["latents", "prompt_embeds"]
         return [*names, "add_text_embeds", "add_time_ids"] if self._has_pooled_condition else names
 
+    @runs_apart
     @torch.no_grad()
     def denoise(
         self,

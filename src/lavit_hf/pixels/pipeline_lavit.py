@@ -3,8 +3,8 @@
 """LaVIT's diffusion pipeline: text, images or image tokens in, pictures out."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from ..lavit.image_loading import flatten_images
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from .candidates import CandidatesMixin
+from .concurrent_calls import runs_apart, upcast
 from .denoising import DenoisingMixin, LaVITCondition
 from .generators import Generators, check_generators, repeat_generators
 from .image_tokens import ImageTokensMixin, find_codes
@@ -95,6 +96,8 @@ class LaVITPipeline(
     (`DPMSolverMultistepScheduler`) and UniPC (`UniPCMultistepScheduler`) 15 to 20. `pipeline.vae.enable_slicing()` and
     `enable_tiling()` save memory, as does [`~DiffusionPipeline.enable_model_cpu_offload`]. FreeU (`enable_freeu`) and
     fused projections (`fuse_qkv_projections`) are those of diffusers' Stable Diffusion.
+
+    Threads may share a pipeline: a call that finds it at work runs on a copy with a scheduler of its own.
 
     Args:
         language_model (`LaVITForCausalLM`, *optional*):
@@ -203,6 +206,7 @@ class LaVITPipeline(
         """Side of the pictures that the U-Net is trained for, in pixels."""
         return self.unet.config.sample_size * self.vae_scale_factor
 
+    @runs_apart
     @torch.no_grad()
     def __call__(
         self,
@@ -502,7 +506,7 @@ class LaVITPipeline(
             `torch.Tensor` of shape `(batch_size, 3, height, width)`, in fp32 with values in 0..1.
         """
         latents = latents / self.vae.config.scaling_factor
-        with _forced_upcast(self.vae):
+        with upcast(self.vae) if self.vae.config.get("force_upcast") else nullcontext():
             pictures = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
         return self.image_processor.postprocess(pictures.float(), output_type="pt")
 
@@ -660,20 +664,6 @@ class LaVITPipeline(
 
     def _as_output(self, pictures: torch.Tensor, output_type: str) -> list[Image.Image] | np.ndarray | torch.Tensor:
         return self.image_processor.postprocess(pictures, output_type, do_denormalize=[False] * len(pictures))
-
-
-@contextmanager
-def _forced_upcast(vae: AutoencoderKL) -> Iterator[None]:
-    dtype = vae.dtype
-    if not vae.config.get("force_upcast") or dtype == torch.float32:
-        yield
-        return
-    # torch's own `to`: diffusers' would warn of a cast that is meant.
-    torch.nn.Module.to(vae, torch.float32)
-    try:
-        yield
-    finally:
-        torch.nn.Module.to(vae, dtype)
 
 
 __all__ = ["LaVITPipeline", "LaVITPipelineOutput"]

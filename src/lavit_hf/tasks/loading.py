@@ -32,6 +32,7 @@ from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from ..wiring import register_auto_classes
 from .failures import Failure
 from .options import DType, ModelOptions, Quantization
+from .shared_switch import SharedSwitch
 
 
 # The command line imports the package without it, to say what it can do at once.
@@ -143,16 +144,19 @@ def find_dtype(repo: str, options: ModelOptions) -> torch.dtype:
 @contextmanager
 def without_library_bars() -> Iterator[None]:
     """No progress bars of transformers inside. Those of downloads stay where stderr is a terminal."""
-    if not transformers_logging.is_progress_bar_enabled():
+    with _transformers_bars.off():
         yield
-        return
+
+
+def _turn_off_transformers_bars() -> None:
     transformers_logging.disable_progress_bar()
     if sys.stderr.isatty():
         enable_progress_bars()  # huggingface_hub's, which transformers turned off as well
-    try:
-        yield
-    finally:
-        transformers_logging.enable_progress_bar()
+
+
+_transformers_bars = SharedSwitch(
+    transformers_logging.is_progress_bar_enabled, _turn_off_transformers_bars, transformers_logging.enable_progress_bar
+)
 
 
 def _check_is_lavit(model: str, config_file: Path) -> None:

@@ -26,25 +26,27 @@ from .loading import (
 from .options import ModelOptions
 from .results import show_results
 from .saving import check_free, name_outputs, number_outputs, save_image
+from .shared_switch import SharedSwitch
 from .tokenizing import tokenize_images
 
 
 T = TypeVar("T")
+
+_diffusers_bars = SharedSwitch(
+    diffusers_logging.is_progress_bar_enabled,
+    diffusers_logging.disable_progress_bar,
+    diffusers_logging.enable_progress_bar,
+)
 
 
 def load_pipeline(
     repo: str, options: ModelOptions, processor: LaVITProcessor, language_model: LaVITForCausalLM | None
 ) -> LaVITPipeline:
     """Loads what paints, around a language model that is there already or without one."""
-    had_bar = diffusers_logging.is_progress_bar_enabled()
-    diffusers_logging.disable_progress_bar()
-    try:
+    with _diffusers_bars.off():
         pipeline = LaVITPipeline.from_pretrained(
             repo, processor=processor, language_model=language_model, dtype=find_dtype(repo, options)
         )
-    finally:
-        if had_bar:
-            diffusers_logging.enable_progress_bar()
     return pipeline.to(find_device(options.device))
 
 
