@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -34,11 +35,12 @@ from lavit_hf.server.model import ServedModel, load_served_model
 from lavit_hf.server.service import Service
 from lavit_hf.server.serving import make_server
 from lavit_hf.tasks.addresses import claim_port
+from lavit_hf.tasks.limits import InputLimits
 
 
 QUESTION = "What is on it?"
 STEPS = {"num_inference_steps": 2}
-LIMITS = Limits(max_images=3, max_text=2000, max_body_bytes=2**20, max_steps=1000)
+LIMITS = Limits(InputLimits(text_characters=2000, pictures=3), max_body_bytes=2**20, max_steps=1000)
 
 
 @pytest.fixture(scope="module")
@@ -288,8 +290,9 @@ class TestStream:
             assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == text[: text.index(stop)]
 
     def test_refused_with_a_status(self, client):
-        with pytest.raises(openai.BadRequestError):
+        with pytest.raises(openai.APIStatusError) as error:
             ask(client, user("a " * 1500), stream=True)
+        assert error.value.status_code == 413
 
 
 class TestPaint:
@@ -401,8 +404,8 @@ class TestBadInput:
             ([image("/etc/passwd")], "is no URL of a picture"),
             ([image("file:///etc/passwd")], "is no URL of a picture"),
             ([image("http://127.0.0.1:9/cat.png")], "downloads no pictures"),
-            ([{"role": "user", "content": "a " * 1500}], "3,000 characters"),
             ([{"role": "user", "content": []}], ""),
+            ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "must be the user's"),
         ],
     )
     def test_chats(self, client, messages, words):
@@ -412,10 +415,23 @@ class TestBadInput:
         assert error.value.body["type"] == "invalid_request_error"
 
     def test_pictures_are_counted(self, client, pictures):
-        with pytest.raises(openai.BadRequestError, match="4 pictures; at most 3"):
-            ask(client, user(*[pictures[0]] * 4))
-        with pytest.raises(openai.BadRequestError, match="4 pictures; at most 3"):
-            client.images.edit(image=[("a.png", pictures[0].read_bytes())] * 4, prompt="a")
+        for send in (
+            lambda: ask(client, user(*[pictures[0]] * 4)),
+            lambda: client.images.edit(image=[("a.png", pictures[0].read_bytes())] * 4, prompt="a"),
+        ):
+            with pytest.raises(openai.APIStatusError, match="more than 3 pictures") as error:
+                send()
+            assert error.value.status_code == 413
+
+    def test_texts_are_bounded_together(self, client):
+        turn = user("a" * 1500)
+        for send in (
+            lambda: ask(client, turn, {"role": "assistant", "content": "b"}, turn),
+            lambda: paint(client, "a" * 3000),
+        ):
+            with pytest.raises(openai.APIStatusError, match="3,000 characters; at most 2,000") as error:
+                send()
+            assert error.value.status_code == 413
 
     @pytest.mark.parametrize(
         ("settings", "param"),
@@ -527,13 +543,18 @@ class TestRemotePictures:
             wait_until(lambda: service.status == "ok")
             yield client
 
-    def test_are_read_where_allowed(self, remote, model, pictures, monkeypatch):
-        picture = Image.open(pictures[0]).convert("RGB")
-        asked = []
-        monkeypatch.setattr("lavit_hf.server.pictures.load_image", lambda url: asked.append(url) or picture)
-        reply = ask(remote, image("http://example.org/cat.png"))
+    def test_are_read_where_allowed(self, remote, model, pictures):
+        def handle(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(pictures[0].read_bytes())
+
+        handler = type("Handler", (BaseHTTPRequestHandler,), {"do_GET": handle, "log_message": lambda *_: None})
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            reply = ask(remote, image(f"http://127.0.0.1:{server.server_port}/cat.png"))
+            server.shutdown()
         assert reply.choices[0].message.content == expect_text(model, user(pictures[0]))
-        assert asked == ["http://example.org/cat.png"]
 
     @pytest.mark.parametrize("url", ["/etc/passwd", "file:///etc/passwd", "ftp://example.org/cat.png"])
     def test_nothing_else_is(self, remote, url):

@@ -21,7 +21,8 @@ from . import chat, painting
 from .bodies import BoundedBodies, read_form, read_json
 from .errors import ApiError, bad_requests, install_error_handlers
 from .fields import ChatFields, PaintFields, request_schema
-from .pictures import read_picture
+from .limits import Limits
+from .pictures import RequestPictures
 from .replies import STREAM_END, ChatReplies, as_event
 from .scheduler import Result
 from .service import Service
@@ -102,7 +103,7 @@ async def complete_chat(request: Request, service: ServiceOf) -> Response:
     fields = await read_json(request, ChatFields, service.limits)
     model = service.check_model(fields.model)
     inputs = await service.prepare(chat.prepare_chat, fields, model, service.limits)
-    news = service.work(request, inputs, partial(chat.write_replies, model=model), chat.find_kind(inputs, model))
+    news = service.work(request, inputs, partial(chat.write_replies, model=model), chat.find_kind(inputs))
     replies = ChatReplies(model.name)
     if not fields.stream:
         return JSONResponse(replies.whole(await _result(news)))
@@ -133,10 +134,7 @@ async def edit_images(request: Request, service: ServiceOf) -> dict[str, Any]:
         await form.close()
     if not files:
         raise ApiError(400, "there is no picture: send files as image, or use /v1/images/generations.", "image")
-    if len(files) > service.limits.max_images:
-        message = f"there are {len(files)} pictures; at most {service.limits.max_images} are read."
-        raise ApiError(400, message, "image")
-    images = await service.prepare(_read_all, files)
+    images = await service.prepare(_read_all, files, service.limits)
     return await _paint(request, service, fields, images)
 
 
@@ -199,8 +197,9 @@ def _other_fields(form: FormData) -> dict[str, str]:
     return {name: value for name, value in form.items() if name not in IMAGE_FIELDS}
 
 
-def _read_all(files: list[bytes]) -> list[Image.Image]:
-    return [read_picture(file, f"image {number}") for number, file in enumerate(files)]
+def _read_all(files: list[bytes], limits: Limits) -> list[Image.Image]:
+    pictures = RequestPictures(limits)
+    return [pictures.read(file, f"image {number}") for number, file in enumerate(files)]
 
 
 __all__ = ["build_app"]

@@ -137,7 +137,7 @@ async def read_form(request: Request, limits: Limits) -> FormData:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise ApiError(415, "the body must be a form: send it as multipart/form-data.")
     # A file more than there may be, so that it is counted where pictures are.
-    return await request.form(max_files=limits.max_images + 1, max_part_size=limits.max_body_bytes)
+    return await request.form(max_files=limits.inputs.pictures + 1, max_part_size=limits.max_body_bytes)
 
 
 __all__ = ["BoundedBodies", "read_form", "read_json"]

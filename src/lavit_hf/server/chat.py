@@ -12,10 +12,10 @@ from transformers import BatchFeature, StoppingCriteria, StoppingCriteriaList
 from ..lavit.modeling_layers import pad_left
 from ..tasks.reading import CAPTION, Task, answer_to
 from .errors import ApiError, bad_requests
-from .fields import ChatFields, ImagePart, Message, TextPart
+from .fields import ChatFields, Message, TextPart
 from .limits import Limits
 from .model import ServedModel
-from .pictures import read_picture_url
+from .pictures import RequestPictures
 from .scheduler import Job, check_wanted
 
 
@@ -97,7 +97,8 @@ def prepare_chat(fields: ChatFields, model: ServedModel, limits: Limits) -> Chat
         ApiError: If the chat is too long, a picture cannot be read, or the template refuses it.
     """
     _check_sizes(fields.messages, limits)
-    conversation = [_convert(number, message, limits) for number, message in enumerate(fields.messages)]
+    pictures = RequestPictures(limits)
+    conversation = [_convert(number, message, pictures) for number, message in enumerate(fields.messages)]
     with bad_requests("messages"):
         features = model.processor.apply_chat_template(
             conversation, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
@@ -113,13 +114,9 @@ def prepare_chat(fields: ChatFields, model: ServedModel, limits: Limits) -> Chat
     return chat
 
 
-def find_kind(chat: Chat, model: ServedModel) -> tuple:
-    """What chats of one batch have in common. A chat whose draws shall be repeatable has a batch of its own."""
-    samples = chat.settings.get("do_sample") or model.language_model.generation_config.do_sample
-    draws = samples or model.language_model.visual_tokenizer.config.selection == "sample"
-    is_seeded = chat.seed is not None or model.seed is not None
-    alone = object() if draws and is_seeded else None
-    return chat.task.name, *sorted(chat.settings.items()), alone
+def find_kind(chat: Chat) -> tuple:
+    """What chats of one batch have in common."""
+    return chat.task.name, *sorted(chat.settings.items())
 
 
 def write_replies(jobs: Sequence[Job], model: ServedModel) -> list[Reply]:
@@ -138,7 +135,7 @@ def write_replies(jobs: Sequence[Job], model: ServedModel) -> list[Reply]:
     outputs = model.language_model.generate(
         **inputs,
         **chats[0].settings,
-        generator=model.make_generator(chats[0].seed),
+        generator=[model.make_generator(chat.seed) for chat in chats],
         stopping_criteria=StoppingCriteriaList([_Watch(drafts, inputs["input_ids"].shape[1])]),
         return_dict_in_generate=True,
     )
@@ -205,28 +202,24 @@ class _Watch(StoppingCriteria):
 
 
 def _check_sizes(messages: Sequence[Message], limits: Limits) -> None:
-    if len(messages) > limits.max_messages:
-        raise ApiError(400, f"there are {len(messages)} messages; at most {limits.max_messages} are read.", "messages")
     parts = [part for message in messages for part in message.content]
-    num_images = sum(isinstance(part, ImagePart) for part in parts)
-    if num_images > limits.max_images:
-        raise ApiError(400, f"there are {num_images} pictures; at most {limits.max_images} are read.", "messages")
-    if len(parts) > limits.max_messages:
-        raise ApiError(400, f"there are {len(parts)} parts; at most {limits.max_messages} are read.", "messages")
-    num_characters = sum(len(part.text) for part in parts if isinstance(part, TextPart))
-    if num_characters > limits.max_text:
-        message = f"the texts have {num_characters:,} characters; at most {limits.max_text:,} are read."
-        raise ApiError(400, message, "messages", "context_length_exceeded")
+    for name, count in (("messages", len(messages)), ("parts", len(parts))):
+        if count > limits.max_messages:
+            raise ApiError(413, f"there are {count} {name}; at most {limits.max_messages} are read.", "messages")
+    if messages[-1].role != "user":
+        raise ApiError(400, "the last message must be the user's, which is replied to.", "messages")
+    with bad_requests("messages"):
+        limits.inputs.check_text("".join(part.text for part in parts if isinstance(part, TextPart)))
 
 
-def _convert(number: int, message: Message, limits: Limits) -> dict[str, Any]:
+def _convert(number: int, message: Message, pictures: RequestPictures) -> dict[str, Any]:
     """A message in the form that chat templates take."""
     content = []
     for place, part in enumerate(message.content):
         if isinstance(part, TextPart):
             content.append({"type": "text", "text": part.text})
         else:
-            image = read_picture_url(part.image_url.url, f"messages.{number}.content.{place}", limits)
+            image = pictures.read_url(part.image_url.url, f"messages.{number}.content.{place}")
             content.append({"type": "image", "image": image})
     return {"role": message.role, "content": content}
 

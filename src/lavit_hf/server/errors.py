@@ -11,6 +11,8 @@ from jinja2 import TemplateError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from ..tasks.failures import Failure
+from ..tasks.limits import TooLarge
 from ..tasks.printing import one_line
 
 
@@ -59,12 +61,14 @@ def internal_error() -> ApiError:
 
 @contextmanager
 def bad_requests(param: str | None = None) -> Iterator[None]:
-    """Turns what the package says of bad input into an [`ApiError`] of status 400."""
+    """Turns what the package says of bad input into an [`ApiError`], of status 413 where it is too large, or 400."""
     try:
         yield
     except ValidationError as error:
         raise _explain(error) from error
-    except (ValueError, TypeError, TemplateError) as error:
+    except TooLarge as error:
+        raise ApiError(413, str(error), param) from error
+    except (Failure, ValueError, TypeError, TemplateError) as error:
         raise ApiError(400, str(error), param) from error
 
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a request may ask for: every bound of the server is set here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ..tasks.options import MAX_TEXT
+from ..tasks.limits import InputLimits
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,9 @@ class Limits:
     Bounds of requests, and of what is held of them at once.
 
     Args:
-        max_body_bytes (`int`, *optional*, defaults to 16 MiB):
+        inputs (`InputLimits`, *optional*):
+            Texts and pictures of a request, as on the page.
+        max_body_bytes (`int`, *optional*, defaults to 32 MiB):
             Largest body of a request, JSON or uploads.
         max_held_bytes (`int`, *optional*, defaults to 256 MiB):
             Bodies of all requests together.
@@ -23,10 +25,6 @@ class Limits:
             Most commas and brackets in a JSON body, so that none takes long to parse.
         max_messages (`int`, *optional*, defaults to 256):
             Most messages of a chat, and most parts of a message.
-        max_text (`int`, *optional*):
-            Most characters of all texts of a request. That of the command line by default.
-        max_images (`int`, *optional*, defaults to 16):
-            Most pictures in a request.
         max_new_tokens (`int`, *optional*, defaults to 512):
             Longest reply, in tokens, whatever a request asks for.
         max_pictures (`int`, *optional*, defaults to 4):
@@ -51,13 +49,12 @@ class Limits:
             How long what is being worked on may take when the server closes, in seconds.
     """
 
-    max_body_bytes: int = 16 * 2**20
+    inputs: InputLimits = field(default_factory=InputLimits)
+    max_body_bytes: int = 32 * 2**20
     max_held_bytes: int = 256 * 2**20
     body_seconds: float = 30.0
     max_json_marks: int = 200_000
     max_messages: int = 256
-    max_text: int = MAX_TEXT
-    max_images: int = 16
     max_new_tokens: int = 512
     max_pictures: int = 4
     max_side: int = 2048

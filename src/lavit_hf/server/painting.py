@@ -18,6 +18,7 @@ from .errors import ApiError, bad_requests
 from .fields import MAX_SEED, PaintFields
 from .limits import Limits
 from .model import ServedModel
+from .pictures import shrink
 from .scheduler import Job, check_wanted
 
 
@@ -77,6 +78,7 @@ def prepare_painting(fields: PaintFields, images: list[Image.Image], model: Serv
     pipeline = model.pipeline
     with bad_requests("size"):
         resolve_size(pipeline.picture_size, pipeline.vae_scale_factor, **fields.sides)
+    images = shrink(images, model.processor.image_processor)
     with bad_requests("prompt"):
         model.processor(text=fields.prompt, images=images or None, generation_mode="image")
     num_pictures = fields.n or 1
@@ -150,9 +152,9 @@ def _check_bounds(fields: PaintFields, limits: Limits) -> None:
     for name, (value, bound) in bounds.items():
         if value is not None and value > bound:
             raise ApiError(400, f"{name} is {value}; at most {bound} is served.", name)
-    for name, text in (("prompt", fields.prompt), ("negative_prompt", fields.negative_prompt)):
-        if len(text or "") > limits.max_text:
-            raise ApiError(400, f"{name} has {len(text):,} characters; at most {limits.max_text:,} are read.", name)
+    for name, text in (("prompt", fields.prompt), ("negative_prompt", fields.negative_prompt or "")):
+        with bad_requests(name):
+            limits.inputs.check_text(text)
 
 
 __all__ = ["Painting", "encode_picture", "find_kind", "paint", "prepare_painting"]

@@ -6,9 +6,11 @@ import base64
 import binascii
 
 from PIL import Image
+from transformers import BaseImageProcessor
 
-from ..lavit.image_loading import load_image
-from .errors import ApiError
+from ..lavit.image_download import download_image
+from ..tasks.limits import PictureReader
+from .errors import ApiError, bad_requests
 from .limits import Limits
 
 
@@ -16,57 +18,71 @@ DATA_PREFIX = "data:image/"
 URL_PREFIXES = ("http://", "https://")
 
 
-def read_picture_url(url: str, name: str, limits: Limits) -> Image.Image:
+class RequestPictures:
     """
-    Reads a picture that a message names.
+    Reads the pictures of one request, which are bounded together.
 
     Args:
-        url (`str`):
-            A `data:image/...;base64,` URL, or where `limits` allow it an `http(s)` URL. Never a file.
-        name (`str`):
-            What errors call the picture.
         limits ([`Limits`]):
             The bounds.
-
-    Returns:
-        `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
-
-    Raises:
-        ApiError: If it cannot be read, or URLs are not allowed.
     """
-    if url.startswith(DATA_PREFIX):
-        return read_picture(_decode(url, name), name)
-    if not url.startswith(URL_PREFIXES):
-        raise ApiError(400, f"{name} is no URL of a picture: send data:image/png;base64,...", name)
-    if not limits.remote_images:
-        raise ApiError(400, f"{name}: this server downloads no pictures; send data:image/png;base64,...", name)
-    return _load(url, name)
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self._reader = PictureReader(limits.inputs)
+
+    def read_url(self, url: str, name: str) -> Image.Image:
+        """
+        Reads a picture that a message names.
+
+        Args:
+            url (`str`):
+                A `data:image/...;base64,` URL, or where the limits allow it an `http(s)` URL. Never a file.
+            name (`str`):
+                What errors call the picture.
+
+        Returns:
+            `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
+
+        Raises:
+            ApiError: If it cannot be read, or URLs are not allowed.
+        """
+        if url.startswith(DATA_PREFIX):
+            return self.read(_decode(url, name), name)
+        if not url.startswith(URL_PREFIXES):
+            raise ApiError(400, f"{name} is no URL of a picture: send data:image/png;base64,...", name)
+        if not self.limits.remote_images:
+            raise ApiError(400, f"{name}: this server downloads no pictures; send data:image/png;base64,...", name)
+        with bad_requests(name):
+            data = download_image(url, name)
+        return self.read(data, name)
+
+    def read(self, data: bytes, name: str) -> Image.Image:
+        """
+        Reads a picture that was sent.
+
+        Args:
+            data (`bytes`):
+                Its file.
+            name (`str`):
+                What errors call it.
+
+        Returns:
+            `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
+
+        Raises:
+            ApiError: If it cannot be read.
+        """
+        with bad_requests(name):
+            return self._reader.read(data, name)
 
 
-def read_picture(data: bytes, name: str) -> Image.Image:
-    """
-    Reads a picture that was sent.
-
-    Args:
-        data (`bytes`):
-            Its file.
-        name (`str`):
-            What errors call it.
-
-    Returns:
-        `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
-
-    Raises:
-        ApiError: If it cannot be read.
-    """
-    return _load(data, name)
-
-
-def _load(source: str | bytes, name: str) -> Image.Image:
-    try:
-        return load_image(source)
-    except ValueError as error:
-        raise ApiError(400, f"{name}: {error}", name) from error
+def shrink(images: list[Image.Image], image_processor: BaseImageProcessor) -> list[Image.Image]:
+    """Pictures at the size that the model reads, so that those who wait hold little; it reads the same in them."""
+    if not images:
+        return []
+    pixels = image_processor(images, do_rescale=False, do_normalize=False, return_tensors="pt").pixel_values
+    return [Image.fromarray(image) for image in pixels.byte().permute(0, 2, 3, 1).numpy()]
 
 
 def _decode(url: str, name: str) -> bytes:
@@ -79,4 +95,4 @@ def _decode(url: str, name: str) -> bytes:
         raise ApiError(400, f"{name} is damaged base64: {error}", name) from error
 
 
-__all__ = ["read_picture", "read_picture_url"]
+__all__ = ["RequestPictures", "shrink"]
