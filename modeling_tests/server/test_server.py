@@ -5,6 +5,11 @@
 import base64
 import io
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -669,3 +674,61 @@ class TestLoad:
                 waiting.result()
             gate.set()
             assert running.exception() is not None
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+class TestCommand:
+    """What fails does so before a model is loaded, in one line."""
+
+    @pytest.fixture(autouse=True)
+    def never_load(self, monkeypatch):
+        monkeypatch.setattr("lavit_hf.server.model.load_served_model", lambda *_: pytest.fail("loaded for nothing"))
+
+    def fail(self, *arguments, exit_code: int = 1) -> str:
+        result = run("serve", *arguments)
+        assert result.exit_code == exit_code, result.output
+        assert exit_code == 2 or len(result.stderr.splitlines()) == 1
+        return " ".join(result.stderr.split())
+
+    def test_port_in_use(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            assert f"port {port} is in use" in self.fail("--port", port)
+
+    def test_foreign_address(self):
+        assert "is no address of this machine" in self.fail("--host", "203.0.113.7", "--port", 0)
+
+    def test_no_such_model(self, tmp_path):
+        assert "config.json is missing" in self.fail("--port", 0, "--model", tmp_path)
+
+    @pytest.mark.parametrize("key", ["", " a", "\N{SNOWMAN}"])
+    def test_key_that_cannot_be_sent(self, key):
+        assert "printable ASCII" in self.fail("--api-key", key, exit_code=2)
+
+    def test_missing_packages(self, monkeypatch):
+        monkeypatch.setattr("lavit_hf.server.serving.find_spec", lambda name: None)
+        assert "pip install 'lavit_hf[serve]'" in self.fail("--port", 0)
+
+    def test_model_that_cannot_be_loaded(self, monkeypatch):
+        def fail(*_):
+            raise OSError("no room for it")
+
+        monkeypatch.setattr("lavit_hf.server.model.load_served_model", fail)
+        assert "no room for it" in self.fail("--port", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals to send")
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_command_serves_until_it_is_ended(ending):
+    port, environment = claim_port("127.0.0.1", 0), {**os.environ, "LAVIT_API_KEY": "right", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "lavit_hf.cli", "serve", "--port", str(port)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert f"http://127.0.0.1:{port}/v1" in process.stdout.readline()
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="right", max_retries=0)
+        assert [model.id for model in client.models.list()] == ["lavit-emoji"]
+        process.send_signal(ending)
+        assert process.wait(60) in (130, -ending)

@@ -54,9 +54,11 @@ class Service:
         """Loads the model."""
         try:
             self._model = outcome = self._load()
-            self.status = "ok"
+            status = "ok"
         except Exception as error:
-            self.status, outcome = "failed", error
+            status, outcome = "failed", error
+        if self.status == "loading":  # it may be closing by now
+            self.status = status
         if self._ready is not None:
             self._ready(outcome)
 
