@@ -172,7 +172,7 @@ class TestServer:
             ended.set()
             sender.join()
             signal.signal(signal.SIGTERM, before)
-        assert result.exit_code == 0
+        assert result.exit_code == 0, result.output
         assert "http://127.0.0.1:" in result.stdout
         assert list(tmp_path.iterdir()) == []  # uploads and results
 
