@@ -5,7 +5,7 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..conversion.writing import staged_folder
 from ..lavit.modeling_lavit import LaVITForCausalLM
@@ -35,9 +35,7 @@ def export_language_model(options: ModelOptions, destination: Path) -> str:
     with without_library_bars(), staged_folder(destination) as folder:
         language_model = extract_language_model(load_language_model(repo, options))
         language_model.save_pretrained(folder)
-        tokenizer = LaVITProcessor.from_pretrained(repo).tokenizer
-        tokenizer.chat_template = None  # LaVIT's puts images where a language model alone reads none
-        tokenizer.save_pretrained(folder)
+        _plain_tokenizer(LaVITProcessor.from_pretrained(repo).tokenizer).save_pretrained(folder)
     return type(language_model).__name__
 
 
@@ -68,6 +66,15 @@ def extract_language_model(model: LaVITForCausalLM) -> PreTrainedModel:
         max_new_tokens=own.max_new_tokens,
     )
     return language_model.eval()
+
+
+def _plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """LaVIT's tokenizer, changed to read special tokens in a text as others do, which vLLM counts on."""
+    tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = False
+    tokenizer.chat_template = None  # LaVIT's puts images where a language model alone reads none
+    tokenizer.init_kwargs.pop("processor_class", None)
+    tokenizer._set_processor_class(None)
+    return tokenizer
 
 
 __all__ = ["export_language_model", "extract_language_model"]
