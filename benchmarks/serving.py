@@ -45,8 +45,8 @@ def serving(model: ServedModel, max_batch_size: int) -> Iterator[OpenAI]:
         thread.join()
 
 
-def measure(send: Callable[[int], object], num_clients: int, num_requests: int) -> tuple[float, float, float]:
-    """Requests per second, and median and longest latency in seconds, of clients that ask again when answered."""
+def measure(send: Callable[[int], object], num_clients: int, num_requests: int) -> tuple[float, list[float]]:
+    """Requests per second, and the latency of each in seconds, of clients that ask again when they are answered."""
 
     def time_one(number: int) -> float:
         start = time.perf_counter()
@@ -54,10 +54,9 @@ def measure(send: Callable[[int], object], num_clients: int, num_requests: int) 
         return time.perf_counter() - start
 
     with ThreadPoolExecutor(num_clients) as pool:
-        list(pool.map(send, range(num_clients)))  # connections, and what is slow the first time
         start = time.perf_counter()
         seconds = list(pool.map(time_one, range(num_requests)))
-    return num_requests / (time.perf_counter() - start), statistics.median(seconds), max(seconds)
+    return num_requests / (time.perf_counter() - start), seconds
 
 
 def senders(client: OpenAI, steps: int) -> dict[str, Callable[[int], object]]:
@@ -76,10 +75,11 @@ def senders(client: OpenAI, steps: int) -> dict[str, Callable[[int], object]]:
 
 
 def main() -> None:
-    """Serve the bundled checkpoint in batches and one by one, and time clients of both."""
+    """Serve the bundled checkpoint in batches and one by one, and time clients of both in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16], help="clients at once")
-    parser.add_argument("--requests", type=int, default=64, help="requests of each kind and number of clients")
+    parser.add_argument("--requests", type=int, default=48, help="requests of each kind, number of clients and round")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median counts")
     parser.add_argument("--steps", type=int, default=10, help="denoising steps of a picture")
     parser.add_argument("--kinds", nargs="+", default=["caption", "answer", "picture"], help="which requests")
     arguments = parser.parse_args()
@@ -87,14 +87,21 @@ def main() -> None:
     print_machine()
     model = load_served_model(ModelOptions())
     rows = []
-    for name, max_batch_size in (("one by one", 1), ("in batches", Limits().max_batch_size)):
-        with serving(model, max_batch_size) as client:
-            for kind in arguments.kinds:
-                for num_clients in arguments.clients:
-                    send = senders(client, arguments.steps)[kind]
-                    rate, median, longest = measure(send, num_clients, arguments.requests)
-                    rows.append((kind, str(num_clients), name, f"{rate:.1f}", f"{median:.2f}", f"{longest:.2f}"))
-    rows.sort(key=lambda row: (arguments.kinds.index(row[0]), int(row[1])))
+    with serving(model, 1) as single, serving(model, Limits().max_batch_size) as batched:
+        servers = {
+            "one by one": senders(single, arguments.steps),
+            "in batches": senders(batched, arguments.steps),
+        }
+        for kind in arguments.kinds:
+            for num_clients in arguments.clients:
+                runs = {name: [] for name in servers}
+                for name in [*servers] * (arguments.rounds + 1):  # A B A B, so that a drift of the machine meets both
+                    runs[name].append(measure(servers[name][kind], num_clients, arguments.requests))
+                for name, (_, *rounds) in runs.items():  # the first was for warming up
+                    rate = statistics.median(rate for rate, _ in rounds)
+                    seconds = [second for _, round in rounds for second in round]
+                    figures = (rate, statistics.median(seconds), max(seconds))
+                    rows.append((kind, str(num_clients), name, *(f"{figure:.2f}" for figure in figures)))
     print_table(("request", "clients", "served", "requests / s", "median s", "longest s"), rows)
 
 
