@@ -64,6 +64,7 @@ benchmark: $(READY)  ## time the visual tokenizer, generation and the pipeline
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/imports.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/growth.py
 
 dry-run: $(READY)  ## a random LaVIT-7B at full size: written (51 GB of disk), converted, loaded in 4 and 8 bits, run

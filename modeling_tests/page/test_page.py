@@ -20,7 +20,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lavit_hf.cli.app import app
-from lavit_hf.page.serving import claim_port, start
+from lavit_hf.page.serving import start
+from lavit_hf.tasks.addresses import claim_port
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.limits import InputLimits
 from lavit_hf.tasks.options import ModelOptions

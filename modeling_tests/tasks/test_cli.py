@@ -27,7 +27,7 @@ from lavit_hf.tasks.printing import one_line
 from lavit_hf.tasks.saving import check_free, name_outputs
 
 
-COMMANDS = ("caption", "ask", "draw", "tokenize", "reconstruct", "convert", "demo", "info")
+COMMANDS = ("caption", "ask", "draw", "tokenize", "reconstruct", "convert", "export-llm", "demo", "serve", "info")
 STEPS = ("--steps", "1", "--guidance", "1")
 
 
@@ -82,9 +82,10 @@ def json_lines(text: str) -> list[dict]:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("command, option", [("caption", "--json"), ("demo", "--port")])
+    @pytest.mark.parametrize("command, option", [("caption", "--json"), ("demo", "--port"), ("serve", "--port")])
     def test_imports_nothing_heavy(self, command, option):
-        heavy = {"torch", "transformers", "diffusers", "gradio", "lavit_hf.lavit", "lavit_hf.page"}
+        heavy = {"torch", "transformers", "diffusers", "gradio", "fastapi"}
+        heavy |= {"lavit_hf.lavit", "lavit_hf.page", "lavit_hf.server"}
         process = subprocess.run(
             [sys.executable, "-X", "importtime", "-m", "lavit_hf.cli", command, "--help"],
             capture_output=True,
