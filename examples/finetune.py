@@ -30,6 +30,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BitsAndBytesConfig, TrainingArguments, set_seed
 
 from lavit_hf import LaVITForCausalLM, LaVITForPreTraining, LaVITProcessor
+from lavit_hf.hub.replacing import save_with_pixel_decoder
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.language_collator import LanguageCollator
 from lavit_hf.training.meters import LanguageMeter
@@ -116,8 +117,7 @@ def save(trainer: LaVITTrainer, settings: FinetuneSettings) -> None:
         # Onto the base as it was before it was quantised.
         base = LaVITForCausalLM.from_pretrained(settings.model)
         merged = PeftModel.from_pretrained(base, output / "adapter").merge_and_unload()
-        merged.save_pretrained(output / "merged")
-        trainer.processing_class.save_pretrained(output / "merged")
+        save_with_pixel_decoder(merged, trainer.processing_class, output / "merged", settings.model)
 
 
 def main() -> None:

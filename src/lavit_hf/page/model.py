@@ -14,7 +14,14 @@ from ..lavit.processing_lavit import LaVITProcessor
 from ..pixels.pipeline_lavit import LaVITPipeline
 from ..tasks.describing import describe_decoder
 from ..tasks.failures import Failure
-from ..tasks.loading import find_device, find_repo, load_language_model, make_generator, without_library_bars
+from ..tasks.loading import (
+    find_device,
+    find_repo,
+    load_language_model,
+    load_processor,
+    make_generator,
+    without_library_bars,
+)
 from ..tasks.options import ModelOptions
 from ..tasks.painting import load_pipeline
 from ..tasks.repo_files import open_repo
@@ -85,9 +92,14 @@ def load_page_model(options: ModelOptions, seed: int | None = None) -> PageModel
     find_device(options.device)  # refused before gigabytes are read
     paints = describe_decoder(open_repo(repo))["pixel_decoder"]["kind"] is not None
     with without_library_bars():
-        processor = LaVITProcessor.from_pretrained(repo)
+        processor = load_processor(repo, options)
         language_model = load_language_model(repo, options)
         pipeline = load_pipeline(repo, options, processor, language_model) if paints else None
     if pipeline is not None:
         pipeline.set_progress_bar_config(disable=True)  # the page has its own
-    return PageModel(Path(repo).name, processor, language_model, pipeline, seed)
+    return PageModel(_name(repo, options.model), processor, language_model, pipeline, seed)
+
+
+def _name(repo: str, model: str | None) -> str:
+    is_adapter = model is not None and Path(repo).resolve() != Path(model).resolve()
+    return f"{Path(repo).name} with {model}" if is_adapter else Path(repo).name
