@@ -13,7 +13,8 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrai
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from ..hub.model_card import create_model_card, write_model_card
-from ..hub.repo_layout import LANGUAGE_MODEL_FOLDER, write_code
+from ..hub.pipeline_code import write_pipeline_code
+from ..hub.repo_layout import LANGUAGE_MODEL_FOLDER
 from ..lavit.checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from ..lavit.configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
@@ -106,7 +107,7 @@ def convert_checkpoint(
             for name, component in others.items():
                 component.save_pretrained(stage / name)
             pipeline.save_config(stage)
-            write_code(stage)
+            write_pipeline_code(stage)
     return destination
 
 

@@ -704,6 +704,29 @@ def check_generation_mode(generation_mode: str) -> None:
         )
 
 
+def agree_on_mode(**told: str | None) -> str | None:
+    """
+    The mode that is told in several places.
+
+    Args:
+        told (`str`, *optional*):
+            The mode by the name of the place; `None` where it is not told.
+
+    Returns:
+        `str` or `None`: the mode, if it is told at all.
+
+    Raises:
+        ValueError: If it is unknown, or two places contradict each other.
+    """
+    told = {place: mode for place, mode in told.items() if mode is not None}
+    for mode in told.values():
+        check_generation_mode(mode)
+    if len(set(told.values())) > 1:
+        places = " and ".join(f"{mode!r} by {place}" for place, mode in told.items())
+        raise ValueError(f"the generation_mode is {places}: name one, in one place.")
+    return next(iter(told.values()), None)
+
+
 def _prompt_length(given: dict[str, torch.Tensor]) -> int:
     """Number of ids in front of the new ones in what `generate` returns. An empty prompt gets one to start from."""
     length = given["input_ids"].shape[1] if "input_ids" in given else 0

@@ -34,6 +34,7 @@ from .generation_lavit import LaVITGenerationMixin, guide
 from .modeling_base import LaVITBaseModel
 from .modeling_layers import IGNORE_INDEX, find_image_slots
 from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector, count_kept
+from .own_pixel_decoder import load_pixel_decoder
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import ships_code
 from .repo_names import SELECTOR_NAMES, rename_layers, rename_parts
@@ -920,7 +921,8 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
 
     def attach_pixel_decoder(self, pipeline) -> None:
         """
-        Lets [`~LaVITForCausalLM.decode_image_tokens`], and with it transformers' any-to-any pipeline, give pictures.
+        Lets [`~LaVITForCausalLM.decode_image_tokens`], and with it transformers' any-to-any pipeline, give pictures
+        by another pixel decoder than that of the repo which the model was loaded from.
 
         Args:
             pipeline ([`LaVITPipeline`]):
@@ -930,6 +932,9 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
 
     def decode_image_tokens(self, image_tokens: torch.LongTensor) -> torch.Tensor:
         """
+        Turns image tokens into pixels, by the pixel decoder that is attached or else that of the repo which the model
+        was loaded from. That one is loaded at the first call.
+
         Args:
             image_tokens (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
                 What [`~LaVITForCausalLM.generate`] gives in image mode, prompts in front.
@@ -938,13 +943,10 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             `torch.Tensor` of shape `(batch_size, 3, height, width)`, in 0..1.
 
         Raises:
-            ValueError: If no pixel decoder is attached.
+            ValueError: If no pixel decoder is attached and the repo has none.
         """
         if self._pixel_decoder is None:
-            raise ValueError(
-                "codes become pixels in a pixel decoder, and none is attached: call model.attach_pixel_decoder("
-                "LaVITPipeline.from_pretrained(path, language_model=None)) with a repo that has one."
-            )
+            self._pixel_decoder = load_pixel_decoder(self)
         return self._pixel_decoder(image_token_ids=list(image_tokens), output_type="pt").images
 
 

@@ -26,11 +26,13 @@ from transformers.image_utils import ImageInput
 
 from ..hub.download import download_pipeline
 from ..hub.model_card import create_decoder_card, create_model_card, write_model_card
-from ..hub.repo_layout import PROCESSOR_FOLDER, read_codebook, rename_moved_modules, write_code, write_top_files
+from ..hub.pipeline_code import PIPELINE_FILE, write_pipeline_code
+from ..hub.repo_layout import PROCESSOR_FOLDER, name_components, read_codebook, write_top_files
 from ..hub.upload import pushes_with_card
 from ..lavit.image_loading import flatten_images
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
+from ..lavit.remote_code import comes_from_a_repo
 from .candidates import CandidatesMixin
 from .denoising import DenoisingMixin, LaVITCondition
 from .generators import Generators, check_generators, repeat_generators
@@ -554,7 +556,9 @@ class LaVITPipeline(
                 f"{folder} holds no pixel decoder ({cls.config_name} is missing): convert the original checkpoint "
                 "with `--pixel-decoder highres` or `lowres`."
             )
-        return rename_moved_modules(super().load_config(pretrained_model_name_or_path, **kwargs))
+        classes = (LaVITForCausalLM, LaVITProcessor, LaVITDetokenizer, PatchAutoencoder)
+        modules = {component_class.__name__: component_class.__module__ for component_class in classes}
+        return name_components(super().load_config(pretrained_model_name_or_path, **kwargs), modules)
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs) -> str:
@@ -597,14 +601,15 @@ class LaVITPipeline(
             save_directory (`str` or `os.PathLike`):
                 Folder to make.
             include_code (`bool`, *optional*, defaults to `False`):
-                Whether to save the source too, for `trust_remote_code=True`. Pushing always does.
+                Whether to save the source too, for `trust_remote_code=True`. Pushing always does, and so does a
+                pipeline whose own source came out of a repo.
             safe_serialization, variant, max_shard_size, kwargs:
                 As for `save_pretrained` of diffusers, and with `push_to_hub=True` what
                 `push_to_hub` takes; `repo_id` is the folder's name by default.
         """
         super().save_pretrained(save_directory, safe_serialization, variant, max_shard_size, **kwargs)
-        if include_code:
-            write_code(Path(save_directory))
+        if include_code or comes_from_a_repo(type(self)) or (Path(save_directory) / PIPELINE_FILE).is_file():
+            write_pipeline_code(Path(save_directory))
 
     def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         """Writes `model_index.json` and, if the components are there, what stands beside it at the top of the repo."""
