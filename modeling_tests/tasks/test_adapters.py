@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image, ImageChops
-from test_cli import STEPS, fail, json_lines, succeed
 from transformers import LlamaConfig
 
+from command_line import STEPS, fail, json_lines, succeed
 from hub_client import publish
 from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor
 from lavit_hf.page.model import load_page_model
