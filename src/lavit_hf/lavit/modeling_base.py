@@ -8,11 +8,12 @@ import torch
 from transformers import PreTrainedModel
 from transformers.modeling_utils import LoadStateDictConfig
 
+from .adapters_lavit import ExplainsAdapters
 from .checkpoint_index import locate_shards
 from .repo_names import NamesOfRepos
 
 
-class LaVITBaseModel(NamesOfRepos, PreTrainedModel):
+class LaVITBaseModel(NamesOfRepos, ExplainsAdapters, PreTrainedModel):
     """A model that loads out of the repo of a full LaVIT, or of a pipeline, from the top."""
 
     def _apply(self, fn, recurse=True):

@@ -25,6 +25,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
+from .adapters_lavit import take_out_frozen_adapters
 from .backbone_checks import apply_after_head, check_language_model, count_positions, takes_positions
 from .cached_prompt import CachedPrompt, count_sequences
 from .checkpoint_index import MAX_SHARD_SIZE, find_weights_folder, finish_saving
@@ -299,6 +300,12 @@ class LaVITPreTrainedModel(LaVITBaseModel):
     # A device map may cut between these, but not where they index rows by masks.
     _no_split_modules = ["TokenSelector", "TokenMerger", "VectorQuantizer"]
     _keep_in_fp32_modules_strict = ["selector"]
+
+    def train(self, mode: bool = True) -> "LaVITPreTrainedModel":
+        super().train(mode)
+        if mode:
+            take_out_frozen_adapters(self)
+        return self
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, quantization_config=None, **kwargs):
@@ -689,8 +696,8 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
 
     In train mode the understanding branch, the language model and its head take gradients; the visual tokenizer is
     frozen. LoRA on `["q_proj", "v_proj"]` and the like finds the layers of the language model alone, unless the vision
-    encoder calls its own so. There, and with `"all-linear"`, adapters in the visual tokenizer stay frozen and without
-    effect; `exclude_modules=r".*visual_tokenizer.*"` leaves them out.
+    encoder calls its own so. There, and with `"all-linear"`, adapters in the visual tokenizer are taken out when
+    training starts; `exclude_modules=r".*visual_tokenizer.*"` leaves them out from the start.
 
     Args:
         config ([`LaVITConfig`]):

@@ -20,6 +20,7 @@ from .loading import (
     find_dtype,
     find_repo,
     load_language_model,
+    load_processor,
     make_generator,
     without_library_bars,
 )
@@ -86,7 +87,7 @@ def draw_images(
     with without_library_bars(), show_results(len(paths), as_json, with_bar=False) as results:
         repo = find_repo(options.model)
         generator, seed = make_generator(seed, find_device(options.device))
-        processor = LaVITProcessor.from_pretrained(repo)
+        processor = load_processor(repo, options)
         inputs = {"prompt": prompt, "images": [_read_all(images)] if images else None}
         processor(text=prompt, images=inputs["images"], generation_mode="image")  # refuses before gigabytes are read
         pipeline = load_pipeline(repo, options, processor, load_language_model(repo, options))
@@ -158,7 +159,7 @@ def reconstruct_images(
 
 
 def _load_painter(repo: str, options: ModelOptions) -> LaVITPipeline:
-    pipeline = load_pipeline(repo, options, LaVITProcessor.from_pretrained(repo), language_model=None)
+    pipeline = load_pipeline(repo, options, load_processor(repo, options), language_model=None)
     pipeline.set_progress_bar_config(disable=True)  # there is one over the pictures
     return pipeline
 

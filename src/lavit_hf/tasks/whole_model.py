@@ -9,7 +9,7 @@ from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from ..pixels.pipeline_lavit import LaVITPipeline
 from .describing import describe_decoder
-from .loading import find_device, find_repo, load_language_model, without_library_bars
+from .loading import find_device, find_repo, load_language_model, load_processor, without_library_bars
 from .options import ModelOptions
 from .painting import load_pipeline
 from .repo_files import open_repo
@@ -24,7 +24,7 @@ class WholeModel(NamedTuple):
 
     Args:
         name (`str`):
-            The name of the repo.
+            The name of the repo, and of the adapter where there is one.
         processor (`LaVITProcessor`):
             Its processor.
         language_model (`LaVITForCausalLM`):
@@ -54,9 +54,14 @@ def load_whole_model(options: ModelOptions) -> WholeModel:
     find_device(options.device)  # refused before gigabytes are read
     paints = describe_decoder(open_repo(repo))["pixel_decoder"]["kind"] is not None
     with without_library_bars():
-        processor = LaVITProcessor.from_pretrained(repo)
+        processor = load_processor(repo, options)
         language_model = load_language_model(repo, options)
         pipeline = load_pipeline(repo, options, processor, language_model) if paints else None
     if pipeline is not None:
         pipeline.set_progress_bar_config(disable=True)
-    return WholeModel(Path(repo).name, processor, language_model, pipeline)
+    return WholeModel(_name(repo, options.model), processor, language_model, pipeline)
+
+
+def _name(repo: str, model: str | None) -> str:
+    is_adapter = model is not None and Path(repo).resolve() != Path(model).resolve()
+    return f"{Path(repo).name} with {model}" if is_adapter else Path(repo).name
