@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from datasets import Dataset, load_from_disk
+from datasets import Dataset, disable_progress_bars, load_from_disk
+from diffusers.utils import logging as diffusers_logging
 from everyday import everyday_concepts
 from keeping import encode, kept_figures, load_detokenizer, rebuilt_figures, select
 from looking import ClassMeans, Looker
+from must_reach import PARTS
 from painting import Painter, make_judge, pair_figures, picture_figures
 from reading import Drawings, Reader, name_figures, read_photographs, sheet_figures
 from seconds import second_figures
+from transformers.utils import logging as transformers_logging
 
 from lavit_hf import LaVITForCausalLM, LaVITImageProcessor, LaVITPipeline, LaVITProcessor, LaVITVisualTokenizer
 
@@ -143,7 +146,7 @@ class Evaluation:
     @cached_property
     def pipeline(self) -> LaVITPipeline:
         loaded = {"language_model": self.language_model, "processor": self.reader.processor}
-        pipeline = LaVITPipeline.from_pretrained(self.model, **loaded, torch_dtype=self.language_model.dtype)
+        pipeline = LaVITPipeline.from_pretrained(self.model, **loaded, dtype=self.language_model.dtype)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
@@ -155,9 +158,6 @@ class Evaluation:
     def probe(self) -> ClassMeans:
         rows = self.set["train"]
         return ClassMeans(self.looker.remember(f"train-{len(rows)}", lambda: rows["image"]), list(rows["name"]))
-
-
-PARTS = ("captions", "stranger", "questions", "kept", "pictures", "seconds")
 
 
 def digest(model: Path) -> str:
@@ -263,6 +263,12 @@ def main(
     limit: Annotated[int | None, typer.Option(min=2, help="Most rows of a split, to rehearse.")] = None,
 ) -> None:
     """Evaluate on held-out drawings and sheets, and write `evaluation.json`."""
+    for disable_bars in (
+        disable_progress_bars,
+        diffusers_logging.disable_progress_bar,
+        transformers_logging.disable_progress_bar,
+    ):
+        disable_bars()
     try:
         evaluation = Evaluation(model, data, sheets, output, cache, seed, limit)
         output.mkdir(parents=True, exist_ok=True)
