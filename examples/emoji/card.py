@@ -21,7 +21,7 @@ from lavit_hf.bundled import BUNDLED_CHECKPOINT
 
 ATTRIBUTION = Path(__file__).with_name("ATTRIBUTION.md")
 FIRST = Path(__file__).with_name("results") / "lavit-emoji-1.json"  # what the first lavit-emoji reached
-KEPT_PATCHES = "kept-patches.png"
+KEPT_PATCHES = "kept-patches.jpg"
 
 DESCRIPTION = """A small LaVIT ([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)), {megabytes:.0f} MB, that
 `lavit_hf` ships: one language model that reads and writes emoji. The encoder is EfficientNet-Lite0, frozen; the rest
@@ -129,7 +129,10 @@ def main(
     before: Annotated[Path, typer.Option(help="The figures of the checkpoint to compare it with.")] = FIRST,
 ) -> None:
     """Write the card, and keep the figures beside it."""
-    figures, others = read_complete(evaluation), json.loads(before.read_text())
+    try:
+        figures, others = read_complete(evaluation), json.loads(before.read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
     unet = json.loads((model / "unet" / "config.json").read_text())
     vae = json.loads((model / "vae" / "config.json").read_text())
     stages = {"stage 1": "visual-tokenizer", "stage 2": "language-model", "pixel decoder": "pixel-decoder"}

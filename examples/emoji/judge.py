@@ -129,10 +129,8 @@ def best_ranks(judge: Judge, pictures: Sequence[Image.Image], names: Sequence[Se
     return torch.stack([rank.amin(dim=1) for rank in ranks], dim=1)
 
 
-def at_painted_size(images: Iterable[Image.Image], size: int) -> list[Image.Image]:
+def at_painted_size(images: Iterable[Image.Image], size: int) -> Iterator[Image.Image]:
     """Pictures made as small as LaVIT paints them and large again, so that the judge knows such pictures."""
-    images = [image.convert("RGB") for image in images]
-    return [
-        image.resize((size, size), Image.Resampling.BICUBIC).resize(image.size, Image.Resampling.BICUBIC)
-        for image in images
-    ]
+    for image in images:
+        small = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+        yield small.resize(image.size, Image.Resampling.BICUBIC)

@@ -4,6 +4,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -54,9 +55,8 @@ class Looker:
             `torch.Tensor` of shape `(num_images, 2 * feature_size)`: the features, averaged over the patches and at
             their largest, in fp32.
         """
-        images = [image.convert("RGB") for image in images]
-        looks = []
-        for batch in batches(images, batch_size):
+        images, looks = (image.convert("RGB") for image in images), []
+        while batch := list(islice(images, batch_size)):
             pixel_values = self.image_processor(batch, return_tensors="pt").pixel_values
             with torch.autocast(pixel_values.device.type, torch.bfloat16):
                 pixel_values = pixel_values.to(memory_format=torch.channels_last)

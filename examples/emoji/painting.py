@@ -124,7 +124,7 @@ def pair_figures(painter: Painter, judge: Judge, sheets: Dataset, folder: Path) 
     painted = painter.draw(captions)
     image_grid(_cells(painted), COLUMNS, captions[:SHOWN]).save(folder / "sheets_of_two.png")
     others = names[1:] + names[:1]
-    copies = at_painted_size(rows["image"], painter.pipeline.picture_size)
+    copies = list(at_painted_size(rows["image"], painter.pipeline.picture_size))
     found = {"painted": (painted, names), "sheets": (copies, names), "chance": (painted, others)}
     return {name: _score_pairs(best_ranks(judge, *shown)) for name, shown in found.items()}
 

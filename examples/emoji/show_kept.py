@@ -4,7 +4,7 @@
 A picture of what a visual tokenizer keeps: of drawings, of sheets of one to four, and of a photograph.
 
     python examples/emoji/show_kept.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set \
-        --sheets .cache/emoji/sheets --output kept-patches.png
+        --sheets .cache/emoji/sheets --output kept-patches.jpg
 """
 
 from pathlib import Path
