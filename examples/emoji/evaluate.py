@@ -33,7 +33,10 @@ from transformers.utils import logging as transformers_logging
 from lavit_hf import LaVITForCausalLM, LaVITImageProcessor, LaVITPipeline, LaVITProcessor, LaVITVisualTokenizer
 
 
-CAPTIONED = ("validation", "validation_artist", "test_drawings", "test_concepts")  # the first two to choose by
+# The splits of drawings and of sheets that are measured; those called validation are to choose by, others to report.
+CAPTIONED = ("validation", "validation_artist", "test_drawings", "test_concepts")
+ASKED = ("validation", "test_drawings")
+KEPT = ("validation", "validation_one_size", "test_drawings", "test_drawings_one_size")
 PHOTOGRAPHS = Path(__file__).parents[1] / "images"
 FILE_NAME = "evaluation.json"
 
@@ -91,11 +94,12 @@ class Evaluation:
 
     def questions(self) -> dict:
         """Captions of sheets, and questions about them."""
-        return sheet_figures(self.reader, self.rows(self.sheets, "test_drawings"), self.sheets["train"])
+        train = self.sheets["train"]
+        return {split: sheet_figures(self.reader, self.rows(self.sheets, split), train) for split in ASKED}
 
     def kept(self) -> dict:
         """What is kept of sheets, and what is rebuilt from it."""
-        return {split: self._kept(split) for split in ("test_drawings", "test_drawings_one_size")}
+        return {split: self._kept(split) for split in KEPT}
 
     def pictures(self) -> dict:
         """Pictures of names, of drawings and of sheets."""

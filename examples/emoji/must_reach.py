@@ -12,7 +12,7 @@ PARTS = ("captions", "stranger", "questions", "kept", "pictures", "seconds")  # 
 
 KEPT, KEPT_ONE_SIZE = ("kept", "test_drawings"), ("kept", "test_drawings_one_size")
 DRAWINGS, STRANGER, ARTIST = ("captions", "test_drawings"), ("stranger",), ("captions", "validation_artist")
-QUESTIONS, PAIRS = ("questions", "questions"), ("pictures", "sheets_of_two")
+SHEETS, PAIRS = ("questions", "test_drawings"), ("pictures", "sheets_of_two")
 NOTHING = "-"
 
 
@@ -106,7 +106,7 @@ def _names(title: str, group: tuple[str, ...], *wanted: float, above_probe: bool
 
 def _question(title: str, subject: str, wanted: float | None = None) -> Row:
     """A row of questions, with guesses by words beside it."""
-    path = (*QUESTIONS, subject)
+    path = (*SHEETS, "questions", subject)
     reach = {} if wanted is None else {"wanted": f"{wanted:.2f}", "is_met": at_least(wanted)}
     return Row(title, ((*path, "right"),), beside={"guessed": (*path, "by_words")}, **reach)
 
@@ -154,7 +154,7 @@ ROWS = (
     _names("the same by a held-out artist, to choose by", (*ARTIST, "all")),
     _names("the same by the stranger, OpenMoji", (*STRANGER, "all"), 0.3, 0.4, above_probe=True),
     _names("the same of everyday concepts", (*STRANGER, "everyday")),
-    Row("sheets of two: both named", (("questions", "captions", "both"),), "0.40", at_least(0.4)),
+    Row("sheets of two: both named", ((*SHEETS, "captions", "both"),), "0.40", at_least(0.4)),
     _question("how many", "number", 0.8),
     _question("which colour", "color", 0.8),
     _question("what is left or right of it", "left_right", 0.75),

@@ -384,7 +384,7 @@ def test_parts():
 def test_stage_1_has_only_what_it_keeps(stage_1, tmp_path):
     data, sheets = tmp_path / "set", tmp_path / "sheets"
     datasets.DatasetDict({"train": sheet_rows()}).save_to_disk(data)
-    splits = dict.fromkeys(("test_drawings", "test_drawings_one_size"), sheet_rows())
+    splits = dict.fromkeys(evaluate.KEPT, sheet_rows())
     datasets.DatasetDict(splits).save_to_disk(sheets)
     evaluation = evaluate.Evaluation(stage_1, data, sheets, tmp_path / "out", tmp_path / "cache", limit=4)
     assert evaluation.parts == ["kept"]
