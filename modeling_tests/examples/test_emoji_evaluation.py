@@ -435,7 +435,7 @@ def test_above_the_probe():
     assert lines(0.33) == [] and len(lines(0.31)) == 1
 
 
-@pytest.mark.parametrize(("seconds", "short"), [(5.6, 0), (5.8, 0), (6.0, 1)])
+@pytest.mark.parametrize(("seconds", "short"), [(5.6, 0), (6.1, 0), (6.3, 1)])
 def test_no_slower(seconds, short):
     before = {"seconds": {"caption": 5.6}}
     assert len(must_reach.shortfalls({"seconds": {"caption": seconds}}, before)) == short
