@@ -37,8 +37,8 @@ pipeline("red apple").images[0].save("apple.png")
 FIGURES = """On drawings that it was not trained on, and sheets of one to four of them, beside the first lavit-emoji on
 the same ones. *A right word* is one of the name or of a keyword. The *probe* is the nearest mean of the training
 drawings' features, as the frozen encoder sees them: what can be read without a language model. *Guessed* is what the
-words of a question alone give away. The *judge* of painted pictures is a linear probe on these features, learned
-from the training drawings; by chance a right name is among its first five in {chance:.1%} of pictures, and in
+words of a question alone give away. The *judge* of painted pictures is a linear discriminant on these features,
+learned from the training drawings; by chance a right name is among its first five in {chance:.1%} of pictures, and in
 {everyday_chance:.1%} where it may give those of everyday concepts only.
 
 {table}

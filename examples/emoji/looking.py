@@ -37,11 +37,6 @@ class Looker:
     ):
         self.visual_tokenizer, self.image_processor, self.cache = visual_tokenizer, image_processor, cache
 
-    @property
-    def size(self) -> int:
-        """Width of a look."""
-        return 2 * self.visual_tokenizer.config.feature_size
-
     @torch.inference_mode()
     def __call__(self, images: Iterable[Image.Image], batch_size: int = 64) -> torch.Tensor:
         """

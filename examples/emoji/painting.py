@@ -39,7 +39,7 @@ def make_judge(looker: Looker, rows: Dataset, painted_size: int) -> Judge:
         looker.remember(f"train-{len(rows)}", lambda: rows["image"]),
         looker.remember(f"train-{len(rows)}-{painted_size}", lambda: at_painted_size(rows["image"], painted_size)),
     ]
-    return Judge(looker, names).fit(torch.cat(looks), [*names, *names])
+    return Judge(looker, torch.cat(looks), [*names, *names])
 
 
 class Painter:
