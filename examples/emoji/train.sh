@@ -48,5 +48,8 @@ done
 step "the checkpoint, and what it can do"
 "$PYTHON" examples/emoji/bundle.py --language-model "$WORK/language-model" --pixel-decoder "$WORK/pixel-decoder" \
     --output "$WORK/lavit-emoji"
-"$PYTHON" examples/emoji/evaluate.py --model "$WORK/lavit-emoji" --data "$WORK/set" --output "$WORK/evaluation"
+"$PYTHON" examples/emoji/evaluate.py --model "$WORK/lavit-emoji" --data "$WORK/set" --sheets "$WORK/sheets" \
+    --output "$WORK/evaluation" --cache "$WORK/looks"
+"$PYTHON" examples/emoji/show_kept.py --model "$WORK/lavit-emoji" --data "$WORK/set" --sheets "$WORK/sheets" \
+    --output "$WORK/lavit-emoji/kept-patches.jpg"
 "$PYTHON" examples/emoji/card.py --model "$WORK/lavit-emoji" --evaluation "$WORK/evaluation/evaluation.json"
