@@ -6,7 +6,6 @@ import base64
 import binascii
 import io
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -14,14 +13,27 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from huggingface_hub.utils import httpx
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
+
+from .tensor_checks import check_has_values
 
 
 DOWNLOAD_TIMEOUT = 30.0  # seconds
 
-# What Pillow's readers raise on a damaged file, found by truncating files and flipping their bytes.
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error)
+# How deep lists of images may lie in each other; one that holds itself lies deeper than any.
+_MAX_NESTING = 32
+
+# What turns an image upright, by its EXIF orientation.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def load_image(source: str | os.PathLike | bytes) -> Image.Image:
@@ -72,7 +84,8 @@ def to_rgb_image(image: Image.Image, name: str | None = None) -> Image.Image:
     if 0 in image.size:
         raise ValueError(f"{name} has no pixels (width x height: {image.width} x {image.height}).")
     with _pillow_errors(name):
-        image = ImageOps.exif_transpose(image)
+        image.load()
+        image = _turn_upright(image)
     if image.mode == "F" or image.mode.startswith("I"):
         image = _reduce_depth(image, name)
     if image.mode == "P" and "transparency" in image.info:
@@ -111,13 +124,41 @@ def to_rgb_tensor(
     return _to_uint8(image[:3]).expand(3, -1, -1)
 
 
-def flatten_images(images: Any) -> Iterator[Any]:
-    """Yields the images of a nested list one by one; an array with a batch axis in front is taken apart too."""
-    if isinstance(images, list | tuple) or getattr(images, "ndim", None) == 4:
+def flatten_images(images: Any, depth: int = 0) -> Iterator[Any]:
+    """
+    Yields the images of a nested list one by one; an array with a batch axis in front is taken apart too.
+
+    Raises:
+        `ValueError`: If lists are nested too deep, or hold themselves.
+    """
+    if isinstance(images, list | tuple):
+        check_nesting(depth)
         for image in images:
-            yield from flatten_images(image)
+            yield from flatten_images(image, depth + 1)
+    elif getattr(images, "ndim", None) == 4:
+        if isinstance(images, torch.Tensor):
+            check_has_values(images, "The batch of images")
+        yield from images
     else:
         yield images
+
+
+def check_nesting(depth: int) -> None:
+    """Raises a `ValueError` for a list of images that lies so deep in others that it must hold itself."""
+    if depth == _MAX_NESTING:
+        raise ValueError(f"A list of images is nested {_MAX_NESTING} levels deep, or holds itself: flatten it.")
+
+
+@contextmanager
+def naming_image(number: int, total: int) -> Iterator[None]:
+    """Puts the number of an image, from 0 on, in front of what is wrong with it, where there are several."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if total == 1:
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"Image {number} of {total}: {error}") from error
 
 
 def is_floating_point(image: Image.Image | np.ndarray | torch.Tensor) -> bool:
@@ -183,8 +224,18 @@ def _pillow_errors(name: str) -> Iterator[None]:
         ) from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not an image in a format that Pillow can read.") from error
-    except _DECODER_ERRORS as error:
+    except Exception as error:  # its readers raise almost anything on a damaged file
         raise ValueError(f"{name} cannot be decoded, the image is truncated or damaged: {error}") from error
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """The image turned by its EXIF orientation. Not by `ImageOps.exif_transpose`, which writes the EXIF anew."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # the pixels are good all the same
+        return image
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
 
 
 def _reduce_depth(image: Image.Image, name: str) -> Image.Image:
@@ -194,11 +245,15 @@ def _reduce_depth(image: Image.Image, name: str) -> Image.Image:
         if pixels.min() < 0 or pixels.max() > np.iinfo(np.uint16).max:
             raise ValueError(f"{name} has 32-bit pixels beyond 0..65535: scale them to 8 or 16 bits first.")
         pixels = pixels.astype(np.uint16)
-    return Image.fromarray(_to_uint8(_to_tensor(pixels)).numpy())
+    try:
+        return Image.fromarray(_to_uint8(_to_tensor(pixels)).numpy())
+    except ValueError as error:
+        raise ValueError(f"{name} has pixels that are not those of an image. {error}") from error
 
 
 def _to_tensor(image: np.ndarray | torch.Tensor) -> torch.Tensor:
     if isinstance(image, torch.Tensor):
+        check_has_values(image, "The image")
         return image.detach()
     if not isinstance(image, np.ndarray):
         raise TypeError(

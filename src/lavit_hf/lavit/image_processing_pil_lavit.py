@@ -17,8 +17,16 @@ from transformers.image_utils import (
     SizeDict,
 )
 
-from .image_loading import flatten_images, is_floating_point, load_image, to_rgb_tensor
+from .image_loading import (
+    check_nesting,
+    flatten_images,
+    is_floating_point,
+    load_image,
+    naming_image,
+    to_rgb_tensor,
+)
 from .remote_code import ships_code
+from .untrusted_files import naming_checkpoint
 
 
 class LaVITImageProcessorMixin:
@@ -33,29 +41,49 @@ class LaVITImageProcessorMixin:
     do_normalize = True
     do_convert_rgb = True
 
-    def fetch_images(self, images: Any) -> Any:
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As in transformers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    def fetch_images(self, images: Any, depth: int = 0) -> Any:
         """
         Loads every path, URL, base64 text and `bytes` in an image or nested list of images.
 
         Args:
             images (`ImageInput`, `str`, `os.PathLike`, `bytes` or a nested list of these):
                 The images.
+            depth (`int`, *optional*, defaults to 0):
+                How many lists they are in already.
 
         Returns:
             `ImageInput`: The same structure, with PIL images where sources of images were.
 
         Raises:
-            `ValueError`: If an image cannot be loaded.
+            `ValueError`: If an image cannot be loaded, or a list holds itself.
         """
         if isinstance(images, list | tuple):
-            return [self.fetch_images(image) for image in images]
+            check_nesting(depth)
+            return [self.fetch_images(image, depth + 1) for image in images]
         return load_image(images) if isinstance(images, str | bytes | os.PathLike) else images
 
     def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> list:
         # The base class would refuse grey arrays (2 axes), and print whole images in its error.
-        images = list(flatten_images(self.fetch_images(images)))
+        images = list(flatten_images(images))
         if not images:
             raise ValueError("There are no images to preprocess: the list is empty.")
+        for number, image in enumerate(images):
+            with naming_image(number, len(images)):
+                images[number] = self.fetch_images(image)
+        return images
+
+    def _prepare_image_like_inputs(self, images: ImageInput, *args, expected_ndims: int = 3, **kwargs) -> list:
+        # As the base class does it, but an error says which image it is about.
+        images = self._prepare_images_structure(images, expected_ndims)
+        for number, image in enumerate(images):
+            with naming_image(number, len(images)):
+                images[number] = self.process_image(image, *args, **kwargs)
         return images
 
     def _preprocess_image_like_inputs(self, images: ImageInput, *args, do_rescale: bool, **kwargs) -> BatchFeature:

@@ -19,6 +19,7 @@ from .generation_lavit import check_generation_mode
 from .image_loading import flatten_images
 from .modeling_layers import IGNORE_INDEX, find_image_slots
 from .remote_code import ships_code
+from .untrusted_files import naming_checkpoint
 
 
 # LaVIT is a base model: a chat is its parts one after the other, a newline between turns. `<image>` is replaced by
@@ -151,6 +152,12 @@ class LaVITProcessor(ProcessorMixin):
             chat_template = DEFAULT_CHAT_TEMPLATE.replace("<image>", image_token)
         self.image_token = image_token
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As in transformers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @property
     def image_start_token_id(self) -> int:

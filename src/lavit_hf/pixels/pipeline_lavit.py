@@ -31,6 +31,7 @@ from ..hub.upload import pushes_with_card
 from ..lavit.image_loading import flatten_images
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
+from ..lavit.untrusted_files import naming_checkpoint
 from .candidates import CandidatesMixin
 from .denoising import DenoisingMixin, LaVITCondition
 from .generators import Generators, check_generators, repeat_generators
@@ -544,6 +545,12 @@ class LaVITPipeline(
         super().fuse_qkv_projections(unet=unet, vae=vae)
 
     # Loading and saving.
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "LaVITPipeline":
+        """As in diffusers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
     def load_config(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Any:
