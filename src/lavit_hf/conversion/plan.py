@@ -151,10 +151,8 @@ def check_complete(specs: Mapping[str, torch.Tensor], expected: Mapping[str, tor
     wrong = [name for name, tensor in expected.items() if specs[name].shape != tensor.shape]
     if wrong:
         raise ConversionError(f"tensors whose shape does not fit the rest of the checkpoint: {list_names(wrong)}.")
-    wrong = [
-        name for name, tensor in expected.items() if tensor.is_floating_point() and not specs[name].is_floating_point()
-    ]
-    if wrong:
+    numbers = [name for name, tensor in expected.items() if tensor.is_floating_point()]
+    if wrong := [name for name in numbers if not specs[name].is_floating_point()]:
         raise ConversionError(f"tensors that must be floating-point numbers and are not: {list_names(wrong)}.")
 
 
@@ -163,9 +161,8 @@ def list_names(names: list[str]) -> str:
     if not names:
         return "none"
     more = len(names) - LISTED_NAMES
-    return ", ".join(shorten(name, LISTED_LENGTH) for name in names[:LISTED_NAMES]) + (
-        f" and {more} more" if more > 0 else ""
-    )
+    listed = ", ".join(shorten(name, LISTED_LENGTH) for name in names[:LISTED_NAMES])
+    return f"{listed} and {more} more" if more > 0 else listed
 
 
 def _find_rule(layout: FileLayout, name: str) -> tuple[Rule | None, re.Match | None]:

@@ -136,9 +136,7 @@ def _shards(index: Path) -> list[str]:
         shards = sorted(set(read_weight_map(index).values()))
     for shard in shards:
         if not shard.endswith(WEIGHTS_ENDINGS):
-            raise ConversionError(
-                f"{index} names {shard!r}, which is no file of weights ({', '.join(WEIGHTS_ENDINGS)})."
-            )
+            raise ConversionError(f"{index} names {shard!r}, which is no file of weights (.bin or .safetensors).")
     return shards
 
 

@@ -16,13 +16,13 @@ from huggingface_hub.utils import httpx
 from PIL import ExifTags, Image, UnidentifiedImageError
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 
-from .tensor_checks import check_has_values
+from .input_checks import check_has_values, check_nesting
 
 
 DOWNLOAD_TIMEOUT = 30.0  # seconds
 
-# How deep lists of images may lie in each other; one that holds itself lies deeper than any.
-_MAX_NESTING = 32
+# Where Pillow finds the orientation of an image.
+_METADATA_WITH_ORIENTATION = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 
 # What turns an image upright, by its EXIF orientation.
 _UPRIGHT = {
@@ -124,29 +124,27 @@ def to_rgb_tensor(
     return _to_uint8(image[:3]).expand(3, -1, -1)
 
 
-def flatten_images(images: Any, depth: int = 0) -> Iterator[Any]:
+def flatten_images(images: Any) -> Iterator[Any]:
     """
     Yields the images of a nested list one by one; an array with a batch axis in front is taken apart too.
 
     Raises:
         `ValueError`: If lists are nested too deep, or hold themselves.
     """
+    check_nesting(images, "The list of images")
+    yield from _flatten(images)
+
+
+def _flatten(images: Any) -> Iterator[Any]:
     if isinstance(images, list | tuple):
-        check_nesting(depth)
         for image in images:
-            yield from flatten_images(image, depth + 1)
+            yield from _flatten(image)
     elif getattr(images, "ndim", None) == 4:
         if isinstance(images, torch.Tensor):
             check_has_values(images, "The batch of images")
         yield from images
     else:
         yield images
-
-
-def check_nesting(depth: int) -> None:
-    """Raises a `ValueError` for a list of images that lies so deep in others that it must hold itself."""
-    if depth == _MAX_NESTING:
-        raise ValueError(f"A list of images is nested {_MAX_NESTING} levels deep, or holds itself: flatten it.")
 
 
 @contextmanager
@@ -229,13 +227,16 @@ def _pillow_errors(name: str) -> Iterator[None]:
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    """The image turned by its EXIF orientation. Not by `ImageOps.exif_transpose`, which writes the EXIF anew."""
+    """A copy turned by its EXIF orientation. Not by `ImageOps.exif_transpose`, which fails where it cannot read it."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # the pixels are good all the same
-        return image
+        orientation = None
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
+    upright = image.copy() if method is None else image.transpose(method)
+    for name in _METADATA_WITH_ORIENTATION:
+        upright.info.pop(name, None)  # or it would be turned again
+    return upright
 
 
 def _reduce_depth(image: Image.Image, name: str) -> Image.Image:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """LaVIT's image processor on Pillow, and what it has in common with the one on torchvision."""
 
+import math
 import os
 from typing import Any
 
@@ -17,16 +18,10 @@ from transformers.image_utils import (
     SizeDict,
 )
 
-from .image_loading import (
-    check_nesting,
-    flatten_images,
-    is_floating_point,
-    load_image,
-    naming_image,
-    to_rgb_tensor,
-)
+from .image_loading import flatten_images, is_floating_point, load_image, naming_image, to_rgb_tensor
+from .input_checks import argument_errors, check_nesting
 from .remote_code import ships_code
-from .untrusted_files import naming_checkpoint
+from .untrusted_files import naming_checkpoint, shorten
 
 
 class LaVITImageProcessorMixin:
@@ -47,15 +42,13 @@ class LaVITImageProcessorMixin:
         with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
-    def fetch_images(self, images: Any, depth: int = 0) -> Any:
+    def fetch_images(self, images: Any) -> Any:
         """
         Loads every path, URL, base64 text and `bytes` in an image or nested list of images.
 
         Args:
             images (`ImageInput`, `str`, `os.PathLike`, `bytes` or a nested list of these):
                 The images.
-            depth (`int`, *optional*, defaults to 0):
-                How many lists they are in already.
 
         Returns:
             `ImageInput`: The same structure, with PIL images where sources of images were.
@@ -64,9 +57,13 @@ class LaVITImageProcessorMixin:
             `ValueError`: If an image cannot be loaded, or a list holds itself.
         """
         if isinstance(images, list | tuple):
-            check_nesting(depth)
-            return [self.fetch_images(image, depth + 1) for image in images]
+            check_nesting(images, "The list of images")
+            return [self.fetch_images(image) for image in images]
         return load_image(images) if isinstance(images, str | bytes | os.PathLike) else images
+
+    def preprocess(self, images: ImageInput, *args, **kwargs) -> BatchFeature:
+        with argument_errors():
+            return super().preprocess(images, *args, **kwargs)
 
     def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> list:
         # The base class would refuse grey arrays (2 axes), and print whole images in its error.
@@ -93,14 +90,34 @@ class LaVITImageProcessorMixin:
         do_rescale = do_rescale or all(is_floating_point(image) for image in images)
         return super()._preprocess_image_like_inputs(images, *args, do_rescale=do_rescale, **kwargs)
 
+    def _standardize_kwargs(self, size: Any = None, **kwargs) -> dict:
+        if isinstance(size, list | tuple) and len(size) != 2:
+            raise ValueError(f"`size` must be an int or have height and width, got {shorten(repr(size), 200)}.")
+        return super()._standardize_kwargs(size=size, **kwargs)
+
     def _validate_preprocess_kwargs(
-        self, size: SizeDict | None = None, do_resize: bool | None = None, do_convert_rgb: bool | None = None, **kwargs
+        self,
+        size: SizeDict | None = None,
+        do_resize: bool | None = None,
+        do_convert_rgb: bool | None = None,
+        do_normalize: bool | None = None,
+        **kwargs,
     ):
-        super()._validate_preprocess_kwargs(size=size, do_resize=do_resize, **kwargs)
+        super()._validate_preprocess_kwargs(size=size, do_resize=do_resize, do_normalize=do_normalize, **kwargs)
+        for name in ("image_mean", "image_std") if do_normalize else ():
+            _check_statistics(name, kwargs[name])
         if do_resize and not (size.height and size.width):
             raise ValueError(f"`size` must be an int or have 'height' and 'width', got {dict(size)}.")
         if do_convert_rgb is False:
             raise ValueError("`do_convert_rgb=False` is not possible: LaVIT's encoder sees RGB only.")
+
+
+def _check_statistics(name: str, value: float | list[float]):
+    values = value if isinstance(value, list | tuple) else [value]
+    if len(values) not in (1, 3) or not all(map(math.isfinite, values)) or (name == "image_std" and 0 in values):
+        raise ValueError(
+            f"`{name}` must be a number or one for each of the 3 channels, got {shorten(repr(value), 200)}."
+        )
 
 
 @ships_code

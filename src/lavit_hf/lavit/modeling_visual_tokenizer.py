@@ -36,11 +36,11 @@ from transformers.utils.generic import can_return_tuple
 from .backbone_checks import check_encoder
 from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME, visual_tokenizer_index_name
 from .configuration_lavit import LaVITVisualTokenizerConfig
+from .input_checks import check_has_values, check_is_dense
 from .modeling_base import LaVITBaseModel
 from .modeling_layers import LaVITLayer, concat_rows, factors_to_scores, gather_rows
 from .remote_code import ships_code
 from .repo_names import QUANTIZER_NAMES, SELECTOR_NAMES, rename_layers, rename_parts
-from .tensor_checks import check_has_values, check_is_dense
 
 
 # The EVA-CLIP encoder's class stands in transformers, but AutoModel does not know it.

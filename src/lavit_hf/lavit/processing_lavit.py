@@ -17,6 +17,7 @@ from transformers.tokenization_utils_base import LARGE_INTEGER, TextInput
 
 from .generation_lavit import check_generation_mode
 from .image_loading import flatten_images
+from .input_checks import argument_errors, check_nesting
 from .modeling_layers import IGNORE_INDEX, find_image_slots
 from .remote_code import ships_code
 from .untrusted_files import naming_checkpoint
@@ -232,7 +233,8 @@ class LaVITProcessor(ProcessorMixin):
         """
         check_generation_mode(kwargs.get("generation_mode", self.generation_mode))
         _check_no_other_media(kwargs)
-        kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        with argument_errors():
+            kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         _check_text_kwargs(kwargs["text_kwargs"])
 
         texts, images = _match_images_with_texts(text, images, self.image_token)
@@ -252,6 +254,7 @@ class LaVITProcessor(ProcessorMixin):
         # Without these checks, `apply_chat_template` fails with an `IndexError` or a `KeyError`, or writes "None".
         if conversation is None or (isinstance(conversation, list | tuple) and not conversation):
             raise ValueError("There is no chat: pass a list of messages, or a list of such lists.")
+        check_nesting(conversation, "The chat")
         conversations, is_batched = super()._normalize_conversations(conversation)
         for number, messages in enumerate(conversations):
             _check_chat(number, messages)

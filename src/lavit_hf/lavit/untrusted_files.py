@@ -21,6 +21,10 @@ MAX_MESSAGE_LENGTH = 2000
 MAX_JSON_BYTES = 64 * 2**20
 MAX_JSON_DEPTH = 64
 
+# How sizes of configurations are called that are numbers of things, as of layers, and more than any model has.
+COUNT_PREFIX = "num_"
+MAX_COUNT = 2**16
+
 # Not the checkpoint's fault, or said well already.
 _OTHER_FAULTS = (OSError, ImportError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
 
@@ -39,7 +43,7 @@ class CheckpointError(ValueError, RuntimeError):
 
 
 def shorten(text: str, length: int = MAX_MESSAGE_LENGTH) -> str:
-    """Text out of a stranger's file as a message can quote it: without control characters, and cut with an ellipsis."""
+    """Text out of a stranger's file as a message can quote it: control characters escaped, cut with an ellipsis."""
     text = "".join(_printable(character) for character in text[: length + 1])
     return text if len(text) <= length else text[: length - 1] + "…"
 
@@ -112,6 +116,17 @@ def _check_values(content: dict[str, Any]) -> None:
             remaining += ((part, depth + 1) for pair in value.items() for part in pair)
         elif isinstance(value, list):
             remaining += ((part, depth + 1) for part in value)
+
+
+def check_counts(config: dict[str, Any]) -> None:
+    """Raises a `CheckpointError` for a configuration of any number of layers, labels or heads, made one by one."""
+    remaining = [config]
+    while remaining:
+        content = remaining.pop()
+        remaining += [value for value in content.values() if isinstance(value, dict)]
+        for name, value in content.items():
+            if str(name).startswith(COUNT_PREFIX) and isinstance(value, int) and abs(value) > MAX_COUNT:
+                raise CheckpointError(f"the configuration has a {name} beyond {MAX_COUNT}, as no model has.")
 
 
 def read_weight_map(index: str | os.PathLike) -> dict[str, str]:
