@@ -21,6 +21,8 @@ MAX_MESSAGE_LENGTH = 2000
 MAX_JSON_BYTES = 64 * 2**20
 MAX_JSON_DEPTH = 64
 
+INDEX_ENDING = ".index.json"
+
 # How sizes of configurations are called that are numbers of things, as of layers, and more than any model has.
 COUNT_PREFIX = "num_"
 MAX_COUNT = 2**16
@@ -152,6 +154,13 @@ def read_weight_map(index: str | os.PathLike) -> dict[str, str]:
     return weight_map
 
 
+def check_indices(folder: str | os.PathLike) -> None:
+    """Raises a `CheckpointError` where an index in a folder, or in one of its folders, names a file outside its own."""
+    for pattern in (f"*{INDEX_ENDING}", f"*/*{INDEX_ENDING}"):
+        for index in sorted(Path(folder).glob(pattern)):
+            read_weight_map(index)
+
+
 def check_inside(folder: Path, name: str, source: str | os.PathLike) -> None:
     """
     Raises a `CheckpointError` where a file name leaves the folder that it is relative to, as it is written or by a
@@ -223,7 +232,7 @@ def _find_damaged(source: str | os.PathLike, weights: Iterable[str] | None) -> s
     # A pipeline has a folder for each component.
     for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]) if source and folder.is_dir() else ():
         try:
-            read_json(path)
+            (read_weight_map if path.name.endswith(INDEX_ENDING) else read_json)(path)
         except CheckpointError as error:
             return str(error)
     for file in weights or ():

@@ -31,7 +31,7 @@ from ..hub.upload import pushes_with_card
 from ..lavit.image_loading import flatten_images
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
-from ..lavit.untrusted_files import naming_checkpoint
+from ..lavit.untrusted_files import check_indices, naming_checkpoint
 from .candidates import CandidatesMixin
 from .denoising import DenoisingMixin, LaVITCondition
 from .generators import Generators, check_generators, repeat_generators
@@ -549,6 +549,8 @@ class LaVITPipeline(
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "LaVITPipeline":
         """As in diffusers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        if os.path.isdir(pretrained_model_name_or_path):
+            check_indices(pretrained_model_name_or_path)
         with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
@@ -586,7 +588,9 @@ class LaVITPipeline(
         options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
         components, _ = cls._get_signature_keys(cls)
         spared = [name for name in components if name in kwargs]
-        return download_pipeline(pretrained_model_name, spared=spared, **options)
+        folder = download_pipeline(pretrained_model_name, spared=spared, **options)
+        check_indices(folder)
+        return folder
 
     def save_pretrained(
         self,
