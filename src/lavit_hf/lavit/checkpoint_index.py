@@ -19,7 +19,7 @@ from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 from safetensors import safe_open
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from .untrusted_files import check_inside, read_json, read_weight_map
+from .untrusted_files import check_inside, check_written_name, read_json, read_weight_map
 
 
 # Files no larger than this let the visual tokenizer be downloaded with little of the language model.
@@ -190,10 +190,18 @@ def write_index(path: Path, weight_map: dict[str, str]) -> None:
     path.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2) + "\n")
 
 
-def locate_shards(sharded_metadata: dict[str, Any], checkpoint_files: list[str]) -> None:
+def locate_shards(sharded_metadata: dict[str, Any], checkpoint_files: list[str], source: str) -> None:
     """
     Names in an index, as transformers has read it, each file by its whole path. transformers takes all files for
     neighbours where it leaves weights on the disk, and an index may name them by folder.
+
+    Args:
+        sharded_metadata (`dict[str, Any]`):
+            The index, which is changed.
+        checkpoint_files (`list[str]`):
+            The files that it names.
+        source (`str`):
+            The folder or Hub id of the checkpoint.
 
     Raises:
         CheckpointError: If a file is outside the checkpoint.
@@ -201,9 +209,9 @@ def locate_shards(sharded_metadata: dict[str, Any], checkpoint_files: list[str])
     files = [Path(file).absolute() for file in checkpoint_files]
     places = {}
     for name in set(sharded_metadata["weight_map"].values()):
+        check_written_name(name, f"the index of the weights of {source}")
         places[name] = next(file for file in files if file.as_posix().endswith(f"/{name}"))
-        folder = Path(places[name].as_posix().removesuffix(name))
-        check_inside(folder, name, f"The index of the shards in {folder}")
+        check_inside(Path(places[name].as_posix().removesuffix(name)), name, source)
     sharded_metadata["weight_map"] = {
         tensor: str(places[name]) for tensor, name in sharded_metadata["weight_map"].items()
     }

@@ -47,7 +47,7 @@ class LaVITBaseModel(NamesOfRepos, PreTrainedModel):
         **kwargs,
     ) -> tuple[Any, Any]:
         if load_config.sharded_metadata is not None:
-            locate_shards(load_config.sharded_metadata, checkpoint_files)
+            locate_shards(load_config.sharded_metadata, checkpoint_files, load_config.pretrained_model_name_or_path)
         with naming_checkpoint(load_config.pretrained_model_name_or_path, type(model).__name__, checkpoint_files):
             return PreTrainedModel._load_pretrained_model(
                 model, state_dict, checkpoint_files, load_config, *args, **kwargs

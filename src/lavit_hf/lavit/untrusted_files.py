@@ -121,14 +121,14 @@ def _check_values(content: dict[str, Any]) -> None:
 
 
 def check_counts(config: dict[str, Any]) -> None:
-    """Raises a `CheckpointError` for a configuration of any number of layers, labels or heads, made one by one."""
+    """Raises a `ValueError` for a configuration of any number of layers, labels or heads, which are made one by one."""
     remaining = [config]
     while remaining:
         content = remaining.pop()
         remaining += [value for value in content.values() if isinstance(value, dict)]
         for name, value in content.items():
             if str(name).startswith(COUNT_PREFIX) and isinstance(value, int) and abs(value) > MAX_COUNT:
-                raise CheckpointError(f"the configuration has a {name} beyond {MAX_COUNT}, as no model has.")
+                raise ValueError(f"the configuration has a {shorten(name, 100)} beyond {MAX_COUNT}, as no model has.")
 
 
 def read_weight_map(index: str | os.PathLike) -> dict[str, str]:
@@ -155,7 +155,7 @@ def read_weight_map(index: str | os.PathLike) -> dict[str, str]:
 
 
 def check_indices(folder: str | os.PathLike) -> None:
-    """Raises a `CheckpointError` where an index in a folder, or in one of its folders, names a file outside its own."""
+    """Raises a `CheckpointError` where an index at the top of a folder, or one level down, names a file elsewhere."""
     for pattern in (f"*{INDEX_ENDING}", f"*/*{INDEX_ENDING}"):
         for index in sorted(Path(folder).glob(pattern)):
             read_weight_map(index)
@@ -174,13 +174,18 @@ def check_inside(folder: Path, name: str, source: str | os.PathLike) -> None:
         source (`str` or `os.PathLike`):
             Where the name was found.
     """
-    written = PurePosixPath(name)
-    if written.is_absolute() or ".." in written.parts or PureWindowsPath(name).drive or set(name) & {"\\", "\0"}:
-        raise CheckpointError(f"{source} names the file {shorten(name, 200)!r}, which is not inside {folder}.")
+    check_written_name(name, source)
     if not is_inside(folder / name, folder):
         raise CheckpointError(
             f"{folder / name} is a symbolic link out of {folder}: copy the file there if you trust its source."
         )
+
+
+def check_written_name(name: str, source: str | os.PathLike) -> None:
+    """Raises a `CheckpointError` where a file name, as it is written in a source, leaves the folder."""
+    written = PurePosixPath(name)
+    if written.is_absolute() or ".." in written.parts or PureWindowsPath(name).drive or set(name) & {"\\", "\0"}:
+        raise CheckpointError(f"{source} names the file {shorten(name, 200)!r}, which is not inside its folder.")
 
 
 def is_inside(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
