@@ -121,7 +121,7 @@ def _check_values(content: dict[str, Any]) -> None:
 
 
 def check_counts(config: dict[str, Any]) -> None:
-    """Raises a `ValueError` for a configuration of any number of layers, labels or heads, which are made one by one."""
+    """Raises a `ValueError` for a configuration of any number of layers or labels, which are made one by one."""
     remaining = [config]
     while remaining:
         content = remaining.pop()
