@@ -613,3 +613,52 @@ torch.save(image_processor(paths, return_tensors="pt").pixel_values, f"{folder}/
     assert result.returncode == 0, result.stderr
     actual = torch.load(tmp_path / "pixel_values.pt", weights_only=True)
     torch.testing.assert_close(actual, golden.tensors["pixel_values"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("image_processor_class", BACKENDS)
+class TestWhichImage:
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda image: torch.quantize_per_tensor(image, 0.1, 0, torch.quint8),
+            lambda image: image.to_sparse(),
+            lambda image: image.to("meta"),
+            lambda image: image * float("nan"),
+            lambda image: image[:2],
+        ],
+        ids=["quantised", "sparse", "meta", "NaN", "two channels"],
+    )
+    def test_tensors(self, image_processor_class, change):
+        images = [torch.rand(3, 8, 8) for _ in range(3)]
+        images[1] = change(images[1])
+        with pytest.raises(ValueError, match=r"^Image 1 of 3: "):
+            image_processor_class(size=8)(images)
+
+    def test_paths(self, image_processor_class, tmp_path):
+        for number, value in enumerate([0.5, np.nan]):
+            Image.fromarray(np.full((5, 4), value, np.float32)).save(tmp_path / f"{number}.tiff")
+        with pytest.raises(ValueError, match=r"Image 1 of 2: .*1\.tiff' .* NaN"):
+            image_processor_class(size=8)([tmp_path / "0.tiff", tmp_path / "1.tiff"])
+
+    def test_list_in_itself(self, image_processor_class):
+        images = []
+        images += [images, images]
+        with pytest.raises(ValueError, match="holds itself"):
+            image_processor_class(size=8)(images)
+
+    @pytest.mark.parametrize("name", ["do_resize", "image_std", "size"])
+    def test_arguments(self, image_processor_class, name):
+        with pytest.raises(ValueError, match=name):
+            image_processor_class(size=8)(Image.new("RGB", (4, 4)), **{name: []})
+
+
+def test_exif_that_cannot_be_read_is_ignored():
+    image = Image.new("RGB", (8, 8), "red")
+    file = io.BytesIO()
+    image.save(file, "PNG", exif=b"Exif\0\0junkjunk")
+    image_processor = LaVITImageProcessorPil(size=8)
+    expected = image_processor(image, return_tensors="pt").pixel_values
+    image.info["exif"] = b"junk"
+    for spoilt in (image, file.getvalue(), image):  # Pillow fails the first time only
+        assert torch.equal(image_processor(spoilt, return_tensors="pt").pixel_values, expected)

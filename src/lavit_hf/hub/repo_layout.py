@@ -8,7 +8,6 @@ weights lie in the components' folders, and at the top are the language model's 
 its folder, the processor's files and a `pipeline.py` for `DiffusionPipeline`.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +28,7 @@ from ..lavit.checkpoint_index import (
     write_index,
 )
 from ..lavit.remote_code import CODE_FOLDER
+from ..lavit.untrusted_files import read_weight_map
 
 
 PROCESSOR_FOLDER = "processor"
@@ -70,9 +70,7 @@ def write_top_files(folder: Path, codebook: torch.Tensor | None = None) -> None:
 
 def find_codebook_file(folder: Path) -> str | None:
     """Which file of a repo holds the codebook, relative to `folder`; `None` where there is none."""
-    files = (
-        json.loads(path.read_text())["weight_map"].get(CODEBOOK_KEY) for path in find_visual_tokenizer_indices(folder)
-    )
+    files = (read_weight_map(path).get(CODEBOOK_KEY) for path in find_visual_tokenizer_indices(folder))
     return next((file for file in files if file is not None), None)
 
 

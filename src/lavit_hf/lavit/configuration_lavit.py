@@ -19,6 +19,7 @@ from .checkpoint_index import (
     visual_tokenizer_index_name,
 )
 from .remote_code import ships_code
+from .untrusted_files import check_counts, naming_checkpoint
 
 
 @ships_code
@@ -32,6 +33,16 @@ class LaVITBaseConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         for part, implementation in zip(parts, chosen):
             part._attn_implementation_internal = part._attn_implementation or implementation
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        check_counts(config_dict)
+        return super().from_dict(config_dict, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         folder = Path(save_directory)

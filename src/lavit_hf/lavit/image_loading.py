@@ -6,23 +6,34 @@ import base64
 import binascii
 import io
 import os
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 
 from .image_download import download_image
+from .input_checks import check_has_values, check_nesting
 
 
 MAX_SIDE = 2**16  # pixels of a side that a resize starts from; a JPEG has fewer
 
-# What Pillow's readers raise on a damaged file, found by truncating files and flipping their bytes.
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error)
+# Where Pillow finds the orientation of an image.
+_METADATA_WITH_ORIENTATION = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
+
+# What turns an image upright, by its EXIF orientation.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def load_image(
@@ -87,7 +98,7 @@ def to_rgb_image(image: Image.Image, name: str | None = None, max_pixels: int | 
         _check_pixel_limit(image.size, max_pixels)
         image.load()
         _check_pixel_limit(image.size, max_pixels)  # an icon may hold a larger picture than it says
-        image = ImageOps.exif_transpose(image)
+        image = _turn_upright(image)
     if image.mode == "F" or image.mode.startswith("I"):
         image = _reduce_depth(image, name)
     if image.mode == "P" and "transparency" in image.info:
@@ -163,12 +174,38 @@ def reduce_long_sides_of_pixels(images: torch.Tensor) -> torch.Tensor:
 
 
 def flatten_images(images: Any) -> Iterator[Any]:
-    """Yields the images of a nested list one by one; an array with a batch axis in front is taken apart too."""
-    if isinstance(images, list | tuple) or getattr(images, "ndim", None) == 4:
+    """
+    Yields the images of a nested list one by one; an array with a batch axis in front is taken apart too.
+
+    Raises:
+        `ValueError`: If lists are nested too deep, or hold themselves.
+    """
+    check_nesting(images, "The list of images")
+    yield from _flatten(images)
+
+
+def _flatten(images: Any) -> Iterator[Any]:
+    if isinstance(images, list | tuple):
         for image in images:
-            yield from flatten_images(image)
+            yield from _flatten(image)
+    elif getattr(images, "ndim", None) == 4:
+        if isinstance(images, torch.Tensor):
+            check_has_values(images, "The batch of images")
+        yield from images
     else:
         yield images
+
+
+@contextmanager
+def naming_image(number: int, total: int) -> Iterator[None]:
+    """Puts the number of an image, from 0 on, in front of what is wrong with it, where there are several."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if total == 1:
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"Image {number} of {total}: {error}") from error
 
 
 def is_floating_point(image: Image.Image | np.ndarray | torch.Tensor) -> bool:
@@ -227,8 +264,21 @@ def _pillow_errors(name: str) -> Iterator[None]:
         ) from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not an image in a format that Pillow can read.") from error
-    except _DECODER_ERRORS as error:
+    except Exception as error:  # its readers raise almost anything on a damaged file
         raise ValueError(f"{name} cannot be decoded, the image is truncated or damaged: {error}") from error
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """A copy turned by its EXIF orientation. Not by `ImageOps.exif_transpose`, which fails where it cannot read it."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # the pixels are good all the same
+        orientation = None
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    upright = image.copy() if method is None else image.transpose(method)
+    for name in _METADATA_WITH_ORIENTATION:
+        upright.info.pop(name, None)  # or it would be turned again
+    return upright
 
 
 def _reduce_depth(image: Image.Image, name: str) -> Image.Image:
@@ -238,7 +288,10 @@ def _reduce_depth(image: Image.Image, name: str) -> Image.Image:
         if pixels.min() < 0 or pixels.max() > np.iinfo(np.uint16).max:
             raise ValueError(f"{name} has 32-bit pixels beyond 0..65535: scale them to 8 or 16 bits first.")
         pixels = pixels.astype(np.uint16)
-    return Image.fromarray(_to_uint8(_to_tensor(pixels)).numpy())
+    try:
+        return Image.fromarray(_to_uint8(_to_tensor(pixels)).numpy())
+    except ValueError as error:
+        raise ValueError(f"{name} has pixels that are not those of an image. {error}") from error
 
 
 def _check_array_size(image: Any):
@@ -252,6 +305,7 @@ def _check_array_size(image: Any):
 
 def _to_tensor(image: np.ndarray | torch.Tensor) -> torch.Tensor:
     if isinstance(image, torch.Tensor):
+        check_has_values(image, "The image")
         return image.detach()
     if not isinstance(image, np.ndarray):
         raise TypeError(

@@ -37,6 +37,7 @@ from transformers.utils.generic import can_return_tuple
 from .backbone_checks import check_encoder
 from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME, visual_tokenizer_index_name
 from .configuration_lavit import LaVITVisualTokenizerConfig
+from .input_checks import check_has_values, check_is_dense
 from .modeling_base import LaVITBaseModel
 from .modeling_layers import LaVITLayer, concat_rows, factors_to_scores, gather_rows
 from .remote_code import ships_code
@@ -228,7 +229,7 @@ class TokenSelector(nn.Module):
         log_probs = self.log_probs(features)
         if keep_mask is None:
             return self._select(log_probs, generator), log_probs
-        _check_keep_mask(keep_mask, log_probs.shape[:2])
+        _check_keep_mask(keep_mask, log_probs)
         return keep_mask, log_probs
 
     def log_probs(self, features: torch.Tensor) -> torch.Tensor:
@@ -280,12 +281,19 @@ def _draw_gumbel_noise(log_probs: torch.Tensor, generator: torch.Generator | Non
     return -noise.exponential_(generator=generator).log().to(log_probs.device)
 
 
-def _check_keep_mask(keep_mask: torch.Tensor, expected: torch.Size) -> None:
+def _check_keep_mask(keep_mask: torch.Tensor, log_probs: torch.Tensor) -> None:
+    _check_values(keep_mask, "keep_mask", log_probs.device)
+    expected = log_probs.shape[:2]
     if keep_mask.shape != expected or keep_mask.dtype != torch.bool:
         raise ValueError(
             f"keep_mask must be boolean, one value for each patch, of the shape {tuple(expected)}; got "
             f"{keep_mask.dtype} of the shape {tuple(keep_mask.shape)}."
         )
+
+
+def _check_values(tensor: torch.Tensor, name: str, device: torch.device) -> None:
+    # A model on the meta device takes inputs there.
+    (check_is_dense if device.type == "meta" else check_has_values)(tensor, name)
 
 
 class KeptCounts(NamedTuple):
@@ -729,6 +737,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         return self.selector(inputs, keep_mask, generator)
 
     def _check_pixel_values(self, pixel_values: torch.Tensor) -> None:
+        _check_values(pixel_values, "pixel_values", self.device)
         channels, size = getattr(self.config.encoder_config, "num_channels", 3), self.config.image_size
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != (channels, size, size) or len(pixel_values) == 0:
             raise ValueError(

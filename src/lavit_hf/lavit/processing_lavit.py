@@ -19,10 +19,12 @@ from transformers.utils.chat_template_utils import _get_template_variables
 from .chats import check_chat, check_images, check_messages, escape_chat, is_outdated, make_chat_template
 from .generation_lavit import agree_on_mode, check_generation_mode
 from .image_loading import flatten_images
+from .input_checks import argument_errors, check_nesting
 from .modeling_layers import IGNORE_INDEX, find_image_slots
 from .prompt_text import ESCAPE, Run, count_placeholders, split_prompt
 from .remote_code import ships_code
 from .text_readers import text_reader
+from .untrusted_files import naming_checkpoint
 
 
 # What becomes of the tokenizer's arguments here; what is in neither set is refused, as it would have no effect.
@@ -154,6 +156,12 @@ class LaVITProcessor(ProcessorMixin):
         self.question_template = question_template
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As in transformers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
     @property
     def image_start_token_id(self) -> int:
         """Id of `[IMG]`."""
@@ -227,7 +235,8 @@ class LaVITProcessor(ProcessorMixin):
         """
         check_generation_mode(kwargs.get("generation_mode", self.generation_mode))
         _check_no_other_media(kwargs)
-        kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        with argument_errors():
+            kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         _check_text_kwargs(kwargs["text_kwargs"])
 
         texts, images = _match_images_with_texts(text, images, self.image_token)
@@ -294,6 +303,7 @@ class LaVITProcessor(ProcessorMixin):
 
     def _normalize_conversations(self, conversation) -> tuple[list, bool]:
         # Without these checks, `apply_chat_template` fails with an `IndexError` or a `KeyError`, or writes "None".
+        check_nesting(conversation, "The chat")
         check_messages(conversation)
         try:
             conversations, is_batched = super()._normalize_conversations(conversation)

@@ -35,6 +35,7 @@ from ..lavit.image_loading import flatten_images
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from ..lavit.remote_code import comes_from_a_repo
+from ..lavit.untrusted_files import check_indices, naming_checkpoint
 from .candidates import CandidatesMixin
 from .concurrent_calls import runs_apart, upcast
 from .denoising import DenoisingMixin, LaVITCondition
@@ -559,6 +560,14 @@ class LaVITPipeline(
     # Loading and saving.
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "LaVITPipeline":
+        """As in diffusers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        if os.path.isdir(pretrained_model_name_or_path):
+            check_indices(pretrained_model_name_or_path)
+        with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def load_config(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Any:
         """Reads `model_index.json`, and says what is missing where a repo has none."""
         folder = Path(pretrained_model_name_or_path)
@@ -594,7 +603,9 @@ class LaVITPipeline(
         options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
         components, _ = cls._get_signature_keys(cls)
         spared = [name for name in components if name in kwargs]
-        return download_pipeline(pretrained_model_name, spared=spared, **options)
+        folder = download_pipeline(pretrained_model_name, spared=spared, **options)
+        check_indices(folder)
+        return folder
 
     def save_pretrained(
         self,

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models for the commands, and errors that say what is missing."""
 
-import json
 import secrets
 import sys
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from ..lavit.processing_lavit import LaVITProcessor
+from ..lavit.untrusted_files import read_json
 from ..wiring import register_auto_classes
 from .adapters import (
     ADAPTER_CONFIG_NAME,
@@ -191,7 +191,7 @@ def _find_repo_of_adapter(adapter: str) -> str:
 
 
 def _check_is_lavit(model: str, config_file: Path) -> None:
-    model_type = json.loads(config_file.read_text()).get("model_type")
+    model_type = read_json(config_file).get("model_type")
     if model_type != LaVITConfig.model_type:
         raise Failure(f"{model} is no LaVIT: its {CONFIG_NAME} says model_type {model_type!r}.")
 
