@@ -13,7 +13,7 @@ from typing import Annotated
 
 import torch
 import typer
-from evaluate_selection import Sheets, encode
+from keeping import BATCH_SIZE, Sheets, cosine_figures, encode
 
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizerForPreTraining
 from lavit_hf.training.data import load_split
@@ -29,33 +29,18 @@ def load_run(folder: Path) -> LaVITVisualTokenizerForPreTraining:
 
 
 @torch.no_grad()
-def code_figures(model: LaVITVisualTokenizerForPreTraining, sheets: Sheets, seed: int) -> dict:
+def code_figures(model: LaVITVisualTokenizerForPreTraining, sheets: Sheets, seed: int) -> dict[str, float]:
     """Mean cosines of rebuilt features, of all channels and of those that the selector reads, and use of codes."""
     generator = torch.Generator(model.device).manual_seed(seed)
-    cosines, local_cosines, codes, counts, hits = [], [], [], [], 0.0
-    local = model.config.selector_feature_size or model.config.feature_size
-    for features in sheets.features.split(100):
-        outputs = model(features=features, generator=generator)
-        rebuilt = outputs.reconstructed
-        cosines.append(torch.nn.functional.cosine_similarity(rebuilt, features, dim=-1))
-        local_cosines.append(
-            torch.nn.functional.cosine_similarity(rebuilt[..., :local], features[..., :local], dim=-1)
-        )
-        codes.append(outputs.codes)
-        counts.append(outputs.keep_mask.sum(dim=1))
-        if outputs.place_accuracy is not None:
-            hits += outputs.place_accuracy.item() * len(outputs.codes)
-    drawn = sheets.distance == 0
-    cosines, local_cosines, codes = torch.cat(cosines), torch.cat(local_cosines), torch.cat(codes)
-    return {
-        "cosine": cosines.mean().item(),
-        "cosine_drawn": cosines[drawn].mean().item(),
-        "local_cosine": local_cosines.mean().item(),
-        "local_cosine_drawn": local_cosines[drawn].mean().item(),
-        "count": torch.cat(counts).float().mean().item(),
-        "codes_in_use": len(codes.unique()),
-        "places_right": hits / len(codes),
-    }
+    outputs = [model(features=features, generator=generator) for features in sheets.features.split(BATCH_SIZE)]
+    rebuilt, codes = (torch.cat([output[name] for output in outputs]) for name in ("reconstructed", "codes"))
+    local, drawn = slice(model.config.selector_feature_size), sheets.distance == 0
+    figures = cosine_figures("cosine", rebuilt, sheets.features, drawn)
+    figures |= cosine_figures("local_cosine", rebuilt[..., local], sheets.features[..., local], drawn)
+    if outputs[0].place_accuracy is not None:
+        right = sum(output.place_accuracy * len(output.codes) for output in outputs)
+        figures["places_right"] = right.item() / len(codes)
+    return figures | {"count": len(codes) / len(rebuilt), "codes_in_use": len(codes.unique())}
 
 
 def main(
@@ -71,7 +56,9 @@ def main(
     figures = {}
     for folder in runs:
         model = load_run(folder)
-        known = known or encode(rows, model, LaVITImageProcessor.from_pretrained(folder))  # one encoder for all
+        known = known or encode(
+            rows, model.visual_tokenizer, LaVITImageProcessor.from_pretrained(folder)
+        )  # one encoder for all
         figures[folder.name] = code_figures(model, known, seed)
         print(folder.name, json.dumps(figures[folder.name]), flush=True)
     if output:
