@@ -24,7 +24,7 @@ class TooLarge(Failure):
 class InputLimits:
     """
     Bounds of one request. They are far above what people send and below what hurts a machine: the worst picture that
-    passes takes about half a gigabyte while it is read.
+    passes takes about 0.7 GB while it is read.
 
     Args:
         text_characters (`int`, *optional*, defaults to 10 000):
