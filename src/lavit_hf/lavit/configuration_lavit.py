@@ -12,6 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.utils.hub import DownloadKwargs, cached_file
 
+from .atomic_saving import finish_interrupted_save, name_of
 from .checkpoint_index import (
     check_not_a_part,
     find_weights_folder,
@@ -33,9 +34,14 @@ class LaVITBaseConfig(PreTrainedConfig):
         for part, implementation in zip(parts, chosen):
             part._attn_implementation_internal = part._attn_implementation or implementation
 
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        finish_interrupted_save(pretrained_model_name_or_path)
+        return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         folder = Path(save_directory)
-        check_not_a_part(self.model_type, read_model_type(folder), folder)
+        check_not_a_part(self.model_type, read_model_type(folder), name_of(folder))
         if find_weights_folder(folder) != folder:  # a pipeline reads it there
             super().save_pretrained(find_weights_folder(folder))
         super().save_pretrained(folder, push_to_hub, **kwargs)

@@ -17,11 +17,12 @@ from transformers.image_utils import (
     SizeDict,
 )
 
+from .atomic_saving import LoadsWholeRepos
 from .image_loading import flatten_images, is_floating_point, load_image, to_rgb_tensor
 from .remote_code import ships_code
 
 
-class LaVITImageProcessorMixin:
+class LaVITImageProcessorMixin(LoadsWholeRepos):
     """LaVIT's preprocessing, but for the backend that computes it: defaults, inputs and their checks."""
 
     resample = PILImageResampling.BICUBIC

@@ -15,6 +15,7 @@ from transformers.image_utils import ImageInput
 from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
 from transformers.tokenization_utils_base import LARGE_INTEGER, TextInput
 
+from .atomic_saving import LoadsWholeRepos
 from .generation_lavit import check_generation_mode
 from .image_loading import flatten_images
 from .modeling_layers import IGNORE_INDEX, find_image_slots
@@ -89,7 +90,7 @@ _Token = tuple[int, tuple[int, int]]
 
 
 @ships_code
-class LaVITProcessor(ProcessorMixin):
+class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
     r"""
     Processor of LaVIT (arXiv 2309.04669), in which an image is a sentence in the language model's own vocabulary.
 
