@@ -20,7 +20,8 @@ from judge import Judge, train_judge
 from PIL import Image, ImageFilter
 
 from lavit_hf import LaVITPipeline
-from lavit_hf.visualization import draw_keep_mask, image_grid
+from lavit_hf.lavit.atomic_files import atomic_file
+from lavit_hf.visualization import draw_keep_mask, image_grid, save_image
 
 
 SPLITS = ("test_drawings", "test_concepts")
@@ -165,14 +166,13 @@ def save_sheets(folder: Path, held: Held, masks, rebuilt, drawn, captions: Seque
     shown = np.random.default_rng(0).permutation(len(held.images))[:SHEET_SIZE]
     size = held.images[0].size
     overlays = [draw_keep_mask(held.images[i], masks[i]) for i in shown]
-    image_grid(overlays, columns=8, titles=[f"{captions[i]} ({held.names[i]})" for i in shown]).save(
-        folder / "captions.png"
-    )
+    titles = [f"{captions[i]} ({held.names[i]})" for i in shown]
+    save_image(image_grid(overlays, columns=8, titles=titles), folder / "captions.png")
     pairs = [image.resize(size) for i in shown for image in (held.images[i], rebuilt[i])]
-    image_grid(pairs, columns=8).save(folder / "reconstructions.png")
-    image_grid([drawn[i].resize(size) for i in shown], columns=8, titles=[held.names[i] for i in shown]).save(
-        folder / "drawings.png"
-    )
+    save_image(image_grid(pairs, columns=8), folder / "reconstructions.png")
+    drawings = [drawn[i].resize(size) for i in shown]
+    titles = [held.names[i] for i in shown]
+    save_image(image_grid(drawings, columns=8, titles=titles), folder / "drawings.png")
 
 
 def main(
@@ -198,7 +198,8 @@ def main(
     figures = {"chance_top_5": 5 / len(judge.names), "photographs": read_photographs(pipeline, PHOTOGRAPHS)}
     for name in split or SPLITS:
         figures[name] = evaluate_split(pipeline, judge, Held.of(dataset[name]), output / name, seed)
-    (output / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")
+    with atomic_file(output / "evaluation.json") as file:
+        file.write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
 
 

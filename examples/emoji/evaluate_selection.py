@@ -18,9 +18,10 @@ from datasets import Dataset
 from PIL import Image, ImageDraw, ImageFont
 
 from lavit_hf import LaVITImageProcessor, LaVITTokenSelectionForPreTraining
+from lavit_hf.lavit.atomic_files import atomic_file
 from lavit_hf.training.data import load_split
 from lavit_hf.training.meters import rank_correlation
-from lavit_hf.visualization import image_grid
+from lavit_hf.visualization import image_grid, save_image
 
 
 CELL, COLUMNS = 192, 8  # of the picture: width of a sheet in pixels, sheets in a row
@@ -151,10 +152,11 @@ def main(
     text = json.dumps({split: figures}, indent=2)
     print(text)
     if output:
-        output.write_text(text + "\n")
+        with atomic_file(output) as file:
+            file.write_text(text + "\n")
     if picture:
         shown = [draw_patches(rows[index]["image"], kept[index], probs[index]) for index in range(num_pictures)]
-        image_grid(shown, COLUMNS, padding=2, background=(0, 0, 0)).save(picture)
+        save_image(image_grid(shown, COLUMNS, padding=2, background=(0, 0, 0)), picture)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from ..hub.model_card import create_model_card, write_model_card
 from ..hub.repo_layout import LANGUAGE_MODEL_FOLDER, write_code
+from ..lavit.atomic_files import atomic_folder
 from ..lavit.checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from ..lavit.configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
@@ -37,7 +38,7 @@ from .layout import (
 from .pixel_decoder import plan_pixel_decoder
 from .plan import LazyTensor, PlannedModel, plan_file
 from .reading import find_weights, read_tensors
-from .writing import staged_folder, write_shards
+from .writing import write_shards
 
 
 # Reading as released: a caption.
@@ -60,7 +61,8 @@ def convert_checkpoint(
         source (`str` or `Path`):
             The original's top folder, which holds `visual_tokenizer/` and `language_model/`.
         destination (`str` or `Path`):
-            The folder to make. It appears only when everything was written.
+            The folder to make. It appears only when everything was written; what a killed conversion to it left beside
+            it is removed.
         num_attention_heads (`int`, *optional*, defaults to 16):
             Heads of encoder, merger and detokenizer, which an original checkpoint does not tell.
         dtype (`torch.dtype`, *optional*):
@@ -76,14 +78,14 @@ def convert_checkpoint(
 
     Raises:
         ConversionError: If the source is incomplete, holds unknown tensors or does not fit `num_attention_heads`.
-        FileExistsError: If `destination` exists.
+        FileExistsError: If `destination` exists, or another process is just making it.
         ValueError: If `pixel_decoder` is unknown.
     """
     if pixel_decoder not in ("none", *PIXEL_DECODERS):
         raise ValueError(f"unknown pixel_decoder {pixel_decoder!r}: choose one of none, {', '.join(PIXEL_DECODERS)}.")
     source, destination = Path(source), Path(destination)
     _check_source(source)
-    with staged_folder(destination) as stage:
+    with atomic_folder(destination) as stage:
         language_model = _plan_language_model(source, num_attention_heads)
         config = language_model.model.config
         text_tokenizer = _text_tokenizer(

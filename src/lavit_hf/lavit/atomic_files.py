@@ -88,8 +88,9 @@ def atomic_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Pa
 def _remove_leftovers(unfinished: Path, path: Path) -> None:
     if not path.exists() and (unfinished / OLD_FOLDER).exists():  # killed between the two renames
         (unfinished / OLD_FOLDER).rename(path)
-    for name in (NEW_FOLDER, OLD_FOLDER):
-        shutil.rmtree(unfinished / name, ignore_errors=True)
+    for leftover in unfinished.iterdir():
+        if leftover.name != LOCK_NAME:
+            shutil.rmtree(leftover)
 
 
 def unfinished_name(path: Path) -> Path:

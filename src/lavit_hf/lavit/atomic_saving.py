@@ -13,11 +13,13 @@ import inspect
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
+
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .atomic_files import LOCK_NAME, NEW_FOLDER, UNFINISHED, flush, is_unfinished, locked
 from .checkpoint_index import CODE_FOLDER, PIPELINE_INDEX_NAME, find_outdated_weights
@@ -168,19 +170,19 @@ def _show(folder: Path, new: Path) -> dict[str, os.stat_result]:
 
 
 def _texts_and_weights(folder: Path) -> Iterator[Path]:
-    folders = [folder, folder / CODE_FOLDER, *(folder / name for name in _components(folder))]
-    for path in (path for place in folders if place.is_dir() for path in place.iterdir()):
-        is_text = path.suffix in TEXT_ENDINGS and path.is_file() and path.stat().st_size <= LARGEST_TEXT
-        if is_text or (path.suffix in WEIGHT_ENDINGS and path.is_file()):
+    for path in (path for place in _places_of_a_repo(folder) for path in place.iterdir() if path.is_file()):
+        is_text = path.suffix in TEXT_ENDINGS and path.stat().st_size <= LARGEST_TEXT
+        if is_text or path.suffix in WEIGHT_ENDINGS:
             yield path
 
 
-def _components(folder: Path) -> Iterable[str]:
-    try:
-        index = json.loads((folder / PIPELINE_INDEX_NAME).read_text())
-        return [name for name, value in index.items() if isinstance(value, list) and Path(name).name == name]
-    except (OSError, ValueError, AttributeError):
-        return []
+def _places_of_a_repo(folder: Path) -> Iterator[Path]:
+    """The folder, and those within it that hold a component or the source, but not the checkpoints of a run."""
+    yield folder
+    for path in folder.iterdir():
+        is_own = path.is_dir() and not path.name.startswith((".", PREFIX_CHECKPOINT_DIR))
+        if is_own and (path.name == CODE_FOLDER or any(path.glob("*config.json"))):
+            yield path
 
 
 def _stand_in(weights: Path, path: Path) -> None:

@@ -26,6 +26,7 @@ from transformers.utils import CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
 from ..bundled import bundled_checkpoint
+from ..lavit.atomic_saving import finish_interrupted_save
 from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
@@ -55,6 +56,7 @@ def find_repo(model: str | None) -> str:
     if model is None:
         return bundled_checkpoint()
     if Path(model).exists():
+        finish_interrupted_save(model)
         if not Path(model, CONFIG_NAME).is_file():
             raise Failure(
                 f"{model} holds no model ({CONFIG_NAME} is missing); `lavit convert` makes one of an original."
