@@ -1,0 +1,272 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+What is saved over an older repo is whole or absent, wherever the process that saves is killed.
+
+After every kill the repo is loaded twice: as it lies, as a program does that knows nothing of lavit_hf's way to save,
+and by lavit_hf, which finishes what was cut short.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoConfig
+
+import lavit_hf.lavit.atomic_saving
+from kills import kill_everywhere, run_killed
+from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor, LaVITVisualTokenizer, PatchAutoencoder
+from lavit_hf.lavit.atomic_files import atomic_file, atomic_folder
+from lavit_hf.lavit.atomic_saving import CHANGES_NAME, SAVE_FOLDER, atomic_update, finish_interrupted_save
+from lavit_hf.visualization import save_image
+from tiny_pixels import tiny_detokenizer, tiny_language_model, tiny_processor, tiny_unet, tiny_vae
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*")
+
+SMALL_FILES = {"max_shard_size": "20KB"}
+
+
+def model_with(value: float) -> LaVITForCausalLM:
+    """A model whose every tensor and generation config tell which it is."""
+    model = tiny_language_model()
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.fill_(value)
+    model.generation_config.max_new_tokens = int(value)
+    model.config.text_config.rms_norm_eps = value * 1e-6
+    return model
+
+
+def processor_with(value: float) -> LaVITProcessor:
+    processor = tiny_processor()
+    processor.chat_template = f"{{# {int(value)} #}}"
+    processor.question_template = f"{int(value)} {{question}}"
+    processor.image_processor.size = {"height": 16 * int(value), "width": 16 * int(value)}
+    processor.tokenizer.add_tokens(["pear"] * int(value == 2))
+    return processor
+
+
+def pipeline_with(value: float, with_language_model: bool = True) -> LaVITPipeline:
+    model, detokenizer, unet, vae = model_with(value), tiny_detokenizer(False), tiny_unet(False), tiny_vae()
+    with torch.no_grad():
+        for part in (detokenizer, unet, vae):
+            for tensor in part.state_dict().values():
+                tensor.fill_(value)
+    detokenizer.set_codebook(model.visual_tokenizer.quantizer.codebook.weight)
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(num_train_timesteps=100 * int(value))
+    model = model if with_language_model else None
+    return LaVITPipeline(model, processor_with(value), detokenizer, unet, vae, scheduler)
+
+
+def values_of_model(model: LaVITForCausalLM) -> set[float]:
+    values = {value for tensor in model.state_dict().values() for value in tensor.unique().tolist()}
+    values.add(float(model.generation_config.max_new_tokens))
+    return values | {round(model.config.text_config.rms_norm_eps * 1e6, 3)}
+
+
+def values_of_processor(processor: LaVITProcessor) -> set[float]:
+    values = {processor.chat_template.strip("{# }"), processor.question_template.split()[0]}
+    values |= {processor.image_processor.size["height"] / 16, 2 if "pear" in processor.tokenizer.get_vocab() else 1}
+    return {float(value) for value in values}
+
+
+def load_model(folder: Path) -> set[float]:
+    return values_of_model(LaVITForCausalLM.from_pretrained(folder))
+
+
+def load_processor(folder: Path) -> set[float]:
+    return values_of_processor(LaVITProcessor.from_pretrained(folder))
+
+
+def load_pipeline(folder: Path) -> set[float]:
+    pipeline = LaVITPipeline.from_pretrained(folder)
+    values = {pipeline.scheduler.config.num_train_timesteps / 100, *values_of_processor(pipeline.processor)}
+    for part in (pipeline.detokenizer, pipeline.unet, pipeline.vae):
+        values |= {value for tensor in part.state_dict().values() for value in tensor.unique().tolist()}
+    values |= set(pipeline.detokenizer.codebook.unique().tolist())
+    if pipeline.language_model is not None:
+        values |= values_of_model(pipeline.language_model)
+    return values
+
+
+def state_of(load: Callable[[Path], set[float]], folder: Path) -> str:
+    try:
+        values = load(folder)
+    except (OSError, ValueError) as error:
+        assert len(str(error)) > 20
+        return "refused"
+    assert values in ({1.0}, {2.0}), f"a mixture: {values}"
+    return "old" if values == {1.0} else "new"
+
+
+class Loader:
+    """Loads what kills leave: each folder as it lies and by lavit_hf, those that are alike once."""
+
+    def __init__(self, load: Callable[[Path], set[float]], monkeypatch):
+        self.load, self.monkeypatch, self.known = load, monkeypatch, {}
+
+    def __call__(self, folder: Path) -> tuple[str, str]:
+        key = self._digest(folder)
+        if key not in self.known:
+            with self.monkeypatch.context() as patched:
+                for module in [module for name, module in sys.modules.items() if name.startswith("lavit_hf.")]:
+                    if hasattr(module, "finish_interrupted_save"):
+                        patched.setattr(module, "finish_interrupted_save", lambda folder: None)
+                as_it_lies = state_of(self.load, folder)
+            self.known[key] = as_it_lies, state_of(self.load, folder)
+        return self.known[key]
+
+    def _digest(self, folder: Path) -> str:
+        digest, counts = hashlib.sha256(), (folder / SAVE_FOLDER / CHANGES_NAME).exists()
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            if counts or SAVE_FOLDER not in path.parts:
+                digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+        return digest.hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def without_bars(monkeypatch):
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="module")
+def models() -> SimpleNamespace:
+    return SimpleNamespace(old=model_with(1), new=model_with(2))
+
+
+@pytest.fixture(scope="module")
+def processors() -> SimpleNamespace:
+    return SimpleNamespace(old=processor_with(1), new=processor_with(2))
+
+
+@pytest.fixture(scope="module")
+def pipelines() -> SimpleNamespace:
+    return SimpleNamespace(old=pipeline_with(1), new=pipeline_with(2), half=pipeline_with(2, False))
+
+
+def sweep(old, new, load, tmp_path, monkeypatch, stride: int = 1) -> Counter:
+    """Kills `new` over what `old` has written, and counts what is left."""
+    old(tmp_path / "old")
+    (tmp_path / "old" / "notes.txt").write_text("mine")
+    (tmp_path / "old" / ".git").mkdir()
+    (tmp_path / "old" / ".git" / "HEAD").write_text("main")
+    found = Counter()
+    copy = partial(shutil.copytree, tmp_path / "old", dirs_exist_ok=True)
+    load = Loader(load, monkeypatch)
+    for folder in kill_everywhere(new, copy, tmp_path / "kills", stride):
+        as_it_lies, loaded = load(folder)
+        assert (as_it_lies, loaded) in (("old", "old"), ("old", "new"), ("refused", "new"), ("new", "new"))
+        assert (folder / "notes.txt").read_text() == "mine" and (folder / ".git" / "HEAD").read_text() == "main"
+        found[loaded] += 1
+        found[f"{as_it_lies} as it lies"] += 1
+    print(dict(found))
+    assert loaded == as_it_lies == "new" and not (folder / SAVE_FOLDER).exists()  # the last was not killed
+    return found
+
+
+SAVES = {
+    "one file over one": ({}, {}),
+    "one file over several": (SMALL_FILES, {}),
+    "several files over one": ({}, SMALL_FILES),
+    "several files over several": (SMALL_FILES, {"max_shard_size": "30KB"}),
+    "with the source": ({"include_code": True}, {}),
+}
+
+
+class TestModel:
+    # The source alone makes a hundred files.
+    @pytest.mark.parametrize(
+        "kind", [*list(SAVES)[:3], *(pytest.param(kind, marks=pytest.mark.slow) for kind in list(SAVES)[3:])]
+    )
+    def test_kills(self, models, tmp_path, monkeypatch, kind):
+        before, after = SAVES[kind]
+        stride = 3 if kind == "with the source" else 1
+        old, new = partial(models.old.save_pretrained, **before), partial(models.new.save_pretrained, **after)
+        found = sweep(old, new, load_model, tmp_path, monkeypatch, stride)
+        assert found["old"] and found["new"] and found["refused as it lies"]
+
+
+class TestProcessor:
+    def test_kills(self, processors, tmp_path, monkeypatch):
+        found = sweep(
+            processors.old.save_pretrained, processors.new.save_pretrained, load_processor, tmp_path, monkeypatch
+        )
+        assert found["old"] and found["new"] and found["refused as it lies"]
+
+
+PIPELINE_SAVES = {
+    "over a pipeline": ("old", {}, {}),
+    "over one in small files": ("old", SMALL_FILES, {}),
+    "in small files": ("old", {}, SMALL_FILES),
+}
+
+
+class TestPipeline:
+    @pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in PIPELINE_SAVES])
+    def test_kills(self, pipelines, tmp_path, monkeypatch, kind):
+        _, before, after = PIPELINE_SAVES[kind]
+        old = partial(pipelines.old.save_pretrained, **before)
+        found = sweep(old, partial(pipelines.new.save_pretrained, **after), load_pipeline, tmp_path, monkeypatch)
+        assert found["old"] and found["new"] and found["refused as it lies"]
+
+    def test_some_kills(self, pipelines, tmp_path, monkeypatch):
+        old, new = pipelines.old.save_pretrained, pipelines.new.save_pretrained
+        assert sweep(old, new, load_pipeline, tmp_path, monkeypatch, stride=17)["new"]
+
+    @pytest.mark.slow
+    def test_model_into_a_pipeline(self, pipelines, models, tmp_path, monkeypatch):
+        """The language model's folder and the top are one."""
+        found = sweep(
+            pipelines.old.save_pretrained, models.new.save_pretrained, load_model, tmp_path, monkeypatch
+        )
+        assert found["old"] and found["new"] and found["refused as it lies"]
+
+
+class TestAdapter:
+    @pytest.fixture(scope="class")
+    def adapters(self):
+        peft = pytest.importorskip("peft")
+
+        def with_adapter(value: float) -> LaVITForCausalLM:
+            model = model_with(1)
+            model.add_adapter(peft.LoraConfig(r=int(value), target_modules=["q_proj", "v_proj"]))
+            for name, weight in model.named_parameters():
+                if "lora_" in name:
+                    torch.nn.init.constant_(weight, value)
+            return model
+
+        def load(folder: Path) -> set[float]:
+            model = model_with(1)
+            model.load_adapter(str(folder))
+            found = {value for name, weight in model.named_parameters() if "lora_" in name for value in weight.unique().tolist()}
+            return found | {float(model.peft_config["default"].r)}
+
+        return with_adapter(1), with_adapter(2), load
+
+    def test_kills(self, adapters, tmp_path, monkeypatch):
+        old, new, load = adapters
+        finish = lavit_hf.lavit.atomic_saving.finish_interrupted_save
+
+        def finish_and_load(folder: Path) -> set[float]:
+            lavit_hf.lavit.atomic_saving.finish_interrupted_save(folder)  # peft's own loading does not
+            return load(folder)
+
+        assert finish is not None
+        found = sweep(old.save_pretrained, new.save_pretrained, finish_and_load, tmp_path, monkeypatch)
+        assert found["old"] and found["new"] and found["refused as it lies"]
