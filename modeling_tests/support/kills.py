@@ -13,10 +13,13 @@ KILLED = 137
 WRITING = os.O_WRONLY | os.O_RDWR
 
 
-def count_and_kill(folder: Path, number: int) -> None:
+def count_and_kill(folder: Path, number: int) -> Callable[[], int]:
     """
     Ends this process right before its operation `number` on files in `folder`. Opening a file to write is two: before
     it, and when it is empty.
+
+    Returns:
+        `Callable[[], int]`: tells how many operations there have been.
     """
     folder, left = str(folder), number
 
@@ -37,6 +40,7 @@ def count_and_kill(folder: Path, number: int) -> None:
         left -= 1 + is_write
 
     sys.addaudithook(watch)
+    return lambda: number - left
 
 
 def run_killed(action: Callable[[], object], folder: Path, number: int) -> bool:

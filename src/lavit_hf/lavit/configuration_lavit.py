@@ -10,6 +10,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import DownloadKwargs, cached_file
 
 from .atomic_saving import finish_interrupted_save, name_of
@@ -37,7 +38,10 @@ class LaVITBaseConfig(PreTrainedConfig):
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
         finish_interrupted_save(pretrained_model_name_or_path)
-        return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if not config_dict:  # transformers would go on with the defaults, a model of 7 billion random weights
+            raise OSError(f"{pretrained_model_name_or_path} holds no {CONFIG_NAME}: it is no model, or not whole.")
+        return config_dict, kwargs
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         folder = Path(save_directory)
