@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 import lavit_hf.lavit.atomic_saving
 from kills import kill_everywhere

@@ -68,7 +68,7 @@ class AveragedWeights(CallbackWithState):
     def _load(self, path: Path) -> None:
         if not path.exists():
             raise TrainingError(
-                f"{path.parent} holds no averaged weights ({path.name}): remove the folder to go on from the one before."
+                f"{path.parent} holds no averaged weights ({path.name}): remove it to go on from the one before."
             )
         with safe_open(path, framework="pt") as file:
             self.average.optimization_step = int(file.metadata()[STEP_KEY])
