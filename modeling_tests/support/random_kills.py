@@ -28,6 +28,7 @@ SUPPORT = Path(__file__).parent
 sys.path[:0] = [str(SUPPORT), str(SUPPORT.parent)]
 
 import torch  # noqa: E402
+from accelerate.state import AcceleratorState  # noqa: E402
 
 from killed_runs import RUNS, Run, write_runs  # noqa: E402
 from kills import KILLED, count_and_kill  # noqa: E402
@@ -87,6 +88,7 @@ def start(run: Run, output: Path, number: int, kills: dict[int, int]) -> list[in
                 places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
                 os.environ.update({name: str(value) for name, value in places.items()})
                 os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, ACCELERATE_USE_CPU="true")
+            AcceleratorState._reset_state(reset_partial_state=True)  # what preparing the runs has left
             torch.set_num_threads(1)
             script = load_script(run.script)
             sys.argv = [script.__file__, str(run.file), *run.arguments(output, number)]
