@@ -3,10 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CASES ?= 10000
+SEED ?= 0
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo checkpoint test test-training test-package test-browser screenshots test-slow test-gpu lint format docs benchmark dry-run clean
+.PHONY: help setup demo checkpoint test test-training test-package test-browser fuzz screenshots test-slow test-gpu lint format docs benchmark dry-run clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,6 +31,9 @@ test: lint  ## ruff, then all tests that need neither a GPU nor minutes each
 
 test-training: $(READY)  ## two processes that train together, and a run that is killed
 	$(BIN)/pytest -m "slow and not gpu" modeling_tests/training
+
+fuzz: $(READY)  ## bad input of every kind, CASES=10000 by default; SEED=1 for others
+	LAVIT_FUZZ_CASES=$(CASES) $(BIN)/pytest -n 2 modeling_tests/fuzz --hypothesis-seed=$(SEED) --maxfail=20
 
 test-package: $(READY)  ## the wheel: built, complete, and at work by itself
 	$(BIN)/pytest -m slow modeling_tests/project/test_packaging.py
@@ -64,6 +69,7 @@ benchmark: $(READY)  ## time the visual tokenizer, generation and the pipeline
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/imports.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/growth.py
 
 dry-run: $(READY)  ## a random LaVIT-7B at full size: written (51 GB of disk), converted, loaded in 4 and 8 bits, run

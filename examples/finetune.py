@@ -1,12 +1,18 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Teaches a LaVIT to caption, or to answer questions about, the pictures of a folder of your own, by LoRA.
+Teaches a LaVIT to caption, to answer questions about, or to talk about your own pictures, by LoRA.
 
     accelerate launch examples/finetune.py examples/runs/finetune_captions.yaml --dataset my-pictures
 
 The folder holds pictures and a `metadata.jsonl` with a line for each: `{"file_name": "cat.jpg", "text": "a cat"}` for
 `task: captions`, `{"file_name": "cat.jpg", "question": "Who is it?", "answer": "a cat"}` for `task: questions`.
+
+`task: conversations` takes LLaVA's form, in a JSON file beside the pictures or a folder with a `train.json`. A row has
+one picture, several or none; answers alone are learned.
+
+    [{"image": "cat.jpg", "conversations": [
+        {"from": "human", "value": "<image>Who is it?"}, {"from": "gpt", "value": "a cat"}]}]
 
 The base may be loaded in 4 or 8 bits (`quantize: 4bit`). The adapter is saved to `<output_dir>/adapter`:
 
@@ -17,23 +23,30 @@ With `save: merged` a LaVIT that has learned it, in the base's own dtype, is sav
 
     model = LaVITForCausalLM.from_pretrained("output_dir/merged")
 
+and what paints with it, if the base has that. The command line takes both: `lavit caption --model output_dir/adapter`.
+
 In both cases the processor is beside it: `LaVITProcessor.from_pretrained("output_dir/adapter")`.
 """
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BitsAndBytesConfig, TrainingArguments, set_seed
 
-from lavit_hf import LaVITForCausalLM, LaVITForPreTraining, LaVITProcessor
+from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITForPreTraining, LaVITProcessor
+from lavit_hf.hub.replacing import save_with_pixel_decoder
+from lavit_hf.training.conversation_collator import ConversationCollator
+from lavit_hf.training.conversations import Conversations, load_conversations
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.language_collator import LanguageCollator
 from lavit_hf.training.meters import LanguageMeter
-from lavit_hf.training.picture_texts import load_picture_texts, make_sample
+from lavit_hf.training.picture_texts import TASKS, load_picture_texts, make_sample
 from lavit_hf.training.settings import find_checkpoint, load_settings
 from lavit_hf.training.trainer import LaVITTrainer
 
@@ -51,6 +64,7 @@ QUANTIZATIONS = {
     },
 }
 SAVED_AS = ("adapter", "merged")
+CONVERSATIONS = "conversations"
 
 
 @dataclass
@@ -58,8 +72,8 @@ class FinetuneSettings:
     """What is taught, and how."""
 
     model: str = field(metadata={"help": "Path or Hub id of the LaVIT to start from."})
-    dataset: str = field(metadata={"help": "Folder of pictures with a metadata.jsonl, or a Hub id."})
-    task: str = field(default="captions", metadata={"help": "captions or questions."})
+    dataset: str = field(metadata={"help": "Folder of pictures with a metadata.jsonl, a JSON file, or a Hub id."})
+    task: str = field(default="captions", metadata={"help": "captions, questions or conversations."})
     train_split: str = "train"
     validation_split: str | None = None
     image_column: str = "image"
@@ -72,6 +86,8 @@ class FinetuneSettings:
     save: str = field(default="adapter", metadata={"help": "adapter, or merged for a whole model besides."})
 
     def __post_init__(self):
+        if self.task not in (*TASKS, CONVERSATIONS):
+            raise TrainingError(f"task must be one of {', '.join((*TASKS, CONVERSATIONS))}, got {self.task!r}.")
         if self.quantize not in QUANTIZATIONS:
             raise TrainingError(f"quantize must be 4bit or 8bit, or left out, got {self.quantize!r}.")
         if self.save not in SAVED_AS:
@@ -88,6 +104,31 @@ def load_base(settings: FinetuneSettings, dtype: torch.dtype) -> LaVITForPreTrai
         quantization_config=BitsAndBytesConfig(**QUANTIZATIONS[settings.quantize]),
         device_map={"": PartialState().device},
     )
+
+
+def load_data(settings: FinetuneSettings, split: str | None) -> Dataset | Conversations | None:
+    """A split of what is taught; `None` where none is named."""
+    if split is None:
+        return None
+    if settings.task == CONVERSATIONS:
+        return load_conversations(settings.dataset, split, settings.image_column)
+    return load_picture_texts(settings.dataset, split, settings.task, settings.image_column)
+
+
+def make_collator(
+    settings: FinetuneSettings, processor: LaVITProcessor, config: LaVITConfig, data: Sequence
+) -> tuple[Callable, LanguageCollator | ConversationCollator]:
+    """What makes a batch of rows, and what counts the texts that were cut."""
+    if settings.task == CONVERSATIONS:
+        most_images = max(split.most_images for split in data if split is not None)
+        collator = ConversationCollator(processor, config, settings.max_text_length, most_images)
+        return collator, collator
+    collator = LanguageCollator(processor, config, settings.max_text_length)
+
+    def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
+        return collator([make_sample(row, settings.task, processor, settings.image_column) for row in rows])
+
+    return collate, collator
 
 
 def add_adapter(model: LaVITForPreTraining, settings: FinetuneSettings) -> PeftModel:
@@ -116,8 +157,7 @@ def save(trainer: LaVITTrainer, settings: FinetuneSettings) -> None:
         # Onto the base as it was before it was quantised.
         base = LaVITForCausalLM.from_pretrained(settings.model)
         merged = PeftModel.from_pretrained(base, output / "adapter").merge_and_unload()
-        merged.save_pretrained(output / "merged")
-        trainer.processing_class.save_pretrained(output / "merged")
+        save_with_pixel_decoder(merged, trainer.processing_class, output / "merged", settings.model)
 
 
 def main() -> None:
@@ -128,22 +168,17 @@ def main() -> None:
     training_args.label_names = ["labels"]
     set_seed(training_args.seed)
     processor = LaVITProcessor.from_pretrained(settings.model)
-    train_data, validation_data = (
-        load_picture_texts(settings.dataset, split, settings.task, settings.image_column) if split else None
-        for split in (settings.train_split, settings.validation_split)
-    )
+    data = [load_data(settings, split) for split in (settings.train_split, settings.validation_split)]
     # A frozen base may be rounded to what autocast computes in.
     base = load_base(settings, torch.bfloat16 if training_args.bf16 else torch.float32)
-    collator = LanguageCollator(processor, base.config, settings.max_text_length)
-
-    def collate(rows: list[dict]) -> dict[str, torch.Tensor]:
-        return collator([make_sample(row, settings.task, processor, settings.image_column) for row in rows])
-
+    if Path(settings.model).is_dir():
+        base.name_or_path = str(Path(settings.model).resolve())  # which the adapter names, wherever it is used
+    collate, collator = make_collator(settings, processor, base.config, data)
     trainer = LaVITTrainer(
         add_adapter(base, settings),
         training_args,
-        train_dataset=train_data,
-        eval_dataset=validation_data,
+        train_dataset=data[0],
+        eval_dataset=data[1],
         data_collator=collate,
         processing_class=processor,
         meter=LanguageMeter(),

@@ -44,6 +44,9 @@ class SelectionSettings:
     complexity_column: str | None = field(
         default=None, metadata={"help": "What the number of kept patches is compared with, such as what is drawn."}
     )
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Of transformers; by default what it thinks best. On a CPU eager is faster."}
+    )
     selection_gradient: str = field(default="antithetic", metadata={"help": "Or straight_through, the paper's."})
     random_mask_steps: int = field(default=150, metadata={"help": "Steps with random masks."})
     calibration_images: int = field(default=4096, metadata={"help": "Images that the threshold is found by."})
@@ -107,7 +110,11 @@ def main() -> None:
     training_args.remove_unused_columns = False
     set_seed(training_args.seed)
     model = LaVITTokenSelectionForPreTraining.from_pretrained(
-        settings.model, dtype=torch.float32, selection="threshold", selection_gradient=settings.selection_gradient
+        settings.model,
+        dtype=torch.float32,
+        attn_implementation=settings.attn_implementation,
+        selection="threshold",
+        selection_gradient=settings.selection_gradient,
     )
     image_processor = LaVITImageProcessor.from_pretrained(settings.model)
     train_data = load_pictures(settings.dataset, settings.train_split, settings)

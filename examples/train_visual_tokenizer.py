@@ -4,16 +4,25 @@
 Stage 1: trains the visual tokenizer to rebuild the frozen encoder's features (paper, section 3.1).
 
     accelerate launch examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml
+
+With `freeze_selection` it is stage 1's second phase, after `train_token_selection.py`.
 """
 
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from accelerate.utils import send_to_device
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
-from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizerForPreTraining
+from lavit_hf import (
+    LaVITImageProcessor,
+    LaVITTokenSelectionForPreTraining,
+    LaVITVisualTokenizerForPreTraining,
+)
+from lavit_hf.training.codebook_start import CodebookStart
 from lavit_hf.training.data import load_split, skip_broken_images
+from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.feature_rows import from_bytes
 from lavit_hf.training.meters import TokenizerMeter
 from lavit_hf.training.settings import find_checkpoint, load_settings
@@ -31,9 +40,21 @@ class TokenizerSettings:
     streaming: bool = False
     image_column: str = "image"
     features_column: str = field(default="features", metadata={"help": "Used in place of pictures where it exists."})
-    selection: str = field(default="sample", metadata={"help": "How patches are kept in training."})
+    selection: str | None = field(
+        default=None, metadata={"help": "How patches are kept in training; by default as the model says."}
+    )
     final_selection: str | None = field(default=None, metadata={"help": "How they are kept at the end of it."})
     final_selection_share: float = field(default=0.25, metadata={"help": "The share of steps that is the end."})
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Of transformers; by default what it thinks best. On a CPU eager is faster."}
+    )
+    freeze_selection: bool = field(default=False, metadata={"help": "Phase 2: keep what phase 1 selects."})
+    codebook_rows: int | None = field(
+        default=None, metadata={"help": "Rows that the codes begin from by k-means; by default the first batch's."}
+    )
+    codebook_start_step: int = field(default=0, metadata={"help": "With codebook_rows, the step at which they begin."})
+    shuffle_selection: bool = field(default=False, metadata={"help": "Experiment: any patches, as many per image."})
+    know_places: bool = field(default=False, metadata={"help": "Experiment: the place head is told the places."})
 
 
 class SwitchSelection(TrainerCallback):
@@ -77,14 +98,44 @@ def load_data(settings: TokenizerSettings, model: LaVITVisualTokenizerForPreTrai
     return *splits, partial(collate_images, column=settings.image_column, image_processor=image_processor)
 
 
+def load_model(settings: TokenizerSettings) -> LaVITVisualTokenizerForPreTraining:
+    """The model as the settings want it. Raises a `TrainingError` for phase 2 without phase 1."""
+    model = LaVITVisualTokenizerForPreTraining.from_pretrained(
+        settings.model, dtype=torch.float32, attn_implementation=settings.attn_implementation
+    )
+    if settings.freeze_selection:
+        if LaVITTokenSelectionForPreTraining.__name__ not in (model.config.architectures or ()):
+            raise TrainingError(
+                f"freeze_selection keeps what a trained selector keeps, but {settings.model} was not written by "
+                "train_token_selection.py: run that first, or leave freeze_selection out to train the selector "
+                "together with the codes."
+            )
+        model.freeze_selection()
+    model.config.selection = settings.selection or model.config.selection
+    model.shuffles_selection, model.knows_places = settings.shuffle_selection, settings.know_places
+    return model
+
+
+def add_codebook_start(trainer: LaVITTrainer, settings: TokenizerSettings) -> None:
+    """Lets the codes begin after a while, from rows of the training data."""
+    prepare = partial(send_to_device, device=trainer.args.device)
+    trainer.add_callback(
+        CodebookStart(
+            trainer.model,
+            settings.codebook_start_step,
+            lambda: map(prepare, trainer.get_train_dataloader()),
+            settings.codebook_rows,
+        )
+    )
+
+
 def main() -> None:
     """Train, going on from the last checkpoint in `output_dir` where there is one."""
     settings, training_args = load_settings(TokenizerSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings])
     training_args.remove_unused_columns = False
     set_seed(training_args.seed)
-    model = LaVITVisualTokenizerForPreTraining.from_pretrained(settings.model, dtype=torch.float32)
-    model.config.selection = settings.selection
+    model = load_model(settings)
     train_data, validation_data, collate = load_data(settings, model)
     trainer = LaVITTrainer(
         model,
@@ -98,6 +149,8 @@ def main() -> None:
         trainer.add_callback(
             SwitchSelection(model.config, settings.selection, settings.final_selection, settings.final_selection_share)
         )
+    if settings.codebook_rows:
+        add_codebook_start(trainer, settings)
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     LaVITImageProcessor.from_pretrained(settings.model).save_pretrained(training_args.output_dir)

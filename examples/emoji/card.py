@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from must_reach import PARTS, must_reach_table, shortfalls
 
 from lavit_hf import LaVITConfig, create_model_card
 from lavit_hf.bundled import BUNDLED_CHECKPOINT
@@ -20,28 +21,8 @@ from lavit_hf.lavit.atomic_saving import atomic_update
 
 
 ATTRIBUTION = Path(__file__).with_name("ATTRIBUTION.md")
-SPLIT_TITLES = {"test_drawings": "held-out drawings", "test_concepts": "held-out concepts"}
-
-ROWS = {  # what stands in the table, and where it lies among the figures
-    "caption equals the name, greedy": ("caption_greedy", "exact_match", "share"),
-    "caption equals the name, 5 beams": ("caption_beam", "exact_match", "share"),
-    "the name's words in the caption, greedy": ("caption_greedy", "keyword_recall", "share"),
-    "the name's words in the caption, 5 beams": ("caption_beam", "keyword_recall", "share"),
-    "caption has a word of name or keywords, greedy": ("caption_greedy", "any_keyword", "share"),
-    "cosine of rebuilt features": ("tokens", "reconstruction_cosine", "number"),
-    "kept patches: mean": ("tokens", "kept_mean", "number"),
-    "kept patches: standard deviation": ("tokens", "kept_std", "number"),
-    "kept patches: fewest": ("tokens", "kept_min", "whole"),
-    "kept patches: most": ("tokens", "kept_max", "whole"),
-    "busier pictures keep more (rank correlation)": ("tokens", "kept_with_busyness", "number"),
-    "codes in use": ("tokens", "codes_used", "share"),
-    "judge on the drawings themselves: first, first five": ("judge_on_drawings", ("top_1", "top_5"), "share"),
-    "judge on reconstructions: first, first five": ("reconstruction", ("top_1", "top_5"), "share"),
-    "the same, the most faithful of 8 candidates": ("reconstruction_chosen", ("top_1", "top_5"), "share"),
-    "judge on pictures of the name: first, first five": ("text_to_picture", ("top_1", "top_5"), "share"),
-    "the same, of those the most faithful of 8": ("text_to_picture_chosen", ("top_1", "top_5"), "share"),
-}
-FORMATS = {"share": "{:.0%}", "number": "{:.2f}", "whole": "{:d}"}
+FIRST = Path(__file__).with_name("results") / "lavit-emoji-1.json"  # what the first lavit-emoji reached
+KEPT_PATCHES = "kept-patches.jpg"
 
 DESCRIPTION = """A small LaVIT ([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)), {megabytes:.0f} MB, that
 `lavit_hf` ships: one language model that reads and writes emoji. The encoder is EfficientNet-Lite0, frozen; the rest
@@ -54,36 +35,34 @@ pipeline = LaVITPipeline.from_pretrained(bundled_checkpoint())
 pipeline("red apple").images[0].save("apple.png")
 ```"""
 
-FIGURES = """On drawings that it was not trained on, of concepts that it knows from other artists (held-out drawings),
-and of concepts of which it saw no drawing at all (held-out concepts). The judge is a linear probe on the encoder's
-features, trained on the training drawings; by chance a name is among its first five in {chance:.1%} of pictures.
-Candidates are chosen without it, but by the same encoder, so there it is less independent.
+FIGURES = """On drawings that it was not trained on, and sheets of one to four of them, beside the first lavit-emoji on
+the same ones. *A right word* is one of the name or of a keyword. The *probe* is the nearest mean of the training
+drawings' features, as the frozen encoder sees them: what can be read without a language model. *Guessed* is what the
+words of a question alone give away. The *judge* of painted pictures is a linear discriminant on these features,
+learned from the training drawings; by chance a right name is among its first five in {chance:.1%} of pictures, and in
+{everyday_chance:.1%} where it may give those of everyday concepts only.
 
-{table}"""
+{table}
+
+Concepts of which it saw no drawing: it names {unknown:.0%}, and says a right word of {unknown_word:.0%}."""
+
+KEPT = """In colour what is kept of drawings, of sheets and of a photograph, the rest dimmed.
+
+![kept patches]({picture})"""
 
 LIMITS = """It knows emoji and little else: a photograph gets the name of an emoji ({photographs}). Pictures are small
-and of simple shape. It writes no sentences."""
+and of simple shape. It writes no sentences. Of drawings by a hand that it never saw it names {stranger:.0%}.{short}"""
+
+SHORT = """
+
+What falls short of what was wanted:
+
+{figures}"""
 
 LICENCE = """The weights are Apache-2.0. The encoder is EfficientNet-Lite0 (Apache-2.0), the drawings and words are
 these:
 
 {attribution}"""
-
-
-def table(figures: Mapping) -> str:
-    """The figures as a Markdown table, a column for each split."""
-    splits = [name for name in SPLIT_TITLES if name in figures]
-    lines = ["| | " + " | ".join(SPLIT_TITLES[name] for name in splits) + " |", "| --- |" + " --- |" * len(splits)]
-    for title, (group, keys, kind) in ROWS.items():
-        keys = (keys,) if isinstance(keys, str) else keys
-        cells = [
-            ", ".join(FORMATS[kind].format(figures[split][group][key]) for key in keys)
-            if group in figures[split]
-            else ""
-            for split in splits
-        ]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def describe_photographs(captions: Mapping[str, str]) -> str:
@@ -106,14 +85,55 @@ def training_log(folders: Mapping[str, Path]) -> str:
     return "\n".join(lines)
 
 
+def describe_figures(figures: Mapping, before: Mapping) -> str:
+    """The table, and what its words mean."""
+    names = figures["pictures"]["names"]
+    unknown = figures["captions"]["test_concepts"]["model"]["all"]
+    return FIGURES.format(
+        table=must_reach_table(figures, before),
+        chance=5 / names["all"],
+        everyday_chance=5 / names["everyday"],
+        unknown=unknown["exact"],
+        unknown_word=unknown["right_keyword"],
+    )
+
+
+def describe_limits(figures: Mapping, before: Mapping) -> str:
+    """What it cannot do, and what falls short."""
+    short = "\n".join(f"* {line}" for line in shortfalls(figures, before))
+    return LIMITS.format(
+        photographs=describe_photographs(figures["captions"]["photographs"]),
+        stranger=figures["stranger"]["model"]["all"]["exact"],
+        short=SHORT.format(figures=short) if short else "",
+    )
+
+
+def read_complete(evaluation: Path) -> dict:
+    """
+    The figures of a whole evaluation.
+
+    Raises:
+        `ValueError`: If parts of it are missing.
+    """
+    figures = json.loads(evaluation.read_text())
+    missing = [name for name in PARTS if name not in figures]
+    if missing:
+        raise ValueError(f"{evaluation} has no {missing[0]}: run evaluate.py until it is through.")
+    return figures
+
+
 def main(
     model: Annotated[Path, typer.Option(help="The repo that bundle.py wrote.")],
     evaluation: Annotated[Path, typer.Option(help="The figures that evaluate.py wrote.")],
     note: Annotated[str, typer.Option(help="What else is to be said of how it was trained.")] = "",
     runs: Annotated[Path, typer.Option(help="Folder of the stages' runs.")] = Path(".cache/emoji"),
+    before: Annotated[Path, typer.Option(help="The figures of the checkpoint to compare it with.")] = FIRST,
 ) -> None:
-    """Write the card, and keep figures and attributions beside it."""
-    figures = json.loads(evaluation.read_text())
+    """Write the card, and keep the figures beside it."""
+    try:
+        figures, others = read_complete(evaluation), json.loads(before.read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
     unet = json.loads((model / "unet" / "config.json").read_text())
     vae = json.loads((model / "vae" / "config.json").read_text())
     stages = {"stage 1": "visual-tokenizer", "stage 2": "language-model", "pixel decoder": "pixel-decoder"}
@@ -126,9 +146,10 @@ def main(
         picture_size=unet["sample_size"] * vae["patch_size"],
         sections={
             "Usage": USAGE,
-            "What it can do": FIGURES.format(chance=figures["chance_top_5"], table=table(figures)),
+            "What it can do": describe_figures(figures, others),
+            **({"What it keeps": KEPT.format(picture=KEPT_PATCHES)} if (model / KEPT_PATCHES).is_file() else {}),
             **({"The end of training": log} if log else {}),
-            "Limits": LIMITS.format(photographs=describe_photographs(figures["photographs"])),
+            "Limits": describe_limits(figures, others),
             "Licence": LICENCE.format(attribution=ATTRIBUTION.read_text().split("\n\n", 2)[2]),
         },
         language="en",
@@ -138,7 +159,7 @@ def main(
     with atomic_update(model) as folder:
         card.save(folder / "README.md")
         shutil.copy(evaluation, folder / "evaluation.json")
-    print(table(figures))
+    print(must_reach_table(figures, others))
 
 
 if __name__ == "__main__":

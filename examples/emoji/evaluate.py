@@ -1,206 +1,283 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What a LaVIT trained on emoji can do, on drawings that it never saw: one table, and contact sheets to look at.
+What a LaVIT trained on emoji can do, on drawings and sheets that it never saw: figures, and pictures to look at.
 
-    python examples/emoji/evaluate.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set --output evaluation
+    python examples/emoji/evaluate.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set \
+        --sheets .cache/emoji/sheets --output .cache/emoji/evaluation
+
+Cut short, it goes on with the part where it stopped. `--only captions` measures one part alone. A repo without pixel
+decoder has no pictures, a visual tokenizer of stage 1 only what it keeps; their other parts are left out.
 """
 
+import hashlib
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import torch
 import typer
-from datasets import Dataset, load_from_disk
-from judge import Judge, train_judge
-from PIL import Image, ImageFilter
+from datasets import Dataset, disable_progress_bars, load_from_disk
+from diffusers.utils import logging as diffusers_logging
+from everyday import everyday_concepts
+from keeping import encode, kept_figures, load_detokenizer, rebuilt_figures, select
+from looking import ClassMeans, Looker
+from must_reach import PARTS
+from painting import Painter, make_judge, pair_figures, picture_figures
+from reading import Drawings, Reader, name_figures, read_photographs, sheet_figures
+from seconds import second_figures
+from transformers.utils import logging as transformers_logging
 
-from lavit_hf import LaVITPipeline
+from lavit_hf import LaVITForCausalLM, LaVITImageProcessor, LaVITPipeline, LaVITProcessor, LaVITVisualTokenizer
 from lavit_hf.lavit.atomic_files import atomic_file
-from lavit_hf.visualization import draw_keep_mask, image_grid, save_image
 
 
-SPLITS = ("test_drawings", "test_concepts")
+# The splits of drawings and of sheets that are measured; those called validation are to choose by, others to report.
+CAPTIONED = ("validation", "validation_artist", "test_drawings", "test_concepts")
+ASKED = ("validation", "test_drawings")
+KEPT = ("validation", "validation_one_size", "test_drawings", "test_drawings_one_size")
 PHOTOGRAPHS = Path(__file__).parents[1] / "images"
-SHEET_SIZE = 48  # pictures on a contact sheet
-CANDIDATES = 8  # paintings that the pipeline chooses from, where it may choose
-CAPTIONING = {"greedy": {"num_beams": 1}, "beam": {"num_beams": 5}}
+FILE_NAME = "evaluation.json"
 
 
-@dataclass
-class Held:
-    """Held-out drawings with what CLDR says of them."""
-
-    images: list[Image.Image]
-    names: list[str]
-    keywords: list[list[str]]
-
-    @classmethod
-    def of(cls, drawings: Dataset) -> "Held":
-        images = [image.convert("RGB") for image in drawings["image"]]
-        return cls(images, list(drawings["name"]), list(drawings["keywords"]))
-
-
-def batches(items: Sequence, size: int = 50) -> list[Sequence]:
-    """Cuts a sequence into pieces of at most `size`."""
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def score_captions(captions: Sequence[str], held: Held) -> dict[str, float]:
+class Evaluation:
     """
-    Exact match with the name, share of the name's words that the caption holds, and share of pictures whose caption
-    has a word in common with the name or a keyword.
+    Measures a LaVIT part by part; what a part needs is loaded when it is needed.
+
+    Args:
+        model (`Path`): The repo.
+        data (`Path`): What `prepare.py` wrote.
+        sheets (`Path`): What `prepare_sheets.py` wrote.
+        output (`Path`): Folder for contact sheets.
+        cache (`Path`): Folder for the encoder's features of the training drawings.
+        seed (`int`, *optional*, defaults to 0): Seed of all draws.
+        limit (`int`, *optional*): Most drawings or sheets of a split, to rehearse.
     """
-    spoken = [set(caption.lower().split()) for caption in captions]
-    named = [set(name.lower().split()) for name in held.names]
-    known = [set(" ".join([name, *keywords]).lower().split()) for name, keywords in zip(held.names, held.keywords)]
-    return {
-        "exact_match": float(np.mean([a.strip().lower() == b.lower() for a, b in zip(captions, held.names)])),
-        "keyword_recall": float(np.mean([len(a & b) / len(b) for a, b in zip(spoken, named)])),
-        "any_keyword": float(np.mean([bool(a & b) for a, b in zip(spoken, known)])),
-    }
 
+    def __init__(
+        self,
+        model: Path,
+        data: Path,
+        sheets: Path,
+        output: Path,
+        cache: Path,
+        seed: int = 0,
+        limit: int | None = None,
+    ):
+        self.model, self.output, self.cache, self.seed, self.limit = model, output, cache, seed, limit
+        self.set, self.sheets = load_from_disk(data), load_from_disk(sheets)
 
-def read(pipeline: LaVITPipeline, images: Sequence[Image.Image], **settings) -> list[str]:
-    """Captions of pictures."""
-    captions = []
-    for batch in batches(images):
-        inputs = pipeline.processor(images=[[image] for image in batch], text=[""] * len(batch), return_tensors="pt")
-        ids = pipeline.language_model.generate(**inputs, max_new_tokens=16, do_sample=False, **settings)
-        new = ids[:, inputs.input_ids.shape[1] :]
-        captions += pipeline.processor.post_process_caption(
-            pipeline.processor.batch_decode(new, skip_special_tokens=True)
-        )
-    return captions
+    # What there is to measure.
 
+    @cached_property
+    def parts(self) -> list[str]:
+        """The parts that this repo has."""
+        if json.loads((self.model / "config.json").read_text())["model_type"] == "lavit_visual_tokenizer":
+            return ["kept"]
+        paints = (self.model / LaVITPipeline.config_name).is_file()
+        return [name for name in PARTS if paints or name not in ("pictures", "seconds")]
 
-def read_photographs(pipeline: LaVITPipeline, folder: Path) -> dict[str, str]:
-    """What it says about photographs, which it was not trained on; no figure, for reading."""
-    paths = sorted(folder.glob("*.jpg"))
-    captions = read(pipeline, [Image.open(path).convert("RGB") for path in paths])
-    return {path.stem: caption for path, caption in zip(paths, captions)}
+    def rows(self, dataset: dict[str, Dataset], split: str) -> Dataset:
+        """A split, or its first rows where there is a limit."""
+        rows = dataset[split]
+        return rows if self.limit is None else rows.select(range(min(self.limit, len(rows))))
 
+    def captions(self) -> dict:
+        """Captions of held-out drawings, and of photographs."""
+        figures = {split: self._names(split) for split in CAPTIONED}
+        return figures | {"photographs": dict(read_photographs(self.reader, PHOTOGRAPHS))}
 
-def busyness(image: Image.Image) -> float:
-    """How much there is to see: the mean strength of a picture's edges."""
-    return float(np.asarray(image.convert("L").filter(ImageFilter.FIND_EDGES)).mean())
+    def stranger(self) -> dict:
+        """Captions of drawings by an artist that nothing was trained on or chosen by."""
+        return self._names("stranger")
 
+    def questions(self) -> dict:
+        """Captions of sheets, and questions about them."""
+        train = self.sheets["train"]
+        return {split: sheet_figures(self.reader, self.rows(self.sheets, split), train) for split in ASKED}
 
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's."""
-    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    def kept(self) -> dict:
+        """What is kept of sheets, and what is rebuilt from it."""
+        return {split: self._kept(split) for split in KEPT}
 
-
-@torch.inference_mode()
-def score_tokens(pipeline: LaVITPipeline, held: Held) -> tuple[dict[str, float], list[torch.Tensor]]:
-    """Kept patches, codebook usage and the cosine of rebuilt features; and the keep masks."""
-    tokenizer = pipeline.language_model.visual_tokenizer
-    kept, codes, cosines, masks = [], [], [], []
-    for batch in batches(held.images):
-        outputs = tokenizer(**pipeline.processor.image_processor(list(batch), return_tensors="pt"))
-        rebuilt = pipeline.detokenizer(codes=outputs.codes).features
-        cosine = torch.nn.functional.cosine_similarity(rebuilt.float(), outputs.last_hidden_state.float(), dim=-1)
-        cosines += cosine.mean(dim=1).tolist()
-        kept += [len(image) for image in outputs.codes]
-        codes += outputs.codes
-        masks += list(outputs.keep_mask)
-    used = len(torch.cat(codes).unique())
-    figures = {
-        "reconstruction_cosine": float(np.mean(cosines)),
-        "kept_mean": float(np.mean(kept)),
-        "kept_std": float(np.std(kept)),
-        "kept_min": min(kept),
-        "kept_max": max(kept),
-        "kept_with_busyness": rank_correlation(kept, [busyness(image) for image in held.images]),
-        "codes_used": used / tokenizer.config.codebook_size,
-    }
-    return figures, masks
-
-
-def paint(
-    pipeline: LaVITPipeline, held: Held, from_text: bool, seed: int, num_candidates: int = 1
-) -> list[Image.Image]:
-    """Pictures of the names, or of the drawings' own tokens."""
-    pictures = []
-    for start, batch in zip(range(0, len(held.names), 50), batches(held.names if from_text else held.images)):
-        generator = torch.Generator().manual_seed(seed + start)
-        call = pipeline if from_text else pipeline.reconstruct
-        pictures += call(list(batch), generator=generator, num_candidates=num_candidates).images
-    return pictures
-
-
-def score_pictures(judge: Judge, pictures: Sequence[Image.Image], names: Sequence[str]) -> dict[str, float]:
-    """How often the judge gives a picture its name first, or among its first five."""
-    ranks = judge.rank(judge.look(pictures).clone(), names)
-    return {"top_1": (ranks < 1).float().mean().item(), "top_5": (ranks < 5).float().mean().item()}
-
-
-def evaluate_split(pipeline: LaVITPipeline, judge: Judge, held: Held, folder: Path, seed: int) -> dict:
-    """All figures of a split, its contact sheets saved in `folder`."""
-    captions = {name: read(pipeline, held.images, **settings) for name, settings in CAPTIONING.items()}
-    figures = {f"caption_{name}": score_captions(texts, held) for name, texts in captions.items()}
-    figures["tokens"], masks = score_tokens(pipeline, held)
-    rebuilt = paint(pipeline, held, from_text=False, seed=seed)
-    drawn = paint(pipeline, held, from_text=True, seed=seed)
-    if set(held.names) <= set(judge.names):  # it cannot name what it has learned no name of
-        pictures = {
-            "judge_on_drawings": held.images,
-            "reconstruction": rebuilt,
-            "reconstruction_chosen": paint(pipeline, held, False, seed, CANDIDATES),
-            "text_to_picture": drawn,
-            "text_to_picture_chosen": paint(pipeline, held, True, seed, CANDIDATES),
+    def pictures(self) -> dict:
+        """Pictures of names, of drawings and of sheets."""
+        judge = make_judge(self.looker, self.set["train"], self.pipeline.picture_size)
+        painter = Painter(self.pipeline, self.seed)
+        everyday = set(everyday_concepts().values()) & set(judge.names)
+        rows = self.rows(self.set, "test_drawings")
+        return {
+            "names": {"all": len(judge.names), "everyday": len(everyday)},
+            **picture_figures(painter, judge, Drawings.of(rows), everyday, self.output),
+            "sheets_of_two": pair_figures(painter, judge, self.rows(self.sheets, "test_drawings"), self.output),
         }
-        figures |= {name: score_pictures(judge, shown, held.names) for name, shown in pictures.items()}
-    save_sheets(folder, held, masks, rebuilt, drawn, captions["greedy"])
+
+    def seconds(self) -> dict:
+        """How long a caption and a picture take."""
+        return second_figures(self.model, self.reader, self.pipeline, PHOTOGRAPHS / "emoji" / "rocket.png")
+
+    def _names(self, split: str) -> dict:
+        drawings = Drawings.of(self.rows(self.set, split))
+        said = {"model": self.reader.caption(drawings.images), "probe": self.probe(self.looker(drawings.images))}
+        return {name: name_figures(texts, drawings) for name, texts in said.items()}
+
+    def _kept(self, split: str) -> dict:
+        known = encode(self.rows(self.sheets, split), self.tokenizer, self.image_processor)
+        kept, probs = select(self.tokenizer, known.features)
+        detokenizer = load_detokenizer(self.model, self.tokenizer)
+        rebuilt = {} if detokenizer is None else rebuilt_figures(self.tokenizer, detokenizer, kept, known, self.seed)
+        return kept_figures(kept, probs, known) | ({"rebuilt": rebuilt} if rebuilt else {})
+
+    # What it takes.
+
+    @cached_property
+    def tokenizer(self) -> LaVITVisualTokenizer:
+        return LaVITVisualTokenizer.from_pretrained(self.model, dtype="float32").eval()
+
+    @cached_property
+    def image_processor(self) -> LaVITImageProcessor:
+        return LaVITImageProcessor.from_pretrained(self.model)
+
+    @cached_property
+    def language_model(self) -> LaVITForCausalLM:
+        return LaVITForCausalLM.from_pretrained(self.model, dtype="float32").eval()
+
+    @cached_property
+    def reader(self) -> Reader:
+        return Reader(self.language_model, LaVITProcessor.from_pretrained(self.model))
+
+    @cached_property
+    def pipeline(self) -> LaVITPipeline:
+        loaded = {"language_model": self.language_model, "processor": self.reader.processor}
+        pipeline = LaVITPipeline.from_pretrained(self.model, **loaded, dtype=self.language_model.dtype)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    @cached_property
+    def looker(self) -> Looker:
+        return Looker(self.tokenizer, self.image_processor, self.cache)
+
+    @cached_property
+    def probe(self) -> ClassMeans:
+        rows = self.set["train"]
+        return ClassMeans(self.looker.remember(f"train-{len(rows)}", lambda: rows["image"]), list(rows["name"]))
+
+
+def digest(model: Path) -> str:
+    """A few letters that other weights in a repo would not have."""
+    sums = hashlib.sha256()
+    for path in sorted(model.rglob("*.safetensors")):
+        sums.update(str(path.relative_to(model)).encode() + path.read_bytes())
+    return sums.hexdigest()[:12]
+
+
+def read_figures(path: Path, settings: dict) -> dict:
+    """
+    The figures that are there already.
+
+    Args:
+        path (`Path`): Their file, which need not exist.
+        settings (`dict`): What they have to be of.
+
+    Returns:
+        `dict`: The settings, and the parts that were measured.
+
+    Raises:
+        `ValueError`: If they are of another model, or were measured with other settings.
+    """
+    if not path.is_file():
+        return dict(settings)
+    figures = json.loads(path.read_text())
+    other = [name for name, value in settings.items() if figures.get(name) != value]
+    if other:
+        raise ValueError(f"{path} has figures of another {other[0]}: delete it, or choose another --output.")
     return figures
 
 
-def save_sheets(folder: Path, held: Held, masks, rebuilt, drawn, captions: Sequence[str]) -> None:
-    """Contact sheets: kept patches with captions, reconstructions beside drawings, pictures of names."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shown = np.random.default_rng(0).permutation(len(held.images))[:SHEET_SIZE]
-    size = held.images[0].size
-    overlays = [draw_keep_mask(held.images[i], masks[i]) for i in shown]
-    titles = [f"{captions[i]} ({held.names[i]})" for i in shown]
-    save_image(image_grid(overlays, columns=8, titles=titles), folder / "captions.png")
-    pairs = [image.resize(size) for i in shown for image in (held.images[i], rebuilt[i])]
-    save_image(image_grid(pairs, columns=8), folder / "reconstructions.png")
-    drawings = [drawn[i].resize(size) for i in shown]
-    titles = [held.names[i] for i in shown]
-    save_image(image_grid(drawings, columns=8, titles=titles), folder / "drawings.png")
+def write_figures(path: Path, figures: dict) -> None:
+    """Writes the file anew, whole or not at all."""
+    with atomic_file(path) as file:
+        file.write_text(json.dumps(rounded(figures), indent=2) + "\n")
+
+
+def rounded(figures):
+    """Figures with four digits behind the point, which is finer than a thousand drawings can tell."""
+    if isinstance(figures, dict):
+        return {name: rounded(value) for name, value in figures.items()}
+    if isinstance(figures, list):
+        return [rounded(value) for value in figures]
+    return round(figures, 4) if isinstance(figures, float) else figures
+
+
+def measure(evaluation: Evaluation, wanted: Sequence[str], again: bool = False) -> dict:
+    """
+    Measures parts, and writes the file behind each.
+
+    Args:
+        evaluation ([`Evaluation`]): Measures.
+        wanted (`Sequence[str]`): Names of parts.
+        again (`bool`, *optional*, defaults to `False`): Whether to measure those anew that are in the file.
+
+    Returns:
+        `dict`: All figures in the file.
+
+    Raises:
+        `ValueError`: If the file is of another model.
+    """
+    path = evaluation.output / FILE_NAME
+    settings = {"model": digest(evaluation.model), "seed": evaluation.seed, "limit": evaluation.limit}
+    figures = read_figures(path, settings)
+    for name in wanted:
+        if again or name not in figures:
+            started = time.process_time()
+            figures[name] = getattr(evaluation, name)()
+            write_figures(path, figures)
+            print(f"{name}: {time.process_time() - started:.0f} seconds of processor time", flush=True)
+    return figures
+
+
+def parse_parts(only: str | None, parts: Sequence[str]) -> list[str]:
+    """
+    The parts that are named, separated by commas; all if none is.
+
+    Raises:
+        `ValueError`: If the repo has no such part.
+    """
+    wanted = only.split(",") if only else list(parts)
+    unknown = [name for name in wanted if name not in parts]
+    if unknown:
+        raise ValueError(f"of this repo {unknown[0]!r} cannot be measured, only {', '.join(parts)}.")
+    return wanted
 
 
 def main(
     model: Annotated[Path, typer.Option(help="The repo to evaluate.")],
     data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
-    output: Annotated[Path, typer.Option(help="Folder for the table and the contact sheets.")],
-    split: Annotated[list[str] | None, typer.Option(help="Splits to evaluate; the held-out ones by default.")] = None,
+    sheets: Annotated[Path, typer.Option(help="What prepare_sheets.py wrote.")],
+    output: Annotated[Path, typer.Option(help="Folder for figures and contact sheets.")],
+    only: Annotated[
+        str | None, typer.Option(help=f"Parts, separated by commas, of {', '.join(PARTS)}; all by default.")
+    ] = None,
+    again: Annotated[bool, typer.Option(help="Measure anew what is in the file already.")] = False,
+    cache: Annotated[Path, typer.Option(help="Folder for features of drawings.")] = Path(".cache/emoji/looks"),
     seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=2, help="Most rows of a split, to rehearse.")] = None,
 ) -> None:
-    """Evaluate on held-out drawings and write `evaluation.json`."""
-    dataset = load_from_disk(data)
-    pipeline = LaVITPipeline.from_pretrained(model)
-    pipeline.set_progress_bar_config(disable=True)
-    train = Held.of(dataset["train"])
-    painted_size = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-    judge = train_judge(
-        pipeline.language_model.visual_tokenizer,
-        pipeline.processor.image_processor,
-        train.images,
-        train.names,
-        painted_size,
-    )
-    figures = {"chance_top_5": 5 / len(judge.names), "photographs": read_photographs(pipeline, PHOTOGRAPHS)}
-    for name in split or SPLITS:
-        figures[name] = evaluate_split(pipeline, judge, Held.of(dataset[name]), output / name, seed)
-    with atomic_file(output / "evaluation.json") as file:
-        file.write_text(json.dumps(figures, indent=2) + "\n")
-    print(json.dumps(figures, indent=2))
+    """Evaluate on held-out drawings and sheets, and write `evaluation.json`."""
+    for disable_bars in (
+        disable_progress_bars,
+        diffusers_logging.disable_progress_bar,
+        transformers_logging.disable_progress_bar,
+    ):
+        disable_bars()
+    try:
+        evaluation = Evaluation(model, data, sheets, output, cache, seed, limit)
+        output.mkdir(parents=True, exist_ok=True)
+        measure(evaluation, parse_parts(only, evaluation.parts), again)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from datasets import load_from_disk
 
 
 SMOOTHING = 0.5  # times that every word is taken to have been seen with every answer
+LEFT_OR_RIGHT = re.compile(r"\b(left|right) of\b")
+SIDE = re.compile(r"\b(left of|right of|above|below)\b")
 
 
 class WordGuesser:
@@ -60,13 +62,26 @@ def words(question: str) -> set[str]:
     return {*found, *map(" ".join, pairwise(found))}
 
 
-def by_kind(rows: Iterable[Mapping]) -> dict[str, tuple[list[str], list[str]]]:
+def subjects(kind: str, question: str) -> list[str]:
+    """
+    What a question counts as: its kind, and among those for a place `left_right` (`What is left of the cat?`), among
+    those for yes or no `yes_no_side` (`Is the cat left of the dog?`, above and below too).
+    """
+    if kind == "place" and LEFT_OR_RIGHT.search(question):
+        return [kind, "left_right"]
+    if kind == "yes_no" and SIDE.search(question):
+        return [kind, "yes_no_side"]
+    return [kind]
+
+
+def by_subject(rows: Iterable[Mapping]) -> dict[str, tuple[list[str], list[str]]]:
     """Questions and answers of rows of sheets by what they ask for."""
     sorted_out = defaultdict(lambda: ([], []))
     for row in rows:
         for kind, question, answer in zip(row["kinds"], row["questions"], row["answers"], strict=True):
-            sorted_out[kind][0].append(question)
-            sorted_out[kind][1].append(answer)
+            for subject in subjects(kind, question):
+                sorted_out[subject][0].append(question)
+                sorted_out[subject][1].append(answer)
     return dict(sorted_out)
 
 
@@ -80,10 +95,10 @@ def score_guesses(train: Iterable[Mapping], test: Iterable[Mapping]) -> dict[str
         test (`Iterable[Mapping]`): Rows to answer.
 
     Returns:
-        `dict[str, dict[str, float]]`: For each kind of question that both have: the number of questions in `test`, and
+        `dict[str, dict[str, float]]`: For each of [`subjects`] that both have: the number of questions in `test`, and
         the accuracy of the most frequent answer (`most_frequent`) and of a [`WordGuesser`] (`by_words`).
     """
-    learned, asked = by_kind(train), by_kind(test)
+    learned, asked = by_subject(train), by_subject(test)
     scores = {}
     for kind in sorted(learned.keys() & asked.keys()):
         guess, most_frequent = WordGuesser(*learned[kind]), Counter(learned[kind][1]).most_common(1)[0][0]
@@ -103,9 +118,9 @@ def main(
     """Learn from the train split and print how far guessing gets."""
     columns = ["kinds", "questions", "answers"]
     train, test = (load_from_disk(sheets)[name].select_columns(columns) for name in ("train", split))
-    print(f"{'kind':8}{'number':>8}{'most frequent':>15}{'by words':>10}")
+    print(f"{'subject':12}{'number':>8}{'most frequent':>15}{'by words':>10}")
     for kind, score in score_guesses(train, test).items():
-        print(f"{kind:8}{score['number']:8}{score['most_frequent']:15.2f}{score['by_words']:10.2f}")
+        print(f"{kind:12}{score['number']:8}{score['most_frequent']:15.2f}{score['by_words']:10.2f}")
 
 
 if __name__ == "__main__":

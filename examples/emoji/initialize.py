@@ -33,6 +33,7 @@ DECODER = LaVITDetokenizerConfig(
     codebook_dim=32,
     hidden_size=256,
     num_hidden_layers=2,
+    num_place_layers=2,
     num_attention_heads=4,
     intermediate_size=512,
     cross_attention_dims=(192,),

@@ -28,7 +28,8 @@ for split_views in "train 4" "validation 1"; do
         --num-views "$views" --output "$WORK/pictures/$split"
 done
 
-step "stage 1: the visual tokenizer"
+step "stage 1: the visual tokenizer, first what it keeps, then its codes"
+"$PYTHON" examples/train_token_selection.py examples/runs/emoji_token_selection.yaml "$@"
 "$PYTHON" examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml "$@"
 
 step "stage 2: the language model"
@@ -47,5 +48,8 @@ done
 step "the checkpoint, and what it can do"
 "$PYTHON" examples/emoji/bundle.py --language-model "$WORK/language-model" --pixel-decoder "$WORK/pixel-decoder" \
     --output "$WORK/lavit-emoji"
-"$PYTHON" examples/emoji/evaluate.py --model "$WORK/lavit-emoji" --data "$WORK/set" --output "$WORK/evaluation"
+"$PYTHON" examples/emoji/evaluate.py --model "$WORK/lavit-emoji" --data "$WORK/set" --sheets "$WORK/sheets" \
+    --output "$WORK/evaluation" --cache "$WORK/looks"
+"$PYTHON" examples/emoji/show_kept.py --model "$WORK/lavit-emoji" --data "$WORK/set" --sheets "$WORK/sheets" \
+    --output "$WORK/lavit-emoji/kept-patches.jpg"
 "$PYTHON" examples/emoji/card.py --model "$WORK/lavit-emoji" --evaluation "$WORK/evaluation/evaluation.json"

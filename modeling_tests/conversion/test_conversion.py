@@ -249,7 +249,7 @@ class TestBadInput:
     def test_truncated_index(self, original):
         index = original / "language_model" / "pytorch_model.bin.index.json"
         index.write_text(index.read_text()[:100])
-        assert_refused(original, "no index of shards")
+        assert_refused(original, r"index\.json is no JSON object.*truncated")
 
     def test_damaged_config(self, original):
         (original / "language_model" / "config.json").write_text("{}")
@@ -271,6 +271,138 @@ class TestBadInput:
 
         monkeypatch.setattr("lavit_hf.conversion.writing.save_file", interrupt)
         assert_refused(original, "", error=KeyboardInterrupt)
+
+
+class TestHostile:
+    """Whatever is read from a checkpoint may be written by anyone."""
+
+    INDEX = "language_model/pytorch_model.bin.index.json"
+    SHARD = "pytorch_model-00002-of-00003.bin"
+
+    def move_shard_out(self, original):
+        (original.parent / "elsewhere").mkdir()
+        return shutil.move(original / "language_model" / self.SHARD, original.parent / "elsewhere" / self.SHARD)
+
+    @staticmethod
+    def refuse(original, message):
+        before = sorted(original.parent.rglob("*"))
+        with pytest.raises(ConversionError, match=message) as refusal:
+            convert_checkpoint(original, original.parent / "destination", HEADS)
+        assert sorted(original.parent.rglob("*")) == before
+        assert len(str(refusal.value)) <= 2000
+
+    @pytest.mark.parametrize("absolute", [True, False])
+    def test_index_that_leaves_the_folder(self, original, absolute):
+        shard = self.move_shard_out(original)
+        name = str(shard) if absolute else f"../../elsewhere/{self.SHARD}"
+        index = original / self.INDEX
+        index.write_text(index.read_text().replace(self.SHARD, name))
+        self.refuse(original, "which is not inside")
+
+    def test_link_that_leaves_the_folder(self, original):
+        (original / "language_model" / self.SHARD).symlink_to(self.move_shard_out(original))
+        self.refuse(original, "symbolic link out of")
+
+    def test_link_to_itself(self, original):
+        (original / "language_model" / "loop").symlink_to("loop")
+        assert convert_checkpoint(original, original.parent / "destination", HEADS).is_dir()
+
+    def test_snapshot_of_the_cache(self, original, tmp_path):
+        blobs = shutil.move(original, tmp_path / "cache" / "models--org--lavit" / "blobs")
+        snapshot = tmp_path / "cache" / "models--org--lavit" / "snapshots" / "1234"
+        for path in [path for path in blobs.rglob("*") if path.is_file()]:
+            link = snapshot / path.relative_to(blobs)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(os.path.relpath(path, link.parent))
+        assert convert_checkpoint(snapshot, tmp_path / "destination", HEADS).is_dir()
+
+    @pytest.mark.parametrize("value", [5, "pytorch_model.bin.index.json", "x" * 5000])
+    def test_name_of_nothing(self, original, value):
+        index = json.loads((original / self.INDEX).read_text())
+        index["weight_map"]["model.norm.weight"] = value
+        (original / self.INDEX).write_text(json.dumps(index))
+        self.refuse(original, "language_model")
+
+    @pytest.mark.parametrize(("file", "content"), [(INDEX, "[" * 100_000), ("language_model/config.json", "null")])
+    def test_json_of_any_form(self, original, file, content):
+        (original / file).write_text(content)
+        self.refuse(original, f"{file} is no JSON object")
+
+    def test_small_config_of_a_large_model(self, original):
+        path = original / "language_model" / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "num_labels": 10**9}))
+        self.refuse(original, "config.json holds a number beyond")
+
+    def test_layers_that_nothing_fills(self, golden, original):
+        decoder = shutil.copytree(golden.original / "highres_pixel_decoding", original / "highres_pixel_decoding")
+        config = decoder / "unet" / "config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "layers_per_block": 10**6}))
+        with pytest.raises(ConversionError, match="much larger model"):
+            convert_checkpoint(original, original.parent / "destination", HEADS, pixel_decoder="highres")
+
+    def test_layer_far_behind_the_others(self, original):
+        edit(
+            original / ENCODER.path,
+            lambda tensors: tensors.update({"blocks.999999999.norm1.weight": torch.zeros(64)}),
+        )
+        self.refuse(original, "layers, but not")
+
+    @pytest.mark.parametrize(
+        ("message", "change"),
+        [
+            ("special form", lambda tensor: tensor.to_sparse()),
+            ("special form", lambda tensor: tensor.to_sparse_csr()),
+            ("special form", lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)),
+            ("special form", lambda tensor: tensor.to("meta")),
+            ("complex64", lambda tensor: tensor.to(torch.complex64)),
+            ("float8", lambda tensor: tensor.to(torch.float8_e4m3fn)),
+            ("not as many values", lambda tensor: tensor[:1, :1].expand(10**6, 10**6)),
+            ("dictionary of tensors", lambda tensor: [tensor]),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore")
+    def test_tensors_of_special_forms(self, tmp_path, message, change):
+        torch.save({"weight": change(torch.rand(4, 4))}, tmp_path / "x.bin")
+        with pytest.raises(ConversionError, match=rf"x\.bin .*{message}"):
+            read_tensors(tmp_path / "x.bin")
+
+    @pytest.mark.parametrize(
+        ("message", "change"),
+        [
+            ("must be floating-point", lambda tensor: tensor.to(torch.int8)),
+            ("shape", lambda tensor: tensor.sum()),
+            ("NaN or infinite", lambda tensor: tensor + float("inf")),
+        ],
+    )
+    def test_tensors_that_are_no_weights(self, original, message, change):
+        name = "causal_encoder.blocks.0.mlp.fc1.weight"
+        edit(original / TOKENIZER.path, lambda tensors: tensors.update({name: change(tensors[name])}))
+        self.refuse(original, message)
+
+    def test_nan_on_request(self, original, tmp_path):
+        name = "causal_encoder.norm.bias"
+        edit(original / TOKENIZER.path, lambda tensors: tensors[name].fill_(float("nan")))
+        arguments = ["convert", str(original), str(tmp_path / "lavit"), "--num-attention-heads", str(HEADS)]
+        refused = CliRunner().invoke(app, arguments)
+        assert refused.exit_code == 1 and "--allow-nan" in refused.stderr and not (tmp_path / "lavit").exists()
+        assert CliRunner().invoke(app, [*arguments, "--allow-nan"]).exit_code == 0
+        weights = load_file(tmp_path / "lavit" / "model.safetensors")
+        nan = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+        assert nan == ["visual_tokenizer.merger.norm.bias"]
+
+    def test_weights_that_a_cast_makes_infinite(self, original):
+        name = "causal_encoder.norm.bias"
+        edit(original / TOKENIZER.path, lambda tensors: tensors.update({name: tensors[name].float().fill_(1e9)}))
+        with pytest.raises(ConversionError, match=r"merger\.norm\.bias.*in torch\.float16"):
+            convert_checkpoint(original, original.parent / "destination", HEADS, dtype=torch.float16)
+
+    def test_nothing_of_the_config_runs_or_reads_elsewhere(self, original):
+        path = original / "language_model" / "config.json"
+        strange = {"auto_map": {"AutoConfig": "evil.Config"}, "transformers_weights": "../x.safetensors"}
+        path.write_text(json.dumps({**json.loads(path.read_text()), **strange}))
+        folder = convert_checkpoint(original, original.parent / "destination", HEADS)
+        text_config = json.loads((folder / "config.json").read_text())["text_config"]
+        assert not strange.keys() & text_config.keys()
 
 
 class TestCommandLine:

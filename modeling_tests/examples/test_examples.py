@@ -63,7 +63,7 @@ def texts_of(output: str) -> dict[str, str]:
 
 def test_all_short_scripts_have_a_test():
     """Whoever adds a script adds a test of it, and a line to the list of examples."""
-    tested_elsewhere = {"demo", "finetune", "pretokenize", "pretrain", "scale"}
+    tested_elsewhere = {"demo", "finetune", "pretokenize", "pretrain", "scale", "vllm_client"}
     scripts = {path.stem for path in EXAMPLES.glob("*.py")} - tested_elsewhere
     source = Path(__file__).read_text()
     assert [name for name in scripts if not name.startswith("train_") and f'run("{name}"' not in source] == []

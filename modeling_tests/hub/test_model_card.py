@@ -12,7 +12,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from conftest import tiny_visual_config
 from lavit_hf import LaVITConfig, LaVITPipeline, bundled_checkpoint, create_model_card
-from training_runs import load_script
+from training_runs import EXAMPLES, load_script
 
 
 def tiny_config(**kwargs) -> LaVITConfig:
@@ -82,12 +82,17 @@ class TestBundled:
             bundled_checkpoint(), tmp_path / "lavit-emoji", ignore=shutil.ignore_patterns("*.safetensors", "README.md")
         )
 
+    @pytest.fixture(autouse=True)
+    def beside_the_script(self, monkeypatch):
+        """Where the script finds what it imports."""
+        monkeypatch.syspath_prepend(EXAMPLES / "emoji")
+
     @pytest.fixture
-    def evaluation(self, folder, tmp_path):
-        """Figures that tell themselves from the checkpoint's own."""
-        figures = json.loads((folder / "evaluation.json").read_text())
-        figures["test_drawings"]["caption_greedy"]["exact_match"] = 0.123
-        figures["photographs"] = {"a harbour": "anchor"}
+    def evaluation(self, tmp_path):
+        """Figures that tell themselves from those of the first checkpoint."""
+        figures = json.loads((EXAMPLES / "emoji" / "results" / "lavit-emoji-1.json").read_text())
+        figures["captions"]["test_drawings"]["model"]["everyday"]["exact"] = 0.123
+        figures["captions"]["photographs"] = {"a harbour": "anchor"}
         path = tmp_path / "evaluation.json"
         path.write_text(json.dumps(figures))
         return path
@@ -96,7 +101,11 @@ class TestBundled:
         script = load_script("emoji/card")
         script.main(model=folder, evaluation=evaluation, note="A note.", runs=tmp_path)
         card = ModelCard.load(folder / "README.md")
-        assert "| caption equals the name, greedy | 12% |" in card.text
+        row = next(line for line in card.text.splitlines() if line.startswith("| caption is the name: 579"))
+        first = json.loads(script.FIRST.read_text())["captions"]["test_drawings"]
+        before, probe = (first[name]["everyday"]["exact"] for name in ("model", "probe"))
+        assert row.split(" | ")[1:] == [f"{before:.2f}", "0.12", f"probe {probe:.2f}", "0.70 |"]
+        assert "* caption is the name: 579 everyday concepts: 0.12 (wanted: 0.70)" in card.text
         assert 'a harbour: "anchor"' in card.text
         assert "A note." in card.text
         assert (folder / "evaluation.json").read_text() == evaluation.read_text()
@@ -105,6 +114,19 @@ class TestBundled:
         assert "emoji" in card.data.tags
         credits = [line for line in script.ATTRIBUTION.read_text().splitlines() if line.startswith("| `")]
         assert len(credits) > 1 and all(line in card.text for line in credits)
+
+    def test_shows_what_is_kept(self, folder, evaluation, tmp_path):
+        script = load_script("emoji/card")
+        (folder / script.KEPT_PATCHES).write_bytes(b"a picture")
+        script.main(model=folder, evaluation=evaluation, runs=tmp_path, note="")
+        assert f"]({script.KEPT_PATCHES})" in ModelCard.load(folder / "README.md").text
+
+    def test_half_an_evaluation_is_refused(self, folder, evaluation, tmp_path):
+        figures = json.loads(evaluation.read_text())
+        evaluation.write_text(json.dumps({name: figures[name] for name in figures if name != "pictures"}))
+        with pytest.raises(SystemExit, match="has no pictures: run "):
+            load_script("emoji/card").main(model=folder, evaluation=evaluation, runs=tmp_path, note="")
+        assert not (folder / "README.md").exists()
 
     def test_tells_the_last_losses(self, folder, evaluation, tmp_path):
         history = [{"loss": 2.0, "step": 10}, {"loss": 1.5, "eval_loss": 1.25, "step": 20}]

@@ -3,11 +3,14 @@
 """Both image processors: the reference values, every kind of input, every kind of bad input."""
 
 import base64
+import gzip
 import io
 import json
+import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +23,7 @@ from transformers import AutoImageProcessor
 from transformers.utils import is_torchvision_available
 
 from lavit_hf import LaVITImageProcessor, LaVITImageProcessorPil
+from lavit_hf.lavit import image_download, image_processing_lavit
 from lavit_hf.lavit.image_loading import load_image, to_rgb_tensor
 
 
@@ -358,6 +362,143 @@ def test_decompression_bombs_are_refused_where_warnings_are_errors(rgb, monkeypa
         load_image(data)
 
 
+# Small outside, large inside
+
+MEASURE = """
+import io, sys
+from PIL import Image
+import lavit_hf
+
+def peak():
+    return int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
+
+image_processor = getattr(lavit_hf, sys.argv[1])(size=224)
+image_processor(Image.new("RGB", (500, 400)), return_tensors="pt")
+for size in zip(*[map(int, sys.argv[2:])] * 2):
+    file = io.BytesIO()
+    Image.new("1", size, 1).save(file, "PNG")
+    open("/proc/self/clear_refs", "w").write("5")  # the peak is now what is used
+    before = peak()
+    pixel_values = image_processor(file.getvalue(), return_tensors="pt").pixel_values
+    assert pixel_values.shape == (1, 3, 224, 224) and pixel_values.min() > 1.9  # white
+    print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's count of memory")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_memory_is_bounded_whatever_the_aspect_ratio(backend):
+    """A strip of a million pixels took 5.9 GB. In a process of its own, which uses nothing else meanwhile."""
+    sizes = [(1, 1_000_000), (3_000_000, 1), (1, 4_000_000), (3500, 3500)]
+    command = [sys.executable, "-c", MEASURE, backend.__name__, *(str(side) for size in sizes for side in size)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    kilobytes = [int(line) for line in result.stdout.split()]
+    assert len(kilobytes) == len(sizes) and max(kilobytes) < 400_000
+
+
+@needs_torchvision
+def test_parts_make_the_whole(monkeypatch):
+    """Images that are resized in many parts are those that are resized in one."""
+    pictures = [np.random.default_rng(0).integers(0, 256, (170, 130, 3), dtype=np.uint8)] * 2
+    for size in (32, 224):
+        whole = pixel_values(LaVITImageProcessor(size=size), pictures)
+        with monkeypatch.context() as patch:
+            patch.setattr(image_processing_lavit, "PART_SIZE", 5_000)
+            parts = pixel_values(LaVITImageProcessor(size=size), pictures)
+        assert torch.equal(parts, whole)
+
+
+def test_long_strips_keep_what_they_show(image_processor):
+    """A gradient along a side of 200,000 pixels, which are reduced first, is the gradient of a short side."""
+    ramp = np.repeat(np.linspace(0, 255, 200_000).round().astype(np.uint8)[:, None], 3, axis=1)
+    level = 1 / 255 / min(image_processor.image_std)
+    for axis in (0, 1):
+        strip = np.expand_dims(ramp, 1 - axis)
+        short = np.ascontiguousarray(strip[::100] if axis == 0 else strip[:, ::100])
+        error = pixel_values(image_processor, strip) - pixel_values(image_processor, short)
+        assert error.abs().max() < 1.5 * level
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_opened_images_have_the_limit_of_files(image_processor, rgb, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    opened = Image.open(io.BytesIO(encoded(Image.fromarray(rgb))))
+    for image in (opened, Image.fromarray(rgb), rgb, torch.from_numpy(rgb)):
+        with pytest.raises(ValueError, match=r"too large.* x \d+ pixels are more than 500"):
+            image_processor(image)
+    assert pixel_values(image_processor, rgb[:10]).shape == (1, 3, SIZE, SIZE)
+
+
+def test_views_of_one_number_are_not_copied(image_processor):
+    huge = np.broadcast_to(np.uint8(0), (100_000, 100_000, 3))
+    for image in (huge, torch.zeros(1, 1, 1).expand(3, 100_000, 100_000)):
+        with pytest.raises(ValueError, match="too large"):
+            image_processor(image)
+
+
+def test_a_limit_and_formats_of_ones_own(rgb):
+    data = encoded(Image.fromarray(rgb))
+    assert load_image(data, max_pixels=600).size == (30, 20)
+    with pytest.raises(ValueError, match="30 x 20 pixels are more than 599"):
+        load_image(data, max_pixels=599)
+    with pytest.raises(ValueError, match="not an image in a format"):
+        load_image(data, formats=("JPEG",))
+
+
+@pytest.fixture
+def endless_server():
+    """Sends what a path asks for: too much, too slowly, or what becomes too much."""
+    server = socket.create_server(("127.0.0.1", 0))
+    ended = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+        with connection, suppress(OSError):
+            path = connection.recv(1000).split()[1]
+            if path.startswith(b"/packed"):
+                encoding = path.partition(b"-")[2]
+                connection.sendall(head + b"Content-Encoding: " + encoding + b"\r\n\r\n" + gzip.compress(bytes(2**25)))
+            elif path == b"/endless":
+                connection.sendall(head + b"\r\n")
+                while not ended.is_set():
+                    connection.sendall(bytes(2**16))
+            elif path == b"/around":
+                connection.sendall(head.replace(b"200 OK", b"302 Found") + b"Location: /around\r\n\r\n")
+            else:  # drop by drop: the head of the answer, or what follows it
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" if path == b"/slow-head" else head + b"\r\n")
+                while not ended.wait(0.05):
+                    connection.sendall(b"X-Drop: 1\r\n")
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    ended.set()
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("endless", "has more than 1 MB"),
+        ("packed-gzip", "has more than 1 MB"),
+        ("packed-br", "encoding 'br', which was not asked for"),
+        ("around", "cannot be downloaded.*redirects"),
+        ("slow-body", "not downloaded within"),
+        ("slow-head", "not downloaded within"),
+    ],
+)
+def test_downloads_end(endless_server, monkeypatch, path, message):
+    monkeypatch.setattr(image_download, "MAX_DOWNLOAD_BYTES", 2**20)
+    monkeypatch.setattr(image_download, "DOWNLOAD_TIMEOUT", 60.0 if "slow" not in path else 0.5)
+    with pytest.raises(ValueError, match=message):
+        load_image(f"{endless_server}/{path}")
+
+
 BAD_ARRAYS = {
     "no axes": (np.zeros((), np.uint8), r"2 or 3 axes.*shape \(\)"),
     "one axis": (np.zeros(9, np.uint8), r"2 or 3 axes.*shape \(9,\)"),
@@ -472,3 +613,52 @@ torch.save(image_processor(paths, return_tensors="pt").pixel_values, f"{folder}/
     assert result.returncode == 0, result.stderr
     actual = torch.load(tmp_path / "pixel_values.pt", weights_only=True)
     torch.testing.assert_close(actual, golden.tensors["pixel_values"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("image_processor_class", BACKENDS)
+class TestWhichImage:
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda image: torch.quantize_per_tensor(image, 0.1, 0, torch.quint8),
+            lambda image: image.to_sparse(),
+            lambda image: image.to("meta"),
+            lambda image: image * float("nan"),
+            lambda image: image[:2],
+        ],
+        ids=["quantised", "sparse", "meta", "NaN", "two channels"],
+    )
+    def test_tensors(self, image_processor_class, change):
+        images = [torch.rand(3, 8, 8) for _ in range(3)]
+        images[1] = change(images[1])
+        with pytest.raises(ValueError, match=r"^Image 1 of 3: "):
+            image_processor_class(size=8)(images)
+
+    def test_paths(self, image_processor_class, tmp_path):
+        for number, value in enumerate([0.5, np.nan]):
+            Image.fromarray(np.full((5, 4), value, np.float32)).save(tmp_path / f"{number}.tiff")
+        with pytest.raises(ValueError, match=r"Image 1 of 2: .*1\.tiff' .* NaN"):
+            image_processor_class(size=8)([tmp_path / "0.tiff", tmp_path / "1.tiff"])
+
+    def test_list_in_itself(self, image_processor_class):
+        images = []
+        images += [images, images]
+        with pytest.raises(ValueError, match="holds itself"):
+            image_processor_class(size=8)(images)
+
+    @pytest.mark.parametrize("name", ["do_resize", "image_std", "size"])
+    def test_arguments(self, image_processor_class, name):
+        with pytest.raises(ValueError, match=name):
+            image_processor_class(size=8)(Image.new("RGB", (4, 4)), **{name: []})
+
+
+def test_exif_that_cannot_be_read_is_ignored():
+    image = Image.new("RGB", (8, 8), "red")
+    file = io.BytesIO()
+    image.save(file, "PNG", exif=b"Exif\0\0junkjunk")
+    image_processor = LaVITImageProcessorPil(size=8)
+    expected = image_processor(image, return_tensors="pt").pixel_values
+    image.info["exif"] = b"junk"
+    for spoilt in (image, file.getvalue(), image):  # Pillow fails the first time only
+        assert torch.equal(image_processor(spoilt, return_tensors="pt").pixel_values, expected)

@@ -6,19 +6,20 @@ import json
 import pickle
 import re
 import sys
+import threading
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from jinja2 import TemplateError
 from PIL import Image
 from transformers import AutoProcessor
 
 from lavit_hf import LaVITConfig, LaVITImageProcessorPil, LaVITProcessor
 from lavit_hf.lavit import processing_lavit
 from lavit_hf.lavit.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
+from threads import run_in_threads
 
 
 START, END = 32000, 32001
@@ -110,7 +111,7 @@ class TestPrompts:
         inputs = processor(images=images[0], text="the tag <image>:<|x|>")
         assert inputs.input_ids.tolist() == [[*ids("the tag <image>:"), *SLOT]]
         chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "<image>"}]}]
-        assert processor.apply_chat_template(chat) == "<|x|><image>"
+        assert processor.apply_chat_template(chat) == "<|x|>Question: <image> Answer:"
 
 
 class TestBatches:
@@ -187,6 +188,52 @@ class TestUserTextIsText:
             ids = processor.apply_chat_template(chat, tokenize=True, sanitize_control_tokens=sanitize)[0].tolist()
             assert ids[:2] == SLOT
             assert max(ids[2:]) < START and 2 not in ids
+
+
+class TestThreads:
+    TEXT = "hello [IMG] </s> <code_3> x"
+
+    def test_user_text_while_another_reads_control_tokens(self, processor):
+        """Each gets what it gets alone, by whichever door: processor, chat, and the tokenizer itself beside them."""
+        chat = [{"role": "user", "content": self.TEXT}]
+        calls = [
+            lambda: processor(text=self.TEXT).input_ids,
+            lambda: processor(text=self.TEXT, split_special_tokens=False).input_ids,
+            lambda: processor.apply_chat_template(chat, tokenize=True),
+            lambda: processor.apply_chat_template(chat, tokenize=True, sanitize_control_tokens=True),
+        ]
+        alone = [call() for call in calls]
+        assert torch.equal(alone[0], alone[2]) and not torch.equal(alone[0], alone[1])
+        stop = threading.Event()
+
+        def disturb() -> None:
+            while not stop.is_set():
+                processor.tokenizer(self.TEXT, split_special_tokens=False)
+                processor.tokenizer(self.TEXT, truncation=True, max_length=2)
+                processor.tokenizer([self.TEXT, "a"], padding=True)
+
+        thread = threading.Thread(target=disturb)
+        thread.start()
+        try:
+            threaded = run_in_threads(lambda call: [call() for _ in range(100)], calls)
+        finally:
+            stop.set()
+            thread.join()
+        for expected, results in zip(alone, threaded, strict=True):
+            assert all(torch.equal(ids, expected) for ids in results)
+
+    def test_tokens_that_are_added_count(self, text_tokenizer):
+        processor = LaVITProcessor(LaVITImageProcessorPil(size=28), build_tokenizer(text_tokenizer, 4))
+        before = processor(text="a zyzzyva").input_ids
+        processor.tokenizer.add_tokens(["zyzzyva"])
+        after = processor(text="a zyzzyva").input_ids
+        assert after.shape[1] < before.shape[1] and after[0, -1] == len(processor.tokenizer) - 1
+
+    def test_settings_of_the_tokenizer_count(self, text_tokenizer):
+        processor = LaVITProcessor(LaVITImageProcessorPil(size=28), build_tokenizer(text_tokenizer, 4))
+        assert START not in processor(text="[IMG]").input_ids
+        processor.tokenizer.split_special_tokens = False
+        assert START in processor(text="[IMG]").input_ids
 
 
 class TestTruncation:
@@ -419,15 +466,10 @@ class TestChats:
                 "role": "user",
                 "content": [
                     {"type": "image", "image": images[0]},
-                    {"type": "text", "text": "Question: what? Answer:"},
+                    {"type": "text", "text": "what?"},
                 ],
             },
         ]
-
-    def test_parts_follow_each_other_as_they_are(self, processor, chat):
-        expected = "Be short.\n<image>Question: what? Answer:"
-        assert processor.apply_chat_template(chat) == expected
-        assert processor.apply_chat_template(chat, add_generation_prompt=True) == expected
 
     def test_tokens_are_those_of_the_text(self, processor, images, chat):
         inputs = processor.apply_chat_template(chat, tokenize=True, return_dict=True, return_tensors="pt")
@@ -444,18 +486,9 @@ class TestChats:
         assert (inputs.input_ids == START).sum(1).tolist() == [1, 0]
         assert inputs.pixel_values.shape[0] == 1
 
-    def test_final_message_is_continued(self, processor, chat):
-        chat = [*chat, {"role": "assistant", "content": [{"type": "text", "text": "A cat"}]}]
-        assert processor.apply_chat_template(chat, continue_final_message=True).endswith("Answer:\nA cat")
-
-    def test_unknown_part(self, processor):
-        chat = [{"role": "user", "content": [{"type": "table"}]}]
-        with pytest.raises(TemplateError, match="parts of type 'text' and 'image', not 'table'"):
-            processor.apply_chat_template(chat)
-
     def test_message_without_content(self, processor, chat):
         chat = [chat[0], {"role": "assistant", "content": None}, {"role": "user", "content": "b"}]
-        assert processor.apply_chat_template(chat) == "Be short.\n\nb"
+        assert processor.apply_chat_template(chat) == "Be short.\nQuestion: b Answer:"
 
     def test_assistant_mask_beside_images(self, processor, images):
         template = (
@@ -508,10 +541,6 @@ class TestChatErrors:
         chats = [[{"role": "user", "content": text}] for text in ("a", "b\ud800")]
         with pytest.raises(ValueError, match="Prompt 1 is not valid Unicode: character 1"):
             processor.apply_chat_template(chats, tokenize=True)
-
-    def test_a_part_for_an_image_without_one(self, processor):
-        with pytest.raises(ValueError, match="Prompt 0 has 0 images, but <image> 1 times"):
-            processor.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}], tokenize=True)
 
 
 class TestSaving:

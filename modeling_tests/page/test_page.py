@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of `lavit demo`: it says and paints what the commands do, and shows errors as messages."""
 
+import asyncio
 import json
 import os
 import signal
@@ -19,8 +20,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lavit_hf.cli.app import app
-from lavit_hf.page.serving import MAX_UPLOAD_BYTES, claim_port, start
+from lavit_hf.page.serving import start
+from lavit_hf.tasks.addresses import claim_port
 from lavit_hf.tasks.failures import Failure
+from lavit_hf.tasks.limits import InputLimits
 from lavit_hf.tasks.options import ModelOptions
 
 
@@ -30,6 +33,7 @@ import gradio as gr
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from lavit_hf.page.bodies import BoundedBodies
 from lavit_hf.page.codebook import compare_codes, nearest_codes, nearest_patches
 from lavit_hf.page.drawing import DrawSettings, default_settings, draw
 from lavit_hf.page.figures import GRID_SIZE, draw_codes, draw_patch, draw_probabilities, patch_at
@@ -168,15 +172,54 @@ class TestServer:
             ended.set()
             sender.join()
             signal.signal(signal.SIGTERM, before)
-        assert result.exit_code == 0
+        assert result.exit_code == 0, result.output
         assert "http://127.0.0.1:" in result.stdout
         assert list(tmp_path.iterdir()) == []  # uploads and results
 
     def test_uploads_are_bounded(self, url):
-        files = {"files": ("huge.png", b"0" * (MAX_UPLOAD_BYTES + 1))}
+        files = {"files": ("huge.png", b"0" * (InputLimits().picture_bytes + 1))}
         response = requests.post(f"{url}gradio_api/upload", files=files)
         assert response.status_code == 413
         assert "exceeded" in response.text
+
+    def test_uploads_are_bounded_together(self, url):
+        files = [("files", (f"{number}.png", b"0" * 2**24)) for number in range(5)]
+        response = requests.post(f"{url}gradio_api/upload", files=files)
+        assert response.status_code == 413
+        assert response.json() == {"error": "the request has more than 64 MB: send less."}
+
+    @pytest.mark.parametrize("has_length", [True, False])
+    def test_numbers_in_a_body_keep_nobody_waiting(self, url, has_length):
+        """Two million numbers are refused unread, whether or not their length is told first."""
+        body = b'{"data": [' + b"0," * 2_000_000 + b"0]}"
+        response = requests.post(
+            f"{url}gradio_api/queue/join",
+            data=body if has_length else iter([body[:100_000]] * 20),
+            headers={"Content-Type": "application/json"},
+        )
+        assert response.status_code == 413
+        assert "more than 1 MB" in response.text
+
+    def test_a_full_disk_takes_no_more(self, url, tmp_path):
+        """What lies in the folder counts, whoever uploaded it."""
+        (tmp_path / "older").mkdir()
+        (tmp_path / "older" / "picture.png").write_bytes(b"0" * 101)
+        statuses = []
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def accept(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200})
+
+        scope = {"type": "http", "path": "/gradio_api/upload", "headers": []}
+        for stored_bytes in (100, 101):
+            bodies = BoundedBodies(accept, InputLimits(stored_bytes=stored_bytes), tmp_path)
+            asyncio.run(bodies(scope, receive, send))
+        assert [status for status in statuses if status] == [507, 200]
 
     def test_nothing_passes_the_queue(self, url, model):
         for name in ("caption", "draw", "show_code"):
@@ -270,17 +313,28 @@ class TestRead:
     def test_far_too_large_picture(self, client, tmp_path, side):
         Image.new("1", (side, side)).save(tmp_path / "huge.png")
         message = refused(client, handle_file(tmp_path / "huge.png"), *AS_TRAINED, api_name="/caption")
-        assert message == "&quot;huge.png&quot; has more than 89 million pixels: scale it down first."
+        assert message == "&quot;huge.png&quot; has more than 50 million pixels: scale it down first."
 
     def test_no_picture(self, client):
         for api_name in ("/caption", "/look_inside"):
             assert "There is no picture yet" in refused(client, None, *AS_TRAINED, api_name=api_name)
 
     @pytest.mark.parametrize(
-        ("question", "message"), [(" \n", "The text is empty."), ("cat " * 2_500_000, "10,000,000 characters")]
+        ("question", "message"), [(" \n", "The text is empty."), ("cat " * 100_000, "400,000 characters")]
     )
     def test_questions_that_are_refused(self, client, picture, question, message):
         assert message in refused(client, question, handle_file(picture), *AS_TRAINED, api_name="/ask")
+
+    def test_nothing_is_downloaded(self, client, strangers, golden):
+        """Neither for a picture nor where a text is expected, also not from this machine."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            link = f"http://127.0.0.1:{server.getsockname()[1]}/cat.png"
+            path = {"path": link, "meta": {"_type": "gradio.FileData"}}
+            assert "downloads nothing" in refused(client, path, *AS_TRAINED, api_name="/caption")
+            refused(client, path, None, *AS_TRAINED, api_name="/ask")
+            server.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                server.accept()
 
     def test_files_of_the_server_are_not_read(self, client, repo):
         path = {"path": f"{repo}/config.json", "meta": {"_type": "gradio.FileData"}}
@@ -328,9 +382,9 @@ class TestDraw:
         ("prompt", "message"),
         [
             ("", "The text is empty."),
-            ("cat " * 2_500_000, "10,000,000 characters"),
+            ("cat " * 100_000, "400,000 characters"),
             ("<image> red", "&lt;image&gt;"),
-            ("cat " * 5_000, "tokens"),
+            ("cat " * 2_400, "tokens"),
         ],
     )
     def test_prompts_that_are_refused(self, client, prompt, message):

@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The detokenizer: equal to the released one, trainable, and clear about bad input."""
 
+import itertools
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from lavit_hf.lavit.configuration_lavit import LaVITDetokenizerConfig
 from lavit_hf.pixels.modeling_detokenizer import LaVITDetokenizer
+from lavit_hf.pixels.place_head import ordered_log_probs
 
 
 PARITY = {"rtol": 0, "atol": 1e-4}
@@ -150,6 +153,94 @@ class TestTraining:
         loaded = LaVITDetokenizer.from_pretrained(tmp_path).state_dict()
         for name in left_out:
             assert 0.05 < loaded[name].std() < 0.5, name
+
+
+class TestPlaceHead:
+    """Codes that tell their places: off in the released form, whose weights and outputs have nothing of it."""
+
+    @pytest.fixture
+    def placed(self):
+        return tiny_detokenizer(num_place_layers=2)
+
+    def test_off_by_default(self, detokenizer):
+        assert detokenizer.place_head is None
+        assert not [name for name in detokenizer.state_dict() if "place" in name]
+        assert detokenizer(code_rows(3)).place_log_probs is None
+
+    def test_log_probabilities_of_every_code(self, placed):
+        log_probs = placed(code_rows(3, 5)).place_log_probs
+        assert log_probs.shape == (2, 5, NUM_PATCHES) and log_probs.dtype == torch.float32
+        torch.testing.assert_close(log_probs.exp().sum(dim=-1), torch.ones(2, 5))
+
+    @pytest.mark.parametrize("length", [1, 3, 5])
+    def test_probabilities_are_those_of_the_sentences_in_order(self, length):
+        """Against a sum over all increasing sentences."""
+        scores = torch.randn(1, length, 5, generator=torch.Generator().manual_seed(0))
+        expected = torch.zeros(length, 5)
+        for places in itertools.combinations(range(5), length):
+            weight = scores[0, range(length), places].sum().exp()
+            expected[range(length), places] += weight
+        padded = torch.cat([scores, torch.randn(1, 5 - length, 5)], dim=1)
+        real = torch.arange(5) < length
+        log_probs = ordered_log_probs(padded, real[None])[0, :length]
+        torch.testing.assert_close(log_probs.exp(), expected / expected.sum(dim=-1, keepdim=True))
+
+    def test_gradient_is_finite_where_one_place_alone_is_possible(self):
+        scores = torch.randn(2, 9, 9, requires_grad=True)  # as many codes as places
+        log_probs = ordered_log_probs(scores, torch.ones(2, 9, dtype=torch.bool))
+        assert torch.equal(log_probs.argmax(dim=-1), torch.arange(9).expand(2, -1))
+        log_probs[:, range(9), range(9)].sum().backward()
+        assert scores.grad.isfinite().all()
+
+    def test_an_image_does_not_depend_on_its_batch(self, placed):
+        rows = code_rows(3, 9, 1)
+        together = placed(rows)
+        for number, image in enumerate(rows):
+            alone = placed([image])
+            torch.testing.assert_close(together.features[number : number + 1], alone.features, **SAME)
+            expected = together.place_log_probs[number : number + 1, : len(image)]
+            torch.testing.assert_close(alone.place_log_probs, expected, **SAME)
+
+    def test_a_sure_guess_is_as_good_as_being_told(self, placed):
+        """Where all the probability lies on one place, its embedding is what is added."""
+        rows, places = code_rows(3, 2), [torch.tensor([1, 4, 7]), torch.tensor([0, 8])]
+        sure = torch.full((2, 3, NUM_PATCHES), -torch.inf)
+        for number, image in enumerate(places):
+            sure[number, range(len(image)), image] = 0.0
+        sure[1, 2, 0] = 0.0  # padding
+        told = placed(rows, places=places)
+        placed.place_head.forward = lambda hidden_states, real: sure
+        torch.testing.assert_close(placed(rows).features, told.features, **SAME)
+
+    def test_places_matter(self, placed):
+        rows = code_rows(3)
+        first = placed(rows, places=[torch.tensor([0, 1, 2])])
+        second = placed(rows, places=[torch.tensor([2, 5, 8])])
+        assert (first.features - second.features).abs().max() > 1e-2
+        assert torch.equal(first.place_log_probs, second.place_log_probs)
+
+    def test_round_trip(self, placed, tmp_path):
+        placed.save_pretrained(tmp_path)
+        loaded = LaVITDetokenizer.from_pretrained(tmp_path)
+        assert torch.equal(loaded(code_rows(4)).features, placed(code_rows(4)).features)
+
+    @pytest.mark.parametrize(
+        ("places", "message"),
+        [
+            ([torch.tensor([1, 2])], "image 0 must have integer places of the shape"),
+            ([torch.tensor([1.0, 2.0, 3.0])], "image 0 must have integer places"),
+            ([torch.tensor([1, 2, 9])], "image 0 has the place 9, but an image has 9 patches"),
+            ([torch.tensor([-1, 2, 3])], "image 0 has the place -1"),
+            ([], "places of 0 images, but codes of 1"),
+        ],
+    )
+    def test_bad_places(self, placed, places, message):
+        with pytest.raises(ValueError, match=message):
+            placed(code_rows(3), places=places)
+
+    def test_places_without_a_head(self, detokenizer):
+        with pytest.raises(ValueError, match="no place head"):
+            detokenizer(code_rows(3), places=[torch.tensor([1, 2, 3])])
 
 
 class TestSaveAndLoad:

@@ -6,7 +6,6 @@ import errno
 import itertools
 import json
 import random
-import re
 import subprocess
 import sys
 import threading
@@ -17,18 +16,16 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
+from command_line import STEPS, fail, json_lines, run, succeed
 from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer
-from lavit_hf.cli.app import app
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.images import Skipped, find_images
 from lavit_hf.tasks.printing import one_line
 from lavit_hf.tasks.saving import check_free, name_outputs
 
 
-COMMANDS = ("caption", "ask", "draw", "tokenize", "reconstruct", "convert", "demo", "info")
-STEPS = ("--steps", "1", "--guidance", "1")
+COMMANDS = ("caption", "ask", "draw", "tokenize", "reconstruct", "convert", "export-llm", "demo", "serve", "info")
 
 
 @pytest.fixture(scope="module")
@@ -57,34 +54,11 @@ def serve():
         server.server_close()
 
 
-def run(*arguments, **kwargs):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], **kwargs)
-
-
-def succeed(*arguments, **kwargs) -> str:
-    result = run(*arguments, **kwargs)
-    assert result.exit_code == 0, result.output
-    assert result.stderr == ""
-    return result.stdout
-
-
-def fail(*arguments, exit_code: int = 1, **kwargs) -> str:
-    result = run(*arguments, **kwargs)
-    assert result.exit_code == exit_code, result.output
-    assert "Traceback" not in result.stderr
-    if exit_code == 1:
-        assert len(result.stderr.splitlines()) == 1
-    return " ".join(re.sub("[│╭╮╰╯─]", " ", result.stderr).split())
-
-
-def json_lines(text: str) -> list[dict]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
 class TestHelp:
-    @pytest.mark.parametrize("command, option", [("caption", "--json"), ("demo", "--port")])
+    @pytest.mark.parametrize("command, option", [("caption", "--json"), ("demo", "--port"), ("serve", "--port")])
     def test_imports_nothing_heavy(self, command, option):
-        heavy = {"torch", "transformers", "diffusers", "gradio", "lavit_hf.lavit", "lavit_hf.page"}
+        heavy = {"torch", "transformers", "diffusers", "gradio", "fastapi"}
+        heavy |= {"lavit_hf.lavit", "lavit_hf.page", "lavit_hf.server"}
         process = subprocess.run(
             [sys.executable, "-X", "importtime", "-m", "lavit_hf.cli", command, "--help"],
             capture_output=True,

@@ -14,6 +14,8 @@ from transformers import TrainingArguments
 peft = pytest.importorskip("peft")
 pytest.importorskip("datasets")
 
+
+from command_line import STEPS, json_lines, succeed  # noqa: E402
 from lavit_hf import LaVITForCausalLM, LaVITProcessor  # noqa: E402
 from lavit_hf.training.errors import TrainingError  # noqa: E402
 from lavit_hf.training.language_collator import LanguageCollator  # noqa: E402
@@ -112,6 +114,21 @@ class TestCaptions:
             assert any(name.startswith(part) for name in changed)
         assert {after[name].dtype for name in changed} == {torch.float16}  # the base's
 
+    def test_command_line_takes_both(self, merged, captions):
+        """In half precision, as they are stored."""
+        pictures = sorted(captions.glob("*.png"))
+        of_adapter, of_merged = (
+            json_lines(succeed("caption", *pictures, "-m", merged / name, "--num-beams", "1", "--json", "--seed", "0"))
+            for name in ("adapter", "merged")
+        )
+        assert of_adapter == of_merged
+        assert all(line["caption"].startswith(caption) for line, caption in zip(of_adapter, CAPTIONS))
+
+    def test_adapter_names_its_base_wherever_it_is_used(self, merged, converted, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        base = Path(json.loads((merged / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"])
+        assert base.is_absolute() and base == converted.resolve()
+
     def test_checkpoints_hold_the_adapter_alone(self, merged):
         names = {path.name for path in (merged / "checkpoint-40").iterdir()}
         assert "adapter_model.safetensors" in names and "model.safetensors" not in names
@@ -133,6 +150,25 @@ class TestCaptions:
         expected, resumed = (peft.load_peft_weights(folder / "adapter", device="cpu") for folder in (whole, cut))
         assert expected.keys() == resumed.keys()
         assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+
+
+def test_merged_paints_as_the_base_does(script, repos, captions, tmp_path):
+    repo = repos["highres"]
+    run = write_run(tmp_path / "run.yaml", model=str(repo), dataset=str(captions), save="merged", learning_rate=1e-2)
+    output = run_script(script, run)
+    kept = ("unet", "vae", "detokenizer", "scheduler")
+    files = [path.relative_to(repo) for name in kept for path in (repo / name).iterdir()]
+    assert files and all((output / "merged" / file).read_bytes() == (repo / file).read_bytes() for file in files)
+    drawn = {}
+    for name in ("adapter", "merged"):
+        path = tmp_path / f"{name}.png"
+        options = ("-o", path, "--seed", "0", "--json", *STEPS)
+        ids = json_lines(succeed("draw", "a cat", "-m", output / name, *options))[0]["token_ids"]
+        drawn[name] = ids, path.read_bytes()
+    assert drawn["adapter"] == drawn["merged"]
+    trained = weights(output / "merged" / "language_model")
+    before = weights(repo / "language_model")
+    assert trained.keys() == before.keys() and any(not torch.equal(trained[name], before[name]) for name in trained)
 
 
 @pytest.mark.parametrize("bits", ["4bit", "8bit"])
@@ -257,7 +293,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"task": "poems"}, "task must be one of captions, questions, got 'poems'"),
+            ({"task": "poems"}, "task must be one of captions, questions, conversations, got 'poems'"),
             ({"quantize": "2bit"}, "quantize must be 4bit or 8bit, or left out, got '2bit'"),
             ({"save": "all"}, "save must be one of adapter, merged, got 'all'"),
             ({"max_text_length": 10**6}, "lower max_text_length"),

@@ -25,9 +25,9 @@ from lavit_hf import (
     LaVITVisualTokenizer,
     LaVITVisualTokenizerForPreTraining,
 )
+from lavit_hf.pixels.grid_positions import grid_positions
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.meters import SelectionMeter, rank_correlation
-from lavit_hf.training.scaffold_decoder import grid_positions
 from lavit_hf.training.selection_gradient import antithetic_gradient, antithetic_masks, neighbourhood_errors
 from lavit_hf.training.selection_schedule import SelectionWarmUp, calibrate_threshold, find_threshold
 from lavit_hf.training.settings import last_checkpoint

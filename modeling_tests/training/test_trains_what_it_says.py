@@ -162,8 +162,8 @@ class TestLora:
         assert names and all(".language_model." in name for name in names)
 
     @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"]])
-    @pytest.mark.parametrize("excluded", [None, r".*visual_tokenizer.*"])
-    def test_in_the_visual_tokenizer_it_is_without_effect(self, peft, targets, excluded):
+    @pytest.mark.parametrize("excluded", [None, r".*visual_tokenizer.*", ["k_proj"], r".*k_proj"])
+    def test_none_in_the_visual_tokenizer(self, peft, tmp_path, targets, excluded):
         """Where an encoder calls its layers as language models do, or all are asked for."""
         model = build(LaVITForCausalLM, "clip").eval()
         codes = model.get_image_tokens(pictures())
@@ -178,9 +178,18 @@ class TestLora:
         names = {name for name, parameter in adapted.named_parameters() if parameter.grad is not None}
         assert any(".language_model." in name for name in names)
         assert not any("visual_tokenizer" in name for name in names)
-        inside = [name for name, _ in adapted.named_parameters() if "visual_tokenizer" in name and "lora_" in name]
-        assert bool(inside) == (excluded is None)
+        assert names == {name for name, parameter in adapted.named_parameters() if "lora_" in name}
         assert all(map(torch.equal, adapted.get_base_model().get_image_tokens(pictures()), codes))
+        adapted.save_pretrained(tmp_path)
+        saved = set(peft.load_peft_weights(tmp_path, device="cpu"))
+        assert saved == {name.replace(".default.", ".") for name in names}
+        again = peft.get_peft_model(build(LaVITForCausalLM, "clip"), peft.PeftConfig.from_pretrained(tmp_path))
+        result = again.load_adapter(tmp_path, "default")
+        assert not result.missing_keys and not result.unexpected_keys
+        expected = adapted.eval()(**batch()).logits
+        torch.testing.assert_close(again.eval()(**batch()).logits, expected, rtol=0, atol=0)
+        merged = adapted.merge_and_unload()(**batch()).logits
+        torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-4)
 
     def test_saved_adapter_on_the_base_is_what_was_trained(self, peft, tmp_path):
         config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], modules_to_save=["understanding"])
@@ -195,6 +204,38 @@ class TestLora:
         before, expected = build(LaVITForCausalLM).eval()(**batch()).loss, adapted.eval()(**batch()).loss
         assert abs(before - expected) > 0.1
         torch.testing.assert_close(again(**batch()).loss, expected, rtol=0, atol=0)
+
+    def test_by_transformers_itself(self, peft, tmp_path, monkeypatch):
+        """As soon as its PEFT is there."""
+        monkeypatch.setattr("transformers.integrations.peft.MIN_PEFT_VERSION", peft.__version__)
+        build(LaVITForCausalLM).save_pretrained(tmp_path / "base")
+        model = LaVITForCausalLM.from_pretrained(tmp_path / "base")
+        model.add_adapter(peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+        optimizer = torch.optim.AdamW([p for p in model.train().parameters() if p.requires_grad], lr=0.1)
+        model(**batch()).loss.backward()
+        optimizer.step()
+        trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+        assert trained == {name for name, _ in model.named_parameters() if "lora_" in name}
+        assert trained and not any("visual_tokenizer" in name for name in trained)
+        model.save_pretrained(tmp_path / "adapter")
+        expected = model.eval()(**batch()).logits
+        again = LaVITForCausalLM.from_pretrained(tmp_path / "base")
+        again.load_adapter(str(tmp_path / "adapter"))
+        for loaded in (again, LaVITForCausalLM.from_pretrained(tmp_path / "adapter")):
+            torch.testing.assert_close(loaded.eval()(**batch()).logits, expected, rtol=0, atol=0)
+
+    def test_of_another_peft(self, peft, tmp_path, monkeypatch):
+        monkeypatch.setattr("transformers.integrations.peft.MIN_PEFT_VERSION", "999.0")
+        model, config = build(LaVITForCausalLM), peft.LoraConfig(target_modules=["q_proj"])
+        message = r"needs PEFT 999\.0 or newer .*`peft\.get_peft_model\(model, config\)` adds one"
+        with pytest.raises(ValueError, match=message):
+            model.add_adapter(config)
+        model.save_pretrained(tmp_path / "base")
+        base = LaVITForCausalLM.from_pretrained(tmp_path / "base")
+        peft.get_peft_model(base, config).save_pretrained(tmp_path / "adapter")
+        for load in (model.load_adapter, LaVITForCausalLM.from_pretrained):
+            with pytest.raises(ValueError, match=message):
+                load(str(tmp_path / "adapter"))
 
     def test_qlora_by_the_recipe(self, peft, tmp_path):
         """PEFT casts weights to fp32 and leaves buffers in bf16, of which batch norms make nothing."""

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from .lavit.atomic_files import atomic_file
-from .lavit.image_loading import to_rgb_image
+from .lavit.image_loading import reduce_long_sides, to_rgb_image
 
 
 Color = tuple[int, int, int]
@@ -172,7 +172,9 @@ def _mask_to_grid(keep_mask: torch.Tensor | np.ndarray | Sequence[bool]) -> np.n
 
 def _fit_longer_side(image: Image.Image, size: int) -> Image.Image:
     scale = size / max(image.size)
-    return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
+    return reduce_long_sides(image).resize(
+        [max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC
+    )
 
 
 def _blend(image: Image.Image, color: Color, strength: float) -> Image.Image:

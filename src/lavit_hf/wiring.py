@@ -1,6 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What `import lavit_hf` wires up: transformers' Auto classes know LaVIT, and its models go to the Hub with a card."""
+"""
+What `import lavit_hf` wires up: transformers' Auto classes and pipelines know LaVIT, and its models go to the Hub with
+a card.
+"""
 
 from huggingface_hub import ModelCard
 from transformers import (
@@ -13,6 +16,7 @@ from transformers import (
     AutoProcessor,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils import is_torchvision_available
 
 from .hub.model_card import create_model_card
@@ -38,12 +42,19 @@ def _make_card(model: LaVITForCausalLM, repo_id: str) -> ModelCard:
     return create_model_card(model.config, repo_id.split("/")[-1], repo=repo_id, num_parameters=model.num_parameters())
 
 
+# By dotted names, as transformers has them: imported when a pipeline is made. For other models they make transformers'
+# own, so that nothing changes for these.
+TASK_PIPELINES = {
+    "any-to-any": f"{__package__}.lavit.task_pipelines.LaVITAnyToAnyPipeline",
+    "image-text-to-text": f"{__package__}.lavit.task_pipelines.LaVITImageTextToTextPipeline",
+}
+
 # The model itself knows nothing of the Hub beyond what transformers does.
 pushes_with_card(_make_card)(LaVITForCausalLM)
 
 
 def register_auto_classes() -> None:
-    """Makes every Auto class of transformers know LaVIT. Harmless to call again."""
+    """Makes every Auto class and pipeline of transformers know LaVIT. Harmless to call again."""
     for config_class in (LaVITConfig, LaVITVisualTokenizerConfig):
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoImageProcessor.register(config_class, image_processor_classes=IMAGE_PROCESSORS, exist_ok=True)
@@ -53,6 +64,8 @@ def register_auto_classes() -> None:
     for auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM):
         auto_class.register(LaVITConfig, LaVITForCausalLM, exist_ok=True)
     AutoProcessor.register(LaVITConfig, LaVITProcessor, exist_ok=True)
+    for task, name in TASK_PIPELINES.items():
+        PIPELINE_REGISTRY.supported_tasks[task]["impl"] = name
     # Where Trainer's label smoothing looks up whether labels are shifted.
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[LaVITConfig.model_type] = LaVITForCausalLM.__name__
 

@@ -13,8 +13,10 @@ from .convert import convert
 from .demo import demo
 from .draw import draw
 from .exit_codes import with_exit_codes
+from .export_llm import export_llm
 from .info import info
 from .reconstruct import reconstruct
+from .serve import serve
 from .tokenize import tokenize
 
 
@@ -41,5 +43,5 @@ def lavit(
     """LaVIT: one language model that reads and writes images."""
 
 
-for command in (caption, ask, draw, tokenize, reconstruct, convert, demo, info):
+for command in (caption, ask, draw, tokenize, reconstruct, convert, export_llm, demo, serve, info):
     app.command()(with_exit_codes(command))

@@ -31,6 +31,9 @@ def convert(
     ] = None,
     pixel_decoder: Annotated[PixelDecoder, typer.Option(help="The pixel decoder to take along.")] = PixelDecoder.none,
     dtype: Annotated[DType, typer.Option(help="Cast the weights; auto keeps their dtype.")] = DType.auto,
+    allow_nan: Annotated[
+        bool, typer.Option("--allow-nan", help="Take weights along that are NaN or infinite.")
+    ] = False,
 ) -> None:
     """Convert an original LaVIT checkpoint into a Hugging Face folder."""
     import torch
@@ -45,6 +48,7 @@ def convert(
         heads,
         dtype=None if dtype is DType.auto else getattr(torch, dtype.value),
         pixel_decoder=pixel_decoder.value,
+        allow_nan=allow_nan,
     )
     entry = "LaVITForCausalLM" if pixel_decoder is PixelDecoder.none else "LaVITPipeline"
     typer.echo(f"{destination} is ready, with {heads} attention heads in its visual parts.")

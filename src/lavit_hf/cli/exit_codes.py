@@ -40,7 +40,7 @@ def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # nobody reads on, as under `| head`; typer ends quietly
-            report(explain(error), command.__name__)
+            report(explain(error), command.__name__.replace("_", "-"))
             if debugging():
                 traceback.print_exc()
             raise typer.Exit(EXIT_FAILURE) from error

@@ -45,7 +45,10 @@ BatchSize = Annotated[int, typer.Option(min=1, help="How many pictures the model
 Model = Annotated[
     str | None,
     typer.Option(
-        "--model", "-m", help="Folder or Hub id; by default the bundled checkpoint.", rich_help_panel=MODEL_PANEL
+        "--model",
+        "-m",
+        help="Folder or Hub id of a model or an adapter; by default the bundled checkpoint.",
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 Device = Annotated[

@@ -13,7 +13,8 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrai
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
 from ..hub.model_card import create_model_card, write_model_card
-from ..hub.repo_layout import LANGUAGE_MODEL_FOLDER, write_code
+from ..hub.pipeline_code import write_pipeline_code
+from ..hub.repo_layout import LANGUAGE_MODEL_FOLDER, PROCESSOR_FOLDER
 from ..lavit.atomic_files import atomic_folder
 from ..lavit.checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from ..lavit.configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
@@ -24,7 +25,7 @@ from ..lavit.processing_lavit import LaVITProcessor
 from ..lavit.remote_code import write_remote_code
 from ..lavit.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
 from ..pixels.pipeline_lavit import LaVITPipeline
-from .errors import ConversionError
+from .errors import ConversionError, conversion_errors
 from .inference import infer_config
 from .layout import (
     ENCODER,
@@ -36,10 +37,13 @@ from .layout import (
     FileLayout,
 )
 from .pixel_decoder import plan_pixel_decoder
-from .plan import LazyTensor, PlannedModel, plan_file
-from .reading import find_weights, read_tensors
+from .plan import LazyTensor, PlannedModel, building_model, plan_file
+from .reading import check_config, check_links, find_weights, read_tensors
 from .writing import write_shards
 
+
+# What of an original's config would make `from_pretrained` run code or read other files than the new checkpoint's.
+UNWANTED_SETTINGS = ("auto_map", "quantization_config", "transformers_weights")
 
 # Reading as released: a caption.
 TEXT_GENERATION = {"num_beams": 2, "min_new_tokens": 8, "max_new_tokens": 36}
@@ -52,6 +56,7 @@ def convert_checkpoint(
     dtype: torch.dtype | None = None,
     max_shard_size: str = MAX_SHARD_SIZE,
     pixel_decoder: str = "none",
+    allow_nan: bool = False,
 ) -> Path:
     """
     Converts an original LaVIT checkpoint. The result is set to the release's own behaviour: patches are sampled and
@@ -72,12 +77,16 @@ def convert_checkpoint(
         pixel_decoder (`str`, *optional*, defaults to `"none"`):
             `"highres"` or `"lowres"` takes one of the release's two pixel decoders along, and makes the folder a repo
             for transformers and diffusers alike. `"none"` makes one that reads and writes image tokens only.
+        allow_nan (`bool`, *optional*, defaults to `False`):
+            Whether weights that are NaN or infinite are taken along. A damaged checkpoint holds such.
 
     Returns:
         `Path`: `destination`.
 
     Raises:
-        ConversionError: If the source is incomplete, holds unknown tensors or does not fit `num_attention_heads`.
+        ConversionError: If the source is incomplete or damaged, holds unknown tensors or does not fit
+            `num_attention_heads`. It may come from anyone: nothing in it runs, and nothing outside it is read.
+        OSError: If the destination cannot be written.
         FileExistsError: If `destination` exists, or another process is just making it.
         ValueError: If `pixel_decoder` is unknown.
     """
@@ -85,31 +94,43 @@ def convert_checkpoint(
         raise ValueError(f"unknown pixel_decoder {pixel_decoder!r}: choose one of none, {', '.join(PIXEL_DECODERS)}.")
     source, destination = Path(source), Path(destination)
     _check_source(source)
+    problem = f"{source} cannot be converted: one of its files is damaged, or of another model."
     with atomic_folder(destination) as stage:
-        language_model = _plan_language_model(source, num_attention_heads)
-        config = language_model.model.config
-        text_tokenizer = _text_tokenizer(
-            source / ORIGINAL_LANGUAGE_MODEL_FOLDER, config.text_config.max_position_embeddings
-        )
-        processor = build_processor(text_tokenizer, config)
-        if pixel_decoder == "none":
-            write_model(language_model, stage, max_shard_size, dtype)
-            processor.save_pretrained(stage)
-            write_remote_code(stage)
-            num_parameters = language_model.model.num_parameters()
-            write_model_card(stage, create_model_card(config, num_parameters=num_parameters))
-        else:
-            models, others = plan_pixel_decoder(source, PIXEL_DECODERS[pixel_decoder], num_attention_heads)
-            models[LANGUAGE_MODEL_FOLDER] = language_model
-            others["processor"] = processor
-            pipeline = _empty_pipeline(models, others)
-            for name, model in models.items():
-                write_model(model, stage / name, max_shard_size, dtype)
-            for name, component in others.items():
-                component.save_pretrained(stage / name)
-            pipeline.save_config(stage)
-            write_code(stage)
+        with conversion_errors(problem):
+            models, others = _plan_parts(source, num_attention_heads, pixel_decoder)
+            pipeline = None if pixel_decoder == "none" else _empty_pipeline(models, others)
+        with conversion_errors(problem, passed=(OSError, MemoryError)):
+            for folder, model in models.items():
+                write_model(model, stage / folder, max_shard_size, dtype, allow_nan)
+            for folder, component in others.items():
+                component.save_pretrained(stage / folder)
+            if pipeline is None:
+                _finish_model_repo(stage, models[""].model)
+            else:
+                pipeline.save_config(stage)
+                write_pipeline_code(stage)
     return destination
+
+
+def _plan_parts(
+    source: Path, num_attention_heads: int, pixel_decoder: str
+) -> tuple[dict[str, PlannedModel], dict[str, Any]]:
+    """The models and the other parts of the new checkpoint, by the folders that they go to."""
+    language_model = _plan_language_model(source, num_attention_heads)
+    config = language_model.model.config
+    text_tokenizer = _text_tokenizer(
+        source / ORIGINAL_LANGUAGE_MODEL_FOLDER, config.text_config.max_position_embeddings
+    )
+    processor = build_processor(text_tokenizer, config)
+    if pixel_decoder == "none":
+        return {"": language_model}, {"": processor}
+    models, others = plan_pixel_decoder(source, PIXEL_DECODERS[pixel_decoder], num_attention_heads)
+    return {**models, LANGUAGE_MODEL_FOLDER: language_model}, {**others, PROCESSOR_FOLDER: processor}
+
+
+def _finish_model_repo(folder: Path, model: LaVITForCausalLM) -> None:
+    write_remote_code(folder)
+    write_model_card(folder, create_model_card(model.config, num_parameters=model.num_parameters()))
 
 
 def _check_source(source: Path) -> None:
@@ -120,6 +141,7 @@ def _check_source(source: Path) -> None:
         )
     if (source / CONFIG_NAME).is_file() and not (source / ENCODER.path).is_file():
         raise ConversionError(f"{source} is no original checkpoint, but one that is converted already.")
+    check_links(source)
 
 
 def plan_checkpoint(source: Path) -> dict[str, LazyTensor]:
@@ -130,7 +152,9 @@ def plan_checkpoint(source: Path) -> dict[str, LazyTensor]:
     return plan
 
 
-def write_model(planned: PlannedModel, folder: Path, max_shard_size: str, dtype: torch.dtype | None) -> None:
+def write_model(
+    planned: PlannedModel, folder: Path, max_shard_size: str, dtype: torch.dtype | None, allow_nan: bool = False
+) -> None:
     """
     Writes weights and configs of a model.
 
@@ -143,9 +167,11 @@ def write_model(planned: PlannedModel, folder: Path, max_shard_size: str, dtype:
             Largest size of a file.
         dtype (`torch.dtype`, *optional*):
             What the weights are cast to. They keep their own by default.
+        allow_nan (`bool`, *optional*, defaults to `False`):
+            Whether weights that are NaN or infinite are written too.
     """
     model = planned.model
-    write_shards(planned.plan, planned.specs, folder, max_shard_size, dtype, planned.weights_name)
+    write_shards(planned.plan, planned.specs, folder, max_shard_size, dtype, planned.weights_name, allow_nan)
     if isinstance(model, ModelMixin):
         model.save_config(folder)
         return
@@ -168,18 +194,15 @@ def _main_dtype(tensors: Iterable[torch.Tensor]) -> torch.dtype:
 def _plan_language_model(source: Path, num_attention_heads: int) -> PlannedModel:
     plan = plan_checkpoint(source)
     specs = {name: make().to("meta") for name, make in plan.items()}
-    config = infer_config(specs, _text_config(source), num_attention_heads)
-    try:
-        model = _empty_language_model(config)
-    except (ValueError, TypeError) as error:
-        raise ConversionError(f"{source / ORIGINAL_LANGUAGE_MODEL_FOLDER} has a config.json of no model.") from error
-    model.generation_config = released_generation_config(config)
+    config_file = source / ORIGINAL_LANGUAGE_MODEL_FOLDER / CONFIG_NAME
+    with (
+        conversion_errors(f"{config_file} is of no model, or of another than the tensors."),
+        building_model(len(plan)),
+    ):
+        config = infer_config(specs, _text_config(config_file), num_attention_heads)
+        model = LaVITForCausalLM(config)
+        model.generation_config = released_generation_config(config)
     return PlannedModel(model, plan, SAFE_WEIGHTS_NAME)
-
-
-def _empty_language_model(config: LaVITConfig) -> LaVITForCausalLM:
-    with torch.device("meta"):
-        return LaVITForCausalLM(config)
 
 
 def _empty_pipeline(models: dict[str, PlannedModel], others: dict[str, Any]) -> LaVITPipeline:
@@ -200,11 +223,13 @@ def _weights_path(source: Path, layout: FileLayout) -> Path:
     return find_weights(path, layout.names) if layout.names else path
 
 
-def _text_config(source: Path) -> PreTrainedConfig:
-    try:
-        config = AutoConfig.from_pretrained(source / ORIGINAL_LANGUAGE_MODEL_FOLDER)
-    except (OSError, ValueError) as error:
-        raise ConversionError(f"{source / ORIGINAL_LANGUAGE_MODEL_FOLDER} has no readable config.json.") from error
+def _text_config(path: Path) -> PreTrainedConfig:
+    check_config(path)
+    with conversion_errors(f"{path} is no readable config.json of a language model."):
+        config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
+    for name in UNWANTED_SETTINGS:
+        if hasattr(config, name):
+            delattr(config, name)
     config.name_or_path = ""  # where the original lay is nobody's business
     return config
 
@@ -232,7 +257,5 @@ def build_processor(text_tokenizer: PreTrainedTokenizerFast, config: LaVITConfig
 
 
 def _text_tokenizer(folder: Path, model_max_length: int) -> PreTrainedTokenizerFast:
-    try:
+    with conversion_errors(f"{folder / 'tokenizer.model'} is missing or damaged: download it again."):
         return load_sentencepiece_tokenizer(folder, model_max_length=model_max_length)
-    except (OSError, ValueError) as error:
-        raise ConversionError(f"{folder / 'tokenizer.model'} is missing or damaged: download it again.") from error

@@ -34,18 +34,20 @@ def infer_config(
     Raises:
         ConversionError: If the heads do not divide the width, or the vocabulary does not count the codes.
     """
-    width = _shape(specs, f"{ENCODER_PREFIX}.embeddings.class_embedding")[-1]
+    width = _shape(specs, f"{ENCODER_PREFIX}.embeddings.class_embedding", 3)[-1]
     if num_attention_heads < 1 or width % num_attention_heads:
         raise ConversionError(
             f"the encoder's width {width} is not divisible by {num_attention_heads} attention heads: "
             "pass the right number with --num-attention-heads."
         )
-    patch_size = _shape(specs, f"{ENCODER_PREFIX}.embeddings.patch_embedding.weight")[-1]
-    num_patches = _shape(specs, f"{ENCODER_PREFIX}.embeddings.position_embedding")[1] - 1
+    patch_size = _shape(specs, f"{ENCODER_PREFIX}.embeddings.patch_embedding.weight", 4)[-1]
+    num_patches = _shape(specs, f"{ENCODER_PREFIX}.embeddings.position_embedding", 3)[1] - 1
+    if math.isqrt(num_patches) ** 2 != num_patches or not num_patches:
+        raise ConversionError(f"the encoder has {num_patches} patch positions, which are no square: it is damaged.")
     encoder_config = Blip2VisionConfig(
         hidden_size=width,
         intermediate_size=_shape(specs, f"{ENCODER_PREFIX}.encoder.layers.0.mlp.fc1.weight")[0],
-        num_hidden_layers=_count_layers(specs, f"{ENCODER_PREFIX}.encoder."),
+        num_hidden_layers=count_layers(specs, f"{ENCODER_PREFIX}.encoder."),
         num_attention_heads=num_attention_heads,
         patch_size=patch_size,
         image_size=math.isqrt(num_patches) * patch_size,
@@ -53,7 +55,7 @@ def infer_config(
     codebook_size, codebook_dim = _shape(specs, "visual_tokenizer.quantizer.codebook.weight")
     visual_config = LaVITVisualTokenizerConfig(
         encoder_config=encoder_config,
-        num_hidden_layers=_count_layers(specs, f"{MERGER_PREFIX}."),
+        num_hidden_layers=count_layers(specs, f"{MERGER_PREFIX}."),
         num_attention_heads=num_attention_heads,
         intermediate_size=_shape(specs, f"{MERGER_PREFIX}.layers.0.mlp.fc1.weight")[0],
         codebook_size=codebook_size,
@@ -62,6 +64,7 @@ def infer_config(
         selection="sample",
     )
     _check_vocabulary(specs, text_config, codebook_size)
+    _check_num_layers(specs, text_config)
     return LaVITConfig(
         visual_tokenizer_config=visual_config,
         text_config=text_config,
@@ -82,7 +85,7 @@ def infer_detokenizer_config(specs: Mapping[str, torch.Tensor], num_attention_he
     Raises:
         ConversionError: If tensors are missing.
     """
-    _, num_patches, hidden_size = _shape(specs, "query_embedding")
+    _, num_patches, hidden_size = _shape(specs, "query_embedding", 3)
     projections = [name for name in specs if re.fullmatch(r"condition_projections\.\d+\.weight", name)]
     pooled = specs.get("pooler.out_proj.weight")
     negative = specs.get("negative_embeds")
@@ -91,7 +94,7 @@ def infer_detokenizer_config(specs: Mapping[str, torch.Tensor], num_attention_he
         feature_size=_shape(specs, "feature_projection.2.weight")[0],
         codebook_dim=_shape(specs, "in_proj.weight")[1],
         hidden_size=hidden_size,
-        num_hidden_layers=_count_layers(specs, ""),
+        num_hidden_layers=count_layers(specs, ""),
         num_attention_heads=num_attention_heads,
         intermediate_size=_shape(specs, "layers.0.mlp.fc1.weight")[0],
         cross_attention_dims=[_shape(specs, name)[0] for name in sorted(projections)],
@@ -110,12 +113,40 @@ def _check_vocabulary(specs: Mapping[str, torch.Tensor], text_config: PreTrained
         )
 
 
-def _shape(specs: Mapping[str, torch.Tensor], name: str) -> torch.Size:
+def _check_num_layers(specs: Mapping[str, torch.Tensor], text_config: PreTrainedConfig) -> None:
+    found = count_layers(specs, "language_model.model.")
+    if found and text_config.num_hidden_layers != found:
+        raise ConversionError(
+            f"the language model has {found} layers, but its config.json says num_hidden_layers "
+            f"{text_config.num_hidden_layers}: its files are not of one release."
+        )
+
+
+def _shape(specs: Mapping[str, torch.Tensor], name: str, num_axes: int = 2) -> torch.Size:
     if name not in specs:
         raise ConversionError(f"the checkpoint holds nothing for {name}: one of its files is incomplete.")
-    return specs[name].shape
+    shape = specs[name].shape
+    if len(shape) != num_axes or 0 in shape:
+        raise ConversionError(f"{name} must have {num_axes} axes, none of them empty, got the shape {tuple(shape)}.")
+    return shape
 
 
-def _count_layers(specs: Mapping[str, torch.Tensor], prefix: str) -> int:
-    pattern = re.compile(re.escape(prefix) + r"layers\.(\d+)\.")
-    return 1 + max((int(match[1]) for name in specs if (match := pattern.match(name))), default=-1)
+def count_layers(specs: Mapping[str, torch.Tensor], prefix: str) -> int:
+    """
+    The number of layers that there are tensors of.
+
+    Args:
+        specs (`Mapping[str, torch.Tensor]`):
+            Tensors by their new names.
+        prefix (`str`):
+            How the names of layers begin, before `layers.0.`.
+
+    Raises:
+        ConversionError: If the layers are not counted from 0 on without a gap.
+    """
+    pattern = re.compile(re.escape(prefix) + r"layers\.([0-9]+)\.")
+    found = {match[1] for name in specs if (match := pattern.match(name))}
+    missing = [f"{prefix}layers.{number}" for number in range(len(found)) if str(number) not in found]
+    if missing:  # one far behind the others would make a model of any size
+        raise ConversionError(f"the checkpoint holds {len(found)} layers, but not {missing[0]}: a file is incomplete.")
+    return len(found)

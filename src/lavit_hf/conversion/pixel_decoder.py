@@ -11,16 +11,17 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, ModelMixin, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers import SchedulerMixin
+from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME as DIFFUSERS_SAFE_WEIGHTS_NAME
 from transformers import CLIPImageProcessorPil, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
 
 from ..pixels.modeling_detokenizer import LaVITDetokenizer
-from .errors import ConversionError
+from .errors import ConversionError, conversion_errors
 from .inference import infer_detokenizer_config
 from .layout import PixelDecoderLayout
-from .plan import LazyTensor, PlannedModel, plan_file
-from .reading import find_weights, read_tensor, read_tensors
+from .plan import LazyTensor, PlannedModel, building_model, plan_file
+from .reading import check_config, find_weights, read_tensor, read_tensors
 
 
 MODEL_CLASSES = {
@@ -28,18 +29,6 @@ MODEL_CLASSES = {
     "vae": AutoencoderKL,
     "safety_checker": StableDiffusionSafetyChecker,
 }
-
-# What diffusers and transformers may raise on a config that is missing or of something else.
-CONFIG_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    IndexError,
-    ZeroDivisionError,
-    NotImplementedError,
-)
 
 
 def plan_pixel_decoder(
@@ -67,7 +56,8 @@ def plan_pixel_decoder(
     models |= {name: _plan_model(source, layout, name) for name in layout.models}
     others = {"scheduler": _load_scheduler(folder / "scheduler")}
     if layout.feature_extractor:
-        others["feature_extractor"] = _load(CLIPImageProcessorPil.from_pretrained, folder / "feature_extractor")
+        config = folder / "feature_extractor" / IMAGE_PROCESSOR_NAME
+        others["feature_extractor"] = _load(CLIPImageProcessorPil.from_pretrained, config)
     return models, others
 
 
@@ -80,15 +70,16 @@ def _plan_detokenizer(source: Path, layout: PixelDecoderLayout, num_attention_he
             raise ConversionError(f"{path} must have three axes, got the shape {tuple(negative_embeds.shape)}.")
         plan["negative_embeds"] = LazyTensor(torch.Tensor.detach, negative_embeds)
     config = infer_detokenizer_config({name: make().to("meta") for name, make in plan.items()}, num_attention_heads)
-    with torch.device("meta"):
+    with building_model(len(plan)):
         return PlannedModel(LaVITDetokenizer(config), plan, SAFE_WEIGHTS_NAME)
 
 
 def _plan_model(source: Path, layout: PixelDecoderLayout, component: str) -> PlannedModel:
     files = layout.model_files(component)
     folder = source / files.path
-    model = _load(empty_model, folder, MODEL_CLASSES[component])
     plan = plan_file(files, read_tensors(find_weights(folder, files.names)))
+    with building_model(len(plan)):
+        model = _load(empty_model, folder / CONFIG_NAME, MODEL_CLASSES[component])
     weights_name = DIFFUSERS_SAFE_WEIGHTS_NAME if isinstance(model, ModelMixin) else SAFE_WEIGHTS_NAME
     return PlannedModel(model, plan, weights_name)
 
@@ -111,17 +102,17 @@ def empty_model(folder: Path, model_class: type) -> ModelMixin | PreTrainedModel
 
 def _load_scheduler(folder: Path) -> SchedulerMixin:
     # Of any scheduler, since what it reads is its folder's config.
-    config = _load(DDIMScheduler.load_config, folder)
+    config = _load(DDIMScheduler.load_config, folder / SCHEDULER_CONFIG_NAME)
     name = config.get("_class_name")
     scheduler_class = getattr(diffusers, str(name), None)
     if not (isinstance(scheduler_class, type) and issubclass(scheduler_class, SchedulerMixin)):
         raise ConversionError(f"{folder} names no scheduler that diffusers has: {name}.")
-    return _load(lambda _: scheduler_class.from_config(config), folder)
+    with conversion_errors(f"{folder} holds a {SCHEDULER_CONFIG_NAME} that makes no scheduler."):
+        return scheduler_class.from_config(config)
 
 
-def _load(load: Callable, folder: Path, *args) -> Any:
-    try:
-        return load(folder, *args)
-    except CONFIG_ERRORS as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ConversionError(f"{folder} is missing, or its config cannot be read. ({reason})") from error
+def _load(load: Callable, config: Path, *args) -> Any:
+    """What a library makes of the folder of a config."""
+    check_config(config)
+    with conversion_errors(f"{config} cannot be used."):
+        return load(config.parent, *args)

@@ -3,21 +3,29 @@
 """The plan of a conversion: for every tensor of the new checkpoint, how it is made from the original's."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from ..lavit.untrusted_files import shorten
 from .errors import ConversionError
 from .layout import FileLayout, Rule
 
 
-# How many names an error lists before it only counts.
+# How many names an error lists before it only counts, and how much of each.
 LISTED_NAMES = 10
+LISTED_LENGTH = 120
+
+# How many operations of torch build a model of so many tensors, with room to spare. One of LaVIT-7B takes four each.
+OPERATIONS_PER_TENSOR = 40
+LEAST_OPERATIONS = 10_000
 
 # A tensor that is made when its shard is written, so that no more than a shard lies in memory.
 LazyTensor = partial
@@ -47,6 +55,34 @@ class PlannedModel:
     def __post_init__(self):
         self.specs = {name: make().to("meta") for name, make in self.plan.items()}
         check_complete(self.specs, saved_state_dict(self.model))
+
+
+@contextmanager
+def building_model(num_tensors: int) -> Iterator[None]:
+    """
+    Builds models on the meta device, of which a config of a few bytes could want any number of layers.
+
+    Args:
+        num_tensors (`int`):
+            How many tensors there are to fill the model.
+
+    Raises:
+        ConversionError: If the model grows far beyond them.
+    """
+    with torch.device("meta"), _OperationLimit(LEAST_OPERATIONS + OPERATIONS_PER_TENSOR * num_tensors):
+        yield
+
+
+class _OperationLimit(TorchDispatchMode):
+    def __init__(self, num_operations: int):
+        super().__init__()
+        self.remaining = num_operations
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.remaining -= 1
+        if self.remaining < 0:
+            raise ConversionError("a config.json is of a much larger model than the tensors beside it fill.")
+        return function(*args, **(kwargs or {}))
 
 
 def saved_state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -103,7 +139,7 @@ def check_complete(specs: Mapping[str, torch.Tensor], expected: Mapping[str, tor
     Compares the planned tensors with those that the new model has. Meta tensors do.
 
     Raises:
-        ConversionError: If names are missing or left over, or shapes differ.
+        ConversionError: If names are missing or left over, shapes differ, or weights are not floating-point numbers.
     """
     missing = [name for name in expected if name not in specs]
     left_over = [name for name in specs if name not in expected]
@@ -115,6 +151,9 @@ def check_complete(specs: Mapping[str, torch.Tensor], expected: Mapping[str, tor
     wrong = [name for name, tensor in expected.items() if specs[name].shape != tensor.shape]
     if wrong:
         raise ConversionError(f"tensors whose shape does not fit the rest of the checkpoint: {list_names(wrong)}.")
+    numbers = [name for name, tensor in expected.items() if tensor.is_floating_point()]
+    if wrong := [name for name in numbers if not specs[name].is_floating_point()]:
+        raise ConversionError(f"tensors that must be floating-point numbers and are not: {list_names(wrong)}.")
 
 
 def list_names(names: list[str]) -> str:
@@ -122,7 +161,8 @@ def list_names(names: list[str]) -> str:
     if not names:
         return "none"
     more = len(names) - LISTED_NAMES
-    return ", ".join(names[:LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
+    listed = ", ".join(shorten(name, LISTED_LENGTH) for name in names[:LISTED_NAMES])
+    return f"{listed} and {more} more" if more > 0 else listed
 
 
 def _find_rule(layout: FileLayout, name: str) -> tuple[Rule | None, re.Match | None]:

@@ -2,16 +2,45 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading the original's weight files without running what they hold and without filling the memory."""
 
-import json
+import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .errors import ConversionError
+from ..lavit.untrusted_files import describe_error, is_inside, read_json, read_weight_map
+from .errors import ConversionError, conversion_errors
+
+
+WEIGHTS_ENDINGS = (".bin", ".safetensors")
+
+# What weights are stored in. Tensors that merely count something are integers.
+WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+# More than any size in a config of LaVIT. Libraries make lists as long as some of them.
+MAX_CONFIG_NUMBER = 2**20
+
+
+def check_links(folder: Path) -> None:
+    """
+    Refuses a checkpoint that reaches out of its folder by a symbolic link.
+
+    Args:
+        folder (`Path`):
+            The original's top folder.
+
+    Raises:
+        ConversionError: If there is such a link. Those of the Hub's cache are none.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            if path.is_symlink() and not is_inside(path, folder):
+                raise ConversionError(
+                    f"{path} is a symbolic link out of {folder}: copy the file there if you trust its source."
+                )
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -26,15 +55,19 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         `dict[str, torch.Tensor]`: the file's tensors by name.
 
     Raises:
-        ConversionError: If the file is missing, truncated, or wants to run code.
+        ConversionError: If the file is missing, truncated, wants to run code, or holds tensors that are no weights
+            as they are: sparse, quantised, complex or larger than the file.
     """
     if path.name.endswith(".index.json"):
         shards = _shards(path)
         return {name: tensor for shard in shards for name, tensor in read_tensors(path.parent / shard).items()}
-    _check_is_file(path)
     tensors = _load(path)
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in tensors.items()
+    ):
         raise ConversionError(f"{path} does not hold a dictionary of tensors: it is not a file of a LaVIT checkpoint.")
+    for name, tensor in tensors.items():
+        _check_tensor(path, name, tensor)
     return tensors
 
 
@@ -49,11 +82,33 @@ def read_tensor(path: Path) -> torch.Tensor:
     Raises:
         ConversionError: If the file is missing, truncated, wants to run code, or is something else.
     """
-    _check_is_file(path)
     tensor = _load(path)
     if not isinstance(tensor, torch.Tensor):
         raise ConversionError(f"{path} does not hold a tensor: it is not a file of a LaVIT checkpoint.")
+    _check_tensor(path, "its tensor", tensor)
     return tensor
+
+
+def check_config(path: Path) -> None:
+    """
+    Looks at a config before a library reads it.
+
+    Args:
+        path (`Path`):
+            The file.
+
+    Raises:
+        ConversionError: If it is missing, no JSON object, or holds a number that no size can be.
+    """
+    _check_is_file(path)
+    with conversion_errors(f"{path} cannot be read."):
+        remaining = [read_json(path)]
+    while remaining:
+        value = remaining.pop()
+        if isinstance(value, int) and abs(value) > MAX_CONFIG_NUMBER:
+            raise ConversionError(f"{path} holds a number beyond {MAX_CONFIG_NUMBER}, which is no size of a LaVIT.")
+        if isinstance(value, dict | list):
+            remaining += value.values() if isinstance(value, dict) else value
 
 
 def find_weights(folder: Path, names: Sequence[str]) -> Path:
@@ -77,10 +132,23 @@ def find_weights(folder: Path, names: Sequence[str]) -> Path:
 
 
 def _shards(index: Path) -> list[str]:
-    try:
-        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ConversionError(f"{index} is no index of shards, or truncated: download it again.") from error
+    with conversion_errors(f"{index} cannot be read."):
+        shards = sorted(set(read_weight_map(index).values()))
+    for shard in shards:
+        if not shard.endswith(WEIGHTS_ENDINGS):
+            raise ConversionError(f"{index} names {shard!r}, which is no file of weights (.bin or .safetensors).")
+    return shards
+
+
+def _check_tensor(path: Path, name: str, tensor: torch.Tensor) -> None:
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and not (tensor.is_quantized or tensor.is_nested)
+    if not plain or tensor.layout is not torch.strided or tensor.device.type != "cpu":
+        kind = "quantised" if tensor.is_quantized else f"{tensor.layout}, {tensor.device.type}"
+        raise ConversionError(f"{path} holds {name} in a special form ({kind}): save it as a dense tensor first.")
+    if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype not in WEIGHT_DTYPES):
+        raise ConversionError(f"{path} holds {name} in {tensor.dtype}, which is no dtype of LaVIT's weights.")
+    if tensor.nbytes > tensor.untyped_storage().nbytes():
+        raise ConversionError(f"{path} holds {name} as one of {tuple(tensor.shape)}, but not as many values.")
 
 
 def _check_is_file(path: Path) -> None:
@@ -89,30 +157,25 @@ def _check_is_file(path: Path) -> None:
 
 
 def _load(path: Path) -> object:
+    _check_is_file(path)
     if path.suffix != ".safetensors" and _is_legacy_pickle(path):
         raise ConversionError(
             f"{path} is a pickle of PyTorch's form before 1.6, which cannot be mapped into memory: load it with a "
             "PyTorch you trust it to and save it again."
         )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise ConversionError(
-            f"{path} holds more than tensors and was not opened, since a pickle can run code. "
-            f"If it comes from a source you trust, save its tensors again with safetensors. ({_first_line(error)})"
-        ) from error
-    except (RuntimeError, EOFError, SafetensorError, ValueError) as error:
-        raise ConversionError(
-            f"{path} cannot be read; it is probably truncated: download it again. ({_first_line(error)})"
-        ) from error
+    with conversion_errors(f"{path} cannot be read; it is probably truncated: download it again."):
+        try:
+            if path.suffix == ".safetensors":
+                return load_file(path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except pickle.UnpicklingError as error:
+            raise ConversionError(
+                f"{path} holds more than tensors and was not opened, since a pickle can run code. "
+                f"If it comes from a source you trust, save its tensors again with safetensors. "
+                f"({describe_error(error)})"
+            ) from error
 
 
 def _is_legacy_pickle(path: Path) -> bool:
     with open(path, "rb") as file:
         return file.read(2) == b"\x80\x02"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
+from .errors import ConversionError
 from .plan import LazyTensor
 
 
@@ -21,6 +23,7 @@ def write_shards(
     max_shard_size: str,
     dtype: torch.dtype | None,
     weights_name: str = SAFE_WEIGHTS_NAME,
+    allow_nan: bool = False,
 ) -> None:
     """
     Writes the planned tensors as safetensors, with an index where they are more than one file.
@@ -38,6 +41,12 @@ def write_shards(
             What floating tensors are cast to. They keep their own by default.
         weights_name (`str`, *optional*, defaults to `"model.safetensors"`):
             The name under which the library that loads them looks for weights.
+        allow_nan (`bool`, *optional*, defaults to `False`):
+            Whether weights that are NaN or infinite are written too.
+
+    Raises:
+        ConversionError: If weights are NaN or infinite, as they are or after the cast.
+        OSError: If a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     split = split_torch_state_dict_into_shards(
@@ -46,7 +55,13 @@ def write_shards(
         max_shard_size=max_shard_size,
     )
     for file, names in logging.tqdm(split.filename_to_tensors.items(), desc="Writing shards"):
-        save_file(_make_shard(plan, names, dtype), folder / file, metadata={"format": "pt"})
+        tensors = _make_shard(plan, names, dtype)
+        if not allow_nan:
+            _check_finite(tensors)
+        try:
+            save_file(tensors, folder / file, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(f"{folder / file} cannot be written: {error}") from error
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / f"{weights_name}.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
@@ -57,6 +72,16 @@ def _make_shard(
 ) -> dict[str, torch.Tensor]:
     # A copy of its own for each tensor: parts of one matrix share memory, which safetensors refuses.
     return {name: _cast(plan[name](), dtype).clone(memory_format=torch.contiguous_format) for name in names}
+
+
+def _check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        # One pass without a copy: both bounds of a tensor that holds NaN are NaN.
+        if tensor.is_floating_point() and tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+            raise ConversionError(
+                f"{name} holds weights that are NaN or infinite, in {tensor.dtype}: the checkpoint is damaged, or its "
+                "numbers are too large for the dtype. Pass --allow-nan to write them all the same."
+            )
 
 
 def _cast(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:

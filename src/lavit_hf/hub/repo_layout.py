@@ -8,8 +8,8 @@ weights lie in the components' folders, and at the top are the language model's 
 its folder, the processor's files and a `pipeline.py` for `DiffusionPipeline`.
 """
 
-import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from ..lavit.checkpoint_index import (
     remove_weights,
     write_index,
 )
-from ..lavit.remote_code import write_remote_code
+from ..lavit.remote_code import CODE_FOLDER
+from ..lavit.untrusted_files import read_weight_map
 
 
 PROCESSOR_FOLDER = "processor"
@@ -43,17 +44,6 @@ MOVED_MODULES = {
     "lavit_hf.modeling_detokenizer": "lavit_hf.pixels.modeling_detokenizer",
     "lavit_hf.patch_autoencoder": "lavit_hf.pixels.small.patch_autoencoder",
 }
-
-# What `DiffusionPipeline.from_pretrained(path, custom_pipeline="pipeline", trust_remote_code=True)` runs. It must hold
-# one pipeline class and no other.
-PIPELINE_FILE = "pipeline.py"
-PIPELINE_SHIM = '''"""Lets diffusers find LaVIT's pipeline, which the `lavit_hf` package holds."""
-
-from lavit_hf import LaVITPipeline
-
-
-__all__ = ["LaVITPipeline"]
-'''
 
 
 def write_top_files(folder: Path, codebook: torch.Tensor | None = None) -> None:
@@ -78,17 +68,9 @@ def write_top_files(folder: Path, codebook: torch.Tensor | None = None) -> None:
     write_index(folder / VISUAL_TOKENIZER_INDEX_NAME, {CODEBOOK_KEY: CODEBOOK_FILE})
 
 
-def write_code(folder: Path) -> None:
-    """Writes what lets transformers and diffusers load a whole repo by `trust_remote_code=True`."""
-    (folder / PIPELINE_FILE).write_text(PIPELINE_SHIM)
-    write_remote_code(folder)
-
-
 def find_codebook_file(folder: Path) -> str | None:
     """Which file of a repo holds the codebook, relative to `folder`; `None` where there is none."""
-    files = (
-        json.loads(path.read_text())["weight_map"].get(CODEBOOK_KEY) for path in find_visual_tokenizer_indices(folder)
-    )
+    files = (read_weight_map(path).get(CODEBOOK_KEY) for path in find_visual_tokenizer_indices(folder))
     return next((file for file in files if file is not None), None)
 
 
@@ -101,11 +83,26 @@ def read_codebook(folder: Path) -> torch.Tensor | None:
         return weights.get_tensor(CODEBOOK_KEY)
 
 
-def rename_moved_modules(index: dict[str, Any] | tuple) -> dict[str, Any] | tuple:
-    """What diffusers read from a `model_index.json`, its components named by the modules they are in now."""
+def name_components(index: dict[str, Any] | tuple, modules: Mapping[str, str]) -> dict[str, Any] | tuple:
+    """
+    Names the components of a LaVIT by the modules that they are in here.
+
+    Args:
+        index (`dict[str, Any]` or `tuple`):
+            What diffusers read from a `model_index.json`, of a repo with its source in it, of an older one, or of one
+            that such source wrote.
+        modules (`Mapping[str, str]`):
+            The module of each class.
+
+    Returns:
+        The same, for [`LaVITPipeline`] to load.
+    """
     if isinstance(index, tuple):
-        return rename_moved_modules(index[0]), *index[1:]
-    return {
-        name: [MOVED_MODULES.get(value[0], value[0]), *value[1:]] if isinstance(value, list) and value else value
-        for name, value in index.items()
-    }
+        return name_components(index[0], modules), *index[1:]
+    named = {name: entry for name, entry in index.items() if name != CODE_FOLDER}
+    for name, entry in named.items():
+        if isinstance(entry, list) and entry and entry[-1] in modules:
+            library, module = MOVED_MODULES.get(entry[0], entry[0]), modules[entry[-1]]
+            if library.split(".")[-1] == module.split(".")[-1]:
+                named[name] = [module, entry[-1]]
+    return named

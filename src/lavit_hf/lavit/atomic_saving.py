@@ -237,6 +237,9 @@ def _make_changes(folder: Path) -> None:
     for name in sorted({*written, *removed}, key=_place, reverse=True):
         if name in removed or _place(name)[0]:
             (folder / name).unlink(missing_ok=True)
+    for place in {(folder / name).parent for name in removed} - {folder}:
+        with suppress(OSError):  # is not empty, mostly
+            place.rmdir()
     for name in written:
         (folder / name).parent.mkdir(exist_ok=True)
         os.replace(save_folder / NEW_FOLDER / name, folder / name)

@@ -20,6 +20,8 @@ from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 from safetensors import safe_open
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from .untrusted_files import check_inside, check_written_name, read_json, read_weight_map
+
 
 # Files no larger than this let the visual tokenizer be downloaded with little of the language model.
 MAX_SHARD_SIZE = "1GB"
@@ -47,8 +49,8 @@ def find_weights_folder(folder: Path) -> Path:
 
 
 def _names_language_model(pipeline_index: Path) -> bool:
-    component = json.loads(pipeline_index.read_text()).get(LANGUAGE_MODEL_FOLDER) if pipeline_index.is_file() else None
-    return bool(component and component[-1])
+    component = read_json(pipeline_index).get(LANGUAGE_MODEL_FOLDER) if pipeline_index.is_file() else None
+    return bool(isinstance(component, list) and component and component[-1])
 
 
 def finish_saving(folder: Path, variant: str | None = None) -> None:
@@ -74,7 +76,7 @@ def read_model_type(folder: Path) -> str | None:
 
 
 def _model_type_in(path: Path) -> str | None:
-    return json.loads(path.read_text()).get("model_type") if path.is_file() else None
+    return read_json(path).get("model_type") if path.is_file() else None
 
 
 def check_not_a_part(model_type: str, present_type: str | None, repo: str | os.PathLike) -> None:
@@ -161,7 +163,7 @@ def remove_outdated_weights(folder: Path, variant: str | None = None) -> None:
     single, own_index = (add_variant(name, variant) for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME))
     for index in _find_indices(folder):
         # transformers has removed the shards that it did not write anew, those of variants too.
-        shards = set(json.loads(index.read_text())["weight_map"].values())
+        shards = set(read_weight_map(index).values())
         if not all("/" not in shard and (folder / shard).is_file() for shard in shards):
             index.unlink()
         elif index.name == own_index:
@@ -219,16 +221,28 @@ def write_index(path: Path, weight_map: dict[str, str]) -> None:
     path.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2) + "\n")
 
 
-def locate_shards(sharded_metadata: dict[str, Any], checkpoint_files: list[str]) -> None:
+def locate_shards(sharded_metadata: dict[str, Any], checkpoint_files: list[str], source: str) -> None:
     """
     Names in an index, as transformers has read it, each file by its whole path. transformers takes all files for
     neighbours where it leaves weights on the disk, and an index may name them by folder.
+
+    Args:
+        sharded_metadata (`dict[str, Any]`):
+            The index, which is changed.
+        checkpoint_files (`list[str]`):
+            The files that it names.
+        source (`str`):
+            The folder or Hub id of the checkpoint.
+
+    Raises:
+        CheckpointError: If a file is outside the checkpoint.
     """
     files = [Path(file).absolute() for file in checkpoint_files]
-    places = {
-        name: next(file for file in files if file.as_posix().endswith(f"/{name}"))
-        for name in set(sharded_metadata["weight_map"].values())
-    }
+    places = {}
+    for name in set(sharded_metadata["weight_map"].values()):
+        check_written_name(name, f"the index of the weights of {source}")
+        places[name] = next(file for file in files if file.as_posix().endswith(f"/{name}"))
+        check_inside(Path(places[name].as_posix().removesuffix(name)), name, source)
     sharded_metadata["weight_map"] = {
         tensor: str(places[name]) for tensor, name in sharded_metadata["weight_map"].items()
     }
@@ -265,7 +279,7 @@ def _find_variants(folder: Path) -> set[str | None]:
 def _read_weight_map(folder: Path, variant: str | None) -> dict[str, str] | None:
     index = folder / add_variant(SAFE_WEIGHTS_INDEX_NAME, variant)
     if index.is_file():
-        weight_map = json.loads(index.read_text())["weight_map"]
+        weight_map = read_weight_map(index)
         # An index of shards that a later save in one file has replaced may be left behind.
         if all((folder / shard).is_file() for shard in set(weight_map.values())):
             return weight_map

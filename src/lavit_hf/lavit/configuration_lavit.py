@@ -21,6 +21,7 @@ from .checkpoint_index import (
     visual_tokenizer_index_name,
 )
 from .remote_code import ships_code
+from .untrusted_files import check_counts, naming_checkpoint
 
 
 @ships_code
@@ -42,6 +43,16 @@ class LaVITBaseConfig(PreTrainedConfig):
         if not config_dict:  # transformers would go on with the defaults, a model of 7 billion random weights
             raise OSError(f"{pretrained_model_name_or_path} holds no {CONFIG_NAME}: it is no model, or not whole.")
         return config_dict, kwargs
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        check_counts(config_dict)
+        return super().from_dict(config_dict, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         folder = Path(save_directory)
@@ -77,6 +88,9 @@ class LaVITDetokenizerConfig(LaVITBaseConfig):
             Width of the blocks.
         num_hidden_layers (`int`, *optional*, defaults to 12):
             Number of blocks.
+        num_place_layers (`int`, *optional*, defaults to 0):
+            Number of layers of the place head, which guesses from the sentence the patch that each code is of. With 0,
+            as in the released models, the blocks know of a code's place no more than its rank.
         num_attention_heads (`int`, *optional*, defaults to 16):
             Number of attention heads.
         intermediate_size (`int`, *optional*, defaults to 6144):
@@ -101,6 +115,7 @@ class LaVITDetokenizerConfig(LaVITBaseConfig):
     codebook_dim: int = 32
     hidden_size: int = 1408
     num_hidden_layers: int = 12
+    num_place_layers: int = 0
     num_attention_heads: int = 16
     intermediate_size: int = 6144
     hidden_act: str = "gelu"
@@ -191,6 +206,8 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
             What the selection phase of training teaches the selector by: `"antithetic"` (what two masks of opposite
             draws leave to rebuild) or `"straight_through"` (the gradient of the masks, as in the paper; for the
             attention implementations `"sdpa"` and `"eager"`).
+        place_loss_weight (`float`, *optional*, defaults to 0.1):
+            Weight of the cross-entropy of the place head, where the detokenizer has one.
         commitment_loss_weight (`float`, *optional*, defaults to 0.25):
             Weight of the squared distance between projected rows and their codes.
         codebook_update (`str`, *optional*, defaults to `"ema"`):
@@ -249,6 +266,7 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
     ratio_loss_weight: float = 2.0
     image_ratio_loss_weight: float = 0.0
     selection_gradient: Literal["antithetic", "straight_through"] = "antithetic"
+    place_loss_weight: float = 0.1
     commitment_loss_weight: float = 0.25
     codebook_update: Literal["ema", "gradient"] = "ema"
     codebook_decay: float = 0.99

@@ -4,8 +4,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,6 +22,14 @@ from transformers.utils.deprecation import deprecate_kwarg
 from .cached_prompt import CachedPrompt, count_sequences
 from .configuration_lavit import LaVITConfig
 from .modeling_layers import find_image_slots, pad_left
+from .token_sampling import (
+    Generators,
+    TokenSampler,
+    choosing_beams_by,
+    decode_by_sampler,
+    draw_beams,
+    repeat_for_images,
+)
 
 
 GENERATION_MODES = ("text", "image")
@@ -115,7 +122,7 @@ class LaVITGenerationMixin(GenerationMixin):
         strict_image_tokens: bool = True,
         generation_config: GenerationConfig | None = None,
         logits_processor: LogitsProcessorList | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         position_ids: torch.LongTensor | None = None,
         cache: Cache | None = None,
         **kwargs,
@@ -152,8 +159,9 @@ class LaVITGenerationMixin(GenerationMixin):
             logits_processor (`LogitsProcessorList`, *optional*):
                 The caller's own processors, run after the mode's. Those of transformers that read the prompts'
                 ids, as the repetition penalty, see them without padding, and in image mode codes in place of slots.
-            generator (`torch.Generator`, *optional*):
-                Source of all draws, the selector's and those of sampling. The global random state is then left alone.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of all draws, the selector's and those of sampling, in this thread and no other. The global
+                random state is then left alone. Of a list, one for each prompt, which draws what it would alone.
             position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Positions of prompts without images and guidance. By default padding is not counted. Behind a cache,
                 those of the ids that follow, or of all positions.
@@ -194,6 +202,7 @@ class LaVITGenerationMixin(GenerationMixin):
         )
         guidance = _take_guidance(generation_config, guidance_scale, generation_mode)
         given = self._complete_prompt(generation_mode, given, generation_config)
+        _check_generators(generator, given)
         self._check_given(given, pixel_values, guidance, generation_config)
         prompt = self._fill_prompt(generation_mode, given, pixel_values, generator)
         if guidance is not None:
@@ -204,12 +213,11 @@ class LaVITGenerationMixin(GenerationMixin):
             kwargs["filled_prompt"] = prompt
         processors = self._mode_processors(generation_mode, prompt_length, strict_image_tokens)
         processors += logits_processor or []
-        # Offloaded weights are on no device that draws.
-        device = self.device if self.device.type != "meta" else next(iter(prompt.inputs.values())).device
-        with seeded(generator, device):
-            return super().generate(
-                generation_config=generation_config, logits_processor=processors, **prompt.inputs, **kwargs
-            )
+        if generator is not None:
+            kwargs["sampler"] = TokenSampler(generator)
+        return super().generate(
+            generation_config=generation_config, logits_processor=processors, **prompt.inputs, **kwargs
+        )
 
     def _mode_generation_config(
         self, generation_mode: str, prompt_length: int, generation_config: GenerationConfig | None, kwargs: dict
@@ -325,7 +333,7 @@ class LaVITGenerationMixin(GenerationMixin):
         generation_mode: str,
         given: dict[str, torch.Tensor],
         pixel_values: torch.FloatTensor | None,
-        generator: torch.Generator | None,
+        generator: Generators,
     ) -> FilledPrompt:
         """The prompts with the images in their slots, as far as the cache does not hold them."""
         inputs = dict(given)
@@ -359,6 +367,12 @@ class LaVITGenerationMixin(GenerationMixin):
         num_images = (num_images or 0) + (0 if pixel_values is None else len(pixel_values))
         num_ids = length if num_held or not past_length else past.count_ids(past_length) + length
         return FilledPrompt(inputs, ids, num_ids, num_images, batch_size, past_length)
+
+    def _count_slots(self, prompt: dict[str, torch.Tensor]) -> list[int]:
+        """Number of image slots of each prompt."""
+        ids = prompt["input_ids"] if "input_ids" in prompt else self.model.recover_marks(prompt["inputs_embeds"])
+        slots = find_image_slots(ids, self.config.image_start_token_id, self.config.image_end_token_id)
+        return slots.sum(dim=1).tolist()
 
     def _find_new_images(
         self,
@@ -403,9 +417,10 @@ class LaVITGenerationMixin(GenerationMixin):
         prompt: dict[str, torch.Tensor],
         attention_mask: torch.Tensor | None,
         pixel_values: torch.FloatTensor,
-        generator: torch.Generator | None,
+        generator: Generators,
     ) -> tuple:
         """The prompts with the images in their slots, and in image mode, where there are ids, with their codes."""
+        generator = repeat_for_images(generator, self._count_slots(prompt))
         if generation_mode == "text":
             rows = self.get_image_features(pixel_values, generator=generator).pooler_output
             return self.model.fill_slots(rows, attention_mask=attention_mask, **prompt), None
@@ -498,6 +513,7 @@ class LaVITGenerationMixin(GenerationMixin):
         is_first_iteration: bool | None = False,
         guidance: float | None = None,
         filled_prompt: FilledPrompt | None = None,
+        sampler: TokenSampler | None = None,
         **kwargs,
     ) -> dict:
         if guidance is not None and not is_first_iteration:
@@ -572,6 +588,31 @@ class LaVITGenerationMixin(GenerationMixin):
             if isinstance(processor, READ_PROMPTS)
             else processor
             for processor in processors
+        )
+
+    def _sample(self, *args, sampler: TokenSampler | None = None, **kwargs):
+        if sampler is None or not kwargs["generation_config"].do_sample:
+            return super()._sample(*args, **kwargs)
+        return decode_by_sampler(super()._sample, sampler, *args, **kwargs)
+
+    def _assisted_decoding(self, *args, sampler: TokenSampler | None = None, **kwargs):
+        if sampler is None or not kwargs["generation_config"].do_sample:
+            return super()._assisted_decoding(*args, **kwargs)
+        return decode_by_sampler(super()._assisted_decoding, sampler, *args, **kwargs)
+
+    def _beam_search(self, *args, sampler: TokenSampler | None = None, **kwargs):
+        with choosing_beams_by(sampler):
+            return super()._beam_search(*args, **kwargs)
+
+    def _get_top_k_continuations(
+        self, accumulated_log_probs: torch.Tensor, *, do_sample: bool, beams_to_keep: int, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        drawn = draw_beams(accumulated_log_probs, beams_to_keep) if do_sample else None
+        return super()._get_top_k_continuations(
+            accumulated_log_probs=accumulated_log_probs if drawn is None else drawn,
+            do_sample=do_sample and drawn is None,
+            beams_to_keep=beams_to_keep,
+            **kwargs,
         )
 
     def _reorder_cache(self, cache: Cache, beam_idx: torch.LongTensor) -> Cache:
@@ -704,10 +745,44 @@ def check_generation_mode(generation_mode: str) -> None:
         )
 
 
+def agree_on_mode(**told: str | None) -> str | None:
+    """
+    The mode that is told in several places.
+
+    Args:
+        told (`str`, *optional*):
+            The mode by the name of the place; `None` where it is not told.
+
+    Returns:
+        `str` or `None`: the mode, if it is told at all.
+
+    Raises:
+        ValueError: If it is unknown, or two places contradict each other.
+    """
+    told = {place: mode for place, mode in told.items() if mode is not None}
+    for mode in told.values():
+        check_generation_mode(mode)
+    if len(set(told.values())) > 1:
+        places = " and ".join(f"{mode!r} by {place}" for place, mode in told.items())
+        raise ValueError(f"the generation_mode is {places}: name one, in one place.")
+    return next(iter(told.values()), None)
+
+
 def _prompt_length(given: dict[str, torch.Tensor]) -> int:
     """Number of ids in front of the new ones in what `generate` returns. An empty prompt gets one to start from."""
     length = given["input_ids"].shape[1] if "input_ids" in given else 0
     return length if length or "inputs_embeds" in given else 1
+
+
+def _check_generators(generator: Generators, given: dict[str, torch.Tensor]) -> None:
+    """Raises a `ValueError` if there is a list of generators that has not one for each prompt."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return
+    batch_size = len(given["input_ids" if "input_ids" in given else "inputs_embeds"])
+    if len(generator) != batch_size:
+        raise ValueError(
+            f"there are {len(generator)} generators for {batch_size} prompts: pass one, or one for each prompt."
+        )
 
 
 def _take_wishes(given: GenerationConfig | None, own: GenerationConfig) -> dict:
@@ -782,34 +857,3 @@ def _unpadded(embeds: torch.Tensor, attention_mask: torch.Tensor | None) -> list
     if attention_mask is None:
         return list(embeds)
     return [sample[mask.bool()] for sample, mask in zip(embeds, attention_mask, strict=True)]
-
-
-@contextmanager
-def seeded(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
-    """
-    Draws inside come from `generator`, and the caller's global random state is afterwards what it was before.
-
-    One number is drawn from the generator and seeds the global generators of the CPU and of `device`. Apple's MPS
-    backend has no state that can be put back: it is seeded, and stays so.
-
-    Args:
-        generator (`torch.Generator`, *optional*):
-            The source. Without it nothing is done, and draws come from the global state as usual.
-        device (`torch.device`):
-            Where the draws are made.
-    """
-    if generator is None:
-        yield
-        return
-    seed = int(torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device))
-    if device.type == "cpu":
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            yield
-        return
-    accelerator = torch.get_device_module(device)
-    forked = range(accelerator.device_count()) if device.type != "mps" else ()
-    with torch.random.fork_rng(forked, device_type=device.type):
-        torch.default_generator.manual_seed(seed)
-        getattr(accelerator, "manual_seed_all", accelerator.manual_seed)(seed)
-        yield

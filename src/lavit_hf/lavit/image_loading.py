@@ -6,51 +6,71 @@ import base64
 import binascii
 import io
 import os
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from huggingface_hub.utils import httpx
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 
-
-DOWNLOAD_TIMEOUT = 30.0  # seconds
-
-# What Pillow's readers raise on a damaged file, found by truncating files and flipping their bytes.
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error)
+from .image_download import download_image
+from .input_checks import check_has_values, check_nesting
 
 
-def load_image(source: str | os.PathLike | bytes) -> Image.Image:
+MAX_SIDE = 2**16  # pixels of a side that a resize starts from; a JPEG has fewer
+
+# Where Pillow finds the orientation of an image.
+_METADATA_WITH_ORIENTATION = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
+
+# What turns an image upright, by its EXIF orientation.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def load_image(
+    source: str | os.PathLike | bytes, max_pixels: int | None = None, formats: Sequence[str] | None = None
+) -> Image.Image:
     """
     Reads an image and turns it upright by its EXIF orientation.
 
     Args:
         source (`str`, `os.PathLike` or `bytes`):
             Path of a file, `http(s)` URL, base64 text (bare or as a `data:image/...` URI) or the bytes of a file.
+        max_pixels (`int`, *optional*):
+            Most pixels that are decoded. Defaults to `PIL.Image.MAX_IMAGE_PIXELS`.
+        formats (`Sequence[str]`, *optional*):
+            Pillow's names of the formats that are read. All by default.
 
     Returns:
         `PIL.Image.Image`: The decoded image in mode `"RGB"`.
 
     Raises:
         `ValueError`: If there is no such image, or it is empty, truncated, damaged, in an unknown format, or has more
-            pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
+            pixels than `max_pixels`; a URL also if it takes longer or gives more than `image_download.py` allows.
     """
     stream, name = _open_stream(source)
     with stream:
         if stream.seek(0, io.SEEK_END) == 0:
             raise ValueError(f"{name} is empty (0 bytes): was it written or downloaded completely?")
         stream.seek(0)
+        if formats is not None:
+            Image.init()
+            formats = [known for known in formats if known in Image.OPEN]  # a Pillow may be built without some
         with _pillow_errors(name):
-            image = Image.open(stream)
-            _check_pixel_limit(image)
-        return to_rgb_image(image, name)
+            image = Image.open(stream, formats=formats)
+        return to_rgb_image(image, name, max_pixels)
 
 
-def to_rgb_image(image: Image.Image, name: str | None = None) -> Image.Image:
+def to_rgb_image(image: Image.Image, name: str | None = None, max_pixels: int | None = None) -> Image.Image:
     """
     Turns an image upright and converts it to RGB from any mode. Transparency is dropped, not blended: the colours
     under it are kept, as in the original. 16-bit grey (`"I;16"`, and `"I"`, which Pillow uses for it) is scaled down,
@@ -61,18 +81,24 @@ def to_rgb_image(image: Image.Image, name: str | None = None) -> Image.Image:
             The image, which is left as it is.
         name (`str`, *optional*):
             What errors call the image. Defaults to its file name or its mode and size.
+        max_pixels (`int`, *optional*):
+            Most pixels that are decoded. Defaults to `PIL.Image.MAX_IMAGE_PIXELS`.
 
     Returns:
         `PIL.Image.Image`: The image in mode `"RGB"`.
 
     Raises:
-        `ValueError`: If the image has no pixels, cannot be decoded or has no conversion to RGB.
+        `ValueError`: If the image has no pixels or more than `max_pixels`, cannot be decoded or has no conversion to
+            RGB.
     """
     name = name or getattr(image, "filename", "") or f"the {image.mode} image of size {image.size}"
     if 0 in image.size:
         raise ValueError(f"{name} has no pixels (width x height: {image.width} x {image.height}).")
     with _pillow_errors(name):
-        image = ImageOps.exif_transpose(image)
+        _check_pixel_limit(image.size, max_pixels)
+        image.load()
+        _check_pixel_limit(image.size, max_pixels)  # an icon may hold a larger picture than it says
+        image = _turn_upright(image)
     if image.mode == "F" or image.mode.startswith("I"):
         image = _reduce_depth(image, name)
     if image.mode == "P" and "transparency" in image.info:
@@ -107,17 +133,79 @@ def to_rgb_tensor(
     """
     if isinstance(image, Image.Image):
         return torch.from_numpy(np.array(to_rgb_image(image))).permute(2, 0, 1)
+    _check_array_size(image)
     image = _channels_first(_to_tensor(image), input_data_format)
     return _to_uint8(image[:3]).expand(3, -1, -1)
 
 
+def reduce_long_sides(image: Image.Image) -> Image.Image:
+    """
+    Brings sides beyond `MAX_SIDE` below it, by the mean of a whole number of pixels, before an image is resized: the
+    tables and intermediate results of a resize grow with the sides, however few pixels there are.
+
+    Args:
+        image (`PIL.Image.Image`):
+            The image.
+
+    Returns:
+        `PIL.Image.Image`: The image itself, where no side is that long.
+    """
+    factors = tuple(-(-side // MAX_SIDE) for side in image.size)
+    return image if factors == (1, 1) else image.reduce(factors)
+
+
+def reduce_long_sides_of_pixels(images: torch.Tensor) -> torch.Tensor:
+    """
+    Does the same to images as the image processors hold them.
+
+    Args:
+        images (`torch.Tensor` of shape `(..., 3, height, width)`):
+            Images in `torch.uint8`.
+
+    Returns:
+        `torch.Tensor` of shape `(..., 3, reduced_height, reduced_width)` in `torch.uint8`, on the device of `images`.
+    """
+    if max(images.shape[-2:]) <= MAX_SIDE:
+        return images
+    rows = images.reshape(-1, *images.shape[-3:]).movedim(1, -1)
+    reduced = [np.array(reduce_long_sides(Image.fromarray(row.numpy(force=True)))) for row in rows]
+    reduced = torch.from_numpy(np.stack(reduced)).movedim(-1, 1).to(images.device)
+    return reduced.reshape(*images.shape[:-3], *reduced.shape[1:])
+
+
 def flatten_images(images: Any) -> Iterator[Any]:
-    """Yields the images of a nested list one by one; an array with a batch axis in front is taken apart too."""
-    if isinstance(images, list | tuple) or getattr(images, "ndim", None) == 4:
+    """
+    Yields the images of a nested list one by one; an array with a batch axis in front is taken apart too.
+
+    Raises:
+        `ValueError`: If lists are nested too deep, or hold themselves.
+    """
+    check_nesting(images, "The list of images")
+    yield from _flatten(images)
+
+
+def _flatten(images: Any) -> Iterator[Any]:
+    if isinstance(images, list | tuple):
         for image in images:
-            yield from flatten_images(image)
+            yield from _flatten(image)
+    elif getattr(images, "ndim", None) == 4:
+        if isinstance(images, torch.Tensor):
+            check_has_values(images, "The batch of images")
+        yield from images
     else:
         yield images
+
+
+@contextmanager
+def naming_image(number: int, total: int) -> Iterator[None]:
+    """Puts the number of an image, from 0 on, in front of what is wrong with it, where there are several."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if total == 1:
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"Image {number} of {total}: {error}") from error
 
 
 def is_floating_point(image: Image.Image | np.ndarray | torch.Tensor) -> bool:
@@ -136,7 +224,7 @@ def _open_stream(source: str | os.PathLike | bytes) -> tuple[BinaryIO, str]:
     text = os.fspath(source)
     name = repr(text if len(text) <= 200 else f"{text[:60]}...")  # base64 text runs to megabytes
     if text.startswith(("http://", "https://")):
-        return io.BytesIO(_download(text, name)), name
+        return io.BytesIO(download_image(text, name)), name
     if os.path.exists(text):
         return _open_file(text, name), name
     return io.BytesIO(_decode_base64(text, name)), f"{name} (no such file; read as base64)"
@@ -149,13 +237,6 @@ def _open_file(path: str, name: str) -> BinaryIO:
         raise ValueError(f"{name} cannot be opened as an image file: {error.strerror}.") from error
 
 
-def _download(url: str, name: str) -> bytes:
-    try:
-        return httpx.get(url, timeout=DOWNLOAD_TIMEOUT, follow_redirects=True).raise_for_status().content
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ValueError(f"{name} cannot be downloaded: {error}") from error
-
-
 def _decode_base64(text: str, name: str) -> bytes:
     payload = text.partition(",")[2] if text.startswith("data:image/") else text
     try:
@@ -164,11 +245,11 @@ def _decode_base64(text: str, name: str) -> bytes:
         raise ValueError(f"{name} is no image: there is no such file, and it is neither a URL nor base64.") from error
 
 
-def _check_pixel_limit(image: Image.Image):
+def _check_pixel_limit(size: tuple[int, int], max_pixels: int | None = None):
     """Refuses what Pillow only warns of: from its limit to twice its limit it decodes the image all the same."""
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels are more than {limit}")
+    limit = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
+    if limit is not None and size[0] * size[1] > limit:
+        raise Image.DecompressionBombError(f"{size[0]} x {size[1]} pixels are more than {limit}")
 
 
 @contextmanager
@@ -183,8 +264,21 @@ def _pillow_errors(name: str) -> Iterator[None]:
         ) from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not an image in a format that Pillow can read.") from error
-    except _DECODER_ERRORS as error:
+    except Exception as error:  # its readers raise almost anything on a damaged file
         raise ValueError(f"{name} cannot be decoded, the image is truncated or damaged: {error}") from error
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """A copy turned by its EXIF orientation. Not by `ImageOps.exif_transpose`, which fails where it cannot read it."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # the pixels are good all the same
+        orientation = None
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    upright = image.copy() if method is None else image.transpose(method)
+    for name in _METADATA_WITH_ORIENTATION:
+        upright.info.pop(name, None)  # or it would be turned again
+    return upright
 
 
 def _reduce_depth(image: Image.Image, name: str) -> Image.Image:
@@ -194,11 +288,24 @@ def _reduce_depth(image: Image.Image, name: str) -> Image.Image:
         if pixels.min() < 0 or pixels.max() > np.iinfo(np.uint16).max:
             raise ValueError(f"{name} has 32-bit pixels beyond 0..65535: scale them to 8 or 16 bits first.")
         pixels = pixels.astype(np.uint16)
-    return Image.fromarray(_to_uint8(_to_tensor(pixels)).numpy())
+    try:
+        return Image.fromarray(_to_uint8(_to_tensor(pixels)).numpy())
+    except ValueError as error:
+        raise ValueError(f"{name} has pixels that are not those of an image. {error}") from error
+
+
+def _check_array_size(image: Any):
+    """Refuses what has more pixels than a file may have, before it is copied: a view of one number may be as large."""
+    shape = tuple(getattr(image, "shape", ()))
+    sides = sorted(shape)[-2:]
+    if len(sides) == 2:
+        with _pillow_errors(f"The image array of shape {shape}"):
+            _check_pixel_limit(sides)
 
 
 def _to_tensor(image: np.ndarray | torch.Tensor) -> torch.Tensor:
     if isinstance(image, torch.Tensor):
+        check_has_values(image, "The image")
         return image.detach()
     if not isinstance(image, np.ndarray):
         raise TypeError(

@@ -6,9 +6,12 @@ import torch
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_utils import ChannelDimension, ImageInput, SizeDict
 
-from .image_loading import to_rgb_tensor
+from .image_loading import reduce_long_sides_of_pixels, to_rgb_tensor
 from .image_processing_pil_lavit import LaVITImageProcessorMixin
 from .remote_code import ships_code
+
+
+PART_SIZE = 2**22  # numbers in double precision at once
 
 
 @ships_code
@@ -60,7 +63,8 @@ class LaVITImageProcessor(LaVITImageProcessorMixin, TorchvisionBackend):
 
     def resize(self, image: torch.Tensor, size: SizeDict, **kwargs) -> torch.Tensor:
         """
-        Resizes images as Pillow does, whose fixed-point filter double precision is needed to follow.
+        Resizes images as Pillow does, whose fixed-point filter double precision is needed to follow. It is done part
+        by part, and sides beyond 65,536 pixels are reduced first, so that memory is bounded whatever the aspect ratio.
 
         Args:
             image (`torch.Tensor` of shape `(..., 3, height, width)`):
@@ -71,11 +75,21 @@ class LaVITImageProcessor(LaVITImageProcessorMixin, TorchvisionBackend):
         Returns:
             `torch.Tensor` of shape `(..., 3, size.height, size.width)` in `torch.uint8`.
         """
+        image = reduce_long_sides_of_pixels(image)
+        image = self._resize_side(image, -1, size.width, **kwargs)
+        return self._resize_side(image, -2, size.height, **kwargs)
+
+    def _resize_side(self, image: torch.Tensor, dim: int, length: int, **kwargs) -> torch.Tensor:
+        """Resizes the images' width or height, for some rows or columns at once: these do not depend on each other."""
+        other = -3 - dim
         dtype = torch.float32 if image.device.type == "mps" else torch.float64  # mps has no double precision
-        for step in (SizeDict(height=image.shape[-2], width=size.width), size):
-            image = super().resize(image.to(dtype), step, **kwargs)
-            image = image.add_(0.5).floor_().clamp_(0, 255)
-        return image.to(torch.uint8)
+        numbers = image.numel() // image.shape[dim] // image.shape[other] * max(image.shape[dim], length)
+        parts = []
+        for part in image.split(max(1, PART_SIZE // numbers), dim=other):
+            sides = {dim: length, other: part.shape[other]}
+            part = super().resize(part.to(dtype), SizeDict(height=sides[-2], width=sides[-1]), **kwargs)
+            parts.append(part.add_(0.5).floor_().clamp_(0, 255).to(torch.uint8))
+        return torch.cat(parts, dim=other)
 
 
 __all__ = ["LaVITImageProcessor"]

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """LaVIT's image processor on Pillow, and what it has in common with the one on torchvision."""
 
+import math
 import os
 from typing import Any
 
 import numpy as np
+import torch
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import (
@@ -18,8 +20,17 @@ from transformers.image_utils import (
 )
 
 from .atomic_saving import LoadsWholeRepos
-from .image_loading import flatten_images, is_floating_point, load_image, to_rgb_tensor
+from .image_loading import (
+    flatten_images,
+    is_floating_point,
+    load_image,
+    naming_image,
+    reduce_long_sides_of_pixels,
+    to_rgb_tensor,
+)
+from .input_checks import argument_errors, check_nesting
 from .remote_code import ships_code
+from .untrusted_files import naming_checkpoint, shorten
 
 
 class LaVITImageProcessorMixin(LoadsWholeRepos):
@@ -34,6 +45,12 @@ class LaVITImageProcessorMixin(LoadsWholeRepos):
     do_normalize = True
     do_convert_rgb = True
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As in transformers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
     def fetch_images(self, images: Any) -> Any:
         """
         Loads every path, URL, base64 text and `bytes` in an image or nested list of images.
@@ -46,17 +63,33 @@ class LaVITImageProcessorMixin(LoadsWholeRepos):
             `ImageInput`: The same structure, with PIL images where sources of images were.
 
         Raises:
-            `ValueError`: If an image cannot be loaded.
+            `ValueError`: If an image cannot be loaded, or a list holds itself.
         """
         if isinstance(images, list | tuple):
+            check_nesting(images, "The list of images")
             return [self.fetch_images(image) for image in images]
         return load_image(images) if isinstance(images, str | bytes | os.PathLike) else images
 
+    def preprocess(self, images: ImageInput, *args, **kwargs) -> BatchFeature:
+        with argument_errors():
+            return super().preprocess(images, *args, **kwargs)
+
     def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> list:
         # The base class would refuse grey arrays (2 axes), and print whole images in its error.
-        images = list(flatten_images(self.fetch_images(images)))
+        images = list(flatten_images(images))
         if not images:
             raise ValueError("There are no images to preprocess: the list is empty.")
+        for number, image in enumerate(images):
+            with naming_image(number, len(images)):
+                images[number] = self.fetch_images(image)
+        return images
+
+    def _prepare_image_like_inputs(self, images: ImageInput, *args, expected_ndims: int = 3, **kwargs) -> list:
+        # As the base class does it, but an error says which image it is about.
+        images = self._prepare_images_structure(images, expected_ndims)
+        for number, image in enumerate(images):
+            with naming_image(number, len(images)):
+                images[number] = self.process_image(image, *args, **kwargs)
         return images
 
     def _preprocess_image_like_inputs(self, images: ImageInput, *args, do_rescale: bool, **kwargs) -> BatchFeature:
@@ -66,14 +99,34 @@ class LaVITImageProcessorMixin(LoadsWholeRepos):
         do_rescale = do_rescale or all(is_floating_point(image) for image in images)
         return super()._preprocess_image_like_inputs(images, *args, do_rescale=do_rescale, **kwargs)
 
+    def _standardize_kwargs(self, size: Any = None, **kwargs) -> dict:
+        if isinstance(size, list | tuple) and len(size) != 2:
+            raise ValueError(f"`size` must be an int or have height and width, got {shorten(repr(size), 200)}.")
+        return super()._standardize_kwargs(size=size, **kwargs)
+
     def _validate_preprocess_kwargs(
-        self, size: SizeDict | None = None, do_resize: bool | None = None, do_convert_rgb: bool | None = None, **kwargs
+        self,
+        size: SizeDict | None = None,
+        do_resize: bool | None = None,
+        do_convert_rgb: bool | None = None,
+        do_normalize: bool | None = None,
+        **kwargs,
     ):
-        super()._validate_preprocess_kwargs(size=size, do_resize=do_resize, **kwargs)
+        super()._validate_preprocess_kwargs(size=size, do_resize=do_resize, do_normalize=do_normalize, **kwargs)
+        for name in ("image_mean", "image_std") if do_normalize else ():
+            _check_statistics(name, kwargs[name])
         if do_resize and not (size.height and size.width):
             raise ValueError(f"`size` must be an int or have 'height' and 'width', got {dict(size)}.")
         if do_convert_rgb is False:
             raise ValueError("`do_convert_rgb=False` is not possible: LaVIT's encoder sees RGB only.")
+
+
+def _check_statistics(name: str, value: float | list[float]):
+    values = value if isinstance(value, list | tuple) else [value]
+    if len(values) not in (1, 3) or not all(map(math.isfinite, values)) or (name == "image_std" and 0 in values):
+        raise ValueError(
+            f"`{name}` must be a number or one for each of the 3 channels, got {shorten(repr(value), 200)}."
+        )
 
 
 @ships_code
@@ -136,6 +189,22 @@ class LaVITImageProcessorPil(LaVITImageProcessorMixin, PilBackend):
             `ValueError`: If the image is not a valid one.
         """
         return to_rgb_tensor(image, input_data_format).numpy(force=True)
+
+    def resize(self, image: np.ndarray, size: SizeDict, **kwargs) -> np.ndarray:
+        """
+        Resizes an image. Sides beyond 65,536 pixels are reduced first, so that memory is bounded whatever the aspect
+        ratio.
+
+        Args:
+            image (`np.ndarray` of shape `(3, height, width)`):
+                An image in `uint8`.
+            size (`SizeDict`):
+                The wanted height and width.
+
+        Returns:
+            `np.ndarray` of shape `(3, size.height, size.width)` in `uint8`.
+        """
+        return super().resize(reduce_long_sides_of_pixels(torch.from_numpy(image)).numpy(), size, **kwargs)
 
 
 __all__ = ["LaVITImageProcessorPil"]

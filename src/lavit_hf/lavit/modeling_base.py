@@ -8,12 +8,14 @@ import torch
 from transformers import PreTrainedModel
 from transformers.modeling_utils import LoadStateDictConfig
 
+from .adapters_lavit import ExplainsAdapters
 from .atomic_saving import LoadsWholeRepos, saves_atomically
 from .checkpoint_index import locate_shards
 from .repo_names import NamesOfRepos
+from .untrusted_files import naming_checkpoint
 
 
-class LaVITBaseModel(LoadsWholeRepos, NamesOfRepos, PreTrainedModel):
+class LaVITBaseModel(LoadsWholeRepos, NamesOfRepos, ExplainsAdapters, PreTrainedModel):
     """A model that loads out of the repo of a full LaVIT, or of a pipeline, from the top."""
 
     save_pretrained = saves_atomically(PreTrainedModel.save_pretrained)
@@ -34,6 +36,11 @@ class LaVITBaseModel(LoadsWholeRepos, NamesOfRepos, PreTrainedModel):
                 module._buffers[name] = buffer.to(moved.device)
         return self
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
     @staticmethod
     def _load_pretrained_model(
         model: PreTrainedModel,
@@ -44,10 +51,11 @@ class LaVITBaseModel(LoadsWholeRepos, NamesOfRepos, PreTrainedModel):
         **kwargs,
     ) -> tuple[Any, Any]:
         if load_config.sharded_metadata is not None:
-            locate_shards(load_config.sharded_metadata, checkpoint_files)
-        return PreTrainedModel._load_pretrained_model(
-            model, state_dict, checkpoint_files, load_config, *args, **kwargs
-        )
+            locate_shards(load_config.sharded_metadata, checkpoint_files, load_config.pretrained_model_name_or_path)
+        with naming_checkpoint(load_config.pretrained_model_name_or_path, type(model).__name__, checkpoint_files):
+            return PreTrainedModel._load_pretrained_model(
+                model, state_dict, checkpoint_files, load_config, *args, **kwargs
+            )
 
 
 __all__ = ["LaVITBaseModel"]

@@ -25,6 +25,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
+from .adapters_lavit import take_out_frozen_adapters
 from .atomic_saving import name_of, saves_atomically
 from .backbone_checks import apply_after_head, check_language_model, count_positions, takes_positions
 from .cached_prompt import CachedPrompt, count_sequences
@@ -34,9 +35,11 @@ from .generation_lavit import LaVITGenerationMixin, guide
 from .modeling_base import LaVITBaseModel
 from .modeling_layers import IGNORE_INDEX, find_image_slots
 from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector, count_kept
+from .own_pixel_decoder import load_pixel_decoder
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import ships_code
 from .repo_names import SELECTOR_NAMES, rename_layers, rename_parts
+from .token_sampling import Generators
 
 
 # How a repo names its weights, and what they are called in memory: the layout of repos is older than `LaVITModel`.
@@ -260,7 +263,7 @@ class LaVITUnderstanding(nn.Module):
         hidden_states: torch.Tensor,
         shared_selector: Callable,
         keep_mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> list[torch.Tensor]:
         """
         Args:
@@ -271,8 +274,8 @@ class LaVITUnderstanding(nn.Module):
                 accelerate's hooks would move as they move tensors, even where its weights are on the disk.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep.
-            generator (`torch.Generator`, *optional*):
-                Source of the selector's draws.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the selector's draws; of a list, one for each image.
 
         Returns:
             `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.
@@ -298,6 +301,12 @@ class LaVITPreTrainedModel(LaVITBaseModel):
     # A device map may cut between these, but not where they index rows by masks.
     _no_split_modules = ["TokenSelector", "TokenMerger", "VectorQuantizer"]
     _keep_in_fp32_modules_strict = ["selector"]
+
+    def train(self, mode: bool = True) -> "LaVITPreTrainedModel":
+        super().train(mode)
+        if mode:
+            take_out_frozen_adapters(self)
+        return self
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, quantization_config=None, **kwargs):
@@ -405,7 +414,7 @@ class LaVITModel(LaVITPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> list[torch.Tensor]:
         """
         Images as sentences of the language model.
@@ -415,8 +424,8 @@ class LaVITModel(LaVITPreTrainedModel):
                 Normalised pixels, as the processor gives them.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep. By default the selector decides.
-            generator (`torch.Generator`, *optional*):
-                Source of the selector's draws.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the selector's draws; of a list, one for each image.
 
         Returns:
             `list[torch.LongTensor]`: for each image `[IMG]`, its codes' ids and `[/IMG]`, of shape `(kept + 2,)`.
@@ -433,7 +442,7 @@ class LaVITModel(LaVITPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """
@@ -444,8 +453,8 @@ class LaVITModel(LaVITPreTrainedModel):
                 Normalised pixels, as the processor gives them.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep. By default the selector decides.
-            generator (`torch.Generator`, *optional*):
-                Source of the selector's draws.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the selector's draws; of a list, one for each image.
 
         Returns:
             `BaseModelOutputWithPooling`: `pooler_output` is the list of rows, each `(kept, text_hidden_size)`;
@@ -463,7 +472,7 @@ class LaVITModel(LaVITPreTrainedModel):
         self,
         features: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> list[torch.Tensor]:
         """
         Turns the encoder's features into the rows that the language model reads.
@@ -473,8 +482,8 @@ class LaVITModel(LaVITPreTrainedModel):
                 What [`~LaVITVisualTokenizer.encode`] gave.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep, in place of the selection rule's choice.
-            generator (`torch.Generator`, *optional*):
-                Source of the draws.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the draws; of a list, one for each image.
 
         Returns:
             `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.
@@ -689,8 +698,8 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
 
     In train mode the understanding branch, the language model and its head take gradients; the visual tokenizer is
     frozen. LoRA on `["q_proj", "v_proj"]` and the like finds the layers of the language model alone, unless the vision
-    encoder calls its own so. There, and with `"all-linear"`, adapters in the visual tokenizer stay frozen and without
-    effect; `exclude_modules=r".*visual_tokenizer.*"` leaves them out.
+    encoder calls its own so. There, and with `"all-linear"`, adapters in the visual tokenizer are taken out when
+    training starts; `exclude_modules=r".*visual_tokenizer.*"` leaves them out from the start.
 
     Args:
         config ([`LaVITConfig`]):
@@ -915,7 +924,8 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
 
     def attach_pixel_decoder(self, pipeline) -> None:
         """
-        Lets [`~LaVITForCausalLM.decode_image_tokens`], and with it transformers' any-to-any pipeline, give pictures.
+        Lets [`~LaVITForCausalLM.decode_image_tokens`], and with it transformers' any-to-any pipeline, give pictures
+        by another pixel decoder than that of the repo which the model was loaded from.
 
         Args:
             pipeline ([`LaVITPipeline`]):
@@ -925,6 +935,9 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
 
     def decode_image_tokens(self, image_tokens: torch.LongTensor) -> torch.Tensor:
         """
+        Turns image tokens into pixels, by the pixel decoder that is attached or else that of the repo which the model
+        was loaded from. That one is loaded at the first call.
+
         Args:
             image_tokens (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
                 What [`~LaVITForCausalLM.generate`] gives in image mode, prompts in front.
@@ -933,13 +946,10 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             `torch.Tensor` of shape `(batch_size, 3, height, width)`, in 0..1.
 
         Raises:
-            ValueError: If no pixel decoder is attached.
+            ValueError: If no pixel decoder is attached and the repo has none.
         """
         if self._pixel_decoder is None:
-            raise ValueError(
-                "codes become pixels in a pixel decoder, and none is attached: call model.attach_pixel_decoder("
-                "LaVITPipeline.from_pretrained(path, language_model=None)) with a repo that has one."
-            )
+            self._pixel_decoder = load_pixel_decoder(self)
         return self._pixel_decoder(image_token_ids=list(image_tokens), output_type="pt").images
 
 

@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -36,10 +37,12 @@ from transformers.utils.generic import can_return_tuple
 from .backbone_checks import check_encoder
 from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME, visual_tokenizer_index_name
 from .configuration_lavit import LaVITVisualTokenizerConfig
+from .input_checks import check_has_values, check_is_dense
 from .modeling_base import LaVITBaseModel
 from .modeling_layers import LaVITLayer, concat_rows, factors_to_scores, gather_rows
 from .remote_code import ships_code
 from .repo_names import QUANTIZER_NAMES, SELECTOR_NAMES, rename_layers, rename_parts
+from .token_sampling import Generators
 
 
 # The EVA-CLIP encoder's class stands in transformers, but AutoModel does not know it.
@@ -202,7 +205,7 @@ class TokenSelector(nn.Module):
         self,
         features: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
@@ -211,8 +214,9 @@ class TokenSelector(nn.Module):
                 are, where that is set.
             keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
                 Patches to keep. By default the rule named in `config.selection` decides; never none.
-            generator (`torch.Generator`, *optional*):
-                Source of the draws under `"sample"`; torch's global one by default.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the draws under `"sample"`; torch's global one by default. Of a list, one for
+                each image.
 
         Returns:
             The keep mask, `(batch_size, num_patches)`: boolean, or where gradients are recorded ones and zeros whose
@@ -225,7 +229,7 @@ class TokenSelector(nn.Module):
         log_probs = self.log_probs(features)
         if keep_mask is None:
             return self._select(log_probs, generator), log_probs
-        _check_keep_mask(keep_mask, log_probs.shape[:2])
+        _check_keep_mask(keep_mask, log_probs)
         return keep_mask, log_probs
 
     def log_probs(self, features: torch.Tensor) -> torch.Tensor:
@@ -237,7 +241,7 @@ class TokenSelector(nn.Module):
             pooled = pooled.mean(dim=1, keepdim=True).expand_as(local)
             return self.classifier(torch.cat([local, pooled], dim=-1)).log_softmax(dim=-1)
 
-    def _select(self, log_probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    def _select(self, log_probs: torch.Tensor, generator: Generators) -> torch.Tensor:
         self.config.check_selection()
         if self.config.selection == "sample":
             log_probs = log_probs + _gumbel_noise(log_probs, generator)
@@ -260,18 +264,36 @@ class TokenSelector(nn.Module):
         return torch.zeros_like(log_odds, dtype=torch.bool).scatter(-1, best, True)
 
 
-def _gumbel_noise(log_probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    # Drawn as torch's gumbel_softmax draws it, so one seed gives the released models' mask.
-    noise = torch.empty_like(log_probs, memory_format=torch.legacy_contiguous_format)
-    return -noise.exponential_(generator=generator).log()
+def _gumbel_noise(log_probs: torch.Tensor, generator: Generators) -> torch.Tensor:
+    if generator is None or isinstance(generator, torch.Generator):
+        return _draw_gumbel_noise(log_probs, generator)
+    # Images that share a generator are drawn at once, as they would be without the others.
+    runs = [list(run) for _, run in groupby(generator, key=id)]
+    parts = log_probs.split([len(run) for run in runs])
+    return torch.cat([_draw_gumbel_noise(part, run[0]) for part, run in zip(parts, runs)])
 
 
-def _check_keep_mask(keep_mask: torch.Tensor, expected: torch.Size) -> None:
+def _draw_gumbel_noise(log_probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    # Drawn as torch's gumbel_softmax draws it, so one seed gives the released models' mask. A generator of another
+    # device draws there, so that one of the CPU gives the same everywhere.
+    device = log_probs.device if generator is None else generator.device
+    noise = torch.empty_like(log_probs, device=device, memory_format=torch.legacy_contiguous_format)
+    return -noise.exponential_(generator=generator).log().to(log_probs.device)
+
+
+def _check_keep_mask(keep_mask: torch.Tensor, log_probs: torch.Tensor) -> None:
+    _check_values(keep_mask, "keep_mask", log_probs.device)
+    expected = log_probs.shape[:2]
     if keep_mask.shape != expected or keep_mask.dtype != torch.bool:
         raise ValueError(
             f"keep_mask must be boolean, one value for each patch, of the shape {tuple(expected)}; got "
             f"{keep_mask.dtype} of the shape {tuple(keep_mask.shape)}."
         )
+
+
+def _check_values(tensor: torch.Tensor, name: str, device: torch.device) -> None:
+    # A model on the meta device takes inputs there.
+    (check_is_dense if device.type == "meta" else check_has_values)(tensor, name)
 
 
 class KeptCounts(NamedTuple):
@@ -624,7 +646,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LaVITVisualTokenizerOutput:
         r"""
@@ -633,8 +655,9 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
                 Normalised pixels, as the image processor gives them.
             keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
                 Patches to keep. By default the selector decides, by the rule `config.selection`.
-            generator (`torch.Generator`, *optional*):
-                Source of the draws under `selection="sample"`; torch's global one by default.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the draws under `selection="sample"`; torch's global one by default. Of a list, one for
+                each image.
 
         Returns:
             [`LaVITVisualTokenizerOutput`].
@@ -653,7 +676,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         self,
         features: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> LaVITVisualTokenizerOutput:
         r"""
         All that follows on the encoder, for features that were computed before.
@@ -663,8 +686,9 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
                 What [`~LaVITVisualTokenizer.encode`] gave.
             keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
                 Patches to keep. By default the selector decides, by the rule `config.selection`.
-            generator (`torch.Generator`, *optional*):
-                Source of the draws under `selection="sample"`; torch's global one by default.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                Source of the draws under `selection="sample"`; torch's global one by default. Of a list, one for
+                each image.
 
         Returns:
             [`LaVITVisualTokenizerOutput`].
@@ -692,7 +716,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         features: torch.Tensor,
         hidden_states: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Runs the selector on what it reads: the embedded features, or the first channels of the features themselves.
@@ -713,6 +737,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         return self.selector(inputs, keep_mask, generator)
 
     def _check_pixel_values(self, pixel_values: torch.Tensor) -> None:
+        _check_values(pixel_values, "pixel_values", self.device)
         channels, size = getattr(self.config.encoder_config, "num_channels", 3), self.config.image_size
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != (channels, size, size) or len(pixel_values) == 0:
             raise ValueError(

@@ -14,34 +14,19 @@ from transformers import BatchFeature
 from transformers.image_utils import ImageInput
 from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
 from transformers.tokenization_utils_base import LARGE_INTEGER, TextInput
+from transformers.utils.chat_template_utils import _get_template_variables
 
 from .atomic_saving import LoadsWholeRepos
-from .generation_lavit import check_generation_mode
+from .chats import check_chat, check_images, check_messages, escape_chat, is_outdated, make_chat_template
+from .generation_lavit import agree_on_mode, check_generation_mode
 from .image_loading import flatten_images
+from .input_checks import argument_errors, check_nesting
 from .modeling_layers import IGNORE_INDEX, find_image_slots
+from .prompt_text import ESCAPE, Run, count_placeholders, split_prompt
 from .remote_code import ships_code
+from .text_readers import text_reader
+from .untrusted_files import naming_checkpoint
 
-
-# LaVIT is a base model: a chat is its parts one after the other, a newline between turns. `<image>` is replaced by
-# the processor's own placeholder.
-DEFAULT_CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-    {%- if not loop.first -%}{{- '\n' -}}{%- endif -%}
-    {%- if message['content'] is string -%}
-        {{- message['content'] -}}
-    {%- else -%}
-        {%- for part in message['content'] or [] -%}
-            {%- if part['type'] == 'image' -%}
-                {{- '<image>' -}}
-            {%- elif part['type'] == 'text' -%}
-                {{- part['text'] -}}
-            {%- else -%}
-                {{- raise_exception("LaVIT reads parts of type 'text' and 'image', not '" ~ part['type'] ~ "'.") -}}
-            {%- endif -%}
-        {%- endfor -%}
-    {%- endif -%}
-{%- endfor -%}
-"""
 
 # What becomes of the tokenizer's arguments here; what is in neither set is refused, as it would have no effect.
 _PAD_KWARGS = {"padding", "max_length", "pad_to_multiple_of", "padding_side", "return_attention_mask"}
@@ -98,7 +83,8 @@ class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
     only the model knows, which fills the slot. In the text, `<image>` says where images stand; without it they stand
     in front. A space on either side of a placeholder belongs to the placeholder, and each piece of text between
     images is tokenized like a prompt of its own, as the original does it. Nothing else in a text is read as an image
-    or a control token, unless `split_special_tokens=False` is passed.
+    or a control token, unless `split_special_tokens=False` is passed. Threads may share a processor: texts are read by
+    copies of the tokenizer, whose own calls change its settings for all threads.
 
     Args:
         image_processor ([`LaVITImageProcessor`] or [`LaVITImageProcessorPil`]):
@@ -106,13 +92,18 @@ class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
         tokenizer (`PreTrainedTokenizerBase`):
             The tokenizer, as [`build_tokenizer`] makes it.
         chat_template (`str`, *optional*):
-            Jinja template of chats. By default the text and image parts of a chat follow each other as they are, with
-            a newline between turns: roles and `add_generation_prompt` add nothing, as LaVIT is not tuned for chats.
+            Jinja template of chats. By default a chat becomes what LaVIT is trained on: a user's turn with text is a
+            question, with its images in front; one of images alone asks for a caption; an answer ends with the end of
+            sequence, and the next turn follows.
         image_token (`str`, *optional*, defaults to `"<image>"`):
-            The placeholder. It is no token, so that texts about `<image>` only need another one.
+            The placeholder. It is no token, so that texts about `<image>` only need another one. In chats they do not.
+        question_template (`str`, *optional*, defaults to `"Question: {} Answer:"`):
+            How questions are put, in chats and by [`~LaVITProcessor.format_question`], with `{}` in place of the
+            question. Kept in the repo, as checkpoints differ.
 
     Raises:
-        `ValueError`: If the tokenizer has no image marks, or the placeholder is empty.
+        `ValueError`: If the tokenizer has no image marks, the placeholder is empty, or `question_template` has no
+            place for the question.
 
     Example:
 
@@ -139,19 +130,38 @@ class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
     output_labels = False
 
     question_template = "Question: {} Answer:"
-    """Prompt of the original for questions about an image."""
+    """How the original is asked about an image. A processor has its own, from its repo."""
 
-    def __init__(self, image_processor, tokenizer, chat_template: str | None = None, image_token: str = "<image>"):
+    def __init__(
+        self,
+        image_processor,
+        tokenizer,
+        chat_template: str | None = None,
+        image_token: str = "<image>",
+        question_template: str = question_template,
+    ):
         if not {"image_start_token", "image_end_token"} <= set(tokenizer.special_tokens_map):
             raise ValueError(
                 f"The {type(tokenizer).__name__} has no image marks: extend it with `build_tokenizer` first."
             )
         if not image_token:
             raise ValueError("`image_token` is empty, and would stand everywhere in a text.")
-        if chat_template is None:
-            chat_template = DEFAULT_CHAT_TEMPLATE.replace("<image>", image_token)
+        if not isinstance(question_template, str) or question_template.count("{}") != 1:
+            raise ValueError(
+                f"`question_template` is {question_template!r}: it must be a text with one `{{}}`, where the question "
+                "stands."
+            )
+        if chat_template is None or (isinstance(chat_template, str) and is_outdated(chat_template, image_token)):
+            chat_template = make_chat_template(image_token, question_template)
         self.image_token = image_token
+        self.question_template = question_template
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As in transformers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @property
     def image_start_token_id(self) -> int:
@@ -226,7 +236,8 @@ class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
         """
         check_generation_mode(kwargs.get("generation_mode", self.generation_mode))
         _check_no_other_media(kwargs)
-        kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        with argument_errors():
+            kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         _check_text_kwargs(kwargs["text_kwargs"])
 
         texts, images = _match_images_with_texts(text, images, self.image_token)
@@ -242,14 +253,72 @@ class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
             data.update(self.image_processor(flat_images, **kwargs["images_kwargs"]))
         return BatchFeature(data, tensor_type=kwargs["text_kwargs"].get("return_tensors"))
 
+    def apply_chat_template(
+        self, conversation: list[dict] | list[list[dict]], chat_template: str | None = None, **kwargs
+    ) -> str | list[str] | torch.Tensor | BatchFeature:
+        """
+        Makes a prompt of a chat.
+
+        Args:
+            conversation (`list[dict]` or `list[list[dict]]`):
+                The messages of a chat, or of a batch of chats, with the roles `"system"`, `"user"` and `"assistant"`.
+                Their contents are strings, or lists of parts of type `"text"` and `"image"`. Nothing in their texts
+                is read as an image or a control token, `<image>` neither.
+            chat_template (`str`, *optional*):
+                A template in place of the processor's own. It gets the processor's settings `image_token`,
+                `question_template` and `generation_mode` as variables.
+            kwargs (*optional*):
+                As for transformers' processors: `tokenize`, `return_dict`, `return_assistant_tokens_mask`,
+                `continue_final_message`, `processor_kwargs` and more. With `generation_mode="image"`, here or in
+                `processor_kwargs`, the last turn is what to paint, and no question.
+
+        Returns:
+            `str` or `list[str]`: The prompts, or with `tokenize=True` their ids, or all inputs of the model with
+            `return_dict=True` as well.
+
+        Raises:
+            `ValueError`: If there is no chat, a chat has no messages, a role or a type of part is unknown, a part of
+            type `"image"` holds none, or two modes are named.
+        """
+        processor_kwargs = dict(kwargs.pop("processor_kwargs", None) or {})
+        mode = agree_on_mode(
+            generation_mode=kwargs.pop("generation_mode", None),
+            processor_kwargs=processor_kwargs.pop("generation_mode", None),
+        )
+        if mode is not None:
+            processor_kwargs["generation_mode"] = mode
+        if processor_kwargs.get("split_special_tokens") is not False:
+            kwargs.pop("sanitize_control_tokens", None)  # texts are nothing else here
+        if kwargs.get("tokenize") and not (processor_kwargs.get("images") or kwargs.get("images")):
+            for number, messages in enumerate(self._normalize_conversations(conversation)[0]):
+                check_images(number, messages)
+        settings = {
+            "image_token": self.image_token,
+            "question_template": self.question_template,
+            "generation_mode": mode or self.generation_mode,
+        }
+        settings |= {name: ESCAPE + token for name, token in self._control_tokens.items()}
+        known = _get_template_variables(self._resolve_chat_template(chat_template))
+        kwargs = {name: value for name, value in settings.items() if name in known} | kwargs
+        return super().apply_chat_template(conversation, chat_template, processor_kwargs=processor_kwargs, **kwargs)
+
     def _normalize_conversations(self, conversation) -> tuple[list, bool]:
         # Without these checks, `apply_chat_template` fails with an `IndexError` or a `KeyError`, or writes "None".
-        if conversation is None or (isinstance(conversation, list | tuple) and not conversation):
-            raise ValueError("There is no chat: pass a list of messages, or a list of such lists.")
-        conversations, is_batched = super()._normalize_conversations(conversation)
+        check_nesting(conversation, "The chat")
+        check_messages(conversation)
+        try:
+            conversations, is_batched = super()._normalize_conversations(conversation)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
         for number, messages in enumerate(conversations):
-            _check_chat(number, messages)
-        return conversations, is_batched
+            check_chat(number, messages)
+        return [escape_chat(messages, self.image_token) for messages in conversations], is_batched
+
+    @property
+    def _control_tokens(self) -> dict[str, str]:
+        """What chat templates may write, by its names there."""
+        tokens = self.tokenizer.special_tokens_map
+        return {name: tokens[name] for name in ("bos_token", "eos_token") if name in tokens}
 
     def _build_prompts(
         self, texts: list[str], num_images: list[int], generation_mode: str, **text_kwargs
@@ -284,9 +353,13 @@ class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
         **kwargs,
     ) -> Iterator[list[list[_Token]]]:
         """Yields the tokens of each text in pieces, each tokenized like a prompt of its own."""
-        pieces = [_split_at_placeholders(text, self.image_token) for text in texts]
-        encoded = self.tokenizer(
-            [piece for sample in pieces for piece, _ in sample],
+        controls = list(self._control_tokens.values())
+        prompts = [split_prompt(text, self.image_token, controls) for text in texts]
+        runs = [run for pieces in prompts for piece in pieces for run in piece if not run.is_control]
+        if split_special_tokens is None or sanitize_control_tokens:  # the template's own tokens are then read
+            split_special_tokens = self.tokenizer.split_special_tokens
+        encoded = text_reader(self.tokenizer, split_special_tokens)(
+            [run.text for run in runs] or [""],
             add_special_tokens=False,
             padding=False,
             truncation=False,
@@ -295,9 +368,15 @@ class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
             return_offsets_mapping=return_offsets_mapping,
         )
         offsets = encoded.get("offset_mapping") or [[(0, 0)] * len(ids) for ids in encoded["input_ids"]]
-        tokens = (list(zip(ids, spans)) for ids, spans in zip(encoded["input_ids"], offsets))
-        for sample in pieces:
-            yield [[(id, (start + a, start + b)) for id, (a, b) in next(tokens)] for _, start in sample]
+        tokens = zip(encoded["input_ids"], offsets)
+        for pieces in prompts:
+            yield [[token for run in piece for token in self._locate_tokens(run, tokens)] for piece in pieces]
+
+    def _locate_tokens(self, run: Run, tokens: Iterator[tuple[list[int], list[tuple[int, int]]]]) -> list[_Token]:
+        """The tokens of a run with their places in the whole text; those of text are the next of `tokens`."""
+        if run.is_control:
+            return [(self.tokenizer.convert_tokens_to_ids(run.text), tuple(run.places))]
+        return [(id, run.locate(span)) for id, span in zip(*next(tokens))]
 
     def _get_max_length(
         self, truncation: bool | str | None = None, max_length: int | None = None, **kwargs
@@ -385,18 +464,19 @@ class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
 
     def format_question(self, question: str) -> str:
         """
-        Puts a question about an image into the prompt that the original was evaluated with.
+        Puts a question about an image as `question_template` has it. A chat with the question as the user's turn
+        becomes the same prompt.
 
         Args:
             question (`str`):
-                The question.
+                The question. White space around it is left out.
 
         Returns:
-            `str`: `"Question: {question} Answer:"`, or what `question_template` is set to.
+            `str`: `"Question: {question} Answer:"`, or as `question_template` says.
         """
         if not isinstance(question, str):
             raise ValueError(f"Pass one question, a string, and not {type(question).__name__}.")
-        return self.question_template.format(question)
+        return self.question_template.replace("{}", question.strip())
 
     def post_process_multimodal_output(
         self, generated_outputs, skip_special_tokens: bool = True, generation_mode: str | None = None, **kwargs
@@ -490,31 +570,6 @@ def _check_text_kwargs(text_kwargs: dict[str, Any]):
             raise ValueError(f"`{name}` must be above 0: pass another number, or leave it out.")
 
 
-def _check_chat(number: int, messages: list[dict]):
-    if not messages:
-        raise ValueError(f"Chat {number} has no messages.")
-    for position, message in enumerate(messages):
-        content, name = message.get("content") or [], f"message {position} of chat {number}"
-        if not isinstance(content, str | list | tuple):
-            raise ValueError(
-                f"The content of {name} is of type {type(content).__name__}: pass a string or a list of parts."
-            )
-        for part in [] if isinstance(content, str) else content:
-            _check_part(part, name)
-
-
-def _check_part(part: Any, name: str):
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind is None:
-        raise ValueError(
-            f"A part of {name} has no 'type': pass {{'type': 'text', 'text': ...}} or {{'type': 'image', ...}}."
-        )
-    if kind in ("video", "audio"):
-        raise ValueError(f"LaVIT reads parts of type 'text' and 'image', not {kind!r} as in {name}.")
-    if kind == "text" and not isinstance(part.get("text"), str):
-        raise ValueError(f"A part of type 'text' of {name} has no 'text', or one that is no string.")
-
-
 def _match_images_with_texts(
     text: TextInput | list[TextInput | None] | None, images: Any, image_token: str
 ) -> tuple[list[str], list[list]]:
@@ -526,14 +581,15 @@ def _match_images_with_texts(
         images = [] if images is None else list(flatten_images(images))
     texts = _as_texts(text, default_length=len(images))
     if not nested:
-        images = _deal_out(images, [text.count(image_token) for text in texts])
+        images = _deal_out(images, [count_placeholders(text, image_token) for text in texts])
     if len(images) != len(texts):
         raise ValueError(f"There are {len(texts)} texts, but {len(images)} lists of images: pass one for each text.")
     for number, (text, sample) in enumerate(zip(texts, images)):
-        if text.count(image_token) not in (0, len(sample)):
+        count = count_placeholders(text, image_token)
+        if count not in (0, len(sample)):
             raise ValueError(
-                f"Prompt {number} has {len(sample)} images, but {image_token} {text.count(image_token)} times: write "
-                "it once for each image, or not at all to have the images in front."
+                f"Prompt {number} has {len(sample)} images, but {image_token} {count} times: write it once for each "
+                "image, or not at all to have the images in front."
             )
     return texts, images
 
@@ -579,15 +635,6 @@ def _deal_out(images: list, num_placeholders: list[int]) -> list[list]:
         )
     remaining = iter(images)
     return [[next(remaining) for _ in range(count)] for count in num_placeholders]
-
-
-def _split_at_placeholders(text: str, image_token: str) -> list[tuple[str, int]]:
-    """Pieces of text around the placeholders, and where in the text they start."""
-    pieces, start = [], 0
-    for placeholder in re.finditer(f" ?{re.escape(image_token)} ?", text):
-        pieces.append((text[start : placeholder.start()], start))
-        start = placeholder.end()
-    return [*pieces, (text[start:], start)]
 
 
 def _truncate(pieces: list[list[_Token]], num_tokens: int, side: str) -> list[list[_Token]]:

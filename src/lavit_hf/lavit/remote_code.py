@@ -5,6 +5,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -65,13 +66,13 @@ def ships_code(saved_class: type) -> type:
     save, upload, to_dict = (
         getattr(saved_class, name, None) for name in ("save_pretrained", "_upload_modified_files", "to_dict")
     )
-    comes_from_a_repo = saved_class.__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
+    travels_on = comes_from_a_repo(saved_class)
 
     @saves_atomically
     @wraps(save)
     def save_pretrained(self, save_directory: str | os.PathLike, *args, include_code: bool = False, **kwargs) -> Any:
         saved = save(self, save_directory, *args, **kwargs)
-        if include_code or comes_from_a_repo or (Path(save_directory) / CODE_FOLDER / Path(__file__).name).is_file():
+        if include_code or travels_on or (Path(save_directory) / CODE_FOLDER / Path(__file__).name).is_file():
             write_remote_code(save_directory)
         return saved
 
@@ -90,12 +91,41 @@ def ships_code(saved_class: type) -> type:
     return saved_class
 
 
+def comes_from_a_repo(some_class: type) -> bool:
+    """Whether transformers took a class out of a repo's source."""
+    return some_class.__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
+
+
 def _without_promise(to_dict: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     @wraps(to_dict)
     def without_promise(*args, **kwargs) -> dict[str, Any]:
         return {name: value for name, value in to_dict(*args, **kwargs).items() if name != "auto_map"}
 
     return without_promise
+
+
+def load_pipeline(repo: str, revision: str | None = None, **kwargs: Any) -> Any:
+    """
+    Loads LaVIT's diffusion pipeline by the package or, where this source came out of a repo, by that of the repo.
+
+    Args:
+        repo (`str`):
+            Path or Hub id.
+        revision (`str`, *optional*):
+            The repo's revision.
+        kwargs:
+            What else `DiffusionPipeline.from_pretrained` takes.
+
+    Returns:
+        [`LaVITPipeline`].
+    """
+    package = __name__.split(".")[0]
+    if package != TRANSFORMERS_DYNAMIC_MODULE_NAME:
+        return sys.modules[package].LaVITPipeline.from_pretrained(repo, revision=revision, **kwargs)
+    from diffusers import DiffusionPipeline  # which nothing but pictures needs
+
+    source = {"custom_pipeline": repo, "custom_revision": revision, "trust_remote_code": True}
+    return DiffusionPipeline.from_pretrained(repo, revision=revision, **source, **kwargs)
 
 
 def write_remote_code(folder: str | os.PathLike) -> None:
@@ -115,8 +145,22 @@ def write_remote_code(folder: str | os.PathLike) -> None:
         shutil.copyfile(path, folder / CODE_FOLDER / path.name)
 
 
+def remove_remote_code(folder: str | os.PathLike) -> None:
+    """Takes away what [`write_remote_code`] has written into a folder that shall not have it, as a pipeline's part."""
+    folder = Path(folder)
+    for name in (CONFIG_NAME, PROCESSOR_NAME, IMAGE_PROCESSOR_NAME):
+        _edit_json(folder / name, _unmap)
+    shutil.rmtree(folder / CODE_FOLDER, ignore_errors=True)
+
+
+def _unmap(config: dict) -> dict:
+    config = {name: value for name, value in config.items() if name != "auto_map"}
+    return {name: _unmap(value) if name == "image_processor" else value for name, value in config.items()}
+
+
 def _map_model(config: dict) -> dict:
-    return config | {"auto_map": MODEL_AUTO_MAPS[config["model_type"]]}
+    auto_map = MODEL_AUTO_MAPS.get(config["model_type"])  # of a pipeline's other components there is none
+    return config if auto_map is None else config | {"auto_map": auto_map}
 
 
 def _map_processor(config: dict) -> dict:
@@ -138,4 +182,4 @@ def _needed_modules() -> list[Path]:
     return sorted(modules | imported)
 
 
-__all__ = ["ships_code", "write_remote_code"]
+__all__ = ["comes_from_a_repo", "load_pipeline", "remove_remote_code", "ships_code", "write_remote_code"]

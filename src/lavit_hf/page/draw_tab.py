@@ -10,7 +10,7 @@ from .controls import ON_THE_MODEL
 from .drawing import DrawSettings, default_settings, draw
 from .messages import shown
 from .model import NO_PIXEL_DECODER, PageModel
-from .uploads import read_picture
+from .uploads import read_pictures
 
 
 MOST_IMAGES, MOST_STEPS, MOST_GUIDANCE = 8, 100, 20.0
@@ -123,7 +123,7 @@ def _make_draw_pictures(model: PageModel) -> Callable:
         seed: int | None,
         progress=gr.Progress(),  # noqa: B008, gradio finds it by this default
     ):
-        images = [read_picture(path) for path, _ in pictures or ()]
+        images = read_pictures([path for path, _ in pictures or ()])
         settings = DrawSettings(num_images, steps, guidance, token_guidance, seed)
 
         def report(done: int, total: int, what: str) -> None:

@@ -12,6 +12,7 @@ from transformers import StoppingCriteria
 
 from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
 from ..pixels.pipeline_lavit import LaVITPipelineOutput
+from ..tasks.limits import InputLimits
 from ..tasks.loading import make_generator
 from ..tasks.options import check_text
 from .model import PageModel
@@ -79,7 +80,7 @@ def draw(
         The pictures with their tokens, and the seed that repeats them.
     """
     if prompt or not images:
-        check_text(prompt)
+        check_text(InputLimits().check_text(prompt or ""))
     generator, seed = make_generator(settings.seed, model.language_model.device)
     most_tokens = model.painter.detokenizer.config.num_patches
 

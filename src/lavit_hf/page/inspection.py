@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
+from ..lavit.image_loading import reduce_long_sides
 from ..lavit.modeling_visual_tokenizer import KEEP, LaVITVisualTokenizerOutput
 from ..tasks.tokenizing import OVERLAY_SIZE, mark_codes
 from .drawing import DrawSettings
@@ -83,7 +84,7 @@ def inspect_images(
     similarities = _compare_features(model, outputs)
     return [
         Inspection(
-            image.resize((OVERLAY_SIZE, OVERLAY_SIZE), Image.Resampling.BICUBIC),
+            reduce_long_sides(image).resize((OVERLAY_SIZE, OVERLAY_SIZE), Image.Resampling.BICUBIC),
             image.size,
             codes.tolist(),
             mask.cpu(),

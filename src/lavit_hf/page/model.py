@@ -3,7 +3,6 @@
 """The one model behind the page, loaded once."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -12,15 +11,10 @@ from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from ..lavit.processing_lavit import LaVITProcessor
 from ..pixels.pipeline_lavit import LaVITPipeline
-from ..tasks.describing import describe_decoder
 from ..tasks.failures import Failure
-from ..tasks.loading import find_device, find_repo, load_language_model, make_generator, without_library_bars
+from ..tasks.loading import make_generator
 from ..tasks.options import ModelOptions
-from ..tasks.painting import load_pipeline
-from ..tasks.repo_files import open_repo
-
-
-NO_PIXEL_DECODER = "it has no pixel decoder. Convert it with --pixel-decoder highres or lowres."
+from ..tasks.whole_model import NO_PIXEL_DECODER, load_whole_model
 
 
 @dataclass
@@ -81,13 +75,4 @@ def load_page_model(options: ModelOptions, seed: int | None = None) -> PageModel
     Returns:
         [`PageModel`].
     """
-    repo = find_repo(options.model)
-    find_device(options.device)  # refused before gigabytes are read
-    paints = describe_decoder(open_repo(repo))["pixel_decoder"]["kind"] is not None
-    with without_library_bars():
-        processor = LaVITProcessor.from_pretrained(repo)
-        language_model = load_language_model(repo, options)
-        pipeline = load_pipeline(repo, options, processor, language_model) if paints else None
-    if pipeline is not None:
-        pipeline.set_progress_bar_config(disable=True)  # the page has its own
-    return PageModel(Path(repo).name, processor, language_model, pipeline, seed)
+    return PageModel(*load_whole_model(options), seed)

@@ -10,6 +10,7 @@ from .draw_tab import add_draw_tab
 from .inside_tab import add_inside_tab
 from .model import PageModel
 from .read_tab import add_read_tab
+from .uploads import take_uploads_only
 
 
 MAX_WAITING = 16  # requests in the queue
@@ -52,6 +53,8 @@ def build_page(model: PageModel) -> gr.Blocks:
             show_progress="hidden",
             api_visibility="private",
         )
+    for block in page.blocks.values():
+        take_uploads_only(block)
     # Requests stand in the queue or are refused: nothing passes it by.
     return page.queue(max_size=MAX_WAITING, api_open=False, default_concurrency_limit=1)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import gradio as gr
 
+from ..tasks.limits import InputLimits
 from ..tasks.options import check_text
 from ..tasks.reading import CAPTION, Task, answer_to
 from ..visualization import draw_keep_mask
@@ -110,7 +111,7 @@ def _make_handlers(model: PageModel) -> tuple[Callable, Callable, Callable]:
 
     @shown
     def answer_question(question: str, path: str | None, rule: str, share: float):
-        check_text(question)
+        check_text(InputLimits().check_text(question))
         return write(answer_to(question), path, rule, share)
 
     return look, caption_picture, answer_question

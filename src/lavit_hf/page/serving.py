@@ -3,29 +3,29 @@
 """The server of the page: what can fail is tried before the model is loaded."""
 
 import atexit
-import errno
 import gc
-import ipaddress
 import os
 import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from ..tasks.addresses import claim_port, is_loopback
 from ..tasks.failures import Failure
+from ..tasks.limits import InputLimits
 from ..tasks.options import ModelOptions
 
 
 if TYPE_CHECKING:
     import gradio
+    from starlette.middleware import Middleware
 
-MAX_UPLOAD_BYTES = 20 * 2**20  # of one file
 MAX_SESSIONS = 100  # browsers whose last result is held
 _TEMPORARY_FOLDER = "GRADIO_TEMP_DIR"
 
@@ -57,7 +57,7 @@ def serve_page(options: ModelOptions, host: str, port: int, seed: int | None) ->
         page = build_page(model)
         url = start(page, host, port)
         typer.echo(f"{model.name} is at {url} until you press Ctrl-C.")
-        if not _is_loopback(host):
+        if not is_loopback(host):
             typer.echo("It has no password: everyone who reaches this machine can use it.")
         atexit.register(gc.freeze)  # the interpreter would go through torch once more before it ends, for seconds
         try:
@@ -88,6 +88,7 @@ def start(page: "gradio.Blocks", host: str, port: int) -> str:
 
     from .theme import CSS, WORDS, make_theme
 
+    limits = InputLimits()
     try:
         _, url, _ = page.launch(
             server_name=host,
@@ -95,7 +96,8 @@ def start(page: "gradio.Blocks", host: str, port: int) -> str:
             theme=make_theme(),
             css=CSS,
             i18n=gr.I18n(en=WORDS),
-            max_file_size=MAX_UPLOAD_BYTES,
+            max_file_size=limits.picture_bytes,
+            app_kwargs={"middleware": [_bounded_bodies(limits)]},
             state_session_capacity=MAX_SESSIONS,
             show_error=True,
             footer_links=[],
@@ -122,30 +124,14 @@ def check_gradio() -> None:
         raise Failure("the page needs gradio, which is not installed: pip install 'lavit_hf[page]'")
 
 
-def claim_port(host: str, port: int) -> int:
-    """
-    Makes sure that an address can be listened on.
+def _bounded_bodies(limits: InputLimits) -> "Middleware":
+    """What the page's application is to refuse."""
+    from gradio.utils import get_upload_folder
+    from starlette.middleware import Middleware
 
-    Args:
-        host (`str`):
-            Name or number of an address.
-        port (`int`):
-            The port; 0 finds a free one.
+    from .bodies import BoundedBodies
 
-    Returns:
-        `int`: the port.
-
-    Raises:
-        Failure: If it is in use, may not be used, or the address is none of this machine.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.create_server((host, port), family=family) as server:
-            return server.getsockname()[1]
-    except socket.gaierror as error:
-        raise Failure(f"there is no address {host!r}: pass --host 127.0.0.1, or 0.0.0.0 for all.") from error
-    except OSError as error:
-        raise Failure(_explain(error, host, port)) from error
+    return Middleware(BoundedBodies, limits=limits, folder=Path(get_upload_folder()))
 
 
 def _wait_for_the_end() -> None:
@@ -156,30 +142,6 @@ def _wait_for_the_end() -> None:
         stopped.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _explain(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {port} is in use, maybe by another `lavit demo`: choose another by --port {_neighbour(port)}, or "
-            "a free one by --port 0."
-        )
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is no address of this machine: pass --host 127.0.0.1, or 0.0.0.0 for all."
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"port {port} is not open to this user: choose one above 1023 by --port."
-    return f"port {port} at {host} cannot be listened on: {error.strerror}"
-
-
-def _neighbour(port: int) -> int:
-    return port + 1 if port < 65535 else port - 1
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @contextmanager

@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures that users give, read by the package's own reader."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
+from gradio_client.utils import is_http_url_like
 from PIL import Image
 
-from ..lavit.image_loading import load_image
 from ..tasks.failures import Failure
+from ..tasks.limits import PictureReader
+from .messages import message
 
 
 HEIGHT = "20rem"
@@ -45,18 +48,29 @@ def read_picture(path: str | None) -> Image.Image:
         `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
 
     Raises:
-        Failure: If there is none, or it cannot be read.
+        Failure: If there is none, it is too large, or it cannot be read.
     """
     if not path:
         raise Failure("there is no picture yet: choose one, or drop it here.")
-    name = f'"{Path(path).name}"'
-    try:
-        return load_image(path)
-    except ValueError as error:
-        if isinstance(error.__cause__, Image.DecompressionBombError):
-            limit = Image.MAX_IMAGE_PIXELS / 1e6
-            raise Failure(f"{name} has more than {limit:.0f} million pixels: scale it down first.") from error
-        raise Failure(str(error).replace(repr(path), name)) from error
+    return read_pictures([path])[0]
+
+
+def read_pictures(paths: Sequence[str]) -> list[Image.Image]:
+    """Reads the uploads of one request, which are bounded together as well."""
+    reader = PictureReader()
+    return [reader.read(Path(path), f'"{Path(path).name}"') for path in paths]
+
+
+def take_uploads_only(block: gr.blocks.Block) -> None:
+    """Has a part of the page refuse files that nobody uploaded: gradio would download whatever a request names."""
+    move = block.async_move_resource_to_block_cache
+
+    async def move_upload(path: str | Path | None) -> str | None:
+        if path is not None and is_http_url_like(str(path)):
+            raise message("this page downloads nothing: upload the picture itself.")
+        return await move(path)
+
+    block.async_move_resource_to_block_cache = move_upload
 
 
 def example_paths() -> list[Path]:

@@ -11,6 +11,8 @@ import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg, retrieve_timesteps
 from diffusers.utils import logging
 
+from .concurrent_calls import runs_apart
+from .progress import PAINTING, named_progress_bar
 from .small.condition_map import build_unet_input
 
 
@@ -95,6 +97,7 @@ class DenoisingMixin:
         names = ["latents", "prompt_embeds"]
         return [*names, "add_text_embeds", "add_time_ids"] if self._has_pooled_condition else names
 
+    @runs_apart
     @torch.no_grad()
     def denoise(
         self,
@@ -158,7 +161,7 @@ class DenoisingMixin:
         step_kwargs = self._step_kwargs(generator, eta)
         tensors = self._unet_tensors(latents, condition)
         tensors["latents"] = latents * self.scheduler.init_noise_sigma
-        with self.progress_bar(total=num_inference_steps) as progress_bar:
+        with named_progress_bar(self, PAINTING, num_inference_steps) as progress_bar:
             for step, timestep in enumerate(timesteps, start=1):
                 if self.interrupt:
                     break

@@ -2,10 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generators of several pictures: one for all, or one for each."""
 
-import torch
-
-
-Generators = torch.Generator | list[torch.Generator] | None
+from ..lavit.token_sampling import Generators
 
 
 def check_generators(generator: Generators, num_pictures: int) -> None:

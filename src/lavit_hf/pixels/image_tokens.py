@@ -11,11 +11,13 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCrit
 from transformers.image_utils import ImageInput
 
 from ..lavit.configuration_lavit import LaVITConfig
-from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION, seeded
+from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_layers import find_image_slots, pad_left
 from ..lavit.processing_lavit import LaVITProcessor
-from .generators import Generators, check_generators
+from ..lavit.token_sampling import Generators, spawn_generator
+from .generators import check_generators
+from .progress import WRITING, named_progress_bar
 
 
 # What `generate` takes but the pipeline decides, and what to do instead.
@@ -147,8 +149,8 @@ class ImageTokensMixin:
         device, dtype = self._execution_device, model.dtype
         tokens = []
         for batch, source in _batches(pixel_values, generator):
-            with seeded(source, device):
-                tokens += model.get_image_tokens(batch.to(device, dtype))
+            # As in `generate`, the number of draws leaves those that follow as they are.
+            tokens += model.get_image_tokens(batch.to(device, dtype), generator=spawn_generator(source, device))
         return tokens
 
     @torch.no_grad()
@@ -194,12 +196,11 @@ class ImageTokensMixin:
         settings["max_new_tokens"] = max_new_tokens = self._max_new_tokens(settings)
         batches = list(_batches(prompts, generator))
         tokens = []
-        with self.progress_bar(total=len(batches) * max_new_tokens) as progress_bar:
+        with named_progress_bar(self, WRITING, len(batches) * max_new_tokens) as progress_bar:
             criteria = [*settings.get("stopping_criteria", ()), _Progress(progress_bar)]
             settings["stopping_criteria"] = StoppingCriteriaList(criteria)
             for number, (batch, source) in enumerate(batches, start=1):
-                with seeded(source, self._execution_device):
-                    tokens += self._write_images(model, batch, settings)
+                tokens += self._write_images(model, batch, settings, source)
                 progress_bar.update(number * max_new_tokens - progress_bar.n)  # what [/IMG] has spared
         return tokens
 
@@ -227,13 +228,17 @@ class ImageTokensMixin:
         return settings["max_new_tokens"]
 
     def _write_images(
-        self, model: LaVITForCausalLM, prompts: list[ImagePrompt], settings: dict[str, Any]
+        self,
+        model: LaVITForCausalLM,
+        prompts: list[ImagePrompt],
+        settings: dict[str, Any],
+        generator: torch.Generator | None,
     ) -> list[torch.Tensor]:
         inputs = collate_prompts(prompts, self.processor.tokenizer.pad_token_id)
         inputs = {name: tensor.to(self._execution_device) for name, tensor in inputs.items()}
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-        sequences = model.generate(**inputs, generation_mode="image", **settings)
+        sequences = model.generate(**inputs, generation_mode="image", generator=generator, **settings)
         start = inputs["input_ids"].shape[1] - 1  # the [IMG] that ends the prompt
         return [_cut_out(sequence[start:], model.config) for sequence in sequences]
 

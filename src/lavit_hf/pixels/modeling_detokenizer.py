@@ -18,6 +18,8 @@ from ..lavit.atomic_saving import LoadsWholeRepos, saves_atomically
 from ..lavit.configuration_lavit import LaVITDetokenizerConfig
 from ..lavit.modeling_layers import LaVITLayer
 from ..lavit.repo_names import NamesOfRepos, rename_layers
+from .grid_positions import grid_positions
+from .place_head import PlaceHead
 
 
 # How a repo names its weights, and what they are called in memory.
@@ -36,11 +38,15 @@ class LaVITDetokenizerOutput(ModelOutput):
             What the U-Net attends to; `cross_attention_dim` is the sum of the configuration's `cross_attention_dims`.
         pooled_prompt_embeds (`torch.FloatTensor` of shape `(batch_size, pooled_projection_dim)`, *optional*):
             The pooled condition, where the configuration has one.
+        place_log_probs (`torch.FloatTensor` of shape `(batch_size, longest, num_patches)`, *optional*):
+            Log-probabilities of the patch that each code is of, where the configuration has a place head; what stands
+            behind an image's codes is padding.
     """
 
     features: torch.FloatTensor | None = None
     prompt_embeds: torch.FloatTensor | None = None
     pooled_prompt_embeds: torch.FloatTensor | None = None
+    place_log_probs: torch.FloatTensor | None = None
 
 
 class AttentionPooling(nn.Module):
@@ -88,6 +94,11 @@ class LaVITDetokenizerPreTrainedModel(LoadsWholeRepos, NamesOfRepos, PreTrainedM
         elif isinstance(module, LaVITDetokenizer):
             init.normal_(module.position_embedding, std=self.config.initializer_range)
             init.normal_(module.query_embedding, std=self.config.initializer_range)
+            if module.place_head is not None:
+                # Places that lie close together are alike, so that an error of one patch does little harm.
+                waves = grid_positions(self.config.num_patches, self.config.hidden_size)
+                init.copy_(module.place_head.embedding.weight, waves)
+                init.copy_(module.query_embedding, waves[None])
             if module.condition_position is not None:
                 init.normal_(module.condition_position, std=self.config.initializer_range)
             if module.negative_embeds is not None:
@@ -121,6 +132,7 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
         self.in_proj = nn.Linear(config.codebook_dim, config.hidden_size)
         self.position_embedding = nn.Parameter(torch.zeros(shape))
         self.query_embedding = nn.Parameter(torch.zeros(shape))
+        self.place_head = PlaceHead(config) if config.num_place_layers else None
         self.layers = nn.ModuleList(LaVITLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feature_projection = nn.Sequential(
@@ -165,6 +177,7 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
         self,
         code_rows: Sequence[torch.Tensor] | None = None,
         codes: Sequence[torch.Tensor] | None = None,
+        places: Sequence[torch.Tensor] | None = None,
         **kwargs,
     ) -> LaVITDetokenizerOutput:
         r"""
@@ -173,6 +186,8 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
                 For each image the codebook's rows of its codes, in raster order; `kept` differs from image to image.
             codes (`Sequence[torch.LongTensor]`, each of shape `(kept,)`, *optional*):
                 For each image its codes, which are looked up in `codebook`. In place of `code_rows`.
+            places (`Sequence[torch.LongTensor]`, each of shape `(kept,)`, *optional*):
+                For each image the patches that its codes are of, in place of the place head's guess.
             kwargs:
                 Handed to the attention implementation.
 
@@ -181,17 +196,21 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
 
         Raises:
             ValueError: If both or neither are given, an image has no codes, more than `num_patches`, or codes that the
-                codebook does not have, or there is no codebook.
+                codebook does not have, or there is no codebook; if `places` are given to a detokenizer without a place
+                head, or do not fit the codes.
         """
         if (code_rows is None) == (codes is None):
             raise ValueError("pass either code_rows or codes, and not both.")
         code_rows = self.look_up(codes) if code_rows is None else code_rows
         self._check_code_rows(code_rows)
-        features = self._rebuild_features(code_rows, **kwargs)
+        if places is not None:
+            self._check_places(places, code_rows)
+        features, place_log_probs = self._rebuild_features(code_rows, places, **kwargs)
         return LaVITDetokenizerOutput(
             features=features,
             prompt_embeds=self.project_condition(features) if self.condition_projections else None,
             pooled_prompt_embeds=None if self.pooler is None else self.pooler(features),
+            place_log_probs=place_log_probs,
         )
 
     def project_condition(self, features: torch.Tensor) -> torch.Tensor:
@@ -251,20 +270,31 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
         mask = torch.arange(embeds.shape[1], device=embeds.device) < stored
         return embeds, mask.expand(embeds.shape[0], -1)
 
-    def _rebuild_features(self, code_rows: Sequence[torch.Tensor], **kwargs) -> torch.Tensor:
+    def _rebuild_features(
+        self, code_rows: Sequence[torch.Tensor], places: Sequence[torch.Tensor] | None, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         lengths = [len(rows) for rows in code_rows]
         rows = torch.cat([rows.to(self.device, self.dtype) for rows in code_rows])
         sources = pad_sequence(self.in_proj(rows).split(lengths), batch_first=True)
         longest = sources.shape[1]
         sources = sources + self.position_embedding[:, :longest]
-        hidden_states = self.query_embedding.expand(len(lengths), -1, -1)
         real = torch.arange(longest, device=sources.device) < torch.tensor(lengths, device=sources.device)[:, None]
+        place_log_probs = None
+        if self.place_head is not None:
+            place_log_probs = self.place_head(sources, real)
+            sources = sources + self._embed_places(place_log_probs, places)
+        hidden_states = self.query_embedding.expand(len(lengths), -1, -1)
         mask = create_bidirectional_mask(
             self.config, hidden_states, attention_mask=real, encoder_hidden_states=sources
         )
         for layer in self.layers:
             hidden_states = layer(hidden_states, sources, None, mask, **kwargs)
-        return self.feature_projection(self.norm(hidden_states))
+        return self.feature_projection(self.norm(hidden_states)), place_log_probs
+
+    def _embed_places(self, log_probs: torch.Tensor, places: Sequence[torch.Tensor] | None) -> torch.Tensor:
+        if places is None:
+            return self.place_head.embed(log_probs)
+        return self.place_head.embedding(pad_sequence(places, batch_first=True).to(self.device))
 
     def _check_code_rows(self, code_rows: Sequence[torch.Tensor]) -> None:
         if len(code_rows) == 0:
@@ -277,6 +307,24 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
                 )
             if not 1 <= len(rows) <= limit:
                 raise ValueError(f"image {number} has {len(rows)} codes, but needs at least one and at most {limit}.")
+
+    def _check_places(self, places: Sequence[torch.Tensor], code_rows: Sequence[torch.Tensor]) -> None:
+        if self.place_head is None:
+            raise ValueError("places were given, but this detokenizer has no place head (num_place_layers is 0).")
+        if len(places) != len(code_rows):
+            raise ValueError(f"there are places of {len(places)} images, but codes of {len(code_rows)}.")
+        for number, (image, rows) in enumerate(zip(places, code_rows)):
+            if image.shape != rows.shape[:1] or image.is_floating_point():
+                raise ValueError(
+                    f"image {number} must have integer places of the shape ({len(rows)},), one for each code; got "
+                    f"{image.dtype} of {tuple(image.shape)}."
+                )
+            outside = image[(image < 0) | (image >= self.config.num_patches)]
+            if len(outside):
+                raise ValueError(
+                    f"image {number} has the place {int(outside[0])}, but an image has "
+                    f"{self.config.num_patches} patches."
+                )
 
 
 def _check_codes(number: int, codes: torch.Tensor, codebook_size: int) -> None:

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """LaVIT's diffusion pipeline: text, images or image tokens in, pictures out."""
 
+import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionMixin, UNet2DConditionModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
@@ -26,19 +28,23 @@ from transformers.image_utils import ImageInput
 
 from ..hub.download import download_pipeline
 from ..hub.model_card import create_decoder_card, create_model_card, write_model_card
-from ..hub.repo_layout import PROCESSOR_FOLDER, read_codebook, rename_moved_modules, write_code, write_top_files
+from ..hub.pipeline_code import PIPELINE_FILE, write_pipeline_code
+from ..hub.repo_layout import PROCESSOR_FOLDER, name_components, read_codebook, write_top_files
 from ..hub.upload import pushes_with_card
 from ..lavit.atomic_saving import LoadsWholeRepos, saves_atomically
 from ..lavit.image_loading import flatten_images
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
+from ..lavit.remote_code import comes_from_a_repo
+from ..lavit.untrusted_files import check_indices, naming_checkpoint
 from .candidates import CandidatesMixin
+from .concurrent_calls import runs_apart, upcast
 from .denoising import DenoisingMixin, LaVITCondition
 from .generators import Generators, check_generators, repeat_generators
 from .image_tokens import ImageTokensMixin, find_codes
 from .modeling_detokenizer import LaVITDetokenizer
 from .picture_sizes import latent_size_ratio, resolve_size
-from .pipeline_inputs import check_prompt_embeds, check_sources
+from .pipeline_inputs import check_known, check_prompt_embeds, check_sources
 from .small.condition_map import check_channels
 from .small.patch_autoencoder import PatchAutoencoder
 from .unet_lora import UNetLoraLoaderMixin
@@ -102,6 +108,8 @@ class LaVITPipeline(
     (`DPMSolverMultistepScheduler`) and UniPC (`UniPCMultistepScheduler`) 15 to 20. `pipeline.vae.enable_slicing()` and
     `enable_tiling()` save memory, as does [`~DiffusionPipeline.enable_model_cpu_offload`]. FreeU (`enable_freeu`) and
     fused projections (`fuse_qkv_projections`) are those of diffusers' Stable Diffusion.
+
+    Threads may share a pipeline: a call that finds it at work runs on a copy with a scheduler of its own.
 
     Args:
         language_model (`LaVITForCausalLM`, *optional*):
@@ -210,6 +218,7 @@ class LaVITPipeline(
         """Side of the pictures that the U-Net is trained for, in pixels."""
         return self.unet.config.sample_size * self.vae_scale_factor
 
+    @runs_apart
     @torch.no_grad()
     def __call__(
         self,
@@ -242,6 +251,7 @@ class LaVITPipeline(
         return_dict: bool = True,
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        **unknown: Any,
     ) -> LaVITPipelineOutput | tuple:
         r"""
         Makes pictures.
@@ -313,6 +323,8 @@ class LaVITPipeline(
                 of tensors to go on with.
             callback_on_step_end_tensor_inputs (`Sequence[str]`, *optional*, defaults to `("latents",)`):
                 The tensors it gets, out of `pipeline._callback_tensor_inputs`.
+            unknown:
+                What is refused, with a hint at the argument that may be meant, as `images` for `image`.
 
         Returns:
             [`LaVITPipelineOutput`], or the same as a tuple.
@@ -322,7 +334,9 @@ class LaVITPipeline(
                 another shape than the U-Net wants, the VAE cannot do the size or the scheduler the steps, the number
                 of generators is wrong, a setting is out of its range, or there are prompts or several candidates but
                 no language model.
+            TypeError: If an argument is unknown.
         """
+        check_known(unknown, inspect.signature(type(self).__call__).parameters)
         # 1. Check the arguments, before the language model spends its time.
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
@@ -509,7 +523,7 @@ class LaVITPipeline(
             `torch.Tensor` of shape `(batch_size, 3, height, width)`, in fp32 with values in 0..1.
         """
         latents = latents / self.vae.config.scaling_factor
-        with _forced_upcast(self.vae):
+        with upcast(self.vae) if self.vae.config.get("force_upcast") else nullcontext():
             pictures = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
         return self.image_processor.postprocess(pictures.float(), output_type="pt")
 
@@ -553,6 +567,14 @@ class LaVITPipeline(
     # Loading and saving.
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "LaVITPipeline":
+        """As in diffusers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        if os.path.isdir(pretrained_model_name_or_path):
+            check_indices(pretrained_model_name_or_path)
+        with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def load_config(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Any:
         """Reads `model_index.json`, and says what is missing where a repo has none."""
         folder = Path(pretrained_model_name_or_path)
@@ -561,7 +583,9 @@ class LaVITPipeline(
                 f"{folder} holds no pixel decoder ({cls.config_name} is missing): convert the original checkpoint "
                 "with `--pixel-decoder highres` or `lowres`."
             )
-        return rename_moved_modules(super().load_config(pretrained_model_name_or_path, **kwargs))
+        classes = (LaVITForCausalLM, LaVITProcessor, LaVITDetokenizer, PatchAutoencoder)
+        modules = {component_class.__name__: component_class.__module__ for component_class in classes}
+        return name_components(super().load_config(pretrained_model_name_or_path, **kwargs), modules)
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs) -> str:
@@ -586,7 +610,9 @@ class LaVITPipeline(
         options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
         components, _ = cls._get_signature_keys(cls)
         spared = [name for name in components if name in kwargs]
-        return download_pipeline(pretrained_model_name, spared=spared, **options)
+        folder = download_pipeline(pretrained_model_name, spared=spared, **options)
+        check_indices(folder)
+        return folder
 
     @saves_atomically
     def save_pretrained(
@@ -605,14 +631,15 @@ class LaVITPipeline(
             save_directory (`str` or `os.PathLike`):
                 Folder to make.
             include_code (`bool`, *optional*, defaults to `False`):
-                Whether to save the source too, for `trust_remote_code=True`. Pushing always does.
+                Whether to save the source too, for `trust_remote_code=True`. Pushing always does, and so does a
+                pipeline whose own source came out of a repo.
             safe_serialization, variant, max_shard_size, kwargs:
                 As for `save_pretrained` of diffusers, and with `push_to_hub=True` what
                 `push_to_hub` takes; `repo_id` is the folder's name by default.
         """
         super().save_pretrained(save_directory, safe_serialization, variant, max_shard_size, **kwargs)
-        if include_code:
-            write_code(Path(save_directory))
+        if include_code or comes_from_a_repo(type(self)) or (Path(save_directory) / PIPELINE_FILE).is_file():
+            write_pipeline_code(Path(save_directory))
 
     @saves_atomically
     def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
@@ -671,18 +698,8 @@ class LaVITPipeline(
         return self.image_processor.postprocess(pictures, output_type, do_denormalize=[False] * len(pictures))
 
 
-@contextmanager
-def _forced_upcast(vae: AutoencoderKL) -> Iterator[None]:
-    dtype = vae.dtype
-    if not vae.config.get("force_upcast") or dtype == torch.float32:
-        yield
-        return
-    # torch's own `to`: diffusers' would warn of a cast that is meant.
-    torch.nn.Module.to(vae, torch.float32)
-    try:
-        yield
-    finally:
-        torch.nn.Module.to(vae, dtype)
+# diffusers has no call for this, and no place for a pipeline that is not imported yet.
+AUTO_TEXT2IMAGE_PIPELINES_MAPPING["lavit"] = LaVITPipeline
 
 
 __all__ = ["LaVITPipeline", "LaVITPipelineOutput"]

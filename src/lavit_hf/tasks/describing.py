@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..lavit.configuration_lavit import LaVITConfig
+from .adapters import read_adapter_config
 from .loading import find_repo, without_library_bars
 from .repo_files import RepoFiles, open_repo
 from .weight_sizes import MEMORY_COLUMNS, PartSize, add_up, measure_parts
@@ -29,7 +30,7 @@ def print_description(model: str | None, as_json: bool) -> None:
         repo = find_repo(model)
         files = open_repo(repo)
         config = LaVITConfig.from_pretrained(repo)
-        facts = describe_model(config) | describe_decoder(files)
+        facts = describe_adapter(model) | describe_model(config) | describe_decoder(files)
         parts = measure_parts(files)
     if as_json:
         print(json.dumps({"model": repo, **facts, "parts": [part.as_dict() for part in parts]}))
@@ -37,6 +38,23 @@ def print_description(model: str | None, as_json: bool) -> None:
     console = Console()
     console.print(_facts_table(repo, facts))
     console.print(_memory_table(parts))
+
+
+def describe_adapter(model: str | None) -> dict[str, dict[str, Any]]:
+    """
+    The adapter in whose place the description of its base stands.
+
+    Args:
+        model (`str`, *optional*):
+            Path or Hub id.
+
+    Returns:
+        `dict`: its facts; empty for a whole model.
+    """
+    config = read_adapter_config(model)
+    if config is None:
+        return {}
+    return {"adapter": {"name": model, "type": config.get("peft_type"), "rank": config.get("r")}}
 
 
 def describe_model(config: LaVITConfig) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models for the commands, and errors that say what is missing."""
 
-import json
 import secrets
 import sys
 from collections.abc import Iterator
@@ -30,9 +29,20 @@ from ..lavit.atomic_saving import finish_interrupted_save
 from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
+from ..lavit.processing_lavit import LaVITProcessor
+from ..lavit.untrusted_files import read_json
 from ..wiring import register_auto_classes
+from .adapters import (
+    ADAPTER_CONFIG_NAME,
+    apply_adapter,
+    find_base,
+    find_processor,
+    is_adapter_folder,
+    read_adapter_config,
+)
 from .failures import Failure
 from .options import DType, ModelOptions, Quantization
+from .shared_switch import SharedSwitch
 
 
 # The command line imports the package without it, to say what it can do at once.
@@ -45,10 +55,10 @@ def find_repo(model: str | None) -> str:
 
     Args:
         model (`str`, *optional*):
-            Path or Hub id; the bundled checkpoint by default.
+            Path or Hub id of a model, or of an adapter of one; the bundled checkpoint by default.
 
     Returns:
-        `str`: what `from_pretrained` takes.
+        `str`: what `from_pretrained` takes; the model that an adapter was trained on, in place of the adapter.
 
     Raises:
         Failure: If there is no such model, or the Hub cannot be reached.
@@ -57,6 +67,8 @@ def find_repo(model: str | None) -> str:
         return bundled_checkpoint()
     if Path(model).exists():
         finish_interrupted_save(model)
+        if is_adapter_folder(model):
+            return _find_repo_of_adapter(model)
         if not Path(model, CONFIG_NAME).is_file():
             raise Failure(
                 f"{model} holds no model ({CONFIG_NAME} is missing); `lavit convert` makes one of an original."
@@ -80,6 +92,8 @@ def find_repo(model: str | None) -> str:
             f"there is no folder {model}, it is not in the cache, and the Hub cannot be reached: check the network."
         ) from error
     except EntryNotFoundError as error:
+        if read_adapter_config(model) is not None:
+            return _find_repo_of_adapter(model)
         raise Failure(f"{model} on the Hub holds no model ({CONFIG_NAME} is missing).") from error
     _check_is_lavit(model, Path(config_file))
     return model
@@ -104,14 +118,22 @@ def find_device(name: str) -> torch.device:
         raise Failure(f"the device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
 
 
+def load_processor(repo: str, options: ModelOptions) -> LaVITProcessor:
+    """Loads the processor, an adapter's own where one was saved with it."""
+    return LaVITProcessor.from_pretrained(find_processor(repo, options.model))
+
+
 def load_language_model(repo: str, options: ModelOptions) -> LaVITForCausalLM:
-    """Loads what reads and writes texts and image tokens."""
-    return LaVITForCausalLM.from_pretrained(
+    """Loads what reads and writes texts and image tokens, with the adapter in it where the options name one."""
+    model = LaVITForCausalLM.from_pretrained(
         repo,
         dtype=options.dtype.value,
         device_map=find_device(options.device),
         quantization_config=_quantization_config(repo, options),
     )
+    if read_adapter_config(options.model) is None:
+        return model
+    return apply_adapter(model, options.model, repo, merge=options.quantize is None)
 
 
 def load_visual_tokenizer(repo: str, options: ModelOptions, keep_ratio: float | None = None) -> LaVITVisualTokenizer:
@@ -145,20 +167,33 @@ def find_dtype(repo: str, options: ModelOptions) -> torch.dtype:
 @contextmanager
 def without_library_bars() -> Iterator[None]:
     """No progress bars of transformers inside. Those of downloads stay where stderr is a terminal."""
-    if not transformers_logging.is_progress_bar_enabled():
+    with _transformers_bars.off():
         yield
-        return
+
+
+def _turn_off_transformers_bars() -> None:
     transformers_logging.disable_progress_bar()
     if sys.stderr.isatty():
         enable_progress_bars()  # huggingface_hub's, which transformers turned off as well
+
+
+_transformers_bars = SharedSwitch(
+    transformers_logging.is_progress_bar_enabled, _turn_off_transformers_bars, transformers_logging.enable_progress_bar
+)
+
+
+def _find_repo_of_adapter(adapter: str) -> str:
+    base = find_base(adapter, read_adapter_config(adapter))
     try:
-        yield
-    finally:
-        transformers_logging.enable_progress_bar()
+        return find_repo(base)
+    except Failure as failure:
+        raise Failure(
+            f"{adapter} is an adapter of a model that cannot be used: {failure} {ADAPTER_CONFIG_NAME} names it."
+        ) from failure
 
 
 def _check_is_lavit(model: str, config_file: Path) -> None:
-    model_type = json.loads(config_file.read_text()).get("model_type")
+    model_type = read_json(config_file).get("model_type")
     if model_type != LaVITConfig.model_type:
         raise Failure(f"{model} is no LaVIT: its {CONFIG_NAME} says model_type {model_type!r}.")
 

@@ -21,31 +21,34 @@ from .loading import (
     find_dtype,
     find_repo,
     load_language_model,
+    load_processor,
     make_generator,
     without_library_bars,
 )
 from .options import ModelOptions
 from .results import show_results
 from .saving import check_free, name_outputs, number_outputs
+from .shared_switch import SharedSwitch
 from .tokenizing import tokenize_images
 
 
 T = TypeVar("T")
+
+_diffusers_bars = SharedSwitch(
+    diffusers_logging.is_progress_bar_enabled,
+    diffusers_logging.disable_progress_bar,
+    diffusers_logging.enable_progress_bar,
+)
 
 
 def load_pipeline(
     repo: str, options: ModelOptions, processor: LaVITProcessor, language_model: LaVITForCausalLM | None
 ) -> LaVITPipeline:
     """Loads what paints, around a language model that is there already or without one."""
-    had_bar = diffusers_logging.is_progress_bar_enabled()
-    diffusers_logging.disable_progress_bar()
-    try:
+    with _diffusers_bars.off():
         pipeline = LaVITPipeline.from_pretrained(
             repo, processor=processor, language_model=language_model, dtype=find_dtype(repo, options)
         )
-    finally:
-        if had_bar:
-            diffusers_logging.enable_progress_bar()
     return pipeline.to(find_device(options.device))
 
 
@@ -85,7 +88,7 @@ def draw_images(
     with without_library_bars(), show_results(len(paths), as_json, with_bar=False) as results:
         repo = find_repo(options.model)
         generator, seed = make_generator(seed, find_device(options.device))
-        processor = LaVITProcessor.from_pretrained(repo)
+        processor = load_processor(repo, options)
         inputs = {"prompt": prompt, "images": [_read_all(images)] if images else None}
         processor(text=prompt, images=inputs["images"], generation_mode="image")  # refuses before gigabytes are read
         pipeline = load_pipeline(repo, options, processor, load_language_model(repo, options))
@@ -157,7 +160,7 @@ def reconstruct_images(
 
 
 def _load_painter(repo: str, options: ModelOptions) -> LaVITPipeline:
-    pipeline = load_pipeline(repo, options, LaVITProcessor.from_pretrained(repo), language_model=None)
+    pipeline = load_pipeline(repo, options, load_processor(repo, options), language_model=None)
     pipeline.set_progress_bar_config(disable=True)  # there is one over the pictures
     return pipeline
 

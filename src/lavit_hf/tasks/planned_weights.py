@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tensors that a folder of configurations without weights describes."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import lavit_hf
 
 from ..conversion.pixel_decoder import empty_model
 from ..conversion.plan import saved_state_dict
+from ..lavit.untrusted_files import read_json
 from .repo_files import TensorHeader
 
 
@@ -32,7 +32,7 @@ def describe_weights(repo: Path) -> Iterator[tuple[str, list[TensorHeader]]]:
     """
     described = set()
     for path in sorted(repo.glob(CONFIG_NAME)) + sorted(repo.glob(f"*/{CONFIG_NAME}")):
-        model_class = _find_class(json.loads(path.read_text()))
+        model_class = _find_class(read_json(path))
         # The language model's config may stand at the top and in its folder.
         if model_class is not None and model_class not in described:
             described.add(model_class)

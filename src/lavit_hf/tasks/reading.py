@@ -13,7 +13,14 @@ from transformers import BatchFeature
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from .images import Skipped, find_images, read_batches
-from .loading import find_device, find_repo, load_language_model, make_generator, without_library_bars
+from .loading import (
+    find_device,
+    find_repo,
+    load_language_model,
+    load_processor,
+    make_generator,
+    without_library_bars,
+)
 from .options import ModelOptions
 from .printing import one_line
 from .results import show_results
@@ -102,7 +109,7 @@ def write_texts(
     with without_library_bars(), show_results(len(sources), as_json) as results:
         repo = find_repo(options.model)
         generator, seed = make_generator(seed, find_device(options.device))
-        processor = LaVITProcessor.from_pretrained(repo)
+        processor = load_processor(repo, options)
         model = None  # loaded when there is a picture for it
         for batch in read_batches(sources, batch_size, lambda image: task.prepare(processor, image), skipped):
             model = model or load_language_model(repo, options)

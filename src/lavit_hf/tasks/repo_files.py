@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small files and headers of weights of a repo, in a folder or on the Hub, without the weights themselves."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,8 @@ from huggingface_hub import (
     parse_local_safetensors_file_metadata,
     parse_safetensors_file_metadata,
 )
+
+from ..lavit.untrusted_files import read_json
 
 
 WEIGHTS_ENDING = ".safetensors"
@@ -45,7 +46,7 @@ class RepoFiles:
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A file's content; `None` where there is no such file."""
         path = Path(self.repo, name)
-        return json.loads(path.read_text()) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     def read_headers(self, name: str) -> list[TensorHeader]:
         """The tensors of a file of weights."""
@@ -71,7 +72,7 @@ class HubFiles(RepoFiles):
     def read_json(self, name: str) -> dict[str, Any] | None:
         if name not in self.names:
             return None
-        return json.loads(Path(hf_hub_download(self.repo, name)).read_text())
+        return read_json(hf_hub_download(self.repo, name))
 
     def read_headers(self, name: str) -> list[TensorHeader]:
         return _headers(parse_safetensors_file_metadata(self.repo, name))

@@ -53,6 +53,19 @@ class CodebookTrainer(nn.Module):
         init.ones_(state.cluster_size)
         init.copy_(state.initted, torch.tensor(False))
 
+    @torch.no_grad()
+    def start(self, projected: torch.Tensor) -> None:
+        """
+        Gives the codes their first values, by k-means on rows.
+
+        Args:
+            projected (`torch.Tensor` of shape `(num_rows, codebook_dim)`):
+                Projected rows, of unit length.
+        """
+        self._join_processes()
+        self.quantizer._codebook.initted.fill_(False)
+        self.quantizer._codebook.init_embed_(projected[None].float())
+
     def forward(self, projected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
         Args:

@@ -66,7 +66,10 @@ class LossMeter:
 
 
 class TokenizerMeter(LossMeter):
-    """Losses, kept patches (mean, least, most), and how many codes are used and how evenly (perplexity)."""
+    """
+    Losses, kept patches (mean, least, most), how many codes are used and how evenly (perplexity), and where places are
+    guessed the share that is right.
+    """
 
     def __init__(self, codebook_size: int):
         self.codebook_size = codebook_size
@@ -76,11 +79,15 @@ class TokenizerMeter(LossMeter):
         super()._reset()
         self._kept: list[torch.Tensor] = []
         self._uses: torch.Tensor | float = 0.0
+        self._places: list[torch.Tensor] = []
 
     def update(self, inputs: dict, outputs: ModelOutput) -> None:
         super().update(inputs, outputs)
         self._kept.append(outputs.keep_mask.sum(dim=1))
-        self._uses = self._uses + torch.bincount(outputs.codes, minlength=self.codebook_size)
+        if outputs.place_accuracy is not None:
+            self._places.append(outputs.place_accuracy)
+        if outputs.codes is not None:
+            self._uses = self._uses + torch.bincount(outputs.codes, minlength=self.codebook_size)
 
     def compute(self, accelerator: Accelerator) -> dict[str, float]:
         if not self._steps:
@@ -88,14 +95,17 @@ class TokenizerMeter(LossMeter):
         kept = torch.cat(self._kept).float()
         spread = accelerator.gather(torch.stack([kept.mean(), kept.min(), kept.max()])[None])
         uses = accelerator.reduce(torch.as_tensor(self._uses).float(), "sum")
-        shares = uses[uses > 0] / uses.sum()
         figures = {
             "kept_mean": spread[:, 0].mean().item(),
             "kept_min": spread[:, 1].min().item(),
             "kept_max": spread[:, 2].max().item(),
-            "codebook_usage": len(shares) / self.codebook_size,
-            "codebook_perplexity": torch.exp(-(shares * shares.log()).sum()).item(),
         }
+        if uses.any():
+            shares = uses[uses > 0] / uses.sum()
+            figures["codebook_usage"] = len(shares) / self.codebook_size
+            figures["codebook_perplexity"] = torch.exp(-(shares * shares.log()).sum()).item()
+        if self._places:
+            figures["place_accuracy"] = accelerator.reduce(torch.stack(self._places).mean(), "mean").item()
         return {**super().compute(accelerator), **figures}
 
 

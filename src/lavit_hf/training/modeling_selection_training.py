@@ -20,7 +20,7 @@ from ..lavit.modeling_visual_tokenizer import (
     LaVITVisualTokenizerPreTrainedModel,
     count_kept,
 )
-from .modeling_visual_tokenizer_pretraining import _mean_over_processes
+from .modeling_visual_tokenizer_pretraining import mean_over_processes, shuffle_patches
 from .scaffold_decoder import ScaffoldDecoder
 from .selection_gradient import antithetic_gradient, antithetic_masks, neighbourhood_errors
 
@@ -191,7 +191,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         generator = torch.Generator(features.device).manual_seed(0)
         with torch.no_grad():
             kept, log_probs = self.visual_tokenizer.select(features, hidden_states, generator=generator)
-        random = _shuffle(kept, generator)
+        random = shuffle_patches(kept, generator)
         loss, random_loss = self._errors(features, hidden_states, torch.stack([kept, random])).flatten(1).mean(dim=1)
         return LaVITTokenSelectionForPreTrainingOutput(
             loss=loss,
@@ -203,7 +203,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
 
     def _weigh(self, outputs: LaVITTokenSelectionForPreTrainingOutput, complexity: torch.Tensor):
         share = outputs.keep_probs.mean()
-        share = _mean_over_processes(share) if self.training else share
+        share = mean_over_processes(share) if self.training else share
         outputs.ratio_loss = (share - self.config.keep_ratio).square()
         outputs.loss = outputs.loss + self.config.ratio_loss_weight * outputs.ratio_loss
         outputs.keep_probs = outputs.keep_probs.detach()
@@ -249,12 +249,6 @@ def _never_empty(masks: torch.Tensor, log_odds: torch.Tensor) -> torch.Tensor:
     """Masks that keep the likeliest patch where they kept none."""
     best = nn.functional.one_hot(log_odds.argmax(dim=-1), log_odds.shape[-1]).bool()
     return masks | (best & ~masks.any(dim=-1, keepdim=True))
-
-
-def _shuffle(masks: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Masks that keep as many patches of each image, any."""
-    order = torch.rand(masks.shape, generator=generator, device=masks.device).argsort(dim=1)
-    return masks.gather(1, order)
 
 
 __all__ = ["LaVITTokenSelectionForPreTraining", "LaVITTokenSelectionForPreTrainingOutput"]

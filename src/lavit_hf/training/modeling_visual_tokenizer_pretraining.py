@@ -1,8 +1,12 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 1: the visual tokenizer with the detokenizer and the losses that train them (paper, section 3.1)."""
+"""
+Stage 1: the visual tokenizer with the detokenizer and the losses that train them (paper, section 3.1); all at once, or
+as its second phase, after the selector has learned.
+"""
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +20,7 @@ from ..lavit.modeling_layers import split_by_image
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer, LaVITVisualTokenizerPreTrainedModel
 from ..pixels.modeling_detokenizer import LaVITDetokenizer
 from .codebook_training import CodebookTrainer
+from .errors import TrainingError
 
 
 # In a state dict, the codes that the visual tokenizer uses, and where they learn.
@@ -39,12 +44,16 @@ class LaVITVisualTokenizerForPreTrainingOutput(ModelOutput):
             The same for each image, averaged.
         commitment_loss (`torch.FloatTensor`):
             Squared distance between projected rows and their codes.
+        place_loss (`torch.FloatTensor`, *optional*):
+            Cross-entropy of the place that the detokenizer's place head guesses for each code.
+        place_accuracy (`torch.FloatTensor`, *optional*):
+            The share of codes whose place it guesses right.
         reconstructed (`torch.FloatTensor` of shape `(batch_size, num_patches, feature_size)`):
             The detokenizer's features.
         keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
             The kept patches.
-        codes (`torch.LongTensor` of shape `(total_kept,)`):
-            Codes of all images, one after the other.
+        codes (`torch.LongTensor` of shape `(total_kept,)`, *optional*):
+            Codes of all images, one after the other; none while warming up.
     """
 
     loss: torch.FloatTensor | None = None
@@ -52,6 +61,8 @@ class LaVITVisualTokenizerForPreTrainingOutput(ModelOutput):
     ratio_loss: torch.FloatTensor | None = None
     image_ratio_loss: torch.FloatTensor | None = None
     commitment_loss: torch.FloatTensor | None = None
+    place_loss: torch.FloatTensor | None = None
+    place_accuracy: torch.FloatTensor | None = None
     reconstructed: torch.FloatTensor | None = None
     keep_mask: torch.BoolTensor | None = None
     codes: torch.LongTensor | None = None
@@ -62,6 +73,13 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     The visual tokenizer with the detokenizer that rebuilds the encoder's features from its codes (arXiv 2309.04669,
     section 3.1). All learn but the encoder, which is frozen; the codebook learns in `codebook_trainer`, by moving
     averages or by gradient as the configuration says. What it saves loads as [`LaVITVisualTokenizer`].
+
+    As the second phase, after [`LaVITTokenSelectionForPreTraining`], it is trained with a frozen selection
+    ([`freeze_selection`]) and a codebook that begins from the rows of many images ([`start_codebook`]). While
+    `warming_up` is true, rows stay as they are in place of codes: codes that begin before rows mean anything collapse.
+
+    Two more attributes are for experiments, `False` unless set: `shuffles_selection` keeps as many patches of each
+    image, but any; `knows_places` tells the detokenizer's place head where each code belongs.
 
     Needs `config.detokenizer_config` and the extra `training`.
 
@@ -85,6 +103,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         self.visual_tokenizer = LaVITVisualTokenizer(config, encoder)
         self.detokenizer = LaVITDetokenizer(config.detokenizer_config)
         self.codebook_trainer = CodebookTrainer(config)
+        self.warming_up = self.selection_is_frozen = self.shuffles_selection = self.knows_places = False
         self._freeze()
         self.post_init()
 
@@ -97,6 +116,46 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     def _freeze(self) -> None:
         # Learns in `codebook_trainer` and is copied from there.
         self.visual_tokenizer.quantizer.codebook.requires_grad_(False)
+        if self.selection_is_frozen:
+            self.visual_tokenizer.selector.requires_grad_(False)
+            if self.config.selector_feature_size is None:  # else it has an embedding of its own
+                self.visual_tokenizer.embedding.requires_grad_(False)
+
+    def freeze_selection(self) -> None:
+        """
+        Lets the selector, and what it reads, stay as they are. With its input free the probabilities drift, and with
+        them the number of kept patches.
+        """
+        self.selection_is_frozen = True
+        self._freeze()
+
+    @torch.no_grad()
+    def start_codebook(self, batches: Iterable[dict[str, torch.Tensor]], num_rows: int) -> None:
+        """
+        Begins the codebook by k-means on the rows of many images; a batch has too few for thousands of codes. Without
+        it, the first batch that is trained on begins it.
+
+        Args:
+            batches (`Iterable[dict[str, torch.Tensor]]`):
+                What the model is called with; each process brings its own.
+            num_rows (`int`):
+                After how many kept patches the batches are enough.
+
+        Raises:
+            TrainingError: If there are no batches.
+        """
+        rows, was_training = [], self.training
+        self.eval()
+        for batch in batches:
+            _, _, merged = self._merge(**batch)
+            rows.append(self.visual_tokenizer.quantizer.project(merged))
+            if sum(map(len, rows)) >= num_rows:
+                break
+        self.train(was_training)
+        if not rows:
+            raise TrainingError("there are no images to begin the codebook with.")
+        self.codebook_trainer.start(torch.cat(rows))
+        self._copy_codebook()
 
     def train(self, mode: bool = True) -> "LaVITVisualTokenizerForPreTraining":
         super().train(mode)
@@ -141,6 +200,40 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         Raises:
             ValueError: If both or neither of `pixel_values` and `features` are given.
         """
+        features, keep_mask, merged = self._merge(pixel_values, features, generator)
+        quantize = _leave_rows if self.warming_up else self.codebook_trainer
+        quantized, codes, commitment_loss = self.visual_tokenizer.quantizer(merged, quantize)
+        share = 1.0
+        if self.training:
+            self._copy_codebook()
+            share = _share_of_rows(len(quantized), merged.device)
+        places = _places(keep_mask)
+        rebuilt = self.detokenizer(split_by_image(quantized, keep_mask), places=places if self.knows_places else None)
+        losses = {
+            "reconstruction_loss": _cosine_distance(rebuilt.features, features),
+            "commitment_loss": commitment_loss * share,
+            **self._ratio_losses(keep_mask),
+        }
+        guesses = {}
+        if rebuilt.place_log_probs is not None:
+            place_loss, guesses["place_accuracy"] = _compare_places(rebuilt.place_log_probs, places)
+            losses["place_loss"] = place_loss * share
+        return LaVITVisualTokenizerForPreTrainingOutput(
+            loss=self._weigh(losses),
+            **losses,
+            **guesses,
+            reconstructed=rebuilt.features,
+            keep_mask=keep_mask > 0.5,
+            codes=codes,
+        )
+
+    def _merge(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        features: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Features of all patches, the keep mask, and the merged rows of the kept, `(total_kept, hidden_size)`."""
         if (pixel_values is None) == (features is None):
             raise ValueError("pass either pixel_values or features, and not both.")
         if features is None:
@@ -148,24 +241,11 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
                 features = self.visual_tokenizer.encode(pixel_values).last_hidden_state
         hidden_states = self.visual_tokenizer.embedding(features)
         keep_mask, _ = self.visual_tokenizer.select(features, hidden_states, generator=generator)
-        merged = self.visual_tokenizer.merger(hidden_states, keep_mask)
-        quantized, codes, commitment_loss = self.visual_tokenizer.quantizer(merged, self.codebook_trainer)
-        if self.training:
-            self._copy_codebook()
-        commitment_loss = commitment_loss * (_share_of_rows(len(codes), merged.device) if self.training else 1.0)
-        reconstructed = self.detokenizer(split_by_image(quantized, keep_mask)).features
-        losses = {
-            "reconstruction_loss": _cosine_distance(reconstructed, features),
-            "commitment_loss": commitment_loss,
-            **self._ratio_losses(keep_mask),
-        }
-        return LaVITVisualTokenizerForPreTrainingOutput(
-            loss=self._weigh(losses),
-            **losses,
-            reconstructed=reconstructed,
-            keep_mask=keep_mask > 0.5,
-            codes=codes,
-        )
+        if self.selection_is_frozen:
+            keep_mask = keep_mask.detach() > 0.5
+        if self.shuffles_selection:
+            keep_mask = shuffle_patches(keep_mask, generator)
+        return features, keep_mask, self.visual_tokenizer.merger(hidden_states, keep_mask)
 
     def _copy_codebook(self) -> None:
         weight, learned = self.visual_tokenizer.quantizer.codebook.weight, self.codebook_trainer.codebook.detach()
@@ -178,7 +258,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     def _ratio_losses(self, keep_mask: torch.Tensor) -> dict[str, torch.Tensor]:
         kept = keep_mask.float().mean(dim=1)
         target = self.config.keep_ratio
-        share = _mean_over_processes(kept.mean()) if self.training else kept.mean()
+        share = mean_over_processes(kept.mean()) if self.training else kept.mean()
         return {
             "ratio_loss": (share - target).square(),
             "image_ratio_loss": (kept - target).square().mean(),
@@ -189,11 +269,41 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
             "ratio_loss": self.config.ratio_loss_weight,
             "image_ratio_loss": self.config.image_ratio_loss_weight,
             "commitment_loss": self.config.commitment_loss_weight,
+            "place_loss": self.config.place_loss_weight,
         }
-        return losses["reconstruction_loss"] + sum(weight * losses[name] for name, weight in weights.items())
+        return losses["reconstruction_loss"] + sum(
+            weight * losses[name] for name, weight in weights.items() if name in losses
+        )
 
 
-def _mean_over_processes(value: torch.Tensor) -> torch.Tensor:
+def _leave_rows(projected: torch.Tensor) -> tuple[torch.Tensor, None, torch.Tensor]:
+    """What stands for the codebook before there are codes: the rows, no codes, no distance between them."""
+    return projected, None, projected.new_zeros(())
+
+
+def shuffle_patches(masks: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """
+    Masks that keep as many patches of each image, but any.
+
+    Args:
+        masks (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
+            Which are kept.
+        generator (`torch.Generator`, *optional*):
+            Source of the draws; torch's global one by default.
+
+    Returns:
+        `torch.BoolTensor` of the same shape.
+    """
+    order = torch.rand(masks.shape, generator=generator, device=masks.device).argsort(dim=1)
+    return masks.gather(1, order)
+
+
+def _places(keep_mask: torch.Tensor) -> list[torch.Tensor]:
+    """For each image the patches that are kept of it, `(kept,)`."""
+    return [image.nonzero()[:, 0] for image in keep_mask > 0.5]
+
+
+def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
     """The mean over all processes, with the gradient of this one's value, which is averaged when gradients are."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return value
@@ -216,6 +326,13 @@ def _share_of_rows(num_rows: int, device: torch.device) -> torch.Tensor | float:
 
 def _cosine_distance(reconstructed: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     return (1 - nn.functional.cosine_similarity(reconstructed.float(), features.float(), dim=-1)).mean()
+
+
+def _compare_places(log_probs: torch.Tensor, places: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy and accuracy of guessed places, averaged over the codes of all images."""
+    guessed = torch.cat([image[: len(right)] for image, right in zip(log_probs, places)])
+    right = torch.cat(list(places))
+    return nn.functional.nll_loss(guessed, right), (guessed.argmax(dim=-1) == right).float().mean()
 
 
 __all__ = ["LaVITVisualTokenizerForPreTraining", "LaVITVisualTokenizerForPreTrainingOutput"]

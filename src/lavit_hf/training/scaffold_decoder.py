@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The decoder that stands in for the detokenizer while the selector learns, and is taken away after it."""
 
-import math
-
 import torch
 from torch import nn
 from transformers import initialization as init
@@ -11,6 +9,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from ..lavit.configuration_lavit import LaVITDetokenizerConfig
 from ..lavit.modeling_layers import LaVITLayer, factors_to_scores
+from ..pixels.grid_positions import grid_positions
 from ..pixels.modeling_detokenizer import LaVITDetokenizerPreTrainedModel
 
 
@@ -65,17 +64,3 @@ class ScaffoldDecoder(LaVITDetokenizerPreTrainedModel):
         for layer in self.layers:
             hidden_states = layer(hidden_states, sources, None, mask)
         return self.feature_projection(self.norm(hidden_states))
-
-
-def grid_positions(num_patches: int, width: int) -> torch.Tensor:
-    """
-    Sines and cosines of rows and columns, `(num_patches, width)`: places that lie close together are alike, so that
-    attention finds them from the first step on.
-    """
-    side, quarter = math.isqrt(num_patches), -(-width // 4)
-    # From half a wave over the picture, so that no two ends are alike, to one over four patches.
-    frequencies = torch.logspace(0, 1, quarter, base=max(side / 2, 1)) * (math.pi / side)
-    angles = torch.arange(side)[:, None] * frequencies
-    waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
-    rows, columns = (waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1))
-    return torch.cat([rows, columns], dim=-1).flatten(end_dim=1)[:, :width].contiguous()

@@ -1,0 +1,116 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""What the frozen encoder alone sees: pooled features of pictures, kept on disk, and class means to name them by."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizer
+from lavit_hf.lavit.atomic_files import atomic_file
+
+
+def batches(items: Sequence, size: int) -> list[Sequence]:
+    """Cuts a sequence into pieces of at most `size`."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+class Looker:
+    """
+    Looks at pictures with the frozen encoder of a visual tokenizer.
+
+    Args:
+        visual_tokenizer ([`LaVITVisualTokenizer`]): Whose encoder.
+        image_processor ([`LaVITImageProcessor`]): Its image processor.
+        cache (`Path`, *optional*): Folder where looks that have a name are kept. None are if not given.
+    """
+
+    def __init__(
+        self,
+        visual_tokenizer: LaVITVisualTokenizer,
+        image_processor: LaVITImageProcessor,
+        cache: Path | None = None,
+    ):
+        self.visual_tokenizer, self.image_processor, self.cache = visual_tokenizer, image_processor, cache
+
+    @torch.inference_mode()
+    def __call__(self, images: Iterable[Image.Image], batch_size: int = 64) -> torch.Tensor:
+        """
+        Looks at pictures, in bf16.
+
+        Args:
+            images (`Iterable[PIL.Image.Image]`): Pictures of any mode.
+            batch_size (`int`, *optional*, defaults to 64): How many at once.
+
+        Returns:
+            `torch.Tensor` of shape `(num_images, 2 * feature_size)`: the features, averaged over the patches and at
+            their largest, in fp32.
+        """
+        images, looks = (image.convert("RGB") for image in images), []
+        while batch := list(islice(images, batch_size)):
+            pixel_values = self.image_processor(batch, return_tensors="pt").pixel_values
+            with torch.autocast(pixel_values.device.type, torch.bfloat16):
+                pixel_values = pixel_values.to(memory_format=torch.channels_last)
+                features = self.visual_tokenizer.encode(pixel_values).last_hidden_state.float()
+            looks.append(torch.cat([features.mean(dim=1), features.amax(dim=1)], dim=-1))
+        return torch.cat(looks)
+
+    def remember(self, name: str, make_images: Callable[[], Iterable[Image.Image]]) -> torch.Tensor:
+        """
+        Looks at pictures once and for all, as long as the encoder stays as it is.
+
+        Args:
+            name (`str`): What the pictures are called, one name for the same pictures.
+            make_images (`Callable`): Gives the pictures, where they are not remembered.
+
+        Returns:
+            `torch.Tensor`: What a call gives.
+        """
+        if self.cache is None:
+            return self(make_images()).clone()
+        path = self.cache / f"{name}-{_digest(self.visual_tokenizer.encoder)}.safetensors"
+        if not path.is_file():
+            with atomic_file(path) as file:
+                save_file({"looks": self(make_images()).clone()}, file)
+        return load_file(path)["looks"]
+
+
+class ClassMeans:
+    """
+    Names pictures by the nearest of their classes' means: what can be read out of the encoder's features without
+    learning anything.
+
+    Args:
+        looks (`torch.Tensor` of shape `(num_images, 2 * feature_size)`):
+            What a [`Looker`] gave for pictures, of which the averaged features are used.
+        names (`Sequence[str]`): Their names.
+    """
+
+    def __init__(self, looks: torch.Tensor, names: Sequence[str]):
+        self.names = sorted(set(names))
+        index = {name: number for number, name in enumerate(self.names)}
+        classes = torch.tensor([index[name] for name in names])
+        features = _averaged(looks)
+        sums = features.new_zeros(len(self.names), features.shape[1]).index_add(0, classes, features)
+        self.means = sums / torch.bincount(classes)[:, None]
+
+    def __call__(self, looks: torch.Tensor) -> list[str]:
+        """The name of each picture, from looks of shape `(num_images, 2 * feature_size)`."""
+        return [self.names[number] for number in torch.cdist(_averaged(looks), self.means).argmin(dim=1).tolist()]
+
+
+def _averaged(looks: torch.Tensor) -> torch.Tensor:
+    return looks[:, : looks.shape[1] // 2]
+
+
+def _digest(module: torch.nn.Module) -> str:
+    """A few letters that another set of weights would not have."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.float().numpy(force=True).tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,210 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""What the emoji checkpoint must reach: figures beside those of another checkpoint, and what falls short."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+Figures = Mapping[str, "Figures | float | int | str | list"]
+
+PARTS = ("captions", "stranger", "questions", "kept", "pictures", "seconds")  # of an evaluation
+
+KEPT, KEPT_ONE_SIZE = ("kept", "test_drawings"), ("kept", "test_drawings_one_size")
+DRAWINGS, STRANGER, ARTIST = ("captions", "test_drawings"), ("stranger",), ("captions", "validation_artist")
+SHEETS, PAIRS = ("questions", "test_drawings"), ("pictures", "sheets_of_two")
+NOTHING = "-"
+TOLERANCE = 1.1  # what two measurements of the same seconds may differ by
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    A row of the table: one figure, or two in a cell.
+
+    Args:
+        title (`str`): What is measured.
+        paths (`tuple[tuple[str, ...], ...]`): Where the figures lie in `evaluation.json`.
+        wanted (`str`): What is wanted of them, in words.
+        is_met (`Callable`, *optional*): Whether figures are that, from their values and those of the other checkpoint.
+        beside (`Mapping[str, tuple[str, ...]]`): What they are to be compared with, by name, from the same file.
+    """
+
+    title: str
+    paths: tuple[tuple[str, ...], ...]
+    wanted: str = ""
+    is_met: Callable[[list[float], list[float] | None, list[float]], bool] | None = None
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def cell(self, figures: Figures) -> str:
+        """The figures as they stand in the table; a dash where they were not measured."""
+        values = self.values(figures)
+        return NOTHING if values is None else ", ".join(f"{value:.2f}" for value in values)
+
+    def values(self, figures: Figures) -> list[float] | None:
+        """The figures; `None` where one was not measured."""
+        values = [find(figures, path) for path in self.paths]
+        return None if None in values else values
+
+    def comparison(self, figures: Figures) -> str:
+        """What the figures are to be compared with."""
+        found = {name: find(figures, path) for name, path in self.beside.items()}
+        return ", ".join(f"{name} {value:.2f}" for name, value in found.items() if value is not None)
+
+    def falls_short(self, figures: Figures, before: Figures) -> bool:
+        """Whether the figures were measured and are not what is wanted."""
+        values = self.values(figures)
+        if values is None or self.is_met is None:
+            return False
+        others = [find(figures, path) for path in self.beside.values()]
+        return not self.is_met(values, self.values(before), others)
+
+
+def at_least(*limits: float) -> Callable:
+    """Whether each figure is as large as its limit."""
+    return lambda values, before, beside: all(value >= limit for value, limit in zip(values, limits, strict=True))
+
+
+def at_least_and_above(*limits: float) -> Callable:
+    """Whether each figure is as large as its limit, and larger than what stands beside it."""
+    return lambda values, before, beside: all(
+        value >= limit and value > other for value, limit, other in zip(values, limits, beside, strict=True)
+    )
+
+
+def times(factor: float) -> Callable:
+    """Whether the first figure is that many times the second."""
+    return lambda values, before, beside: values[0] >= factor * values[1]
+
+
+def within(share: float) -> Callable:
+    """Whether the figure is 1, give or take a share."""
+    return lambda values, before, beside: abs(values[0] - 1) <= share
+
+
+def no_slower(values: list[float], before: list[float] | None, beside: list[float]) -> bool:
+    """Whether the seconds are no more than the other checkpoint's, but for the tolerance."""
+    return before is None or values[0] <= TOLERANCE * before[0]
+
+
+def _names(title: str, group: tuple[str, ...], *wanted: float, above_probe: bool = False, keyword: bool = True) -> Row:
+    """A row of captions, with the probe's beside it."""
+    measures = ("exact", "right_keyword") if keyword else ("exact",)
+    *split, drawings = group
+    return Row(
+        title,
+        tuple((*split, "model", drawings, measure) for measure in measures),
+        ", ".join(f"{limit:.2f}" for limit in wanted) + (", above the probe" if above_probe else ""),
+        (at_least_and_above if above_probe else at_least)(*wanted) if wanted else None,
+        {
+            f"probe{' keyword' if measure != 'exact' else ''}": (*split, "probe", drawings, measure)
+            for measure in measures
+        },
+    )
+
+
+def _question(title: str, subject: str, wanted: float | None = None) -> Row:
+    """A row of questions, with guesses by words beside it."""
+    path = (*SHEETS, "questions", subject)
+    reach = {} if wanted is None else {"wanted": f"{wanted:.2f}", "is_met": at_least(wanted)}
+    return Row(title, ((*path, "right"),), beside={"guessed": (*path, "by_words")}, **reach)
+
+
+def _pictures(title: str, kind: str, group: str, wanted: float | None = None) -> Row:
+    """A row of painted pictures, with the judge's figure of drawings beside it."""
+    paths = (("pictures", kind, group, "first"), ("pictures", kind, group, "first_five"))
+    reach = {}
+    if wanted is not None:
+        reach = {"wanted": f"first five {wanted:.2f}", "is_met": lambda values, *_: values[1] >= wanted}
+    return Row(title, paths, beside={"the drawings": ("pictures", "drawings", group, "first_five")}, **reach)
+
+
+def _seconds(title: str, name: str) -> Row:
+    return Row(title, (("seconds", name),), "no more", no_slower)
+
+
+ROWS = (
+    Row(
+        "kept on sheets: of drawn patches, of those far off",
+        ((*KEPT, "kept", "drawn"), (*KEPT, "kept", "far")),
+        "10 times",
+        times(10),
+    ),
+    Row(
+        "kept patches against the drawn area, rank correlation",
+        ((*KEPT, "count_to_drawn_area"),),
+        "0.60",
+        at_least(0.6),
+    ),
+    Row(
+        "kept on sheets of 4 against 1, drawings of one size",
+        ((*KEPT_ONE_SIZE, "four_to_one"),),
+        "1.30",
+        at_least(1.3),
+    ),
+    Row("kept by lot against by threshold", ((*KEPT, "lot_to_threshold"),), "0.85 to 1.15", within(0.15)),
+    Row(
+        "cosine of rebuilt features of sheets: all, drawn patches",
+        ((*KEPT, "rebuilt", "selected"), (*KEPT, "rebuilt", "selected_drawn")),
+        beside={"random patches": (*KEPT, "rebuilt", "random"), "drawn": (*KEPT, "rebuilt", "random_drawn")},
+    ),
+    _names("caption is the name: 579 everyday concepts", (*DRAWINGS, "everyday"), 0.7, keyword=False),
+    _names("caption is the name, has a right word: all concepts", (*DRAWINGS, "all")),
+    _names("the same by a held-out artist, to choose by", (*ARTIST, "all")),
+    _names("the same by the stranger, OpenMoji", (*STRANGER, "all"), 0.3, 0.4, above_probe=True),
+    _names("the same of everyday concepts", (*STRANGER, "everyday")),
+    Row("sheets of two: both named", ((*SHEETS, "captions", "both"),), "0.40", at_least(0.4)),
+    _question("how many", "number", 0.8),
+    _question("which colour", "color", 0.8),
+    _question("what is left or right of it", "left_right", 0.75),
+    _question("what is beside, above or below it", "place"),
+    _question("which kind", "kind"),
+    _question("yes or no", "yes_no"),
+    _question("of these: is it left of, right of, above, below", "yes_no_side"),
+    _pictures("text to picture, everyday concepts: first, first five", "text_to_picture", "everyday", 0.6),
+    _pictures("text to picture, all concepts", "text_to_picture", "all"),
+    _pictures("reconstruction, everyday concepts", "reconstruction", "everyday", 0.55),
+    _pictures("reconstruction, all concepts", "reconstruction", "all"),
+    Row(
+        "text to picture of two things: both found",
+        ((*PAIRS, "painted", "both"),),
+        beside={"sheets": (*PAIRS, "sheets", "both"), "chance": (*PAIRS, "chance", "both")},
+    ),
+    _seconds("`lavit caption`, seconds", "caption"),
+    _seconds("`lavit draw`, seconds", "picture"),
+    Row("of these, the caption and the picture alone", (("seconds", "caption_alone"), ("seconds", "picture_alone"))),
+)
+
+
+def find(figures: Figures, path: tuple[str, ...]) -> float | None:
+    """The figure at a path; `None` if it was not measured."""
+    for name in path:
+        if name not in figures:
+            return None
+        figures = figures[name]
+    return figures
+
+
+def must_reach_table(figures: Figures, before: Figures) -> str:
+    """
+    The table in Markdown.
+
+    Args:
+        figures (`Mapping`): What `evaluate.py` measured of this checkpoint.
+        before (`Mapping`): What it measured of the other one.
+
+    Returns:
+        `str`: Of each figure the other checkpoint's, this one's, what it is to be compared with and what is wanted.
+    """
+    lines = ["| | the first lavit-emoji | this one | beside it | wanted |", "| --- | --- | --- | --- | --- |"]
+    for row in ROWS:
+        cells = (row.title, row.cell(before), row.cell(figures), row.comparison(figures), row.wanted)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def shortfalls(figures: Figures, before: Figures) -> list[str]:
+    """What is measured and not reached, each as `title: figure (wanted: ...)`."""
+    return [
+        f"{row.title}: {row.cell(figures)} (wanted: {row.wanted})" for row in ROWS if row.falls_short(figures, before)
+    ]

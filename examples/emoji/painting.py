@@ -1,0 +1,152 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""What a LaVIT paints of names and of drawings, in figures by a judge and on contact sheets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from judge import Judge, at_painted_size, best_ranks, score_ranks
+from looking import Looker, batches
+from PIL import Image
+from reading import Drawings, two_different
+
+from lavit_hf import LaVITPipeline
+from lavit_hf.visualization import image_grid, save_image
+
+
+BATCH_SIZE = 50
+SHOWN, COLUMNS, CELL = 48, 8, 128  # pictures on a contact sheet, in a row, and their width in pixels
+PAIRS = 100  # sheets of two of which pictures are painted
+
+
+def make_judge(looker: Looker, rows: Dataset, painted_size: int) -> Judge:
+    """
+    A judge that has learned from drawings as they are and as LaVIT could paint them.
+
+    Args:
+        looker ([`Looker`]): Looks at them.
+        rows (`~datasets.Dataset`): The drawings to train on.
+        painted_size (`int`): Side of a painted picture, in pixels.
+
+    Returns:
+        [`Judge`]: The judge.
+    """
+    names = list(rows["name"])
+    looks = [
+        looker.remember(f"train-{len(rows)}", lambda: rows["image"]),
+        looker.remember(f"train-{len(rows)}-{painted_size}", lambda: at_painted_size(rows["image"], painted_size)),
+    ]
+    return Judge(looker, torch.cat(looks), [*names, *names])
+
+
+class Painter:
+    """
+    Has a LaVIT paint, in bf16, always the same pictures for the same seed.
+
+    Args:
+        pipeline ([`LaVITPipeline`]): The LaVIT.
+        seed (`int`): Seed of all draws.
+    """
+
+    def __init__(self, pipeline: LaVITPipeline, seed: int):
+        self.pipeline, self.seed = pipeline, seed
+
+    def draw(self, names: Sequence[str]) -> list[Image.Image]:
+        """Pictures of texts, one for each."""
+        return self._paint(self.pipeline, names)
+
+    def reconstruct(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """Pictures of other pictures' tokens, one for each."""
+        return self._paint(self.pipeline.reconstruct, images)
+
+    def _paint(self, call, wishes: Sequence) -> list[Image.Image]:
+        pictures = []
+        for number, batch in enumerate(batches(wishes, BATCH_SIZE)):
+            generator = torch.Generator().manual_seed(self.seed + number)
+            with torch.autocast(self.pipeline.device.type, torch.bfloat16):
+                pictures += call(list(batch), generator=generator).images
+        return pictures
+
+
+def picture_figures(painter: Painter, judge: Judge, drawings: Drawings, everyday: set[str], folder: Path) -> dict:
+    """
+    What a judge says of pictures of single drawings.
+
+    Args:
+        painter ([`Painter`]): The LaVIT.
+        judge ([`Judge`]): The judge.
+        drawings ([`Drawings`]): Held-out drawings.
+        everyday (`set[str]`): The names of the everyday concepts, among which alone those are judged.
+        folder (`Path`): Where the contact sheets go.
+
+    Returns:
+        `dict[str, dict]`: Figures of the `drawings` themselves, `text_to_picture` and `reconstruction`.
+    """
+    shown = {
+        "drawings": drawings.images,
+        "text_to_picture": painter.draw(drawings.names),
+        "reconstruction": painter.reconstruct(drawings.images),
+    }
+    _save_contact_sheets(folder, drawings, shown)
+    return {name: _judged(judge, pictures, drawings, everyday) for name, pictures in shown.items()}
+
+
+def _judged(judge: Judge, pictures: Sequence[Image.Image], drawings: Drawings, everyday: set[str]) -> dict:
+    looks = judge.look(pictures)
+    return {
+        group: score_ranks(
+            judge.rank(looks[numbers], [drawings.names[i] for i in numbers], everyday if group == "everyday" else None)
+        )
+        for group, numbers in drawings.groups().items()
+    }
+
+
+def pair_figures(painter: Painter, judge: Judge, sheets: Dataset, folder: Path) -> dict:
+    """
+    Whether pictures of two things show both. The judge looks at windows of a picture; how far it gets with the sheets
+    themselves is the ceiling, and how often it finds what another sheet shows is chance.
+
+    Args:
+        painter ([`Painter`]): The LaVIT.
+        judge ([`Judge`]): The judge.
+        sheets ([`~datasets.Dataset`]): Rows of what `prepare_sheets.py` wrote.
+        folder (`Path`): Where the contact sheet goes.
+
+    Returns:
+        `dict[str, dict]`: For `painted`, `sheets` and `chance`, the share of pictures with both things, and of things
+        found, each among the first five of a window.
+    """
+    rows = sheets.select(two_different(list(sheets["nouns"]))[:PAIRS])
+    captions, names = list(rows["caption"]), list(rows["names"])
+    painted = painter.draw(captions)
+    save_image(image_grid(_cells(painted), COLUMNS, captions[:SHOWN]), folder / "sheets_of_two.png")
+    others = names[1:] + names[:1]
+    copies = list(at_painted_size(rows["image"], painter.pipeline.picture_size))
+    found = {"painted": (painted, names), "sheets": (copies, names), "chance": (painted, others)}
+    return {name: _score_pairs(best_ranks(judge, *shown)) for name, shown in found.items()}
+
+
+def _score_pairs(ranks: torch.Tensor) -> dict[str, float | int]:
+    found = ranks < 5
+    return {
+        "number": len(found),
+        "both": found.all(dim=1).float().mean().item(),
+        "each": found.float().mean().item(),
+    }
+
+
+def _save_contact_sheets(folder: Path, drawings: Drawings, shown: dict[str, Sequence[Image.Image]]) -> None:
+    """Reconstructions beside drawings, and pictures of names."""
+    chosen = np.random.default_rng(0).permutation(len(drawings.names))[:SHOWN]
+    pairs = [pictures[i] for i in chosen for pictures in (drawings.images, shown["reconstruction"])]
+    save_image(image_grid(_cells(pairs, 2 * SHOWN), COLUMNS), folder / "reconstructions.png")
+    drawn = [shown["text_to_picture"][i] for i in chosen]
+    names = [drawings.names[i] for i in chosen]
+    save_image(image_grid(_cells(drawn), COLUMNS, names), folder / "drawings.png")
+
+
+def _cells(pictures: Sequence[Image.Image], number: int = SHOWN) -> list[Image.Image]:
+    return [picture.resize((CELL, CELL), Image.Resampling.BICUBIC) for picture in pictures[:number]]

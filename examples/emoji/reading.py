@@ -1,0 +1,151 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""What a LaVIT says of drawings and sheets that it never saw, in figures."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset
+from everyday import is_everyday
+from guessing import score_guesses
+from looking import batches
+from PIL import Image
+from scoring import score_answers, score_names, score_pairs
+
+from lavit_hf import LaVITForCausalLM, LaVITProcessor
+from lavit_hf.tasks.reading import QUESTION_SETTINGS
+
+
+CAPTION_SETTINGS = {"num_beams": 1, "max_new_tokens": 24}
+SHEET_SETTINGS = {"num_beams": 1, "max_new_tokens": 64}
+QUESTION_COLUMNS = ["kinds", "questions", "answers"]
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """
+    Drawings with what CLDR says of them.
+
+    Args:
+        images (`list[PIL.Image.Image]`): The drawings.
+        names (`list[str]`): Their names.
+        keywords (`list[list[str]]`): Their keywords.
+        everyday (`list[bool]`): Which show one of the everyday concepts.
+    """
+
+    images: list[Image.Image]
+    names: list[str]
+    keywords: list[list[str]]
+    everyday: list[bool]
+
+    @classmethod
+    def of(cls, rows: Dataset) -> "Drawings":
+        """Takes rows of what `prepare.py` wrote."""
+        images = [image.convert("RGB") for image in rows["image"]]
+        everyday = [is_everyday({"concept": concept}) for concept in rows["concept"]]
+        return cls(images, list(rows["name"]), list(rows["keywords"]), everyday)
+
+    def groups(self) -> dict[str, list[int]]:
+        """The numbers of all drawings and, where there are any, of those that show everyday concepts."""
+        groups = {"all": list(range(len(self.names)))}
+        everyday = [number for number in groups["all"] if self.everyday[number]]
+        return groups | ({"everyday": everyday} if everyday else {})
+
+
+class Reader:
+    """
+    Has a LaVIT write about pictures.
+
+    Args:
+        model ([`LaVITForCausalLM`]): The LaVIT.
+        processor ([`LaVITProcessor`]): Its processor.
+        batch_size (`int`, *optional*, defaults to 128): Pictures at once.
+    """
+
+    def __init__(self, model: LaVITForCausalLM, processor: LaVITProcessor, batch_size: int = 128):
+        self.model, self.processor, self.batch_size = model, processor, batch_size
+
+    def caption(self, images: Sequence[Image.Image], **settings) -> list[str]:
+        """Captions of pictures, one for each."""
+        texts = self._write(images, [""] * len(images), **CAPTION_SETTINGS | settings)
+        return self.processor.post_process_caption(list(texts))
+
+    def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
+        """Answers to questions, one about each picture, as `lavit ask` gives them."""
+        prompts = [self.processor.format_question(question) for question in questions]
+        return self.processor.post_process_answer(list(self._write(images, prompts, **QUESTION_SETTINGS)))
+
+    def _write(self, images: Sequence[Image.Image], prompts: Sequence[str], **settings) -> Iterator[str]:
+        # Prompts of a length stand together: less padding.
+        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+        texts = {}
+        for batch in batches(order, self.batch_size):
+            inputs = self.processor(
+                images=[[images[number]] for number in batch],
+                text=[prompts[number] for number in batch],
+                return_tensors="pt",
+            )
+            ids = self.model.generate(**inputs, do_sample=False, **settings)[:, inputs.input_ids.shape[1] :]
+            texts |= zip(batch, self.processor.post_process_image_text_to_text(ids), strict=True)
+        return (texts[number] for number in range(len(prompts)))
+
+
+def name_figures(said: Sequence[str], drawings: Drawings) -> dict[str, dict]:
+    """The figures of [`~scoring.score_names`] for all drawings and for the everyday ones."""
+    return {
+        group: score_names(*([column[i] for i in numbers] for column in (said, drawings.names, drawings.keywords)))
+        for group, numbers in drawings.groups().items()
+    }
+
+
+def sheet_figures(reader: Reader, sheets: Dataset, train: Dataset) -> dict[str, dict]:
+    """
+    What is said of sheets: captions of those with two different drawings, and answers to all questions.
+
+    Args:
+        reader ([`Reader`]): The LaVIT.
+        sheets ([`~datasets.Dataset`]): Rows of what `prepare_sheets.py` wrote.
+        train ([`~datasets.Dataset`]): Its rows to train on, from which answers are guessed by words alone.
+
+    Returns:
+        `dict`: `captions` and `questions`. The latter have the share that is `right`, and beside it that of guesses
+        (`by_words`, `most_frequent`).
+    """
+    images, told = [image.convert("RGB") for image in sheets["image"]], sheets.remove_columns("image")
+    guesses = score_guesses(train.select_columns(QUESTION_COLUMNS), told)
+    answers = _answer_all(reader, images, told)
+    return {
+        "captions": _pair_figures(reader, images, told),
+        "questions": {name: {**guesses.get(name, {}), **figures} for name, figures in answers.items()},
+    }
+
+
+def _pair_figures(reader: Reader, images: Sequence[Image.Image], sheets: Dataset) -> dict:
+    nouns = list(sheets["nouns"])
+    pairs = two_different(nouns)
+    captions = reader.caption([images[number] for number in pairs], **SHEET_SETTINGS)
+    exact = score_names(captions, [sheets[number]["caption"] for number in pairs], [[]] * len(pairs))["exact"]
+    return score_pairs(captions, [nouns[number] for number in pairs]) | {"exact": exact}
+
+
+def two_different(nouns: Sequence[Sequence[str]]) -> list[int]:
+    """The numbers of the sheets with two drawings that are called differently."""
+    return [number for number, pair in enumerate(nouns) if len(pair) == 2 and len(set(pair)) == 2]
+
+
+def _answer_all(reader: Reader, images: Sequence[Image.Image], sheets: Dataset) -> dict[str, dict]:
+    asked = [
+        (image, *question)
+        for image, row in zip(images, sheets.select_columns(QUESTION_COLUMNS))
+        for question in zip(*(row[column] for column in QUESTION_COLUMNS))
+    ]
+    shown, kinds, questions, answers = zip(*asked)
+    return score_answers(kinds, questions, answers, reader.answer(shown, questions))
+
+
+def read_photographs(reader: Reader, folder: Path) -> Mapping[str, str]:
+    """What it says about photographs, which it was not trained on; no figure, for reading."""
+    paths = sorted(folder.glob("*.jpg"))
+    captions = reader.caption([Image.open(path).convert("RGB") for path in paths])
+    return {path.stem: caption for path, caption in zip(paths, captions)}

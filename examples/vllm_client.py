@@ -1,0 +1,73 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Ask a vLLM server about a picture: LaVIT's visual half runs here, its language model in vLLM.
+
+    lavit export-llm lavit-llm
+    vllm serve lavit-llm --enable-prompt-embeds --port 8001
+    python examples/vllm_client.py cat.jpg "What is on the sofa?"
+"""
+
+import argparse
+import base64
+import io
+
+import torch
+from openai import OpenAI
+
+from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITProcessor, bundled_checkpoint
+
+
+def load_visual_half(path: str) -> LaVITForCausalLM:
+    """A LaVIT without the layers of its language model, of which only the embeddings are needed here."""
+    config = LaVITConfig.from_pretrained(path)
+    config.text_config.num_hidden_layers = 0
+    return LaVITForCausalLM.from_pretrained(path, config=config)
+
+
+@torch.no_grad()
+def embed_prompt(image: str, question: str | None, model: LaVITForCausalLM, processor: LaVITProcessor) -> torch.Tensor:
+    """The prompt as the language model reads it, `(prompt_length, hidden_size)`: rows of the image, then the text."""
+    text = processor.format_question(question) if question else ""
+    inputs = processor(images=image, text=text, return_tensors="pt")
+    rows = model.get_image_features(inputs.pixel_values.to(model.dtype)).pooler_output
+    return model.model.fill_slots(rows, inputs.input_ids).inputs_embeds[0]
+
+
+def encode(tensor: torch.Tensor) -> str:
+    """A tensor as vLLM takes it: torch's own format in base64."""
+    file = io.BytesIO()
+    torch.save(tensor.clone(), file)
+    return base64.b64encode(file.getbuffer()).decode()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image", help="file or URL of a picture")
+    parser.add_argument("question", nargs="?", help="a question about it; a caption without one")
+    parser.add_argument("--model", default=None, help="the LaVIT that was exported; by default the bundled one")
+    parser.add_argument("--url", default="http://127.0.0.1:8001/v1", help="the vLLM server")
+    parser.add_argument("--max-tokens", type=int, default=24, help="longest text")
+    arguments = parser.parse_args()
+
+    path = arguments.model or bundled_checkpoint()
+    processor = LaVITProcessor.from_pretrained(path)
+    embeds = embed_prompt(arguments.image, arguments.question, load_visual_half(path), processor)
+    client = OpenAI(base_url=arguments.url, api_key="none")
+    completion = client.completions.create(
+        model=client.models.list().data[0].id,
+        prompt="",
+        max_tokens=arguments.max_tokens,
+        temperature=0,
+        extra_body={
+            "prompt_embeds": encode(embeds),
+            # Text ids alone, as LaVIT writes in text mode.
+            "allowed_token_ids": list(range(processor.image_start_token_id)),
+        },
+    )
+    clean = processor.post_process_answer if arguments.question else processor.post_process_caption
+    print(clean([completion.choices[0].text])[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""`lavit export-llm`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..tasks.options import DType, ModelOptions
+from .options import DTypeOption, Model
+
+
+def check_new(path: Path) -> Path:
+    """Refuses a folder that is there already, before a model is loaded."""
+    if path.exists():
+        raise typer.BadParameter(f"{path} exists already: name a folder that does not.")
+    return path
+
+
+def export_llm(
+    destination: Annotated[Path, typer.Argument(help="Folder to make; it must not exist.", callback=check_new)],
+    model: Model = None,
+    dtype: DTypeOption = DType.auto,
+) -> None:
+    """Write the language model alone, as a repo that transformers, vLLM and others load without this package."""
+    from ..tasks.exporting import export_language_model
+
+    kind = export_language_model(ModelOptions(model, "cpu", dtype), destination)
+    typer.echo(f"{destination} is ready: a {kind} with its tokenizer.")

@@ -1,0 +1,115 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Downloads of images, bounded in bytes, in bytes after decompression, and in time."""
+
+import socket
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from huggingface_hub.utils import httpx
+
+
+DOWNLOAD_TIMEOUT = 20.0  # seconds, from the first byte sent to the last received
+MAX_DOWNLOAD_BYTES = 64 * 2**20  # as sent, and once more after decompression
+MAX_REDIRECTS = 5
+
+_DECODERS = {"": None, "identity": None, "gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+
+def download_image(url: str, name: str) -> bytes:
+    """
+    Downloads the file of an image.
+
+    Args:
+        url (`str`):
+            An `http(s)` URL.
+        name (`str`):
+            What errors call the image.
+
+    Returns:
+        `bytes`: The file.
+
+    Raises:
+        `ValueError`: If it cannot be had, is larger than `MAX_DOWNLOAD_BYTES` or takes longer than `DOWNLOAD_TIMEOUT`.
+    """
+    deadline = _Deadline(DOWNLOAD_TIMEOUT)
+    try:
+        with deadline, _open_response(url, deadline) as response:
+            content = _read_body(response, name)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        _check_in_time(deadline, name)
+        raise ValueError(f"{name} cannot be downloaded: {error}") from error
+    _check_in_time(deadline, name)  # a body without a length ends where the connection does
+    return content
+
+
+class _Deadline:
+    """Ends the connections of a download when its time is over, in whatever they wait for."""
+
+    def __init__(self, seconds: float):
+        self.is_over = False
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *error) -> None:
+        self._timer.cancel()
+
+    def trace(self, event: str, info: dict) -> None:
+        """Takes note of each connection; httpx calls it with all that it does."""
+        if event == "connection.connect_tcp.complete":
+            self._sockets.append(info["return_value"].get_extra_info("socket"))
+            if self.is_over:
+                self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        for connection in self._sockets:
+            with suppress(OSError):  # where it has ended by itself
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)  # also below TLS
+
+
+@contextmanager
+def _open_response(url: str, deadline: _Deadline) -> Iterator[httpx.Response]:
+    with httpx.Client(follow_redirects=True, max_redirects=MAX_REDIRECTS, timeout=DOWNLOAD_TIMEOUT) as client:
+        # Images are compressed already, and what was compressed twice may be small and become large.
+        headers, extensions = {"Accept-Encoding": "identity"}, {"trace": deadline.trace}
+        with client.stream("GET", url, headers=headers, extensions=extensions) as response:
+            yield response.raise_for_status()
+
+
+def _read_body(response: httpx.Response, name: str) -> bytes:
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in _DECODERS:
+        raise ValueError(
+            f"{name} is sent in the encoding {encoding!r}, which was not asked for: download it yourself."
+        )
+    decoder = zlib.decompressobj(_DECODERS[encoding]) if _DECODERS[encoding] else None
+    content, num_received = bytearray(), 0
+    for chunk in response.iter_raw():
+        num_received += len(chunk)
+        if decoder is not None:
+            chunk = _decompress(decoder, chunk, MAX_DOWNLOAD_BYTES + 1 - len(content), name)
+        content += chunk
+        if max(num_received, len(content)) > MAX_DOWNLOAD_BYTES:
+            raise ValueError(
+                f"{name} has more than {MAX_DOWNLOAD_BYTES >> 20} MB: download it yourself and scale it down."
+            )
+    return bytes(content)
+
+
+def _decompress(decoder, chunk: bytes, max_length: int, name: str) -> bytes:
+    try:
+        return decoder.decompress(chunk, max_length)
+    except zlib.error as error:
+        raise ValueError(f"{name} cannot be downloaded: its compression is damaged ({error}).") from error
+
+
+def _check_in_time(deadline: _Deadline, name: str) -> None:
+    if deadline.is_over:
+        raise ValueError(f"{name} was not downloaded within {DOWNLOAD_TIMEOUT:.0f} seconds: download it yourself.")

@@ -1,0 +1,62 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the pixel decoder in the repo that a language model was loaded from."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import EntryNotFoundError
+from transformers import PreTrainedModel
+
+from .checkpoint_index import PIPELINE_INDEX_NAME
+from .remote_code import load_pipeline
+
+
+def load_pixel_decoder(model: PreTrainedModel) -> Any:
+    """
+    Loads a model's own pixel decoder onto its device; on an accelerator in its dtype, on a CPU as [`LaVITPipeline`]
+    loads by itself.
+
+    Args:
+        model (`LaVITForCausalLM`):
+            The model.
+
+    Returns:
+        [`LaVITPipeline`] without a language model.
+
+    Raises:
+        ValueError: If the model's repo has none, or the model comes from no repo.
+    """
+    repo, revision = _find_repo(model.name_or_path), getattr(model.config, "_commit_hash", None)
+    dtype = None if model.device.type in ("cpu", "meta") else model.dtype
+    if repo is None:
+        raise ValueError(_describe_lack(model))
+    with torch.random.fork_rng(devices=[]):  # the draws of a seed are the picture's, whenever this happens
+        try:
+            pipeline = load_pipeline(repo, revision, language_model=None, dtype=dtype)
+        except EntryNotFoundError as error:
+            raise ValueError(_describe_lack(model)) from error
+    if pipeline.detokenizer.codebook is None:
+        pipeline.detokenizer.set_codebook(model.visual_tokenizer.quantizer.codebook.weight)
+    return pipeline if model.device.type == "meta" else pipeline.to(model.device)
+
+
+def _find_repo(name: str) -> str | None:
+    """The repo of a pipeline, of which the model may be a component; `None` where the folder is no such repo."""
+    folder = Path(name)
+    if not name or not folder.is_dir():
+        return name or None
+    folders = (folder, folder.absolute().parent)
+    return next((str(folder) for folder in folders if (folder / PIPELINE_INDEX_NAME).is_file()), None)
+
+
+def _describe_lack(model: PreTrainedModel) -> str:
+    place = f"{model.name_or_path} has none" if model.name_or_path else "the model was loaded from no repo"
+    return (
+        f"codes become pixels in a pixel decoder, and {place}: call model.attach_pixel_decoder("
+        "LaVITPipeline.from_pretrained(path, language_model=None)) with a repo that has one."
+    )
+
+
+__all__ = ["load_pixel_decoder"]

@@ -1,0 +1,250 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a checkpoint that anyone may have written: what is wrong with it is said in one message that names it."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+
+# About a screen. A message may quote what a stranger wrote, which has any length.
+MAX_MESSAGE_LENGTH = 2000
+
+# Configurations and indices are kilobytes, a dozen levels deep.
+MAX_JSON_BYTES = 64 * 2**20
+MAX_JSON_DEPTH = 64
+
+INDEX_ENDING = ".index.json"
+
+# How sizes of configurations are called that are numbers of things, as of layers, and more than any model has.
+COUNT_PREFIX = "num_"
+MAX_COUNT = 2**16
+
+# Not the checkpoint's fault, or said well already.
+_OTHER_FAULTS = (OSError, ImportError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
+
+# How Python begins what it says of an argument that there is not.
+_UNKNOWN_ARGUMENT = "got an unexpected keyword argument"
+
+
+class CheckpointError(ValueError, RuntimeError):
+    """
+    A checkpoint cannot be loaded; the message names it. A `RuntimeError` too, as transformers raises where weights do
+    not fit their model.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(shorten(message))
+
+
+def shorten(text: str, length: int = MAX_MESSAGE_LENGTH) -> str:
+    """Text out of a stranger's file as a message can quote it: control characters escaped, cut with an ellipsis."""
+    text = "".join(_printable(character) for character in text[: length + 1])
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _printable(character: str) -> str:
+    if character.isprintable() or character == "\n":
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def describe_error(error: BaseException) -> str:
+    """The first line of an error's message, after its type where the message alone would not be understood."""
+    message = str(error).strip().split("\n")[0]
+    return message if message and isinstance(error, ValueError) else f"{type(error).__name__}: {message}"
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """
+    Reads a JSON object.
+
+    Args:
+        path (`str` or `os.PathLike`):
+            The file.
+
+    Returns:
+        `dict[str, Any]`: its content.
+
+    Raises:
+        CheckpointError: If it is something else, or holds what no configuration does: keys that come twice, numbers
+            that are not finite, text that is not Unicode, more than 64 levels or 64 MiB.
+        OSError: If there is no such file.
+    """
+    path = Path(path)
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise CheckpointError(f"{path} is no configuration or index: it has more than {MAX_JSON_BYTES} bytes.")
+    try:
+        content = json.loads(path.read_bytes(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+        _check_values(content)
+    except (ValueError, RecursionError) as error:  # of which UnicodeDecodeError is one
+        raise CheckpointError(
+            f"{path} is no JSON object that could be used, or truncated: download it again. ({describe_error(error)})"
+        ) from error
+    return content
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a key comes twice")
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it holds the number {name}")
+
+
+def _check_values(content: dict[str, Any]) -> None:
+    remaining = [(content, 1)]
+    while remaining:
+        value, depth = remaining.pop()
+        if depth > MAX_JSON_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} levels deep")
+        if isinstance(value, str):
+            value.encode()  # half of a surrogate pair can be written as an escape
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("it holds a number beyond all bounds")
+        elif isinstance(value, dict):
+            remaining += ((part, depth + 1) for pair in value.items() for part in pair)
+        elif isinstance(value, list):
+            remaining += ((part, depth + 1) for part in value)
+
+
+def check_counts(config: dict[str, Any]) -> None:
+    """Raises a `ValueError` for a configuration of any number of layers or labels, which are made one by one."""
+    remaining = [config]
+    while remaining:
+        content = remaining.pop()
+        remaining += [value for value in content.values() if isinstance(value, dict)]
+        for name, value in content.items():
+            if str(name).startswith(COUNT_PREFIX) and isinstance(value, int) and abs(value) > MAX_COUNT:
+                raise ValueError(f"the configuration has a {shorten(name, 100)} beyond {MAX_COUNT}, as no model has.")
+
+
+def read_weight_map(index: str | os.PathLike) -> dict[str, str]:
+    """
+    Reads the index of a sharded checkpoint.
+
+    Args:
+        index (`str` or `os.PathLike`):
+            The index.
+
+    Returns:
+        `dict[str, str]`: for each tensor the file that holds it, relative to the index's folder.
+
+    Raises:
+        CheckpointError: If it is no index, or names a file outside its folder.
+    """
+    index = Path(index)
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{index} is no index of shards: its 'weight_map' has to give a file for each tensor.")
+    for name in set(weight_map.values()):
+        check_inside(index.parent, name, index)
+    return weight_map
+
+
+def check_indices(folder: str | os.PathLike) -> None:
+    """Raises a `CheckpointError` where an index at the top of a folder, or one level down, names a file elsewhere."""
+    for pattern in (f"*{INDEX_ENDING}", f"*/*{INDEX_ENDING}"):
+        for index in sorted(Path(folder).glob(pattern)):
+            read_weight_map(index)
+
+
+def check_inside(folder: Path, name: str, source: str | os.PathLike) -> None:
+    """
+    Raises a `CheckpointError` where a file name leaves the folder that it is relative to, as it is written or by a
+    symbolic link. Those of the Hub's cache, from a snapshot to the same repo's blobs, are inside.
+
+    Args:
+        folder (`Path`):
+            The folder.
+        name (`str`):
+            The name.
+        source (`str` or `os.PathLike`):
+            Where the name was found.
+    """
+    check_written_name(name, source)
+    if not is_inside(folder / name, folder):
+        raise CheckpointError(
+            f"{folder / name} is a symbolic link out of {folder}: copy the file there if you trust its source."
+        )
+
+
+def check_written_name(name: str, source: str | os.PathLike) -> None:
+    """Raises a `CheckpointError` where a file name, as it is written in a source, leaves the folder."""
+    written = PurePosixPath(name)
+    if written.is_absolute() or ".." in written.parts or PureWindowsPath(name).drive or set(name) & {"\\", "\0"}:
+        raise CheckpointError(f"{source} names the file {shorten(name, 200)!r}, which is not inside its folder.")
+
+
+def is_inside(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
+    """Whether a path is in a folder when all symbolic links are followed."""
+    # Not by Path.resolve, which fails on a link to itself.
+    place, folder = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    return any(place.is_relative_to(root) for root in (folder, *_cache_blobs(folder)))
+
+
+def _cache_blobs(folder: Path) -> Iterator[Path]:
+    """Where the files of a folder lie that is in a snapshot of the Hub's cache: with their repo, or with all repos."""
+    for place in (folder, *folder.parents):
+        repo = place.parent.parent
+        if place.parent.name == "snapshots" and repo.name.startswith("models--"):
+            yield from (repo / "blobs", repo.parent / "blobs")
+
+
+@contextmanager
+def naming_checkpoint(source: str | os.PathLike, kind: str, weights: Iterable[str] | None = None) -> Iterator[None]:
+    """
+    Turns whatever libraries raise on a damaged checkpoint into one [`CheckpointError`] that names it.
+
+    Args:
+        source (`str` or `os.PathLike`):
+            What is loaded: a folder, a file or a Hub id.
+        kind (`str`):
+            What it is loaded as.
+        weights (`Iterable[str]`, *optional*):
+            The files of weights, one of which may be damaged.
+    """
+    try:
+        yield
+    except _OTHER_FAULTS:
+        raise
+    except CheckpointError:
+        raise
+    except Exception as error:  # tokenizers raises bare ones
+        if isinstance(error, TypeError) and _UNKNOWN_ARGUMENT in str(error):
+            raise
+        if isinstance(error, ValueError) and str(source) in str(error) and len(str(error)) <= MAX_MESSAGE_LENGTH:
+            raise
+        reason = _find_damaged(source, weights) or f"{source} cannot be loaded as {kind}: {describe_error(error)}"
+        raise CheckpointError(reason) from error
+
+
+def _find_damaged(source: str | os.PathLike, weights: Iterable[str] | None) -> str | None:
+    """What is wrong with the first file that no library could read."""
+    folder = Path(source or "")
+    # A pipeline has a folder for each component.
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]) if source and folder.is_dir() else ():
+        try:
+            (read_weight_map if path.name.endswith(INDEX_ENDING) else read_json)(path)
+        except CheckpointError as error:
+            return str(error)
+    for file in weights or ():
+        try:
+            if file.endswith(".safetensors"):
+                with safe_open(file, framework="pt"):
+                    pass
+        except SafetensorError as error:
+            return f"{file} cannot be read; it is probably truncated: download it again. ({error})"
+    return None

@@ -1,0 +1,108 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies of requests to the page, which are bounded before anything is made of them."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..tasks.limits import InputLimits
+
+
+UPLOAD_PATH = "/upload"
+SECONDS_BETWEEN_COUNTS = 5.0  # of what lies on the disk
+
+
+class BoundedBodies:
+    """
+    ASGI middleware that refuses bodies that are too large: of JSON, which would keep the one thread that serves all
+    who use the page, and of uploads, also when they fill the disk together.
+
+    Args:
+        app (`ASGIApp`):
+            What comes next.
+        limits (`InputLimits`):
+            The bounds.
+        folder (`Path`):
+            Where uploads lie.
+    """
+
+    def __init__(self, app: ASGIApp, limits: InputLimits, folder: Path):
+        self.app = app
+        self.limits = limits
+        self._stored_bytes = _CountedFolder(folder)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        is_upload = scope["path"].endswith(UPLOAD_PATH)
+        limit = self.limits.upload_bytes if is_upload else self.limits.json_bytes
+        status, refusal = 413, f"the request has more than {limit >> 20} MB: send less."
+        is_refused = _promised_bytes(scope) > limit
+        if is_upload and not is_refused and self._stored_bytes() > self.limits.stored_bytes:
+            is_refused, status = True, 507
+            refusal = "the page holds as many pictures as it can: come again in an hour."
+        if not is_refused:
+            await self.app(scope, _bounded(receive, limit, refusal), send)
+            return
+        await _drop(receive, self.limits.upload_bytes)
+        await JSONResponse({"error": refusal}, status)(scope, receive, send)
+
+
+def _promised_bytes(scope: Scope) -> int:
+    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+    return max((int(length) for length in lengths if length.isdigit()), default=0)
+
+
+def _bounded(receive: Receive, limit: int, refusal: str) -> Receive:
+    """Counts what arrives, as a body in chunks promises nothing."""
+    num_bytes = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal num_bytes
+        message = await receive()
+        num_bytes += len(message.get("body", b""))
+        if num_bytes > limit:
+            raise HTTPException(413, refusal)
+        return message
+
+    return receive_bounded
+
+
+async def _drop(receive: Receive, most: int) -> None:
+    """Reads on for a while, as clients that are still sending do not read why they are refused."""
+    num_bytes = 0
+    while num_bytes <= most:
+        message = await receive()
+        num_bytes += len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
+
+
+class _CountedFolder:
+    """Size of a folder's files, not counted anew for each of many requests."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic):
+        self._folder, self._clock = folder, clock
+        self._num_bytes, self._counted_at = 0, -SECONDS_BETWEEN_COUNTS
+
+    def __call__(self) -> int:
+        if self._clock() - self._counted_at >= SECONDS_BETWEEN_COUNTS:
+            self._num_bytes, self._counted_at = _count_bytes(self._folder), self._clock()
+        return self._num_bytes
+
+
+def _count_bytes(folder: Path) -> int:
+    num_bytes = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # where it has just been cleared away
+                num_bytes += os.lstat(os.path.join(root, name)).st_size
+    return num_bytes

@@ -1,0 +1,101 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Errors in the form that OpenAI's clients read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from jinja2 import TemplateError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from ..tasks.failures import Failure
+from ..tasks.limits import TooLarge
+from ..tasks.printing import one_line
+
+
+RETRY_SECONDS = 1  # what clients are told to wait where the server is busy
+
+
+class ApiError(Exception):
+    """
+    What a client is told.
+
+    Args:
+        status (`int`):
+            The HTTP status.
+        message (`str`):
+            What is wrong, and the way out.
+        param (`str`, *optional*):
+            The field that is meant.
+        code (`str`, *optional*):
+            A word for programs.
+    """
+
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
+        super().__init__(message)
+        self.status = status
+        self.message = one_line(message)
+        self.param = param
+        self.code = code
+
+    def as_dict(self) -> dict:
+        """The body of the answer."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def as_response(self) -> JSONResponse:
+        """The answer."""
+        headers = {"Retry-After": str(RETRY_SECONDS)} if self.status in (429, 503) else {}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse(self.as_dict(), self.status, headers)
+
+
+def internal_error() -> ApiError:
+    """What a client is told of a fault of the server's own, of which the log has more."""
+    return ApiError(500, "the server failed on this request; its log says why.")
+
+
+@contextmanager
+def bad_requests(param: str | None = None) -> Iterator[None]:
+    """Turns what the package says of bad input into an [`ApiError`], of status 413 where it is too large, or 400."""
+    try:
+        yield
+    except ValidationError as error:
+        raise _explain(error) from error
+    except TooLarge as error:
+        raise ApiError(413, str(error), param) from error
+    except (Failure, ValueError, TypeError, TemplateError) as error:
+        raise ApiError(400, str(error), param) from error
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Gives every failure of an app the same form."""
+
+    @app.exception_handler(ApiError)
+    async def _(request: Request, error: ApiError) -> JSONResponse:
+        return error.as_response()
+
+    @app.exception_handler(HTTPException)
+    async def _(request: Request, error: HTTPException) -> JSONResponse:
+        what = f"{request.method} {request.url.path}: {error.detail}"
+        return ApiError(error.status_code, what).as_response()
+
+    @app.exception_handler(Exception)
+    async def _(request: Request, error: Exception) -> JSONResponse:
+        return internal_error().as_response()
+
+
+def _explain(error: ValidationError) -> ApiError:
+    """The first thing that is wrong with the fields of a request."""
+    first, *others = error.errors(include_url=False, include_context=False, include_input=False)
+    field = ".".join(str(step) for step in first["loc"]) or None
+    message = f"{field}: {first['msg']}" if field else first["msg"]
+    more = f" (and {len(others)} more)" if others else ""
+    return ApiError(400, f"{message}{more}", field)
+
+
+__all__ = ["ApiError", "bad_requests", "install_error_handlers", "internal_error"]

@@ -1,0 +1,139 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The fields of requests, in the form of OpenAI's API. What has no effect here is refused rather than passed over."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
+MAX_SEED = 2**63 - 1
+
+
+class Fields(BaseModel):
+    """What all have in common."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TextPart(Fields):
+    """Text of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(Fields):
+    """Where a picture is; `detail` is passed over, as every picture is read at the one size of the model."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(Fields):
+    """A picture of a message."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+class Message(Fields):
+    """A message of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: list[Part]
+    name: str | None = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _as_parts(cls, content: Any) -> Any:
+        return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+class StreamOptions(Fields):
+    """What a stream has beside the text."""
+
+    include_usage: bool = False
+    include_obfuscation: bool | None = None
+
+
+class ChatFields(Fields):
+    """Body of `/v1/chat/completions`."""
+
+    messages: list[Message] = Field(min_length=1)
+    model: str | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    stop: str | list[str] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    user: str | None = None
+
+    @field_validator("stop")
+    @classmethod
+    def _check_stop(cls, stop: str | list[str] | None) -> list[str]:
+        stops = [stop] if isinstance(stop, str) else stop or []
+        if len(stops) > 4 or not all(0 < len(text) <= 100 for text in stops):
+            raise ValueError("up to 4 texts of 1 to 100 characters end a reply")
+        return stops
+
+    @property
+    def max_new_tokens(self) -> int | None:
+        """The longest reply that is wanted, in tokens."""
+        return self.max_completion_tokens or self.max_tokens
+
+
+class PaintFields(Fields):
+    """
+    Body of `/v1/images/generations`, and with files that of `/v1/images/edits`. The last four are the package's own.
+    """
+
+    prompt: str
+    model: str | None = None
+    n: int | None = Field(None, ge=1)
+    size: str | None = None
+    response_format: Literal["b64_json"] | None = None
+    output_format: Literal["png", "jpeg", "webp"] | None = None
+    user: str | None = None
+    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    negative_prompt: str | None = None
+    num_inference_steps: int | None = Field(None, ge=1)
+    guidance_scale: float | None = Field(None, ge=1, le=100)
+
+    @field_validator("size")
+    @classmethod
+    def _check_size(cls, size: str | None) -> str | None:
+        if size not in (None, "auto") and not SIZE.fullmatch(size):
+            raise ValueError(f"a size is written like 512x512, or auto, and not {size[:20]!r}")
+        return size
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """Width and height in pixels; nothing where the model decides."""
+        if self.size in (None, "auto"):
+            return {}
+        width, height = map(int, SIZE.fullmatch(self.size).groups())
+        return {"width": width, "height": height}
+
+    @property
+    def painting(self) -> dict[str, Any]:
+        """What the pipeline is told beside the prompt."""
+        settings = {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
+        return self.sides | {name: value for name, value in settings.items() if value is not None}
+
+
+def request_schema(fields: type[Fields]) -> dict[str, Any]:
+    """What the API's own description says of a JSON body."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": fields.model_json_schema()}}}}
+
+
+__all__ = ["ChatFields", "ImagePart", "Message", "PaintFields", "TextPart", "request_schema"]

@@ -1,0 +1,160 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures to paint: a batch of prompts goes through the pipeline, each with draws of its own."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import StoppingCriteria
+
+from ..pixels.picture_sizes import resolve_size
+from ..tasks.whole_model import NO_PIXEL_DECODER
+from .errors import ApiError, bad_requests
+from .fields import MAX_SEED, PaintFields
+from .limits import Limits
+from .model import ServedModel
+from .pictures import shrink
+from .scheduler import Job, check_wanted
+
+
+DEFAULT_FORMAT = "png"
+
+
+@dataclass
+class Painting:
+    """
+    A request for pictures, ready for the pipeline.
+
+    Args:
+        prompt (`str`):
+            What to paint.
+        images (`list[PIL.Image.Image]`):
+            The pictures of the prompt.
+        negative_prompt (`str`, *optional*):
+            What guidance leads away from.
+        settings (`dict`):
+            What the pipeline is told beside them.
+        num_pictures (`int`):
+            How many to paint.
+        seed (`int`, *optional*):
+            Seed of the first picture. The others have those that follow.
+    """
+
+    prompt: str
+    images: list[Image.Image]
+    negative_prompt: str | None
+    settings: dict[str, Any]
+    num_pictures: int
+    seed: int | None
+
+
+def prepare_painting(fields: PaintFields, images: list[Image.Image], model: ServedModel, limits: Limits) -> Painting:
+    """
+    Checks a request for pictures.
+
+    Args:
+        fields (`PaintFields`):
+            The request.
+        images (`list[PIL.Image.Image]`):
+            The pictures of its prompt.
+        model (`ServedModel`):
+            The model.
+        limits (`Limits`):
+            The bounds.
+
+    Raises:
+        ApiError: If the model cannot paint, or not this.
+    """
+    if model.pipeline is None:
+        raise ApiError(400, f"{model.name} cannot paint: {NO_PIXEL_DECODER}", "model")
+    _check_bounds(fields, limits)
+    if not fields.prompt.strip() and not images:
+        raise ApiError(400, "the prompt is empty: say what to paint.", "prompt")
+    pipeline = model.pipeline
+    with bad_requests("size"):
+        resolve_size(pipeline.picture_size, pipeline.vae_scale_factor, **fields.sides)
+    images = shrink(images, model.processor.image_processor)
+    with bad_requests("prompt"):
+        model.processor(text=fields.prompt, images=images or None, generation_mode="image")
+    num_pictures = fields.n or 1
+    return Painting(fields.prompt, images, fields.negative_prompt, fields.painting, num_pictures, fields.seed)
+
+
+def find_kind(painting: Painting) -> tuple:
+    """What requests of one batch have in common."""
+    return "painting", painting.negative_prompt is None, *sorted(painting.settings.items())
+
+
+def paint(jobs: Sequence[Job], model: ServedModel) -> list[list[Image.Image]]:
+    """
+    Paints the pictures of requests of one kind.
+
+    Args:
+        jobs (`Sequence[Job]`):
+            Their inputs are each a [`Painting`].
+        model (`ServedModel`):
+            The model.
+
+    Returns:
+        `list[list[PIL.Image.Image]]`: those of each request.
+    """
+    paintings = [job.inputs for job in jobs for _ in range(job.inputs.num_pictures)]
+    images = [painting.images for painting in paintings]
+    negative_prompts = [painting.negative_prompt for painting in paintings]
+    pictures = model.pipeline(
+        [painting.prompt for painting in paintings],
+        images=images if any(images) else None,
+        negative_prompt=None if negative_prompts[0] is None else negative_prompts,
+        generator=[generator for job in jobs for generator in _make_generators(job.inputs, model)],
+        generation_kwargs={"stopping_criteria": [_Watch(jobs)]},
+        callback_on_step_end=lambda pipeline, step, timestep, tensors: check_wanted(jobs) or tensors,
+        **paintings[0].settings,
+    ).images
+    rows = iter(pictures)
+    return [[next(rows) for _ in range(job.inputs.num_pictures)] for job in jobs]
+
+
+def encode_picture(picture: Image.Image, output_format: str | None) -> str:
+    """The file of a picture, PNG unless another is wanted, in base64."""
+    file = io.BytesIO()
+    picture.save(file, format=output_format or DEFAULT_FORMAT)
+    return base64.b64encode(file.getbuffer()).decode()
+
+
+class _Watch(StoppingCriteria):
+    """Ends the writing of tokens when nobody waits for the pictures any more."""
+
+    def __init__(self, jobs: Sequence[Job]):
+        self.jobs = jobs
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+        check_wanted(self.jobs)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def _make_generators(painting: Painting, model: ServedModel) -> list[torch.Generator]:
+    if painting.seed is None:
+        return [model.make_generator(None) for _ in range(painting.num_pictures)]
+    return [model.make_generator((painting.seed + number) % (MAX_SEED + 1)) for number in range(painting.num_pictures)]
+
+
+def _check_bounds(fields: PaintFields, limits: Limits) -> None:
+    bounds = {
+        "n": (fields.n, limits.max_pictures),
+        "num_inference_steps": (fields.num_inference_steps, limits.max_steps),
+        "size": (max(fields.sides.values(), default=None), limits.max_side),
+    }
+    for name, (value, bound) in bounds.items():
+        if value is not None and value > bound:
+            raise ApiError(400, f"{name} is {value}; at most {bound} is served.", name)
+    for name, text in (("prompt", fields.prompt), ("negative_prompt", fields.negative_prompt or "")):
+        with bad_requests(name):
+            limits.inputs.check_text(text)
+
+
+__all__ = ["Painting", "encode_picture", "find_kind", "paint", "prepare_painting"]

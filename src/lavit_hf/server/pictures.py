@@ -1,0 +1,98 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of requests, read by the package's own reader: from data URLs and uploads, from the network if allowed."""
+
+import base64
+import binascii
+
+from PIL import Image
+from transformers import BaseImageProcessor
+
+from ..lavit.image_download import download_image
+from ..tasks.limits import PictureReader
+from .errors import ApiError, bad_requests
+from .limits import Limits
+
+
+DATA_PREFIX = "data:image/"
+URL_PREFIXES = ("http://", "https://")
+
+
+class RequestPictures:
+    """
+    Reads the pictures of one request, which are bounded together.
+
+    Args:
+        limits ([`Limits`]):
+            The bounds.
+    """
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self._reader = PictureReader(limits.inputs)
+
+    def read_url(self, url: str, name: str) -> Image.Image:
+        """
+        Reads a picture that a message names.
+
+        Args:
+            url (`str`):
+                A `data:image/...;base64,` URL, or where the limits allow it an `http(s)` URL. Never a file.
+            name (`str`):
+                What errors call the picture.
+
+        Returns:
+            `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
+
+        Raises:
+            ApiError: If it cannot be read, or URLs are not allowed.
+        """
+        if url.startswith(DATA_PREFIX):
+            return self.read(_decode(url, name), name)
+        if not url.startswith(URL_PREFIXES):
+            raise ApiError(400, f"{name} is no URL of a picture: send data:image/png;base64,...", name)
+        if not self.limits.remote_images:
+            raise ApiError(400, f"{name}: this server downloads no pictures; send data:image/png;base64,...", name)
+        with bad_requests(name):
+            data = download_image(url, name)
+        return self.read(data, name)
+
+    def read(self, data: bytes, name: str) -> Image.Image:
+        """
+        Reads a picture that was sent.
+
+        Args:
+            data (`bytes`):
+                Its file.
+            name (`str`):
+                What errors call it.
+
+        Returns:
+            `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
+
+        Raises:
+            ApiError: If it cannot be read.
+        """
+        with bad_requests(name):
+            return self._reader.read(data, name)
+
+
+def shrink(images: list[Image.Image], image_processor: BaseImageProcessor) -> list[Image.Image]:
+    """Pictures at the size that the model reads, so that those who wait hold little; it reads the same in them."""
+    if not images:
+        return []
+    pixels = image_processor(images, do_rescale=False, do_normalize=False, return_tensors="pt").pixel_values
+    return [Image.fromarray(image) for image in pixels.byte().permute(0, 2, 3, 1).numpy()]
+
+
+def _decode(url: str, name: str) -> bytes:
+    header, _, payload = url.partition(",")
+    if not header.endswith(";base64"):
+        raise ApiError(400, f"{name} is not in base64: send data:image/png;base64,...", name)
+    try:
+        return base64.b64decode(payload, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ApiError(400, f"{name} is damaged base64: {error}", name) from error
+
+
+__all__ = ["RequestPictures", "shrink"]

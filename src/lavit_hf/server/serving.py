@@ -1,0 +1,130 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""`lavit serve`: what can fail is tried before the model is loaded, and the server answers while it is."""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..tasks.addresses import claim_port, is_loopback
+from ..tasks.failures import Failure
+from ..tasks.options import ModelOptions
+from .limits import Limits
+
+
+if TYPE_CHECKING:
+    from .service import Service
+
+PACKAGES = ("fastapi", "uvicorn", "python_multipart")
+MAX_CONNECTIONS = 1000  # idle ones included; further ones are refused
+
+
+def serve_api(
+    options: ModelOptions,
+    host: str,
+    port: int,
+    seed: int | None = None,
+    api_key: str | None = None,
+    limits: Limits | None = None,
+) -> None:
+    """
+    Serves a model until it is interrupted.
+
+    Args:
+        options (`ModelOptions`):
+            Which model.
+        host (`str`):
+            Address to listen on.
+        port (`int`):
+            Port to listen on; 0 takes a free one.
+        seed (`int`, *optional*):
+            Seed of requests that name none.
+        api_key (`str`, *optional*):
+            What clients must know. Nothing by default.
+        limits ([`Limits`], *optional*):
+            Bounds of requests.
+
+    Raises:
+        Failure: If fastapi or uvicorn are missing, the address cannot be listened on, or there is no such model.
+    """
+    check_packages()
+    if api_key is not None and not api_key.strip():
+        raise Failure("the key is empty: pass another, or none.")
+    port = claim_port(host, port)
+    from ..tasks.loading import find_device, find_repo
+    from .model import load_served_model
+    from .service import Service
+
+    find_repo(options.model)
+    find_device(options.device)
+    outcomes: list[Any] = []
+
+    def tell(outcome: Any) -> None:
+        outcomes.append(outcome)
+        if isinstance(outcome, Exception):
+            server.should_exit = True
+            return
+        typer.echo(f"{outcome.name} is at http://{_bracketed(host)}:{port}/v1 until you press Ctrl-C.")
+        if api_key is None and not is_loopback(host):
+            typer.echo("It has no key: everyone who reaches this machine can use it. Pass --api-key.")
+
+    service = Service(lambda: load_served_model(options, seed), limits, api_key, tell)
+    server = make_server(service, host, port)
+    server.run()
+    if outcomes and isinstance(outcomes[0], Exception):
+        raise outcomes[0]
+
+
+def make_server(service: "Service", host: str, port: int) -> Any:
+    """
+    The server, to be run.
+
+    Args:
+        service ([`Service`]):
+            What works.
+        host (`str`):
+            Address to listen on.
+        port (`int`):
+            A free port.
+
+    Returns:
+        `uvicorn.Server`.
+    """
+    import asyncio
+
+    import uvicorn
+
+    from .app import build_app
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, *args, **kwargs) -> None:
+            # Before uvicorn waits for requests, as those in the queue would keep it waiting.
+            await asyncio.to_thread(service.close)
+            await super().shutdown(*args, **kwargs)
+
+    config = uvicorn.Config(
+        build_app(service),
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=int(service.limits.closing_seconds),
+    )
+    return Server(config)
+
+
+def check_packages() -> None:
+    """Raises a [`Failure`] if what serves is not installed."""
+    missing = [package for package in PACKAGES if find_spec(package) is None]
+    if missing:
+        raise Failure(f"the server needs {missing[0]}, which is not installed: pip install 'lavit_hf[serve]'")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+__all__ = ["check_packages", "make_server", "serve_api"]

@@ -1,0 +1,150 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Adapters that PEFT saved, in the place of models: found, and put into the language model of their base."""
+
+import json
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from safetensors import SafetensorError
+from transformers.utils import CONFIG_NAME
+
+from ..lavit.checkpoint_index import find_weights_folder
+from ..lavit.modeling_lavit import LaVITForCausalLM
+from .failures import Failure
+
+
+ADAPTER_CONFIG_NAME = "adapter_config.json"  # PEFT's
+ADAPTER_WEIGHTS_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+BASE_FIELD = "base_model_name_or_path"
+PROCESSOR_CONFIG_NAME = "processor_config.json"
+
+
+def is_adapter_folder(model: str) -> bool:
+    """Whether a folder holds an adapter and no model."""
+    return Path(model, ADAPTER_CONFIG_NAME).is_file() and not Path(model, CONFIG_NAME).is_file()
+
+
+def read_adapter_config(model: str | None) -> dict | None:
+    """
+    What PEFT wrote about an adapter.
+
+    Args:
+        model (`str`, *optional*):
+            Path or Hub id.
+
+    Returns:
+        `dict` or `None`: `None` where `model` is a whole model, or nothing at all.
+    """
+    path = None if model is None else _find_adapter_config(model)
+    try:
+        return None if path is None else dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise Failure(f"{path} cannot be read: {error}") from error
+
+
+def find_base(adapter: str, config: dict) -> str:
+    """
+    The model that an adapter was trained on: a folder or a Hub id.
+
+    Args:
+        adapter (`str`):
+            Path or Hub id of the adapter.
+        config (`dict`):
+            What [`read_adapter_config`] gave for it.
+
+    Raises:
+        Failure: If it names none, or one that is an adapter itself, or the adapter has no weights.
+    """
+    if Path(adapter).is_dir() and not any(Path(adapter, name).is_file() for name in ADAPTER_WEIGHTS_NAMES):
+        raise Failure(
+            f"{adapter} holds an {ADAPTER_CONFIG_NAME}, but no weights: {ADAPTER_WEIGHTS_NAMES[0]} is missing."
+        )
+    base = config.get(BASE_FIELD)
+    if not base:
+        raise Failure(
+            f"the adapter {adapter} names no model: write it as {BASE_FIELD} into its {ADAPTER_CONFIG_NAME}."
+        )
+    if is_adapter_folder(base):
+        raise Failure(
+            f"{adapter} is an adapter of {base}, which is an adapter too: merge that into its own base first."
+        )
+    # The language model of a pipeline's repo: what paints lies beside it.
+    parent = Path(base).parent
+    return str(parent) if Path(base).is_dir() and _is_pipeline_with(parent, Path(base)) else base
+
+
+def find_processor(repo: str, model: str | None) -> str:
+    """Where the processor is: beside the adapter if there is one, else in the repo."""
+    if model is None or read_adapter_config(model) is None:
+        return repo
+    if Path(model).exists():
+        return model if Path(model, PROCESSOR_CONFIG_NAME).is_file() else repo
+    return repo if _download(model, PROCESSOR_CONFIG_NAME) is None else model
+
+
+def apply_adapter(model: LaVITForCausalLM, adapter: str, base: str, merge: bool) -> LaVITForCausalLM:
+    """
+    Puts an adapter into its base.
+
+    Args:
+        model (`LaVITForCausalLM`):
+            The base. It changes.
+        adapter (`str`):
+            Path or Hub id of the adapter.
+        base (`str`):
+            What messages call the base.
+        merge (`bool`):
+            Whether its weights take up the adapter's, so that nothing is left of it. Weights in few bits would be
+            rounded once more.
+
+    Returns:
+        [`LaVITForCausalLM`].
+
+    Raises:
+        Failure: If PEFT is not installed, the adapter does not fit the base, or is no change of its layers.
+    """
+    try:
+        from peft import PeftConfig, get_peft_model
+    except ImportError as error:
+        raise Failure(f"{adapter} is an adapter, which needs PEFT: `pip install peft`.") from error
+    try:
+        config = PeftConfig.from_pretrained(adapter, inference_mode=True)
+        if config.is_prompt_learning:
+            raise Failure(f"{adapter} is of the type {config.peft_type.value}: only adapters of layers, as LoRA, fit.")
+        adapted = get_peft_model(model, config)
+        result = adapted.load_adapter(adapter, "default", torch_device=str(model.device))
+    except (RuntimeError, ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
+        raise Failure(f"the adapter {adapter} does not fit {base}: {_reason(error)}") from error
+    stray = [*result.missing_keys, *result.unexpected_keys]
+    if stray:
+        raise Failure(
+            f"the adapter {adapter} does not fit {base}: {len(stray)} of their weights do not match, as {stray[0]}. "
+            "Was it trained on another model?"
+        )
+    return adapted.merge_and_unload() if merge else adapted.get_base_model().eval()
+
+
+def _is_pipeline_with(folder: Path, language_model: Path) -> bool:
+    return find_weights_folder(folder).resolve() == language_model.resolve() != folder.resolve()
+
+
+def _find_adapter_config(model: str) -> Path | None:
+    if Path(model).exists():
+        return Path(model, ADAPTER_CONFIG_NAME) if is_adapter_folder(model) else None
+    return _download(model, ADAPTER_CONFIG_NAME) if _download(model, CONFIG_NAME) is None else None
+
+
+def _download(repo: str, name: str) -> Path | None:
+    """A file of a repo on the Hub, or of the cache; `None` where it has none."""
+    try:
+        return Path(hf_hub_download(repo, name))
+    except EntryNotFoundError:
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """The lines of an error that tell something, in one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "mismatch" in line and "shape" in line), lines[0] if lines else repr(error))

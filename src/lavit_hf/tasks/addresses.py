@@ -1,0 +1,60 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses that page and server listen on."""
+
+import errno
+import ipaddress
+import socket
+
+from .failures import Failure
+
+
+def claim_port(host: str, port: int) -> int:
+    """
+    Makes sure that an address can be listened on.
+
+    Args:
+        host (`str`):
+            Name or number of an address.
+        port (`int`):
+            The port; 0 finds a free one.
+
+    Returns:
+        `int`: the port.
+
+    Raises:
+        Failure: If it is in use, may not be used, or the address is none of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.create_server((host, port), family=family) as server:
+            return server.getsockname()[1]
+    except socket.gaierror as error:
+        raise Failure(f"there is no address {host!r}: pass --host 127.0.0.1, or 0.0.0.0 for all.") from error
+    except OSError as error:
+        raise Failure(_explain(error, host, port)) from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _explain(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} is in use, maybe by another `lavit`: choose another by --port {_neighbour(port)}, or "
+            "a free one by --port 0."
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine: pass --host 127.0.0.1, or 0.0.0.0 for all."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"port {port} is not open to this user: choose one above 1023 by --port."
+    return f"port {port} at {host} cannot be listened on: {error.strerror}"
+
+
+def _neighbour(port: int) -> int:
+    return port + 1 if port < 65535 else port - 1

@@ -1,0 +1,80 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The language model alone, as a repo of its own for software that knows nothing of LaVIT."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..lavit.atomic_files import atomic_folder
+from ..lavit.modeling_lavit import LaVITForCausalLM
+from ..lavit.processing_lavit import LaVITProcessor
+from .loading import find_repo, load_language_model, without_library_bars
+from .options import ModelOptions
+
+
+def export_language_model(options: ModelOptions, destination: Path) -> str:
+    """
+    Writes the language model of a LaVIT with its tokenizer. It reads and writes image ids as LaVIT does; images that
+    LaVIT reads as rows are passed as embeddings.
+
+    Args:
+        options (`ModelOptions`):
+            Which LaVIT, and in which dtype.
+        destination (`Path`):
+            The folder to make.
+
+    Returns:
+        `str`: the class of the model.
+
+    Raises:
+        FileExistsError: If the folder is there already.
+    """
+    repo = find_repo(options.model)
+    with without_library_bars(), atomic_folder(destination) as folder:
+        language_model = extract_language_model(load_language_model(repo, options))
+        language_model.save_pretrained(folder)
+        _plain_tokenizer(LaVITProcessor.from_pretrained(repo).tokenizer).save_pretrained(folder)
+    return type(language_model).__name__
+
+
+def extract_language_model(model: LaVITForCausalLM) -> PreTrainedModel:
+    """
+    The causal language model that a LaVIT was built on, grown by the image ids.
+
+    Args:
+        model (`LaVITForCausalLM`):
+            The LaVIT, whose weights it shares.
+
+    Returns:
+        `PreTrainedModel`: of the class that `AutoModelForCausalLM` has for the text configuration.
+    """
+    text_config = model.config.text_config
+    with torch.device("meta"):
+        language_model = AutoModelForCausalLM.from_config(text_config)
+    setattr(language_model, language_model.base_model_prefix, model.language_model)
+    language_model.set_output_embeddings(model.lm_head)
+    language_model.config.dtype = model.dtype
+    language_model.config.architectures = [type(language_model).__name__]
+    own = model.generation_config
+    # The settings of images, and what else is LaVIT's own, stay behind.
+    language_model.generation_config = GenerationConfig(
+        bos_token_id=own.bos_token_id,
+        eos_token_id=own.eos_token_id,
+        pad_token_id=own.pad_token_id,
+        max_new_tokens=own.max_new_tokens,
+    )
+    return language_model.eval()
+
+
+def _plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """LaVIT's tokenizer, changed to read special tokens in a text as others do, which vLLM counts on."""
+    tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = False
+    tokenizer.chat_template = None  # LaVIT's puts images where a language model alone reads none
+    tokenizer.init_kwargs.pop("processor_class", None)
+    tokenizer._set_processor_class(None)
+    return tokenizer
+
+
+__all__ = ["export_language_model", "extract_language_model"]

@@ -1,0 +1,124 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""What one request of a stranger may bring, for all that serves strangers: the page and the server."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ..lavit.image_loading import load_image
+from .failures import Failure
+
+
+# Pillow's names of what people send. Left out are formats that hold pictures of other sizes than they say (icons), and
+# one that is a program (EPS).
+PICTURE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+
+class TooLarge(Failure):
+    """A request that asks for more than one request may."""
+
+
+@dataclass(frozen=True)
+class InputLimits:
+    """
+    Bounds of one request. They are far above what people send and below what hurts a machine: the worst picture that
+    passes takes about half a gigabyte while it is read.
+
+    Args:
+        text_characters (`int`, *optional*, defaults to 10 000):
+            Of one text. The context of a LaVIT holds a tenth of them.
+        pictures (`int`, *optional*, defaults to 16):
+            Number of pictures.
+        picture_bytes (`int`, *optional*, defaults to 20 MiB):
+            Of the file of one picture.
+        picture_pixels (`int`, *optional*, defaults to 50 million):
+            Of one picture, however small its file is.
+        request_pixels (`int`, *optional*, defaults to 64 million):
+            Of all pictures of a request.
+        json_bytes (`int`, *optional*, defaults to 1 MiB):
+            Of a body without files.
+        upload_bytes (`int`, *optional*, defaults to 64 MiB):
+            Of a body with files.
+        stored_bytes (`int`, *optional*, defaults to 2 GiB):
+            Of all files that wait on the disk to be used.
+    """
+
+    text_characters: int = 10_000
+    pictures: int = 16
+    picture_bytes: int = 20 * 2**20
+    picture_pixels: int = 50_000_000
+    request_pixels: int = 64_000_000
+    json_bytes: int = 2**20
+    upload_bytes: int = 64 * 2**20
+    stored_bytes: int = 2 * 2**30
+
+    def check_text(self, text: str) -> str:
+        """Raises [`TooLarge`] for a text that is too long, and gives back any other."""
+        if len(text) > self.text_characters:
+            raise TooLarge(f"the text has {len(text):,} characters; at most {self.text_characters:,} are read.")
+        return text
+
+
+class PictureReader:
+    """
+    Reads the pictures of one request, until they are too many or too large together.
+
+    Args:
+        limits (`InputLimits`, *optional*):
+            The bounds.
+    """
+
+    def __init__(self, limits: InputLimits | None = None):
+        self.limits = limits or InputLimits()
+        self._num_pictures = 0
+        self._num_pixels = 0
+
+    def read(self, source: bytes | Path, name: str) -> Image.Image:
+        """
+        Reads a picture. Nothing is downloaded, and a text is never taken for a path.
+
+        Args:
+            source (`bytes` or `Path`):
+                Its file.
+            name (`str`):
+                What errors call it.
+
+        Returns:
+            `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
+
+        Raises:
+            TooLarge: If it goes beyond the limits.
+            Failure: If it cannot be read.
+        """
+        limits, left = self.limits, self.limits.request_pixels - self._num_pixels
+        self._num_pictures += 1
+        if self._num_pictures > limits.pictures:
+            raise TooLarge(f"there are more than {limits.pictures} pictures: send fewer.")
+        if _num_bytes(source, name) > limits.picture_bytes:
+            raise TooLarge(f"{name} has more than {limits.picture_bytes >> 20} MB: scale it down first.")
+        try:
+            image = load_image(source, max_pixels=min(limits.picture_pixels, left), formats=PICTURE_FORMATS)
+        except ValueError as error:
+            raise self._explain(error, source, name, left) from error
+        self._num_pixels += image.width * image.height
+        return image
+
+    def _explain(self, error: ValueError, source: bytes | Path, name: str, left: int) -> Failure:
+        if not isinstance(error.__cause__, Image.DecompressionBombError):
+            called = f"the image of {len(source)} bytes" if isinstance(source, bytes) else repr(str(source))
+            return Failure(str(error).replace(called, name))
+        if left < self.limits.picture_pixels:
+            most = f"{self.limits.request_pixels / 1e6:.0f} million pixels"
+            return TooLarge(f"the pictures have together more than {most}: scale {name} down first.")
+        most = f"{self.limits.picture_pixels / 1e6:.0f} million pixels"
+        return TooLarge(f"{name} has more than {most}: scale it down first.")
+
+
+def _num_bytes(source: bytes | Path, name: str) -> int:
+    if isinstance(source, bytes):
+        return len(source)
+    if not source.is_file():
+        raise Failure(f"{name} is no longer there: choose it once more.")
+    return source.stat().st_size

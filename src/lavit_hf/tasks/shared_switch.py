@@ -1,0 +1,42 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Switches of the process, as those of the libraries' progress bars: off while any thread wants them off."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class SharedSwitch:
+    """
+    A switch of the process that several threads may want off at once. The first turns it off, the last puts it back.
+
+    Args:
+        is_on (`Callable`):
+            Says how it stands.
+        turn_off, turn_on (`Callable`):
+            Move it.
+    """
+
+    def __init__(self, is_on: Callable[[], bool], turn_off: Callable[[], None], turn_on: Callable[[], None]):
+        self._is_on, self._turn_off, self._turn_on = is_on, turn_off, turn_on
+        self._lock = threading.Lock()
+        self._num_users = 0
+        self._was_on = False
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Inside, it is off."""
+        with self._lock:
+            if not self._num_users:
+                self._was_on = self._is_on()
+                if self._was_on:
+                    self._turn_off()
+            self._num_users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_users -= 1
+                if not self._num_users and self._was_on:
+                    self._turn_on()

@@ -1,0 +1,67 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""A model with all that its repo has, for page and server."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ..lavit.modeling_lavit import LaVITForCausalLM
+from ..lavit.processing_lavit import LaVITProcessor
+from ..pixels.pipeline_lavit import LaVITPipeline
+from .describing import describe_decoder
+from .loading import find_device, find_repo, load_language_model, load_processor, without_library_bars
+from .options import ModelOptions
+from .painting import load_pipeline
+from .repo_files import open_repo
+
+
+NO_PIXEL_DECODER = "it has no pixel decoder. Convert it with --pixel-decoder highres or lowres."
+
+
+class WholeModel(NamedTuple):
+    """
+    What a repo has.
+
+    Args:
+        name (`str`):
+            The name of the repo, and of the adapter where there is one.
+        processor (`LaVITProcessor`):
+            Its processor.
+        language_model (`LaVITForCausalLM`):
+            What reads and writes.
+        pipeline (`LaVITPipeline`, *optional*):
+            What paints, without a progress bar; `None` where the repo has no pixel decoder.
+    """
+
+    name: str
+    processor: LaVITProcessor
+    language_model: LaVITForCausalLM
+    pipeline: LaVITPipeline | None
+
+
+def load_whole_model(options: ModelOptions) -> WholeModel:
+    """
+    Loads a model with all that its repo has.
+
+    Args:
+        options (`ModelOptions`):
+            Which, and how.
+
+    Returns:
+        [`WholeModel`].
+    """
+    repo = find_repo(options.model)
+    find_device(options.device)  # refused before gigabytes are read
+    paints = describe_decoder(open_repo(repo))["pixel_decoder"]["kind"] is not None
+    with without_library_bars():
+        processor = load_processor(repo, options)
+        language_model = load_language_model(repo, options)
+        pipeline = load_pipeline(repo, options, processor, language_model) if paints else None
+    if pipeline is not None:
+        pipeline.set_progress_bar_config(disable=True)
+    return WholeModel(_name(repo, options.model), processor, language_model, pipeline)
+
+
+def _name(repo: str, model: str | None) -> str:
+    is_adapter = model is not None and Path(repo).resolve() != Path(model).resolve()
+    return f"{Path(repo).name} with {model}" if is_adapter else Path(repo).name
