@@ -11,7 +11,7 @@ import typer
 from PIL import Image
 
 from lavit_hf import LaVITPipeline, bundled_checkpoint
-from lavit_hf.visualization import draw_keep_mask, image_grid
+from lavit_hf.visualization import draw_keep_mask, image_grid, save_image
 
 
 PICTURES = Path(__file__).parent / "images" / "emoji"
@@ -95,7 +95,7 @@ def main(
     paths = sorted(PICTURES.glob("*.png"))
     output.mkdir(parents=True, exist_ok=True)
     page = stack([read_page(pipeline, paths, seed), paint_page(pipeline, paths, seed)])
-    page.save(output / "lavit.png")
+    save_image(page, output / "lavit.png")
     print(f"Saved {output / 'lavit.png'}")
 
 

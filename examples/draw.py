@@ -14,7 +14,7 @@ import torch
 import typer
 
 from lavit_hf import LaVITPipeline, bundled_checkpoint
-from lavit_hf.visualization import image_grid
+from lavit_hf.visualization import image_grid, save_image
 
 
 PROMPTS = ["red apple", "blue heart", "rocket"]
@@ -33,7 +33,7 @@ def main(
     # One generator for each picture makes it depend on nothing but its own text and seed.
     generators = [torch.Generator().manual_seed(seed) for _ in prompts]
     pictures = pipeline(prompts, generator=generators, guidance_scale=guidance).images
-    image_grid(pictures, columns=len(pictures), titles=prompts).save(output)
+    save_image(image_grid(pictures, columns=len(pictures), titles=prompts), output)
     print(f"Saved {output}")
 
 

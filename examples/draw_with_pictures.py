@@ -15,7 +15,7 @@ import typer
 from PIL import Image
 
 from lavit_hf import LaVITPipeline, bundled_checkpoint
-from lavit_hf.visualization import image_grid
+from lavit_hf.visualization import image_grid, save_image
 
 
 TIGER = [Path(__file__).parent / "images" / "emoji" / "tiger.png"]
@@ -36,7 +36,7 @@ def main(
     sources = [str(image) for image in images]
     (picture,) = pipeline(prompt, images=[sources], generator=generator, guidance_scale=guidance).images
     shown = [*(Image.open(image).convert("RGB").resize(picture.size) for image in images), picture]
-    image_grid(shown, columns=len(shown)).save(output)
+    save_image(image_grid(shown, columns=len(shown)), output)
     print(f"Saved {output}")
 
 

@@ -15,7 +15,7 @@ import typer
 from PIL import Image
 
 from lavit_hf import LaVITPipeline, bundled_checkpoint
-from lavit_hf.visualization import image_grid
+from lavit_hf.visualization import image_grid, save_image
 
 
 EMOJI = sorted((Path(__file__).parent / "images" / "emoji").glob("*.png"))
@@ -36,7 +36,8 @@ def main(
     rebuilt = pipeline.reconstruct(originals, generator=generator, guidance_scale=guidance)
     numbers = [f"{len(ids) - 2} tokens" for ids in rebuilt.image_token_ids]  # without the marks
     shown = [*(image.resize(rebuilt.images[0].size) for image in originals), *rebuilt.images]
-    image_grid(shown, columns=len(images), titles=[*(image.stem for image in images), *numbers]).save(output)
+    titles = [*(image.stem for image in images), *numbers]
+    save_image(image_grid(shown, columns=len(images), titles=titles), output)
     print(f"Saved {output}")
 
 

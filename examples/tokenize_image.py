@@ -15,7 +15,7 @@ import typer
 from PIL import Image
 
 from lavit_hf import LaVITConfig, LaVITImageProcessor, LaVITVisualTokenizer, bundled_checkpoint
-from lavit_hf.visualization import draw_keep_mask
+from lavit_hf.visualization import draw_keep_mask, save_image
 
 
 PENGUIN = Path(__file__).parent / "images" / "emoji" / "penguin.png"
@@ -38,7 +38,7 @@ def main(
     first_code = LaVITConfig.from_pretrained(model).first_code_token_id
     print(f"{len(outputs.codes[0])} of {tokenizer.config.num_patches} patches kept")
     print(*(outputs.codes[0] + first_code).tolist())
-    draw_keep_mask(Image.open(image), outputs.keep_mask[0]).save(output)
+    save_image(draw_keep_mask(Image.open(image), outputs.keep_mask[0]), output)
 
 
 if __name__ == "__main__":

@@ -64,8 +64,14 @@ class SwitchSelection(TrainerCallback):
         self.config, self.first, self.last, self.share = config, first, last, share
 
     def on_step_begin(self, args, state, control, **kwargs):
-        is_end = state.global_step >= (1 - self.share) * state.max_steps
-        self.config.selection = self.last if is_end else self.first
+        self._switch(state.global_step, state.max_steps)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        # As in the last step, which a run that is started again at its end does not take.
+        self._switch(state.max_steps - 1, state.max_steps)
+
+    def _switch(self, step: int, max_steps: int) -> None:
+        self.config.selection = self.last if step >= (1 - self.share) * max_steps else self.first
 
 
 def collate_features(rows: list[dict], column: str, width: int) -> dict[str, torch.Tensor]:

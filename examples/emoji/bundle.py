@@ -8,7 +8,6 @@ Puts what the three stages trained together into one repo, in bf16, as the packa
 """
 
 import json
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ import torch
 import typer
 
 from lavit_hf import LaVITDetokenizer, LaVITForCausalLM, LaVITPipeline, LaVITProcessor
+from lavit_hf.lavit.atomic_files import atomic_folder
 from lavit_hf.training.errors import TrainingError
 
 
@@ -60,16 +60,13 @@ def main(
         default_guidance_scale=guidance,
         torch_dtype=DTYPE,
     )
-    unfinished = output.with_suffix(".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    pipeline.save_pretrained(unfinished)
-    compact(unfinished)
-    forget_paths(unfinished)
-    size = repo_megabytes(unfinished)
-    if size > MOST_MEGABYTES:
-        raise TrainingError(f"the repo has {size:.1f} MB, more than the {MOST_MEGABYTES} MB that are shipped.")
-    shutil.rmtree(output, ignore_errors=True)
-    unfinished.rename(output)
+    with atomic_folder(output, replace=True) as folder:
+        pipeline.save_pretrained(folder)
+        compact(folder)
+        forget_paths(folder)
+        size = repo_megabytes(folder)
+        if size > MOST_MEGABYTES:
+            raise TrainingError(f"the repo has {size:.1f} MB, more than the {MOST_MEGABYTES} MB that are shipped.")
     print(f"{output}: {size:.1f} MB")
 
 

@@ -17,6 +17,7 @@ from must_reach import PARTS, must_reach_table, shortfalls
 
 from lavit_hf import LaVITConfig, create_model_card
 from lavit_hf.bundled import BUNDLED_CHECKPOINT
+from lavit_hf.lavit.atomic_saving import atomic_update
 
 
 ATTRIBUTION = Path(__file__).with_name("ATTRIBUTION.md")
@@ -155,8 +156,9 @@ def main(
         license="apache-2.0",
         tags=["emoji"],
     )
-    card.save(model / "README.md")
-    shutil.copy(evaluation, model / "evaluation.json")
+    with atomic_update(model) as folder:
+        card.save(folder / "README.md")
+        shutil.copy(evaluation, folder / "evaluation.json")
     print(must_reach_table(figures, others))
 
 

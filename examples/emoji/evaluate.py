@@ -31,6 +31,7 @@ from seconds import second_figures
 from transformers.utils import logging as transformers_logging
 
 from lavit_hf import LaVITForCausalLM, LaVITImageProcessor, LaVITPipeline, LaVITProcessor, LaVITVisualTokenizer
+from lavit_hf.lavit.atomic_files import atomic_file
 
 
 # The splits of drawings and of sheets that are measured; those called validation are to choose by, others to report.
@@ -197,10 +198,8 @@ def read_figures(path: Path, settings: dict) -> dict:
 
 def write_figures(path: Path, figures: dict) -> None:
     """Writes the file anew, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(rounded(figures), indent=2) + "\n")
-    unfinished.rename(path)
+    with atomic_file(path) as file:
+        file.write_text(json.dumps(rounded(figures), indent=2) + "\n")
 
 
 def rounded(figures):

@@ -16,6 +16,7 @@ import typer
 from keeping import BATCH_SIZE, Sheets, cosine_figures, encode
 
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizerForPreTraining
+from lavit_hf.lavit.atomic_files import atomic_file
 from lavit_hf.training.data import load_split
 from lavit_hf.training.settings import RUN_NAME
 
@@ -62,7 +63,8 @@ def main(
         figures[folder.name] = code_figures(model, known, seed)
         print(folder.name, json.dumps(figures[folder.name]), flush=True)
     if output:
-        output.write_text(json.dumps({split: figures}, indent=2) + "\n")
+        with atomic_file(output) as file:
+            file.write_text(json.dumps({split: figures}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ import typer
 from keeping import Sheets, cosine_figures, draw_probabilities, encode, kept_figures, select
 
 from lavit_hf import LaVITImageProcessor, LaVITTokenSelectionForPreTraining
+from lavit_hf.lavit.atomic_files import atomic_file
 from lavit_hf.training.data import load_split
-from lavit_hf.visualization import image_grid
+from lavit_hf.visualization import image_grid, save_image
 
 
 COLUMNS = 8  # sheets in a row of the picture
@@ -62,10 +63,11 @@ def main(
     text = json.dumps({split: figures}, indent=2)
     print(text)
     if output:
-        output.write_text(text + "\n")
+        with atomic_file(output) as file:
+            file.write_text(text + "\n")
     if picture:
         shown = [draw_probabilities(rows[i]["image"], kept[i], probs[i]) for i in range(num_pictures)]
-        image_grid(shown, COLUMNS, padding=2, background=(0, 0, 0)).save(picture)
+        save_image(image_grid(shown, COLUMNS, padding=2, background=(0, 0, 0)), picture)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizer
+from lavit_hf.lavit.atomic_files import atomic_file
 
 
 def batches(items: Sequence, size: int) -> list[Sequence]:
@@ -74,10 +75,8 @@ class Looker:
             return self(make_images()).clone()
         path = self.cache / f"{name}-{_digest(self.visual_tokenizer.encoder)}.safetensors"
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".unfinished")
-            save_file({"looks": self(make_images()).clone()}, unfinished)
-            unfinished.rename(path)
+            with atomic_file(path) as file:
+                save_file({"looks": self(make_images()).clone()}, file)
         return load_file(path)["looks"]
 
 

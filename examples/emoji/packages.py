@@ -12,6 +12,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lavit_hf.lavit.atomic_files import atomic_file
+
 
 USES = ("train", "train_only", "choose", "stranger")
 
@@ -121,13 +123,12 @@ def _npm_pack(package: Package, path: Path):
         raise FileNotFoundError(
             f"npm is needed to fetch {package.name}: install Node.js, or put {path.name} in place."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # a killed download leaves nothing that looks whole
+    with tempfile.TemporaryDirectory() as folder, atomic_file(path) as file:
         command = [npm, "pack", "--silent", f"{package.name}@{package.version}"]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if result.returncode != 0:
             raise RuntimeError(f"`npm pack {package.name}@{package.version}` failed: {result.stderr.strip()[-500:]}")
-        (Path(folder) / package.file_name).rename(path)
+        shutil.copyfile(Path(folder) / package.file_name, file)
 
 
 def read_members(archive: Path, *prefixes: str) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from PIL import Image
 from reading import Drawings, two_different
 
 from lavit_hf import LaVITPipeline
-from lavit_hf.visualization import image_grid
+from lavit_hf.visualization import image_grid, save_image
 
 
 BATCH_SIZE = 50
@@ -122,7 +122,7 @@ def pair_figures(painter: Painter, judge: Judge, sheets: Dataset, folder: Path) 
     rows = sheets.select(two_different(list(sheets["nouns"]))[:PAIRS])
     captions, names = list(rows["caption"]), list(rows["names"])
     painted = painter.draw(captions)
-    image_grid(_cells(painted), COLUMNS, captions[:SHOWN]).save(folder / "sheets_of_two.png")
+    save_image(image_grid(_cells(painted), COLUMNS, captions[:SHOWN]), folder / "sheets_of_two.png")
     others = names[1:] + names[:1]
     copies = list(at_painted_size(rows["image"], painter.pipeline.picture_size))
     found = {"painted": (painted, names), "sheets": (copies, names), "chance": (painted, others)}
@@ -142,9 +142,10 @@ def _save_contact_sheets(folder: Path, drawings: Drawings, shown: dict[str, Sequ
     """Reconstructions beside drawings, and pictures of names."""
     chosen = np.random.default_rng(0).permutation(len(drawings.names))[:SHOWN]
     pairs = [pictures[i] for i in chosen for pictures in (drawings.images, shown["reconstruction"])]
-    image_grid(_cells(pairs, 2 * SHOWN), COLUMNS).save(folder / "reconstructions.png")
+    save_image(image_grid(_cells(pairs, 2 * SHOWN), COLUMNS), folder / "reconstructions.png")
     drawn = [shown["text_to_picture"][i] for i in chosen]
-    image_grid(_cells(drawn), COLUMNS, [drawings.names[i] for i in chosen]).save(folder / "drawings.png")
+    names = [drawings.names[i] for i in chosen]
+    save_image(image_grid(_cells(drawn), COLUMNS, names), folder / "drawings.png")
 
 
 def _cells(pictures: Sequence[Image.Image], number: int = SHOWN) -> list[Image.Image]:

@@ -5,8 +5,6 @@
 import io
 import json
 import re
-import shutil
-import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +19,8 @@ from packages import Style, fetch, read_package_list
 from PIL import Image
 from splits import SPLITS, Sizes, find_twins, split_drawings
 from texts import COLORED, text_problem
+
+from lavit_hf.lavit.atomic_files import atomic_folder
 
 
 HERE = Path(__file__).parent
@@ -211,15 +211,10 @@ def _png(image: Image.Image, path: str) -> dict:
 
 
 def save(dataset: DatasetDict, record: dict, output: Path):
-    """Saves set and record under a passing name and renames the folder when all is written."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}-"))
-    try:
-        dataset.save_to_disk(folder / "set")
-        (folder / "set" / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        (folder / "set").rename(output)
-    finally:
-        shutil.rmtree(folder)
+    """Saves set and record, both or neither."""
+    with atomic_folder(output) as folder:
+        dataset.save_to_disk(folder)
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def main(

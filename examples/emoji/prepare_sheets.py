@@ -7,8 +7,6 @@ Builds the set of sheets: one to four drawings each, with captions, questions an
 """
 
 import io
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,8 @@ import typer
 from datasets import Dataset, DatasetDict, Features, List, Value, disable_progress_bars, load_from_disk
 from datasets import Image as ImageFeature
 from sheets import Sheet, SheetMaker, SheetSettings, distance_by_patch, drawn_by_patch
+
+from lavit_hf.lavit.atomic_files import atomic_folder
 
 
 FEATURES = Features(
@@ -110,23 +110,18 @@ def prepare_sheets(data: Path, output: Path, splits: Mapping[str, SheetSplit], s
     missing = sorted({split.drawings for split in splits.values()} - set(drawings))
     if missing:
         raise ValueError(f"{data} has no split {missing[0]!r}, only {', '.join(drawings)}.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}-"))
-    try:
+    with atomic_folder(output) as folder:
         sheets = DatasetDict()
         for name, split in splits.items():
             maker = SheetMaker(drawings[split.drawings], f"{seed}/{name}", split.settings)
             sheets[name] = Dataset.from_generator(
                 make_rows,
                 features=FEATURES,
-                cache_dir=str(folder / "cache"),
+                cache_dir=str(folder.parent / "cache"),
                 gen_kwargs={"maker": maker, "number": split.number},
                 fingerprint=name,
             )
-        sheets.save_to_disk(folder / "sheets")
-        (folder / "sheets").rename(output)
-    finally:
-        shutil.rmtree(folder)
+        sheets.save_to_disk(folder)
     return load_from_disk(output)
 
 

@@ -16,7 +16,7 @@ from keeping import mark_kept
 from PIL import Image
 
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizer
-from lavit_hf.visualization import image_grid
+from lavit_hf.visualization import image_grid, save_image
 
 
 PHOTOGRAPHS = Path(__file__).parents[1] / "images"
@@ -73,7 +73,7 @@ def main(
     photographs = [Image.open(path) for path in sorted(PHOTOGRAPHS.glob("*.jpg"))]
     images = singles + choose_sheets(load_from_disk(sheets)[split], number) + photographs
     tokenizer = LaVITVisualTokenizer.from_pretrained(model, dtype="float32").eval()
-    show_kept(images, tokenizer, LaVITImageProcessor.from_pretrained(model)).save(output)
+    save_image(show_kept(images, tokenizer, LaVITImageProcessor.from_pretrained(model)), output)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import typer
 from datasets import load_from_disk
 from PIL import Image
 
-from lavit_hf.visualization import draw_keep_mask, image_grid
+from lavit_hf.visualization import draw_keep_mask, image_grid, save_image
 
 
 COLUMNS = 6
@@ -52,7 +52,7 @@ def main(
 ) -> None:
     """Draw the contact sheet."""
     rows = load_from_disk(sheets)[split]
-    show(rows.select(range(min(number, len(rows)))), patches).save(output)
+    save_image(show(rows.select(range(min(number, len(rows)))), patches), output)
 
 
 if __name__ == "__main__":

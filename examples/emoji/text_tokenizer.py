@@ -16,6 +16,8 @@ from texts import prompts, sheet_texts, training_texts
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from lavit_hf.lavit.atomic_saving import atomic_update
+
 
 SPECIAL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}  # LLaMA's, with the ids 0, 1 and 2
 
@@ -70,7 +72,8 @@ def main(
     if sheets is not None:
         texts += written_on_sheets(load_from_disk(sheets)["train"])
     tokenizer = train_tokenizer(texts, vocab_size)
-    tokenizer.save_pretrained(output)
+    with atomic_update(output) as folder:
+        tokenizer.save_pretrained(folder)
     num_ids = sum(len(ids) for ids in tokenizer(texts)["input_ids"])
     print(f"{len(tokenizer)} ids from {len(texts)} texts, {num_ids / len(texts):.1f} for each on average, in {output}")
 

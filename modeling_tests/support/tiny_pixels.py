@@ -25,13 +25,16 @@ CODEBOOK_SIZE, CODEBOOK_DIM, NUM_PATCHES = 24, 8, 16
 FIRST_CODE = len(WORDS) + 2
 
 
-def tiny_processor() -> LaVITProcessor:
+def tiny_text_tokenizer() -> PreTrainedTokenizerFast:
     words = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-    text_tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, **special)
+    return PreTrainedTokenizerFast(tokenizer_object=words, **special)
+
+
+def tiny_processor() -> LaVITProcessor:
     image_processor = LaVITImageProcessorPil(size={"height": 32, "width": 32})
-    return LaVITProcessor(image_processor, build_tokenizer(text_tokenizer, CODEBOOK_SIZE))
+    return LaVITProcessor(image_processor, build_tokenizer(tiny_text_tokenizer(), CODEBOOK_SIZE))
 
 
 def tiny_language_model() -> LaVITForCausalLM:

@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of what the model does: which patches were kept, and contact sheets."""
 
+import io
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
+from .lavit.atomic_files import atomic_file
 from .lavit.image_loading import reduce_long_sides, to_rgb_image
 
 
@@ -127,6 +131,30 @@ def image_grid(
         middle = (left + width // 2, top + height + text_gap)
         draw.multiline_text(middle, title, text_color, font, anchor="ma", align="center")
     return sheet
+
+
+def save_image(image: Image.Image, path: str | os.PathLike) -> None:
+    """
+    Saves a picture: whole, or not at all.
+
+    Args:
+        image (`PIL.Image.Image`):
+            The picture.
+        path (`str` or `os.PathLike`):
+            The file, in place of one that is there; its ending says the format. Its folder is made where there is
+            none.
+
+    Raises:
+        `OSError`: If it cannot be written.
+    """
+    path = Path(path)
+    encoded = io.BytesIO()
+    image.save(encoded, format=Image.registered_extensions()[path.suffix.lower()])
+    try:
+        with atomic_file(path) as file:
+            file.write_bytes(encoded.getbuffer())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the name that the user knows
 
 
 def _mask_to_grid(keep_mask: torch.Tensor | np.ndarray | Sequence[bool]) -> np.ndarray:

@@ -15,6 +15,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 from ..hub.model_card import create_model_card, write_model_card
 from ..hub.pipeline_code import write_pipeline_code
 from ..hub.repo_layout import LANGUAGE_MODEL_FOLDER, PROCESSOR_FOLDER
+from ..lavit.atomic_files import atomic_folder
 from ..lavit.checkpoint_index import MAX_SHARD_SIZE, write_visual_tokenizer_index
 from ..lavit.configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
 from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
@@ -38,7 +39,7 @@ from .layout import (
 from .pixel_decoder import plan_pixel_decoder
 from .plan import LazyTensor, PlannedModel, building_model, plan_file
 from .reading import check_config, check_links, find_weights, read_tensors
-from .writing import staged_folder, write_shards
+from .writing import write_shards
 
 
 # What of an original's config would make `from_pretrained` run code or read other files than the new checkpoint's.
@@ -65,7 +66,8 @@ def convert_checkpoint(
         source (`str` or `Path`):
             The original's top folder, which holds `visual_tokenizer/` and `language_model/`.
         destination (`str` or `Path`):
-            The folder to make. It appears only when everything was written.
+            The folder to make. It appears only when everything was written; what a killed conversion to it left beside
+            it is removed.
         num_attention_heads (`int`, *optional*, defaults to 16):
             Heads of encoder, merger and detokenizer, which an original checkpoint does not tell.
         dtype (`torch.dtype`, *optional*):
@@ -85,7 +87,7 @@ def convert_checkpoint(
         ConversionError: If the source is incomplete or damaged, holds unknown tensors or does not fit
             `num_attention_heads`. It may come from anyone: nothing in it runs, and nothing outside it is read.
         OSError: If the destination cannot be written.
-        FileExistsError: If `destination` exists.
+        FileExistsError: If `destination` exists, or another process is just making it.
         ValueError: If `pixel_decoder` is unknown.
     """
     if pixel_decoder not in ("none", *PIXEL_DECODERS):
@@ -93,7 +95,7 @@ def convert_checkpoint(
     source, destination = Path(source), Path(destination)
     _check_source(source)
     problem = f"{source} cannot be converted: one of its files is damaged, or of another model."
-    with staged_folder(destination) as stage:
+    with atomic_folder(destination) as stage:
         with conversion_errors(problem):
             models, others = _plan_parts(source, num_attention_heads, pixel_decoder)
             pipeline = None if pixel_decoder == "none" else _empty_pipeline(models, others)

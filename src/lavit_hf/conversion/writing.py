@@ -1,13 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Writing a converted checkpoint, a shard at a time and never half."""
+"""Writing the weights of a converted checkpoint, a shard at a time."""
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,26 +14,6 @@ from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from .errors import ConversionError
 from .plan import LazyTensor
-
-
-@contextmanager
-def staged_folder(destination: Path) -> Iterator[Path]:
-    """
-    A folder beside `destination` that takes its name when all went well and vanishes when not.
-
-    Raises:
-        FileExistsError: If `destination` is there already.
-    """
-    if destination.exists():
-        raise FileExistsError(f"{destination} exists already: remove it or choose another destination.")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}."))
-    try:
-        yield stage
-        os.chmod(stage, 0o755)
-        stage.rename(destination)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def write_shards(

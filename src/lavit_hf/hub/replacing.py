@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from ..lavit.atomic_saving import atomic_update
 from ..lavit.checkpoint_index import LANGUAGE_MODEL_FOLDER, PIPELINE_INDEX_NAME
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
@@ -31,14 +32,14 @@ def save_with_pixel_decoder(model: LaVITForCausalLM, processor: LaVITProcessor, 
     if not origin.is_dir():
         origin = Path(download_pipeline(source, spared=[LANGUAGE_MODEL_FOLDER]))
     components = _find_components(origin)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in components:
-        shutil.copytree(origin / name, folder / name, dirs_exist_ok=True)
-    if components:
-        shutil.copy(origin / PIPELINE_INDEX_NAME, folder)
-        processor.save_pretrained(folder / PROCESSOR_FOLDER)
-    model.save_pretrained(folder)  # where there is a pipeline, into the folder of its language model
-    processor.save_pretrained(folder)
+    with atomic_update(folder) as new:
+        for name in components:
+            shutil.copytree(origin / name, new / name, dirs_exist_ok=True)
+        if components:
+            shutil.copy(origin / PIPELINE_INDEX_NAME, new)
+            processor.save_pretrained(new / PROCESSOR_FOLDER)
+        model.save_pretrained(new)  # where there is a pipeline, into the folder of its language model
+        processor.save_pretrained(new)
 
 
 def _find_components(repo: Path) -> list[str]:

@@ -4,10 +4,9 @@
 
 import inspect
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial, wraps
 from pathlib import Path
@@ -17,7 +16,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.constants import REPOCARD_NAME
 from huggingface_hub.errors import EntryNotFoundError
 
-from ..lavit.checkpoint_index import PIPELINE_INDEX_NAME, find_weights_folder
+from ..lavit.checkpoint_index import PIPELINE_INDEX_NAME, find_outdated_weights, find_weights_folder
 
 
 PUSH_OPTIONS = ("tags", "private", "token", "revision", "create_pr", "commit_message", "commit_description")
@@ -158,7 +157,7 @@ def push_saved(
         card.data.tags = list(dict.fromkeys([*(card.data.tags or ()), *model_tags, *tags])) or None
         written = [name for name, stamp in _stamps(place).items() if before.get(name) != stamp]
         files = {name: place / name for name in written} | {REPOCARD_NAME: str(card).encode()}
-        outdated = _outdated(api.list_repo_files(repo_id, revision=revision), written)
+        outdated = find_outdated_weights(api.list_repo_files(repo_id, revision=revision), written)
         return api.create_commit(
             repo_id,
             [
@@ -170,19 +169,6 @@ def push_saved(
             revision=revision,
             create_pr=create_pr,
         )
-
-
-def _outdated(published: Iterable[str], written: Sequence[str]) -> list[str]:
-    """Published weights that are written anew, in more files or fewer: one file would be loaded before several."""
-    sets = {_weights_of(name) for name in written} - {None}
-    return sorted(name for name in published if name not in written and _weights_of(name) in sets)
-
-
-def _weights_of(name: str) -> str | None:
-    """What a shard or an index of weights is a part of; `None` for another file."""
-    whole = re.sub(r"-\d+-of-\d+(?=\.)", "", name)
-    whole = re.sub(r"\.safetensors\.index(\..+)?\.json$", r"\1.safetensors", whole)
-    return whole if whole.endswith(".safetensors") else None
 
 
 def _find_published(api: HfApi, repo_id: str, name: str, revision: str | None) -> str | None:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ WHOLE_MODEL_TYPE = "lavit"
 # What diffusers writes at the top of a pipeline's repo: the library and the class of each component, by its folder.
 PIPELINE_INDEX_NAME = "model_index.json"
 LANGUAGE_MODEL_FOLDER = "language_model"
+
+# Where the source lies in a repo that has it.
+CODE_FOLDER = "code"
 
 # Weights of transformers, in one file or several: `model.safetensors`, `model.fp16-00001-of-00002.safetensors`.
 WEIGHTS_PATTERN = re.compile(r"model(?:\.(?P<variant>.+?))?(?:-\d+-of-\d+)?\.safetensors")
@@ -122,6 +126,33 @@ def _download(repo_id: str, name: str, token: bool | str | None, revision: str |
         return Path(hf_hub_download(repo_id, name, token=token, revision=revision))
     except (EntryNotFoundError, RevisionNotFoundError):
         return Path(os.devnull) / name
+
+
+def find_outdated_weights(present: Iterable[str], written: Iterable[str]) -> list[str]:
+    """
+    Which weights are written anew, in more files or fewer, or in another format: one file would be loaded before
+    several.
+
+    Args:
+        present (`Iterable[str]`):
+            Files that are there, by their paths in a repo.
+        written (`Iterable[str]`):
+            Files that are saved.
+
+    Returns:
+        `list[str]`: those of `present` that are not written but whose place is taken.
+    """
+    written = set(written)
+    sets = {_weights_of(name) for name in written} - {None}
+    return sorted(name for name in present if name not in written and _weights_of(name) in sets)
+
+
+def _weights_of(name: str) -> str | None:
+    """What a file, a shard or an index of weights is a part of; `None` for another file."""
+    whole = re.sub(r"-\d+-of-\d+(?=\.)", "", name)
+    whole = re.sub(r"\.(safetensors|bin)\.index(\..+)?\.json$", r"\2.\1", whole)
+    stem, _, ending = whole.rpartition(".")
+    return stem if ending in ("safetensors", "bin") else None
 
 
 def remove_outdated_weights(folder: Path, variant: str | None = None) -> None:

@@ -10,8 +10,10 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import DownloadKwargs, cached_file
 
+from .atomic_saving import finish_interrupted_save, name_of
 from .checkpoint_index import (
     check_not_a_part,
     find_weights_folder,
@@ -35,6 +37,14 @@ class LaVITBaseConfig(PreTrainedConfig):
             part._attn_implementation_internal = part._attn_implementation or implementation
 
     @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        finish_interrupted_save(pretrained_model_name_or_path)
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if not config_dict:  # transformers would go on with the defaults, a model of 7 billion random weights
+            raise OSError(f"{pretrained_model_name_or_path} holds no {CONFIG_NAME}: it is no model, or not whole.")
+        return config_dict, kwargs
+
+    @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
@@ -46,7 +56,7 @@ class LaVITBaseConfig(PreTrainedConfig):
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         folder = Path(save_directory)
-        check_not_a_part(self.model_type, read_model_type(folder), folder)
+        check_not_a_part(self.model_type, read_model_type(folder), name_of(folder))
         if find_weights_folder(folder) != folder:  # a pipeline reads it there
             super().save_pretrained(find_weights_folder(folder))
         super().save_pretrained(folder, push_to_hub, **kwargs)

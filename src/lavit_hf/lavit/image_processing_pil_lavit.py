@@ -19,6 +19,7 @@ from transformers.image_utils import (
     SizeDict,
 )
 
+from .atomic_saving import LoadsWholeRepos
 from .image_loading import (
     flatten_images,
     is_floating_point,
@@ -32,7 +33,7 @@ from .remote_code import ships_code
 from .untrusted_files import naming_checkpoint, shorten
 
 
-class LaVITImageProcessorMixin:
+class LaVITImageProcessorMixin(LoadsWholeRepos):
     """LaVIT's preprocessing, but for the backend that computes it: defaults, inputs and their checks."""
 
     resample = PILImageResampling.BICUBIC

@@ -9,13 +9,16 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import LoadStateDictConfig
 
 from .adapters_lavit import ExplainsAdapters
+from .atomic_saving import LoadsWholeRepos, saves_atomically
 from .checkpoint_index import locate_shards
 from .repo_names import NamesOfRepos
 from .untrusted_files import naming_checkpoint
 
 
-class LaVITBaseModel(NamesOfRepos, ExplainsAdapters, PreTrainedModel):
+class LaVITBaseModel(LoadsWholeRepos, NamesOfRepos, ExplainsAdapters, PreTrainedModel):
     """A model that loads out of the repo of a full LaVIT, or of a pipeline, from the top."""
+
+    save_pretrained = saves_atomically(PreTrainedModel.save_pretrained)
 
     def _apply(self, fn, recurse=True):
         # `model.to(torch.bfloat16)` moves what is computed and never saved, as rotary frequencies, but not its dtype:

@@ -26,6 +26,7 @@ from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
 from .adapters_lavit import take_out_frozen_adapters
+from .atomic_saving import name_of, saves_atomically
 from .backbone_checks import apply_after_head, check_language_model, count_positions, takes_positions
 from .cached_prompt import CachedPrompt, count_sequences
 from .checkpoint_index import MAX_SHARD_SIZE, find_weights_folder, finish_saving
@@ -315,6 +316,7 @@ class LaVITPreTrainedModel(LaVITBaseModel):
         avoid_unfit_kernels(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
 
+    @saves_atomically
     def save_pretrained(
         self,
         save_directory: str | os.PathLike,
@@ -329,8 +331,8 @@ class LaVITPreTrainedModel(LaVITBaseModel):
         unusual = self._describe_unusual_save(**kwargs)
         if weights_folder != folder and unusual is not None:
             raise ValueError(
-                f"{folder} is the repo of a pipeline and has a language model of its own, in whose place {unusual} "
-                "cannot be saved: choose another folder."
+                f"{name_of(folder)} is the repo of a pipeline and has a language model of its own, in whose place "
+                f"{unusual} cannot be saved: choose another folder."
             )
         super().save_pretrained(
             weights_folder, is_main_process=is_main_process, max_shard_size=max_shard_size, variant=variant, **kwargs

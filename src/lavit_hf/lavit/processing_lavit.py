@@ -16,6 +16,7 @@ from transformers.processing_utils import MultiModalData, ProcessingKwargs, Proc
 from transformers.tokenization_utils_base import LARGE_INTEGER, TextInput
 from transformers.utils.chat_template_utils import _get_template_variables
 
+from .atomic_saving import LoadsWholeRepos
 from .chats import check_chat, check_images, check_messages, escape_chat, is_outdated, make_chat_template
 from .generation_lavit import agree_on_mode, check_generation_mode
 from .image_loading import flatten_images
@@ -74,7 +75,7 @@ _Token = tuple[int, tuple[int, int]]
 
 
 @ships_code
-class LaVITProcessor(ProcessorMixin):
+class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
     r"""
     Processor of LaVIT (arXiv 2309.04669), in which an image is a sentence in the language model's own vocabulary.
 

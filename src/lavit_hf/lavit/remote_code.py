@@ -19,7 +19,8 @@ from transformers.utils import (
     TRANSFORMERS_DYNAMIC_MODULE_NAME,
 )
 
-from .checkpoint_index import fit_to_published
+from .atomic_saving import saves_atomically
+from .checkpoint_index import CODE_FOLDER, fit_to_published
 
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from .modeling_lavit import LaVITForCausalLM  # noqa: F401
     from .processing_lavit import LaVITProcessor  # noqa: F401
 
-
-# Where the source lies in a repo.
-CODE_FOLDER = "code"
 
 _LANGUAGE_MODEL = f"{CODE_FOLDER}/modeling_lavit.LaVITForCausalLM"
 
@@ -70,6 +68,7 @@ def ships_code(saved_class: type) -> type:
     )
     travels_on = comes_from_a_repo(saved_class)
 
+    @saves_atomically
     @wraps(save)
     def save_pretrained(self, save_directory: str | os.PathLike, *args, include_code: bool = False, **kwargs) -> Any:
         saved = save(self, save_directory, *args, **kwargs)

@@ -14,6 +14,7 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.utils import ModelOutput
 
+from ..lavit.atomic_saving import LoadsWholeRepos, saves_atomically
 from ..lavit.configuration_lavit import LaVITDetokenizerConfig
 from ..lavit.modeling_layers import LaVITLayer
 from ..lavit.repo_names import NamesOfRepos, rename_layers
@@ -72,7 +73,7 @@ class AttentionPooling(nn.Module):
         return self.out_proj(pooled.flatten(start_dim=1))
 
 
-class LaVITDetokenizerPreTrainedModel(NamesOfRepos, PreTrainedModel):
+class LaVITDetokenizerPreTrainedModel(LoadsWholeRepos, NamesOfRepos, PreTrainedModel):
     config: LaVITDetokenizerConfig
     config_class = LaVITDetokenizerConfig
     base_model_prefix = "detokenizer"
@@ -82,6 +83,8 @@ class LaVITDetokenizerPreTrainedModel(NamesOfRepos, PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _no_split_modules = ["LaVITLayer"]
+
+    save_pretrained = saves_atomically(PreTrainedModel.save_pretrained)
 
     @torch.no_grad()
     def _init_weights(self, module):

@@ -31,6 +31,7 @@ from ..hub.model_card import create_decoder_card, create_model_card, write_model
 from ..hub.pipeline_code import PIPELINE_FILE, write_pipeline_code
 from ..hub.repo_layout import PROCESSOR_FOLDER, name_components, read_codebook, write_top_files
 from ..hub.upload import pushes_with_card
+from ..lavit.atomic_saving import LoadsWholeRepos, saves_atomically
 from ..lavit.image_loading import flatten_images
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
@@ -90,7 +91,13 @@ def make_pipeline_card(pipeline: "LaVITPipeline", repo_id: str | None = None) ->
 
 @pushes_with_card(make_pipeline_card)
 class LaVITPipeline(
-    DiffusionPipeline, StableDiffusionMixin, ImageTokensMixin, DenoisingMixin, CandidatesMixin, UNetLoraLoaderMixin
+    LoadsWholeRepos,
+    DiffusionPipeline,
+    StableDiffusionMixin,
+    ImageTokensMixin,
+    DenoisingMixin,
+    CandidatesMixin,
+    UNetLoraLoaderMixin,
 ):
     r"""
     Makes pictures with LaVIT (arXiv 2309.04669): the language model writes an image as tokens, the detokenizer turns
@@ -607,6 +614,7 @@ class LaVITPipeline(
         check_indices(folder)
         return folder
 
+    @saves_atomically
     def save_pretrained(
         self,
         save_directory: str | os.PathLike,
@@ -633,6 +641,7 @@ class LaVITPipeline(
         if include_code or comes_from_a_repo(type(self)) or (Path(save_directory) / PIPELINE_FILE).is_file():
             write_pipeline_code(Path(save_directory))
 
+    @saves_atomically
     def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         """Writes `model_index.json` and, if the components are there, what stands beside it at the top of the repo."""
         # `save_pretrained` calls this behind the components and before anything is pushed.

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..conversion.writing import staged_folder
+from ..lavit.atomic_files import atomic_folder
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from .loading import find_repo, load_language_model, without_library_bars
@@ -32,7 +32,7 @@ def export_language_model(options: ModelOptions, destination: Path) -> str:
         FileExistsError: If the folder is there already.
     """
     repo = find_repo(options.model)
-    with without_library_bars(), staged_folder(destination) as folder:
+    with without_library_bars(), atomic_folder(destination) as folder:
         language_model = extract_language_model(load_language_model(repo, options))
         language_model.save_pretrained(folder)
         _plain_tokenizer(LaVITProcessor.from_pretrained(repo).tokenizer).save_pretrained(folder)

@@ -25,6 +25,7 @@ from transformers.utils import CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
 from ..bundled import bundled_checkpoint
+from ..lavit.atomic_saving import finish_interrupted_save
 from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
@@ -65,6 +66,7 @@ def find_repo(model: str | None) -> str:
     if model is None:
         return bundled_checkpoint()
     if Path(model).exists():
+        finish_interrupted_save(model)
         if is_adapter_folder(model):
             return _find_repo_of_adapter(model)
         if not Path(model, CONFIG_NAME).is_file():

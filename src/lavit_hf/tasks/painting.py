@@ -14,6 +14,7 @@ from diffusers.utils import logging as diffusers_logging
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from ..pixels.pipeline_lavit import LaVITPipeline
+from ..visualization import save_image
 from .images import Skipped, find_images, read_image
 from .loading import (
     find_device,
@@ -26,7 +27,7 @@ from .loading import (
 )
 from .options import ModelOptions
 from .results import show_results
-from .saving import check_free, name_outputs, number_outputs, save_image
+from .saving import check_free, name_outputs, number_outputs
 from .shared_switch import SharedSwitch
 from .tokenizing import tokenize_images
 

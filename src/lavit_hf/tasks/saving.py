@@ -1,20 +1,13 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures on the disk: whole or not at all, and over an existing file only if asked to."""
+"""Where pictures go: each has a file of its own, and an existing one is overwritten only if asked to."""
 
-import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .failures import Failure
 from .images import STANDARD_INPUT, URL_PREFIXES
-
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 def name_outputs(sources: Sequence[str], folder: Path) -> dict[str, Path]:
@@ -58,37 +51,6 @@ def check_free(paths: Sequence[Path], force: bool) -> None:
             raise Failure(f"{path} is a folder: name a file with --output.")
         if path.exists() and not force:
             raise Failure(f"{path} exists already: pass --force to overwrite it, or another --output.")
-
-
-def save_image(image: "Image.Image", path: Path) -> None:
-    """
-    Saves a picture under a temporary name beside the file, and renames it when it is whole.
-
-    Args:
-        image (`PIL.Image.Image`):
-            The picture.
-        path (`Path`):
-            The file; its ending says the format.
-
-    Raises:
-        OSError: If it cannot be written; nothing half-written is left.
-    """
-    from PIL import Image
-
-    encoded = io.BytesIO()
-    image.save(encoded, format=Image.registered_extensions()[path.suffix.lower()])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(encoded.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())  # a full disk shows here, before the rename
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error  # the name that the user knows
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _stem(source: str) -> str:

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from ..lavit.configuration_lavit import LaVITConfig
-from ..visualization import draw_keep_mask
+from ..visualization import draw_keep_mask, save_image
 from ..wiring import LaVITImageProcessor
 from .images import Skipped, find_images, read_batches
 from .loading import find_device, find_repo, load_visual_tokenizer, make_generator, without_library_bars
 from .options import ModelOptions
 from .results import show_results
-from .saving import check_free, name_outputs, save_image
+from .saving import check_free, name_outputs
 
 
 OVERLAY_SIZE = 512  # longer side of an overlay in pixels

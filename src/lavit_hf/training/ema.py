@@ -10,9 +10,9 @@ from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from .checkpoints import CallbackWithState
 from .errors import TrainingError
 
 
@@ -20,7 +20,7 @@ EMA_NAME = "ema.safetensors"
 STEP_KEY = "optimization_step"
 
 
-class AveragedWeights(TrainerCallback):
+class AveragedWeights(CallbackWithState):
     """
     An exponential moving average of the weights that a model trains. It is short at first and grows to `decay`.
 
@@ -61,21 +61,14 @@ class AveragedWeights(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         self.average.step(self.parameters.values())
 
-    def on_save(self, args, state, control, **kwargs):
-        if args.should_save:
-            self._save(_file(args, state))
-
-    def _save(self, path: Path) -> None:
+    def save_state(self, checkpoint: Path) -> None:
         tensors = {name: tensor.contiguous() for name, tensor in zip(self.parameters, self.average.shadow_params)}
-        unfinished = path.with_suffix(".unfinished")
-        save_file(tensors, unfinished, metadata={STEP_KEY: str(self.average.optimization_step)})
-        unfinished.rename(path)
+        save_file(tensors, checkpoint / EMA_NAME, metadata={STEP_KEY: str(self.average.optimization_step)})
 
     def _load(self, path: Path) -> None:
         if not path.exists():
             raise TrainingError(
-                f"{path.parent} holds no averaged weights ({path.name}), maybe since the run was killed as it saved: "
-                "remove the folder to go on from the checkpoint before it."
+                f"{path.parent} holds no averaged weights ({path.name}): remove it to go on from the one before."
             )
         with safe_open(path, framework="pt") as file:
             self.average.optimization_step = int(file.metadata()[STEP_KEY])

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import ModelOutput
 from transformers.utils.generic import is_flash_attention_requested
 
+from ..lavit.atomic_saving import saves_atomically
 from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
 from ..lavit.modeling_lavit import LaVITForCausalLM, average_loss
@@ -293,6 +294,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
             num_image_targets=num_image_targets,
         )
 
+    @saves_atomically
     def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs) -> None:
         super().save_pretrained(save_directory, is_main_process, **kwargs)
         if self.should_save_on_this_rank(is_main_process):

@@ -14,6 +14,7 @@ from torch import distributed, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..lavit.atomic_saving import saves_atomically
 from ..lavit.configuration_lavit import LaVITVisualTokenizerConfig
 from ..lavit.modeling_layers import split_by_image
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer, LaVITVisualTokenizerPreTrainedModel
@@ -164,6 +165,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module | None:
         return self.visual_tokenizer.get_input_embeddings()
 
+    @saves_atomically
     def save_pretrained(
         self,
         save_directory: str | os.PathLike,

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 from transformers import TrainerCallback
 
-from ..visualization import image_grid
+from ..visualization import image_grid, save_image
 
 
 class SamplePictures(TrainerCallback):
@@ -39,8 +39,7 @@ class SamplePictures(TrainerCallback):
 
     def _keep(self, sheet: Image.Image, args, step: int) -> None:
         folder = Path(args.output_dir) / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
-        sheet.save(folder / f"step-{step:08d}.png")
+        save_image(sheet, folder / f"step-{step:08d}.png")
         if "tensorboard" in args.report_to:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from accelerate import PartialState
 from transformers import HfArgumentParser, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..lavit.atomic_files import atomic_file
+from .checkpoints import last_checkpoint
 from .errors import TrainingError
 
 
@@ -79,8 +79,8 @@ def find_checkpoint(training_args: TrainingArguments, settings: Sequence[Any]) -
     run = output / RUN_NAME
     if checkpoint is None or not run.exists():
         if PartialState().is_main_process:
-            output.mkdir(parents=True, exist_ok=True)
-            run.write_text(json.dumps(current, indent=2, sort_keys=True) + "\n")
+            with atomic_file(run) as file:
+                file.write_text(json.dumps(current, indent=2, sort_keys=True) + "\n")
         return checkpoint
     started = json.loads(run.read_text())
     changed = sorted(name for name in current.keys() | started.keys() if current.get(name) != started.get(name))
@@ -92,33 +92,6 @@ def find_checkpoint(training_args: TrainingArguments, settings: Sequence[Any]) -
             "gradient_accumulation_steps must keep the global batch."
         )
     return checkpoint
-
-
-def last_checkpoint(output: str | Path) -> str | None:
-    """
-    Finds the last checkpoint that was written to its end. A kill or a full disk leaves unfinished ones behind.
-
-    Args:
-        output (`str` or `Path`):
-            A run's `output_dir`.
-
-    Returns:
-        `str` or `None`: Its folder; `None` where there is none.
-    """
-    finished = [folder for folder in Path(output).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if _is_finished(folder)]
-    return str(max(finished, key=_step)) if finished else None
-
-
-def _is_finished(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / TRAINER_STATE_NAME).read_text())  # what `Trainer` writes last
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-"))
 
 
 def _describe(training_args: TrainingArguments, settings: Sequence[Any]) -> dict:

@@ -13,6 +13,7 @@ from accelerate import PartialState
 from datasets import Dataset, IterableDataset, load_dataset
 from tqdm.auto import tqdm
 
+from ..lavit.atomic_files import atomic_file
 from .errors import TrainingError
 
 
@@ -97,7 +98,8 @@ def _check_settings(output: Path, settings: dict) -> None:
     output.mkdir(parents=True, exist_ok=True)
     path = output / SETTINGS_NAME
     if not path.exists():
-        path.write_text(json.dumps(settings, indent=2) + "\n")
+        with atomic_file(path) as file:
+            file.write_text(json.dumps(settings, indent=2) + "\n")
     found = json.loads(path.read_text())
     changed = sorted(name for name in settings.keys() | found.keys() if settings.get(name) != found.get(name))
     if changed:
@@ -108,9 +110,5 @@ def _check_settings(output: Path, settings: dict) -> None:
 
 
 def _write_shard(path: Path, rows: Iterable[dict], schema: pa.Schema) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    try:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema), unfinished, compression="zstd")
-        unfinished.rename(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema), file, compression="zstd")

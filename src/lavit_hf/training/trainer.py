@@ -1,8 +1,12 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""transformers' `Trainer` with every part of the loss logged, and a stop where the loss is no number."""
+"""
+transformers' `Trainer` with every part of the loss logged, a stop where the loss is no number, and checkpoints that a
+killed run goes on from as if it had never stopped.
+"""
 
 import copy
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -10,9 +14,10 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import has_length
 
+from ..lavit.atomic_saving import atomic_update
+from .checkpoints import CallbackWithState, last_checkpoint
 from .errors import TrainingError
 from .meters import LossMeter, Meter
-from .settings import last_checkpoint
 
 
 class LaVITTrainer(Trainer):
@@ -79,6 +84,34 @@ class LaVITTrainer(Trainer):
                 f"the checkpoint of step {self.state.global_step} cannot be written: {error}. {self._last_good()}. "
                 "Make room, and start the run again: it goes on from there."
             ) from error
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.args.should_save:
+            super()._save(output_dir, state_dict)
+            return
+        with atomic_update(output_dir or self.args.output_dir) as folder:
+            super()._save(str(folder), state_dict)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self.args.should_save:
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, CallbackWithState):
+                    callback.save_state(Path(output_dir))
+        # What is written next, by one process, says that everything is there, from all processes.
+        self.accelerator.wait_for_everyone()
+
+    def _init_training_state(
+        self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+    ) -> tuple[int, int]:
+        epochs_and_steps = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        if resume_from_checkpoint is None or self.state.global_step < max_steps:
+            return epochs_and_steps
+        # `Trainer` would look whether it is at its end behind a step only.
+        self._load_rng_state(resume_from_checkpoint)
+        return num_train_epochs, 0
 
     def _check_loss(self, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss.detach()).all():

@@ -11,10 +11,11 @@ from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput, I
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import nn
 
+from ...lavit.atomic_saving import LoadsWholeRepos, saves_atomically
 from .patch_decoder import PatchDecoder
 
 
-class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
+class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixin):
     r"""
     Stands in for `AutoencoderKL` where pictures are small: a latent is the first principal components of a patch, so
     that diffusion runs on a coarser grid while distances stay those between pixels. It needs no training. Where it
@@ -48,6 +49,8 @@ class PatchAutoencoder(ModelMixin, AutoencoderMixin, ConfigMixin):
     torch.Size([8, 3, 64, 64])
     ```
     """
+
+    save_pretrained = saves_atomically(ModelMixin.save_pretrained)
 
     @register_to_config
     def __init__(

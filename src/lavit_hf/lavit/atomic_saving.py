@@ -1,0 +1,263 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Saves over an older repo that are whole or absent, wherever the process that saves is killed.
+
+A repo cannot be renamed as a whole, as its folder holds other things too: a `README.md`, `.git`, checkpoints. What is
+to change in it is written into a folder within it first, with a list of the changes. From the moment the list is there
+they are made, by the same process or, if that was killed, by the next one that saves or loads there with lavit_hf.
+Until all are made there is no configuration in the repo, so that nothing else loads a mixture of old and new either.
+"""
+
+import inspect
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .atomic_files import LOCK_NAME, NEW_FOLDER, UNFINISHED, flush, is_unfinished, locked
+from .checkpoint_index import CODE_FOLDER, PIPELINE_INDEX_NAME, find_outdated_weights
+
+
+# Where in a repo its changes are prepared, and what lists them when they are.
+SAVE_FOLDER = f".save{UNFINISHED}"
+CHANGES_NAME = "changes.json"
+
+# What saving looks at in a repo: its texts, up to a size that they do not reach, and the headers of its weights.
+TEXT_ENDINGS = (".json", ".jinja", ".md", ".py")
+LARGEST_TEXT = 2**24
+WEIGHT_ENDINGS = (".safetensors", ".bin")
+
+# What loading begins with, in the order in which it comes back.
+ENTRIES = ("tokenizer.json", "adapter_config.json", "preprocessor_config.json", "processor_config.json", "config.json")
+
+
+@contextmanager
+def atomic_update(folder: str | os.PathLike) -> Iterator[Path]:
+    """
+    A folder to save into in place of `folder`, which gets what is written and removed there: all of it, or nothing.
+
+    At first it shows what saving looks at: copies of texts, as configurations and indices, and stand-ins of weights,
+    which have names and headers but no values. At the end, weights that the new ones take the place of are removed,
+    and everything else in `folder` stays.
+
+    Args:
+        folder (`str` or `os.PathLike`):
+            The folder. Made where there is none. One that is itself not yet in its place is written to directly.
+    """
+    folder = Path(folder)
+    if is_unfinished(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with _prepared(folder) as (new, shown):
+        yield new
+        _list_changes(folder, shown)
+        _make_changes(folder)
+
+
+def saves_atomically(save: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    Method decorator for a `save_pretrained`: what it writes goes through [`atomic_update`]. A process that only takes
+    part and does not write is left alone, as is the state of a training run, which all processes write.
+    """
+    signature = inspect.signature(save)
+
+    @wraps(save)
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> Any:
+        options = signature.bind(self, save_directory, *args, **kwargs).arguments
+        if not _writes(self, save_directory, {**options, **options.get("kwargs", {})}):
+            return save(self, save_directory, *args, **kwargs)
+        push = {name: kwargs.pop(name) for name in ("push_to_hub", "repo_id") if name in kwargs}
+        with atomic_update(save_directory) as folder:
+            saved = save(self, folder, *args, **kwargs)
+        if not push.get("push_to_hub"):
+            return saved
+        # Once more, into a folder that vanishes: what pushing adds is not the repo's.
+        with _prepared(Path(save_directory)) as (folder, _):
+            return save(self, folder, *args, **{"repo_id": Path(save_directory).name, **push, **kwargs})
+
+    return save_pretrained
+
+
+class LoadsWholeRepos:
+    """Lets `from_pretrained` first make the changes of a save that was cut short."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        finish_interrupted_save(pretrained_model_name_or_path)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+
+def finish_interrupted_save(folder: str | os.PathLike | None) -> None:
+    """
+    Makes the changes of a save that was cut short, in a repo or in that whose component `folder` is. Does nothing
+    where there are none.
+
+    Args:
+        folder (`str` or `os.PathLike`, *optional*):
+            What `from_pretrained` was given, which may be no folder.
+
+    Raises:
+        OSError: If there are changes that cannot be made.
+    """
+    if not isinstance(folder, (str, os.PathLike)):
+        return
+    for repo in (Path(folder), Path(folder).parent):
+        save_folder = repo / SAVE_FOLDER
+        if not (save_folder / CHANGES_NAME).is_file():
+            continue
+        try:
+            with locked(save_folder / LOCK_NAME):
+                _make_changes(repo)
+                shutil.rmtree(save_folder, ignore_errors=True)
+        except OSError as error:
+            raise OSError(
+                f"the last save into {repo} was cut short and cannot be finished ({error}): load it once where "
+                "the folder can be written to, or save there again."
+            ) from error
+
+
+def name_of(folder: Path) -> Path:
+    """The repo that a folder to save into stands for, as users know it."""
+    return folder.parent.parent if folder.parent.name == SAVE_FOLDER else folder
+
+
+def _writes(self: Any, save_directory: str | os.PathLike, options: dict[str, Any]) -> bool:
+    if options.get("distributed_checkpoint") or os.path.isfile(save_directory):  # the latter is refused by the library
+        return False
+    is_main_process = options.get("is_main_process", True)
+    should_save = getattr(self, "should_save_on_this_rank", None)
+    return is_main_process if should_save is None else should_save(is_main_process)
+
+
+@contextmanager
+def _prepared(folder: Path) -> Iterator[tuple[Path, dict[str, os.stat_result]]]:
+    """The folder to save into, and how what it shows looked."""
+    save_folder = folder / SAVE_FOLDER
+    is_new = not folder.exists()
+    with locked(save_folder / LOCK_NAME):
+        try:
+            _make_changes(folder)
+            shutil.rmtree(save_folder / NEW_FOLDER, ignore_errors=True)
+            (save_folder / NEW_FOLDER).mkdir()
+            yield save_folder / NEW_FOLDER, _show(folder, save_folder / NEW_FOLDER)
+        finally:
+            if not (save_folder / CHANGES_NAME).exists():  # those that could not be made are kept
+                shutil.rmtree(save_folder, ignore_errors=True)
+            if is_new:
+                with suppress(OSError):  # is not empty when all went well
+                    folder.rmdir()
+
+
+def _show(folder: Path, new: Path) -> dict[str, os.stat_result]:
+    """Puts what saving looks at into a folder, all so old that every change shows."""
+    for path in _texts_and_weights(folder):
+        shown = new / path.relative_to(folder)
+        shown.parent.mkdir(exist_ok=True)
+        if path.suffix in WEIGHT_ENDINGS:
+            _stand_in(path, shown)
+        else:
+            shutil.copyfile(path, shown)
+        os.utime(shown, (0, 0))
+    return _look(new)
+
+
+def _texts_and_weights(folder: Path) -> Iterator[Path]:
+    for path in (path for place in _places_of_a_repo(folder) for path in place.iterdir() if path.is_file()):
+        is_text = path.suffix in TEXT_ENDINGS and path.stat().st_size <= LARGEST_TEXT
+        if is_text or path.suffix in WEIGHT_ENDINGS:
+            yield path
+
+
+def _places_of_a_repo(folder: Path) -> Iterator[Path]:
+    """The folder, and those within it that hold a component or the source, but not the checkpoints of a run."""
+    yield folder
+    for path in folder.iterdir():
+        is_own = path.is_dir() and not path.name.startswith((".", PREFIX_CHECKPOINT_DIR))
+        if is_own and (path.name == CODE_FOLDER or any(path.glob("*config.json"))):
+            yield path
+
+
+def _stand_in(weights: Path, path: Path) -> None:
+    """A file that has the size of `weights`, and the header if they are safetensors, but takes no space."""
+    with weights.open("rb") as source, path.open("wb") as target:
+        if weights.suffix == ".safetensors":
+            length = source.read(8)
+            target.write(length + source.read(min(int.from_bytes(length, "little"), LARGEST_TEXT)))
+        target.truncate(weights.stat().st_size)
+
+
+def _look(folder: Path) -> dict[str, os.stat_result]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat() for path in files}
+
+
+def _list_changes(folder: Path, shown: dict[str, os.stat_result]) -> None:
+    """Lists what was written and what is to be removed; from then on the save counts."""
+    save_folder = folder / SAVE_FOLDER
+    found = _look(save_folder / NEW_FOLDER)
+    written = [name for name, stat in found.items() if name not in shown or stat.st_mtime_ns != 0]
+    kept = [name for name in shown if name not in written]
+    removed = {*(shown.keys() - found.keys()), *find_outdated_weights(kept, written)}
+    if any((folder / name).exists() for name in [*written, *removed]):
+        # What is replaced is given up for what must outlive a power failure.
+        for name in written:
+            flush(save_folder / NEW_FOLDER / name)
+    unfinished = save_folder / f".{CHANGES_NAME}{UNFINISHED}"
+    unfinished.write_text(json.dumps({"written": sorted(written, key=_place), "removed": sorted(removed)}))
+    flush(unfinished)
+    unfinished.rename(save_folder / CHANGES_NAME)
+    flush(save_folder)
+
+
+def _place(name: str) -> tuple:
+    """When a file is put in place: what names others behind them, the top behind its folders, and the index last."""
+    path = Path(name)
+    if name == PIPELINE_INDEX_NAME:
+        return (3,)
+    if path.name in ENTRIES:
+        return 2, -len(path.parts), ENTRIES.index(path.name), name
+    return int(path.suffix == ".json"), name
+
+
+def _make_changes(folder: Path) -> None:
+    """Makes the changes that are listed and not yet made, if any."""
+    save_folder = folder / SAVE_FOLDER
+    if not (save_folder / CHANGES_NAME).is_file():
+        return
+    written, removed = _read_changes(folder)
+    written = [name for name in written if (save_folder / NEW_FOLDER / name).is_file()]
+    for name in sorted({*written, *removed}, key=_place, reverse=True):
+        if name in removed or _place(name)[0]:
+            (folder / name).unlink(missing_ok=True)
+    for place in {(folder / name).parent for name in removed} - {folder}:
+        with suppress(OSError):  # is not empty, mostly
+            place.rmdir()
+    for name in written:
+        (folder / name).parent.mkdir(exist_ok=True)
+        os.replace(save_folder / NEW_FOLDER / name, folder / name)
+    (save_folder / CHANGES_NAME).unlink()
+
+
+def _read_changes(folder: Path) -> tuple[list[str], list[str]]:
+    """The listed changes, none of which is outside of the folder: it may come from anywhere."""
+    path = folder / SAVE_FOLDER / CHANGES_NAME
+    try:
+        changes = json.loads(path.read_text())
+        written, removed = list(changes["written"]), list(changes["removed"])
+        places = [root / name for root in (folder, path.parent / NEW_FOLDER) for name in {*written, *removed}]
+        if all(place.parent.resolve().is_relative_to(folder.resolve()) for place in places):
+            return written, removed
+    except (ValueError, KeyError, TypeError) as error:
+        raise OSError(f"{path} is damaged") from error
+    raise OSError(f"{path} names files that are not in {folder}")
+
+
+__all__ = ["atomic_update", "finish_interrupted_save", "saves_atomically"]
