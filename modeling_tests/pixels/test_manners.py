@@ -42,7 +42,7 @@ def test_unknown_arguments(pipeline, name, hint):
     assert str(error.value) == f"LaVITPipeline got an unexpected keyword argument {name!r}{hint}"
 
 
-@pytest.mark.parametrize(("height", "width"), [(1024, 1024), (1216, 832), (1152, 1152), (832, 832)])
+@pytest.mark.parametrize(("height", "width"), [(1024, 1024), (1216, 832), (1152, 1152), (896, 896)])
 def test_usual_sizes(warnings, height, width):
     assert resolve_size(1024, 8, height, width) == (height, width)
     assert all(resolve_size(1024, 8, aspect_ratio=name) == size for name, size in ASPECT_RATIOS.items())
