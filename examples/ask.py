@@ -30,8 +30,9 @@ def main(
 
     prompts = [processor.format_question(question)] * len(images)
     inputs = processor(images=[str(image) for image in images], text=prompts, return_tensors="pt").to(lavit.device)
-    # As the original was evaluated: five beams, short answers.
-    ids = lavit.generate(**inputs, num_beams=5, length_penalty=0.0, min_new_tokens=2, max_new_tokens=10)
+    # As the original was evaluated, but for answers of one token: five beams, short answers.
+    beams = {"num_beams": 5, "early_stopping": True, "length_penalty": 0.0}
+    ids = lavit.generate(**inputs, **beams, min_new_tokens=1, max_new_tokens=10)
     texts = processor.post_process_image_text_to_text(ids[:, inputs.input_ids.shape[1] :])
     for image, answer in zip(images, processor.post_process_answer(texts)):
         print(f"{image.name}: {answer}")

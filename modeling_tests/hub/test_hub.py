@@ -4,6 +4,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ from lavit_hf import (
 )
 from lavit_hf.cli.app import app
 from lavit_hf.conversion import convert_checkpoint
+from lavit_hf.hub.pipeline_code import find_sources, flatten_imports
 from lavit_hf.lavit import configuration_lavit
 from lavit_hf.lavit.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
 
@@ -94,13 +96,19 @@ class TestLoading:
         for name in ("language_model", "detokenizer", "unet", "vae", "safety_checker"):
             assert_same_weights(getattr(pipeline, name), getattr(local, name))
 
-    def test_diffusers_from_a_snapshot(self, reader, published):
-        """From the id itself diffusers would run no code that it does not know."""
-        with pytest.raises(ValueError, match="does not exist in org/lavit"):
-            DiffusionPipeline.from_pretrained(published, custom_pipeline=published, trust_remote_code=True)
-        folder = snapshot_download(published)
-        loaded = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
-        assert type(loaded) is LaVITPipeline
+    def test_diffusers(self, reader, published, repos):
+        """By the id and out of a folder; the package's class, as it is imported."""
+        local = LaVITPipeline.from_pretrained(repos["lowres"])
+        for repo in (published, snapshot_download(published)):
+            loaded = DiffusionPipeline.from_pretrained(repo, custom_pipeline=repo, trust_remote_code=True)
+            assert type(loaded) is LaVITPipeline
+            assert_same_weights(loaded.language_model, local.language_model)
+            kept, expected = (
+                model.generation_config.to_dict() for model in (loaded.language_model, local.language_model)
+            )
+            assert kept == expected
+        with pytest.raises(ValueError, match="trust_remote_code=True"):
+            DiffusionPipeline.from_pretrained(published, custom_pipeline=published)
 
 
 class TestOwnWeightsOnly:
@@ -260,6 +268,74 @@ def test_remote_code(reader, published, repos, tmp_path):
     model.visual_tokenizer.config.selection = "threshold"
     ids = model.generate(**processor(images=CAT, return_tensors="pt"), num_beams=1, max_new_tokens=8)
     assert run.stdout.splitlines() == [f"{tmp_path / 'folder'}: {ids.tolist()}", f"{published}: {ids.tolist()}"]
+
+
+PAINTED_WITHOUT_THE_PACKAGE = """
+import sys
+sys.modules["lavit_hf"] = None
+import torch
+from diffusers import DiffusionPipeline
+from transformers import AutoModelForMultimodalLM
+
+folder, source, *custom_pipelines = sys.argv[1:]
+
+def paint(pipeline, name):
+    assert type(pipeline).__module__.startswith("transformers_modules."), type(pipeline)
+    options = {"num_inference_steps": 2, "generation_kwargs": {"max_new_tokens": 6, "min_new_tokens": 3}}
+    generator = torch.Generator().manual_seed(0)
+    output = pipeline("a red apple", generator=generator, output_type="pt", **options)
+    torch.save([output.images, output.image_token_ids[0]], f"{folder}/{name}.pt")
+    return output
+
+for name in custom_pipelines:
+    pipeline = DiffusionPipeline.from_pretrained(source, custom_pipeline=name, trust_remote_code=True)
+    output = paint(pipeline, name.replace("/", "-"))
+pipeline.save_pretrained(f"{folder}/saved")
+saved = DiffusionPipeline.from_pretrained(f"{folder}/saved", custom_pipeline="pipeline", trust_remote_code=True)
+paint(saved, "saved")
+# The model finds the pixel decoder of its repo.
+model = AutoModelForMultimodalLM.from_pretrained(source, trust_remote_code=True)
+assert model.decode_image_tokens(output.image_token_ids[0][None]).shape == output.images.shape
+"""
+
+
+@pytest.mark.parametrize("source", ["folder", "hub"])
+def test_diffusers_remote_code(reader, published, repos, tmp_path, source):
+    """By its id and by the name of the file, in a process that has no lavit_hf, and saved there."""
+    repo = published if source == "hub" else str(repos["lowres"])
+    environment = os.environ | {
+        "HF_ENDPOINT": reader.url,
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_MODULES_CACHE": str(tmp_path / "modules"),
+        "HF_HUB_DISABLE_XET": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-c", PAINTED_WITHOUT_THE_PACKAGE, str(tmp_path), repo, repo, "pipeline"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    assert run.returncode == 0, run.stderr
+    options = {"num_inference_steps": 2, "generation_kwargs": {"max_new_tokens": 6, "min_new_tokens": 3}}
+    pipeline = LaVITPipeline.from_pretrained(repos["lowres"])
+    generator = torch.Generator().manual_seed(0)
+    expected = pipeline("a red apple", generator=generator, output_type="pt", **options)
+    for name in (repo.replace("/", "-"), "pipeline", "saved"):
+        picture, ids = torch.load(tmp_path / f"{name}.pt")
+        assert torch.equal(ids, expected.image_token_ids[0])
+        torch.testing.assert_close(picture, expected.images, rtol=0, atol=1e-4)
+    again = LaVITPipeline.from_pretrained(tmp_path / "saved")
+    assert_same_weights(again.unet, pipeline.unet)
+    assert not list((tmp_path / "saved" / "language_model").rglob("code"))
+
+
+def test_source_lies_flat(repos):
+    """No two modules of one name, none missing, and the same text but for where imports look."""
+    code, package = repos["lowres"] / "code", Path(configuration_lavit.__file__).parents[1]
+    shipped = {path.name: path.read_text() for path in code.iterdir()}
+    sources = find_sources(package / "pixels" / "pipeline_lavit.py")
+    assert len({path.name for path in sources}) == len(sources)
+    for path in sources:
+        assert shipped[path.name] == flatten_imports(path.read_text())
+    imported = {name for text in shipped.values() for name in re.findall(r"^\s*from \.(\S*) import", text, re.M)}
+    assert imported and {f"{name}.py" for name in imported} <= shipped.keys()
 
 
 SAVED_WITHOUT_THE_PACKAGE = """

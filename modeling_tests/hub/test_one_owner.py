@@ -384,7 +384,7 @@ def hidden_states_of(model) -> torch.Tensor:
     return model(**inputs_of(model)).last_hidden_state
 
 
-OLD_NAMES = {new: old for old, new in MOVED_MODULES.items()}
+OLD_NAMES = {new.rpartition(".")[2]: old for old, new in MOVED_MODULES.items()}
 
 
 @pytest.fixture
@@ -399,7 +399,7 @@ def older_repo(repo):
     shutil.copy(repo / "processor_config.json", repo / "processor")
     index = json.loads((repo / "model_index.json").read_text())
     old = {
-        name: [OLD_NAMES.get(value[0], value[0]), *value[1:]]
+        name: [OLD_NAMES.get(str(value[0]).rpartition(".")[2], value[0]), *value[1:]]
         for name, value in index.items()
         if isinstance(value, list)
     }

@@ -6,9 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import torch
+from PIL import Image
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -29,9 +32,11 @@ from lavit_hf import (
     LaVITConfig,
     LaVITForCausalLM,
     LaVITImageProcessorPil,
+    LaVITPipeline,
     LaVITProcessor,
     LaVITVisualTokenizer,
 )
+from lavit_hf.lavit.task_pipelines import LaVITAnyToAnyPipeline, LaVITImageTextToTextPipeline
 
 
 PICTURES = Path(__file__).parents[2] / "examples" / "images"
@@ -102,29 +107,84 @@ class TestPipelines:
         outputs = pipe(images=[CAT, COFFEE], text=["", ""], generate_kwargs=GREEDY, return_full_text=False)
         assert [output["generated_text"] for output in outputs] == direct
 
-    def test_chat(self, repo):
+    def test_path_alone_is_captioned(self, repo, direct):
         pipe = pipeline("image-text-to-text", model=str(repo))
-        content = [{"type": "image", "path": CAT}, {"type": "text", "text": "a photo of"}]
-        output = pipe(text=[{"role": "user", "content": content}], generate_kwargs=GREEDY, return_full_text=False)
+        image = Image.open(COFFEE)
+        single, several = pipe(CAT, generate_kwargs=GREEDY), pipe([CAT, image], generate_kwargs=GREEDY)
+        generated = pipe((path for path in (CAT, COFFEE)), generate_kwargs=GREEDY)
+        assert single[0]["generated_text"] == direct[0]
+        for outputs in (several, generated):
+            assert [output[0]["generated_text"] for output in outputs] == direct
+        with pytest.raises(ValueError, match=r"'a cat' \(no such file"):
+            pipe("a cat")
+        with pytest.raises(ValueError, match="`images` is an empty list"):
+            pipe([])
+
+    @pytest.mark.parametrize("task", ["image-text-to-text", "any-to-any"])
+    def test_chat(self, repo, task):
+        pipe = pipeline(task, model=str(repo))
+        content = [{"type": "image", "path": CAT}, {"type": "text", "text": "What is it?"}]
+        chat = [{"role": "user", "content": content}]
         model, processor = LaVITForCausalLM.from_pretrained(repo), LaVITProcessor.from_pretrained(repo)
-        inputs = processor(images=CAT, text="a photo of", return_tensors="pt")
+        inputs = processor(images=CAT, text=processor.format_question("What is it?"), return_tensors="pt")
         ids = model.generate(**inputs, **GREEDY)[:, inputs["input_ids"].shape[1] :]
-        assert output[0]["generated_text"] == processor.post_process_image_text_to_text(ids)[0]
+        answer = processor.post_process_image_text_to_text(ids)[0].strip()
+        output = pipe(text=chat, generate_kwargs=GREEDY, return_full_text=False)
+        assert output[0]["generated_text"] == answer
+        whole = pipe(text=chat, generate_kwargs=GREEDY)[0]["generated_text"]
+        assert whole == [*chat, {"role": "assistant", "content": answer}]
 
     def test_any_to_any_writes_text(self, repo, direct):
         pipe = pipeline("any-to-any", model=str(repo))
         output = pipe(images=[CAT], text=[""], generate_kwargs=GREEDY, return_full_text=False)
         assert output[0]["generated_text"] == direct[0]
 
+    def test_any_to_any_paints(self, repos):
+        """By the pixel decoder of the repo, with what the pipeline paints by the same seed."""
+        codes = {"max_new_tokens": 6, "min_new_tokens": 6}
+        pipe = pipeline("any-to-any", model=str(repos["lowres"]), dtype=torch.float32)
+        painter = LaVITPipeline.from_pretrained(repos["lowres"], dtype=torch.float32)
+        torch.manual_seed(0)
+        expected = painter("a cat", generation_kwargs=codes).images[0]
+        for text in ("a cat", [{"role": "user", "content": "a cat"}]):
+            torch.manual_seed(0)
+            output = pipe(text=text, generation_mode="image", generate_kwargs=codes)
+            assert output[0]["generated_image"].tobytes() == expected.tobytes()
+        outputs = pipe(text=["a cat", "a red dog"], generation_mode="image", generate_kwargs=codes)
+        assert [output["generated_image"].size for output in outputs] == [expected.size] * 2
+
     def test_any_to_any_says_what_pictures_need(self, repo):
         pipe = pipeline("any-to-any", model=str(repo))
-        with pytest.raises(ValueError, match="attach_pixel_decoder"):
+        with pytest.raises(ValueError, match=r"lavit has none: call model.attach_pixel_decoder"):
             pipe(
                 text=["a cat"],
                 generation_mode="image",
-                processor_kwargs={"generation_mode": "image"},
                 generate_kwargs={"max_new_tokens": 4, "min_new_tokens": 4},
             )
+
+    @pytest.mark.parametrize(
+        ("task", "settings", "message"),
+        [
+            (
+                "any-to-any",
+                {"generate_kwargs": {"generation_mode": "text"}},
+                "'image' by generation_mode and 'text' by",
+            ),
+            ("any-to-any", {"processor_kwargs": {"generation_mode": "text"}}, "'text' by processor_kwargs"),
+            ("image-text-to-text", {}, "'text' by the task image-text-to-text and 'image' by generation_mode"),
+        ],
+    )
+    def test_modes_that_contradict(self, repo, task, settings, message):
+        pipe = pipeline(task, model=str(repo))
+        with pytest.raises(ValueError, match=message):
+            pipe(text="a cat", generation_mode="image", **settings)
+
+    def test_other_models_have_transformers_own(self, repo):
+        """What is registered for the task gives its place to the plain class."""
+        other = SimpleNamespace(config=SimpleNamespace(model_type="other"))
+        for ours in (LaVITImageTextToTextPipeline, LaVITAnyToAnyPipeline):
+            with patch.object(ours, "plain_class", lambda model, task: (model, task)):
+                assert ours(other, task="a task") == (other, "a task")
 
 
 class TestQuantized:

@@ -15,11 +15,13 @@ import re
 from pathlib import Path
 
 from ..lavit.checkpoint_index import PIPELINE_INDEX_NAME
-from ..lavit.remote_code import CODE_FOLDER, PIPELINE, remove_remote_code, write_remote_code
+from ..lavit.remote_code import CODE_FOLDER, remove_remote_code, write_remote_code
 
 
 # The file that diffusers runs for `custom_pipeline`. It must hold one pipeline class and no other.
 PIPELINE_FILE = "pipeline.py"
+
+PIPELINE = f"{CODE_FOLDER}/pipeline_lavit.LaVITPipeline"
 
 # Of our components the class: the module that holds it, the base class by which diffusers decides how it is loaded,
 # and from where. A processor has its image processor's source at the top only.

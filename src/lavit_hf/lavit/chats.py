@@ -119,7 +119,8 @@ def check_messages(chats: Any) -> None:
         chats (`list[dict]` or `list[list[dict]]`):
             What is passed for a chat or a batch of chats.
     """
-    if isinstance(chats, str | dict) or (isinstance(chats, list | tuple) and any(isinstance(m, str) for m in chats)):
+    is_chat = chats is None or hasattr(chats, "messages") or isinstance(chats, list | tuple)
+    if not is_chat or (isinstance(chats, list | tuple) and any(isinstance(message, str) for message in chats)):
         raise ValueError(
             "A chat is a list of messages, each as {'role': 'user', 'content': ...}; for a text by itself, call the "
             "processor."

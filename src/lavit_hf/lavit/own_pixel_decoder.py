@@ -10,7 +10,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from transformers import PreTrainedModel
 
 from .checkpoint_index import PIPELINE_INDEX_NAME
-from .remote_code import load_pipeline_class
+from .remote_code import load_pipeline
 
 
 def load_pixel_decoder(model: PreTrainedModel) -> Any:
@@ -34,10 +34,11 @@ def load_pixel_decoder(model: PreTrainedModel) -> Any:
         raise ValueError(_describe_lack(model))
     with torch.random.fork_rng(devices=[]):  # the draws of a seed are the picture's, whenever this happens
         try:
-            pipeline_class = load_pipeline_class(repo, revision=revision)
-            pipeline = pipeline_class.from_pretrained(repo, language_model=None, dtype=dtype, revision=revision)
+            pipeline = load_pipeline(repo, revision, language_model=None, dtype=dtype)
         except EntryNotFoundError as error:
             raise ValueError(_describe_lack(model)) from error
+    if pipeline.detokenizer.codebook is None:
+        pipeline.detokenizer.set_codebook(model.visual_tokenizer.quantizer.codebook.weight)
     return pipeline if model.device.type == "meta" else pipeline.to(model.device)
 
 

@@ -11,7 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers.dynamic_module_utils import get_class_from_dynamic_module, get_relative_import_files
+from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import (
     CONFIG_NAME,
     IMAGE_PROCESSOR_NAME,
@@ -56,7 +56,6 @@ IMAGE_PROCESSOR_AUTO_MAP = {
         "torchvision": f"{CODE_FOLDER}/image_processing_lavit.LaVITImageProcessor",
     }
 }
-PIPELINE = f"{CODE_FOLDER}/pipeline_lavit.LaVITPipeline"
 PROCESSOR_AUTO_MAP = {"AutoProcessor": f"{CODE_FOLDER}/processing_lavit.LaVITProcessor"}
 
 
@@ -106,20 +105,28 @@ def _without_promise(to_dict: Callable[..., dict[str, Any]]) -> Callable[..., di
     return without_promise
 
 
-def load_pipeline_class(repo: str | os.PathLike, **kwargs: Any) -> type:
+def load_pipeline(repo: str, revision: str | None = None, **kwargs: Any) -> Any:
     """
-    LaVIT's diffusion pipeline: the package's, or where this source came out of a repo, that of the repo.
+    Loads LaVIT's diffusion pipeline by the package or, where this source came out of a repo, by that of the repo.
 
     Args:
-        repo (`str` or `os.PathLike`):
+        repo (`str`):
             Path or Hub id.
+        revision (`str`, *optional*):
+            The repo's revision.
         kwargs:
-            What else transformers' `get_class_from_dynamic_module` takes.
+            What else `DiffusionPipeline.from_pretrained` takes.
+
+    Returns:
+        [`LaVITPipeline`].
     """
     package = __name__.split(".")[0]
     if package != TRANSFORMERS_DYNAMIC_MODULE_NAME:
-        return sys.modules[package].LaVITPipeline
-    return get_class_from_dynamic_module(PIPELINE, str(repo), **kwargs)
+        return sys.modules[package].LaVITPipeline.from_pretrained(repo, revision=revision, **kwargs)
+    from diffusers import DiffusionPipeline  # which nothing but pictures needs
+
+    source = {"custom_pipeline": repo, "custom_revision": revision, "trust_remote_code": True}
+    return DiffusionPipeline.from_pretrained(repo, revision=revision, **source, **kwargs)
 
 
 def write_remote_code(folder: str | os.PathLike) -> None:
@@ -176,4 +183,4 @@ def _needed_modules() -> list[Path]:
     return sorted(modules | imported)
 
 
-__all__ = ["comes_from_a_repo", "load_pipeline_class", "remove_remote_code", "ships_code", "write_remote_code"]
+__all__ = ["comes_from_a_repo", "load_pipeline", "remove_remote_code", "ships_code", "write_remote_code"]

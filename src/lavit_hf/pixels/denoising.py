@@ -11,6 +11,7 @@ import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg, retrieve_timesteps
 from diffusers.utils import logging
 
+from .progress import PAINTING, named_progress_bar
 from .small.condition_map import build_unet_input
 
 
@@ -158,7 +159,7 @@ class DenoisingMixin:
         step_kwargs = self._step_kwargs(generator, eta)
         tensors = self._unet_tensors(latents, condition)
         tensors["latents"] = latents * self.scheduler.init_noise_sigma
-        with self.progress_bar(total=num_inference_steps) as progress_bar:
+        with named_progress_bar(self, PAINTING, num_inference_steps) as progress_bar:
             for step, timestep in enumerate(timesteps, start=1):
                 if self.interrupt:
                     break

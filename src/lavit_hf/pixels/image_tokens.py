@@ -16,6 +16,7 @@ from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_layers import find_image_slots, pad_left
 from ..lavit.processing_lavit import LaVITProcessor
 from .generators import Generators, check_generators
+from .progress import WRITING, named_progress_bar
 
 
 # What `generate` takes but the pipeline decides, and what to do instead.
@@ -194,7 +195,7 @@ class ImageTokensMixin:
         settings["max_new_tokens"] = max_new_tokens = self._max_new_tokens(settings)
         batches = list(_batches(prompts, generator))
         tokens = []
-        with self.progress_bar(total=len(batches) * max_new_tokens) as progress_bar:
+        with named_progress_bar(self, WRITING, len(batches) * max_new_tokens) as progress_bar:
             criteria = [*settings.get("stopping_criteria", ()), _Progress(progress_bar)]
             settings["stopping_criteria"] = StoppingCriteriaList(criteria)
             for number, (batch, source) in enumerate(batches, start=1):

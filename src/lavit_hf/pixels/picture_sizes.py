@@ -3,6 +3,10 @@
 """Which sizes pictures can have."""
 
 from diffusers import ModelMixin
+from diffusers.utils import logging
+
+
+logger = logging.get_logger(__name__)
 
 
 # (height, width) in pixels at the high resolution, whose U-Net is trained for 1024 x 1024.
@@ -15,6 +19,9 @@ ASPECT_RATIOS = {
     "3:4": (1152, 896),
 }
 ASPECT_RATIO_BASE = 1024
+
+# How many times more or fewer pixels than those of the training, and how long for their width, pictures may well be.
+USUAL_AREA, USUAL_SIDES = 1.5, 2.0
 
 
 def resolve_size(
@@ -45,6 +52,7 @@ def resolve_size(
         size = (native if height is None else height, native if width is None else width)
         for name, pixels in zip(("height", "width"), size, strict=True):
             _check_side(name, pixels, multiple)
+        _warn_if_far(native, *size)
         return size
     if height is not None or width is not None:
         raise ValueError("pass either aspect_ratio or height and width.")
@@ -53,6 +61,15 @@ def resolve_size(
     scale = native / ASPECT_RATIO_BASE / multiple
     height, width = (round(side * scale) * multiple for side in ASPECT_RATIOS[aspect_ratio])
     return height, width
+
+
+def _warn_if_far(native: int, height: int, width: int) -> None:
+    area, sides = height * width / native**2, height / width
+    if max(area, 1 / area) > USUAL_AREA or max(sides, 1 / sides) > USUAL_SIDES:
+        logger.warning(
+            f"{height} x {width} pixels are far from the {native} x {native} that the U-Net was trained for: the "
+            "picture may show things twice, or none. Paint at that size, or by aspect_ratio, and scale the picture."
+        )
 
 
 def _check_side(name: str, pixels: int, multiple: int) -> None:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of what the pipeline is asked to paint: one source of pictures, and a condition of the right shape."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -15,6 +17,18 @@ PARTNERS = {
     "negative_pooled_prompt_embeds": "negative_prompt_embeds",
 }
 POOLED = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+
+
+# What other pipelines call an argument.
+OTHER_NAMES = {"image": "images", "text": "prompt", "num_images": "num_images_per_prompt"}
+
+
+def check_known(unknown: Iterable[str], known: Iterable[str]) -> None:
+    """Raises a `TypeError` for arguments that the pipeline does not take, which names the one that may be meant."""
+    for name in unknown:
+        near = [OTHER_NAMES[name]] if name in OTHER_NAMES else get_close_matches(name, known, n=1)
+        hint = f": did you mean {near[0]}=?" if near else "."
+        raise TypeError(f"LaVITPipeline got an unexpected keyword argument {name!r}{hint}")
 
 
 def check_sources(prompt: Any, images: Any, image_token_ids: Any, prompt_embeds: Any, negative_prompt: Any) -> None:

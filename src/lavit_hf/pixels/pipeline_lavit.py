@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """LaVIT's diffusion pipeline: text, images or image tokens in, pictures out."""
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionMixin, UNet2DConditionModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
@@ -39,7 +41,7 @@ from .generators import Generators, check_generators, repeat_generators
 from .image_tokens import ImageTokensMixin, find_codes
 from .modeling_detokenizer import LaVITDetokenizer
 from .picture_sizes import latent_size_ratio, resolve_size
-from .pipeline_inputs import check_prompt_embeds, check_sources
+from .pipeline_inputs import check_known, check_prompt_embeds, check_sources
 from .small.condition_map import check_channels
 from .small.patch_autoencoder import PatchAutoencoder
 from .unet_lora import UNetLoraLoaderMixin
@@ -237,6 +239,7 @@ class LaVITPipeline(
         return_dict: bool = True,
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        **unknown: Any,
     ) -> LaVITPipelineOutput | tuple:
         r"""
         Makes pictures.
@@ -308,6 +311,8 @@ class LaVITPipeline(
                 of tensors to go on with.
             callback_on_step_end_tensor_inputs (`Sequence[str]`, *optional*, defaults to `("latents",)`):
                 The tensors it gets, out of `pipeline._callback_tensor_inputs`.
+            unknown:
+                What is refused, with a hint at the argument that may be meant, as `images` for `image`.
 
         Returns:
             [`LaVITPipelineOutput`], or the same as a tuple.
@@ -317,7 +322,9 @@ class LaVITPipeline(
                 another shape than the U-Net wants, the VAE cannot do the size or the scheduler the steps, the number
                 of generators is wrong, a setting is out of its range, or there are prompts or several candidates but
                 no language model.
+            TypeError: If an argument is unknown.
         """
+        check_known(unknown, inspect.signature(type(self).__call__).parameters)
         # 1. Check the arguments, before the language model spends its time.
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
@@ -679,6 +686,10 @@ def _forced_upcast(vae: AutoencoderKL) -> Iterator[None]:
         yield
     finally:
         torch.nn.Module.to(vae, dtype)
+
+
+# diffusers has no call for this, and no place for a pipeline that is not imported yet.
+AUTO_TEXT2IMAGE_PIPELINES_MAPPING["lavit"] = LaVITPipeline
 
 
 __all__ = ["LaVITPipeline", "LaVITPipelineOutput"]
