@@ -225,7 +225,7 @@ class TestBadInput:
         weights.write_bytes(weights.read_bytes()[:-100])
         assert "does not fit" in self.refuse(folder, images)
         weights.unlink()
-        assert "holds no weights: adapter_model.safetensors is missing" in self.refuse(folder, images)
+        assert "but no weights: adapter_model.safetensors is missing" in self.refuse(folder, images)
         (folder / "adapter_config.json").write_text("{")
         assert "adapter_config.json cannot be read" in self.refuse(folder, images)
 
