@@ -78,7 +78,7 @@ def main() -> None:
     """Serve the bundled checkpoint in batches and one by one, and time clients of both in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16], help="clients at once")
-    parser.add_argument("--requests", type=int, default=48, help="requests of each kind, number of clients and round")
+    parser.add_argument("--requests", type=int, default=32, help="requests of each kind, number of clients and round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median counts")
     parser.add_argument("--steps", type=int, default=10, help="denoising steps of a picture")
     parser.add_argument("--kinds", nargs="+", default=["caption", "answer", "picture"], help="which requests")

@@ -56,7 +56,7 @@ def main() -> None:
     client = OpenAI(base_url=arguments.url, api_key="none")
     completion = client.completions.create(
         model=client.models.list().data[0].id,
-        prompt="",
+        prompt=None,  # the embeddings stand for it
         max_tokens=arguments.max_tokens,
         temperature=0,
         extra_body={

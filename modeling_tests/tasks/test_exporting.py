@@ -139,7 +139,7 @@ class StandIn(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         embeds = torch.load(io.BytesIO(base64.b64decode(body["prompt_embeds"])), weights_only=True)
-        assert body["prompt"] == ""
+        assert body["prompt"] is None
         suppressed = sorted(set(range(self.model.config.vocab_size)) - set(body["allowed_token_ids"]))
         ids = self.model.generate(
             inputs_embeds=embeds[None], max_new_tokens=body["max_tokens"], suppress_tokens=suppressed
