@@ -4,6 +4,7 @@
 
 import io
 import random
+import shutil
 import warnings
 
 import pytest
@@ -129,23 +130,18 @@ PARTS = {
 FOLDERS = {"none": "", "highres": "highres_pixel_decoding/", "lowres": "pixel_decoding/"}
 
 
-@limited(short=8, share=0.04)
+@limited(short=6, share=0.04)
 @given(rng=seeds)
 def test_conversion(original, rng):
     decoder = rng.choice(["none", "none", "highres", "lowres"])
     spoil(original, [FOLDERS[decoder] + name for name in PARTS[decoder]], rng)
     parent = original.path.parent
-    destination = parent / "destination"
-    there = {path.name for path in parent.iterdir()}
-    try:
-        made = check_rule(
-            lambda: convert_checkpoint(original.path, destination, 4, pixel_decoder=decoder), (ConversionError,)
-        )
-        assert made is not None or {path.name for path in parent.iterdir()} == there
-        assert not (parent.parent / "passwd").exists()
-    finally:
-        if destination.exists():
-            __import__("shutil").rmtree(destination)
+    destination = parent / "lavit"
+    shutil.rmtree(destination, ignore_errors=True)
+    made = check_rule(
+        lambda: convert_checkpoint(original.path, destination, 4, pixel_decoder=decoder), (ConversionError,)
+    )
+    assert {path.name for path in parent.iterdir()} == ({"whole", "spoilt", "lavit"} if made else {"whole", "spoilt"})
 
 
 LOADERS = {
@@ -155,13 +151,13 @@ LOADERS = {
 }
 
 
-@limited(short=8, share=0.06)
+@limited(short=6, share=0.06)
 @given(rng=seeds)
 def test_loading(repo, rng):
     loader = rng.choice(list(LOADERS))
     shards = [path.name for path in sorted(repo.original.glob("model-*.safetensors"))]
     names = LOADERS[loader] + ([] if loader is LaVITProcessor else [rng.choice(shards)])
     spoil(repo, names, rng)
-    before = sorted(path.name for path in repo.path.parent.iterdir())
+    before = sorted(repo.path.parent.rglob("*"))
     check_rule(lambda: loader.from_pretrained(repo.path), (ValueError, OSError), str(repo.path))
-    assert sorted(path.name for path in repo.path.parent.iterdir()) == before
+    assert sorted(repo.path.parent.rglob("*")) == before
