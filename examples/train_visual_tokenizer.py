@@ -147,7 +147,9 @@ def main() -> None:
     )
     if settings.final_selection:
         trainer.add_callback(
-            SwitchSelection(model.config, settings.selection, settings.final_selection, settings.final_selection_share)
+            SwitchSelection(
+                model.config, model.config.selection, settings.final_selection, settings.final_selection_share
+            )
         )
     if settings.codebook_rows:
         add_codebook_start(trainer, settings)

@@ -203,7 +203,8 @@ class TestThreads:
             lambda: processor.apply_chat_template(chat, tokenize=True, sanitize_control_tokens=True),
         ]
         alone = [call() for call in calls]
-        assert torch.equal(alone[0], alone[2]) and not torch.equal(alone[0], alone[1])
+        assert torch.equal(alone[2], processor(text=processor.format_question(self.TEXT)).input_ids)
+        assert not torch.equal(alone[0], alone[1])
         stop = threading.Event()
 
         def disturb() -> None:

@@ -270,7 +270,7 @@ class TestPainting:
         def stop(*args):
             raise error
 
-        monkeypatch.setattr("lavit_hf.tasks.saving.os.fsync", stop)
+        monkeypatch.setattr("lavit_hf.lavit.atomic_files.os.fsync", stop)
         message = fail("tokenize", images[0], "--model", repo, "--overlay", tmp_path / "kept", exit_code=exit_code)
         assert list((tmp_path / "kept").iterdir()) == []
         if exit_code == 1:

@@ -116,7 +116,7 @@ def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     result = run("export-llm", tmp_path)
     assert result.exit_code == 2
-    assert "exists already" in " ".join(result.stderr.split())
+    assert "already" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 

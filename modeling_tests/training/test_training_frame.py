@@ -312,7 +312,9 @@ class TestMeters:
     def test_kept_patches_and_codes(self):
         meter = TokenizerMeter(codebook_size=8)
         masks = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]]).bool()
-        outputs = SimpleNamespace(keep_mask=masks, codes=torch.tensor([0, 0, 0, 5, 5, 5]), items={}.items)
+        outputs = SimpleNamespace(
+            keep_mask=masks, codes=torch.tensor([0, 0, 0, 5, 5, 5]), place_accuracy=None, items={}.items
+        )
         meter.update({"x": torch.zeros(3)}, outputs)
         figures = meter.compute(Accelerator(cpu=True))
         assert (figures["kept_mean"], figures["kept_min"], figures["kept_max"]) == (2, 1, 3)

@@ -19,8 +19,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-
 from .atomic_files import LOCK_NAME, NEW_FOLDER, UNFINISHED, flush, is_unfinished, locked
 from .checkpoint_index import CODE_FOLDER, PIPELINE_INDEX_NAME, find_outdated_weights
 
@@ -33,6 +31,9 @@ CHANGES_NAME = "changes.json"
 TEXT_ENDINGS = (".json", ".jinja", ".md", ".py")
 LARGEST_TEXT = 2**24
 WEIGHT_ENDINGS = (".safetensors", ".bin")
+
+# How `Trainer` names its checkpoints: transformers' own constant comes with PEFT and bitsandbytes.
+CHECKPOINT_PREFIX = "checkpoint-"
 
 # What loading begins with, in the order in which it comes back.
 ENTRIES = ("tokenizer.json", "adapter_config.json", "preprocessor_config.json", "processor_config.json", "config.json")
@@ -76,7 +77,7 @@ def saves_atomically(save: Callable[..., Any]) -> Callable[..., Any]:
             return save(self, save_directory, *args, **kwargs)
         push = {name: kwargs.pop(name) for name in ("push_to_hub", "repo_id") if name in kwargs}
         with atomic_update(save_directory) as folder:
-            saved = save(self, folder, *args, **kwargs)
+            saved = _in_place(save(self, folder, *args, **kwargs), folder, save_directory)
         if not push.get("push_to_hub"):
             return saved
         # Once more, into a folder that vanishes: what pushing adds is not the repo's.
@@ -127,6 +128,14 @@ def finish_interrupted_save(folder: str | os.PathLike | None) -> None:
 def name_of(folder: Path) -> Path:
     """The repo that a folder to save into stands for, as users know it."""
     return folder.parent.parent if folder.parent.name == SAVE_FOLDER else folder
+
+
+def _in_place(saved: Any, folder: Path, save_directory: str | os.PathLike) -> Any:
+    """The names of files that a library gives, where these are to be."""
+    if not isinstance(saved, list | tuple):
+        return saved
+    places = (os.path.relpath(name, folder) for name in saved)
+    return type(saved)(os.path.join(save_directory, place) for place in places)
 
 
 def _writes(self: Any, save_directory: str | os.PathLike, options: dict[str, Any]) -> bool:
@@ -180,7 +189,7 @@ def _places_of_a_repo(folder: Path) -> Iterator[Path]:
     """The folder, and those within it that hold a component or the source, but not the checkpoints of a run."""
     yield folder
     for path in folder.iterdir():
-        is_own = path.is_dir() and not path.name.startswith((".", PREFIX_CHECKPOINT_DIR))
+        is_own = path.is_dir() and not path.name.startswith((".", CHECKPOINT_PREFIX))
         if is_own and (path.name == CODE_FOLDER or any(path.glob("*config.json"))):
             yield path
 

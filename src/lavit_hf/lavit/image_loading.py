@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 
 from .image_download import download_image
-from .input_checks import check_has_values, check_nesting
+from .input_checks import check_has_values, check_is_dense, check_nesting
 
 
 MAX_SIDE = 2**16  # pixels of a side that a resize starts from; a JPEG has fewer
@@ -296,6 +296,8 @@ def _reduce_depth(image: Image.Image, name: str) -> Image.Image:
 
 def _check_array_size(image: Any):
     """Refuses what has more pixels than a file may have, before it is copied: a view of one number may be as large."""
+    if isinstance(image, torch.Tensor):
+        check_is_dense(image, "The image")
     shape = tuple(getattr(image, "shape", ()))
     sides = sorted(shape)[-2:]
     if len(sides) == 2:

@@ -16,7 +16,7 @@ from transformers.processing_utils import MultiModalData, ProcessingKwargs, Proc
 from transformers.tokenization_utils_base import LARGE_INTEGER, TextInput
 from transformers.utils.chat_template_utils import _get_template_variables
 
-from .atomic_saving import LoadsWholeRepos
+from .atomic_saving import finish_interrupted_save
 from .chats import check_chat, check_images, check_messages, escape_chat, is_outdated, make_chat_template
 from .generation_lavit import agree_on_mode, check_generation_mode
 from .image_loading import flatten_images
@@ -27,6 +27,9 @@ from .remote_code import ships_code
 from .text_readers import text_reader
 from .untrusted_files import naming_checkpoint
 
+
+# How a question was put in training, `{}` being the question.
+DEFAULT_QUESTION_TEMPLATE = "Question: {} Answer:"
 
 # What becomes of the tokenizer's arguments here; what is in neither set is refused, as it would have no effect.
 _PAD_KWARGS = {"padding", "max_length", "pad_to_multiple_of", "padding_side", "return_attention_mask"}
@@ -75,7 +78,7 @@ _Token = tuple[int, tuple[int, int]]
 
 
 @ships_code
-class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
+class LaVITProcessor(ProcessorMixin):
     r"""
     Processor of LaVIT (arXiv 2309.04669), in which an image is a sentence in the language model's own vocabulary.
 
@@ -129,7 +132,6 @@ class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
     generation_mode = "text"
     output_labels = False
 
-    question_template = "Question: {} Answer:"
     """How the original is asked about an image. A processor has its own, from its repo."""
 
     def __init__(
@@ -138,7 +140,7 @@ class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
         tokenizer,
         chat_template: str | None = None,
         image_token: str = "<image>",
-        question_template: str = question_template,
+        question_template: str = DEFAULT_QUESTION_TEMPLATE,
     ):
         if not {"image_start_token", "image_end_token"} <= set(tokenizer.special_tokens_map):
             raise ValueError(
@@ -160,6 +162,7 @@ class LaVITProcessor(LoadsWholeRepos, ProcessorMixin):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         """As in transformers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        finish_interrupted_save(pretrained_model_name_or_path)
         with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
