@@ -5,6 +5,7 @@
 import argparse
 import base64
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -101,6 +102,7 @@ def main() -> None:
                     rate = statistics.median(rate for rate, _ in rounds)
                     seconds = [second for _, round in rounds for second in round]
                     figures = (rate, statistics.median(seconds), max(seconds))
+                    print(kind, num_clients, name, *figures, file=sys.stderr)
                     rows.append((kind, str(num_clients), name, *(f"{figure:.2f}" for figure in figures)))
     print_table(("request", "clients", "served", "requests / s", "median s", "longest s"), rows)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .service import Service
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart")
+KEEP_ALIVE_SECONDS = 60  # longer than clients keep idle connections, which would otherwise send into closed ones
 MAX_CONNECTIONS = 1000  # idle ones included; further ones are refused
 
 
@@ -111,6 +112,7 @@ def make_server(service: "Service", host: str, port: int) -> Any:
         access_log=False,
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(service.limits.closing_seconds),
     )
     return Server(config)
