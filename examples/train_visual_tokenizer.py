@@ -58,10 +58,10 @@ class TokenizerSettings:
 
 
 class SwitchSelection(TrainerCallback):
-    """Ends training with the selection rule that inference is to use."""
+    """Ends training with the selection rule that inference is to use, in place of the model's own."""
 
-    def __init__(self, config, first: str, last: str, share: float):
-        self.config, self.first, self.last, self.share = config, first, last, share
+    def __init__(self, config, last: str, share: float):
+        self.config, self.first, self.last, self.share = config, config.selection, last, share
 
     def on_step_begin(self, args, state, control, **kwargs):
         self._switch(state.global_step, state.max_steps)
@@ -146,11 +146,7 @@ def main() -> None:
         meter=TokenizerMeter(model.config.codebook_size),
     )
     if settings.final_selection:
-        trainer.add_callback(
-            SwitchSelection(
-                model.config, model.config.selection, settings.final_selection, settings.final_selection_share
-            )
-        )
+        trainer.add_callback(SwitchSelection(model.config, settings.final_selection, settings.final_selection_share))
     if settings.codebook_rows:
         add_codebook_start(trainer, settings)
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -84,10 +84,11 @@ def selection(folder: Path) -> dict[str, Any]:
 
 
 def tokenizer(folder: Path) -> dict[str, Any]:
-    """Codes that restart at every step from rows drawn at random, and a rule that changes for the last step alone."""
+    """Codes that begin late, restart at every step from rows drawn at random, and a rule of the last step's own."""
     model = write_tokenizer(folder / "model", codebook_restart_threshold=3.0)
-    ends = {"final_selection": "threshold", "final_selection_share": 0.2}
-    return {"model": str(model), "dataset": str(folder / "set"), **ends}
+    ends = {"final_selection": "ratio", "final_selection_share": 0.2}
+    begins = {"codebook_rows": 64, "codebook_start_step": 2}
+    return {"model": str(model), "dataset": str(folder / "set"), **begins, **ends}
 
 
 def pretokenize(folder: Path) -> dict[str, Any]:
