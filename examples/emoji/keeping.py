@@ -20,7 +20,7 @@ from lavit_hf.training.meters import rank_correlation
 from lavit_hf.visualization import draw_keep_mask
 
 
-BATCH_SIZE = 64
+BATCH_SIZE = 32
 CELL = 192  # width of a picture with probabilities, in pixels
 
 

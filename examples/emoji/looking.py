@@ -39,13 +39,13 @@ class Looker:
         self.visual_tokenizer, self.image_processor, self.cache = visual_tokenizer, image_processor, cache
 
     @torch.inference_mode()
-    def __call__(self, images: Iterable[Image.Image], batch_size: int = 64) -> torch.Tensor:
+    def __call__(self, images: Iterable[Image.Image], batch_size: int = 32) -> torch.Tensor:
         """
         Looks at pictures, in bf16.
 
         Args:
             images (`Iterable[PIL.Image.Image]`): Pictures of any mode.
-            batch_size (`int`, *optional*, defaults to 64): How many at once.
+            batch_size (`int`, *optional*, defaults to 32): How many at once.
 
         Returns:
             `torch.Tensor` of shape `(num_images, 2 * feature_size)`: the features, averaged over the patches and at

@@ -60,10 +60,10 @@ class Reader:
     Args:
         model ([`LaVITForCausalLM`]): The LaVIT.
         processor ([`LaVITProcessor`]): Its processor.
-        batch_size (`int`, *optional*, defaults to 128): Pictures at once.
+        batch_size (`int`, *optional*, defaults to 32): Pictures at once.
     """
 
-    def __init__(self, model: LaVITForCausalLM, processor: LaVITProcessor, batch_size: int = 128):
+    def __init__(self, model: LaVITForCausalLM, processor: LaVITProcessor, batch_size: int = 32):
         self.model, self.processor, self.batch_size = model, processor, batch_size
 
     def caption(self, images: Sequence[Image.Image], **settings) -> list[str]:
