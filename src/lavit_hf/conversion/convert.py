@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers import ModelMixin
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerFast
-from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..hub.model_card import create_model_card, write_model_card
 from ..hub.repo_layout import LANGUAGE_MODEL_FOLDER, write_code
@@ -24,6 +24,7 @@ from ..lavit.remote_code import write_remote_code
 from ..lavit.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
 from ..pixels.pipeline_lavit import LaVITPipeline
 from .errors import ConversionError
+from .folders import check_folders
 from .inference import infer_config
 from .layout import (
     ENCODER,
@@ -82,7 +83,7 @@ def convert_checkpoint(
     if pixel_decoder not in ("none", *PIXEL_DECODERS):
         raise ValueError(f"unknown pixel_decoder {pixel_decoder!r}: choose one of none, {', '.join(PIXEL_DECODERS)}.")
     source, destination = Path(source), Path(destination)
-    _check_source(source)
+    check_folders(source, destination)
     with staged_folder(destination) as stage:
         language_model = _plan_language_model(source, num_attention_heads)
         config = language_model.model.config
@@ -108,16 +109,6 @@ def convert_checkpoint(
             pipeline.save_config(stage)
             write_code(stage)
     return destination
-
-
-def _check_source(source: Path) -> None:
-    if not source.is_dir():
-        raise ConversionError(
-            f"there is no folder {source}: download the original checkpoint first, as by "
-            "`hf download rain1011/LaVIT-7B-v2 --local-dir FOLDER`."
-        )
-    if (source / CONFIG_NAME).is_file() and not (source / ENCODER.path).is_file():
-        raise ConversionError(f"{source} is no original checkpoint, but one that is converted already.")
 
 
 def plan_checkpoint(source: Path) -> dict[str, LazyTensor]:

@@ -15,6 +15,7 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
+from .folders import check_is_free
 from .plan import LazyTensor
 
 
@@ -26,8 +27,7 @@ def staged_folder(destination: Path) -> Iterator[Path]:
     Raises:
         FileExistsError: If `destination` is there already.
     """
-    if destination.exists():
-        raise FileExistsError(f"{destination} exists already: remove it or choose another destination.")
+    check_is_free(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}."))
     try:

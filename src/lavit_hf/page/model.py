@@ -12,12 +12,13 @@ from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from ..lavit.processing_lavit import LaVITProcessor
 from ..pixels.pipeline_lavit import LaVITPipeline
-from ..tasks.describing import describe_decoder
 from ..tasks.failures import Failure
-from ..tasks.loading import find_device, find_repo, load_language_model, make_generator, without_library_bars
+from ..tasks.loading import find_device, load_language_model, make_generator, without_library_bars
 from ..tasks.options import ModelOptions
 from ..tasks.painting import load_pipeline
+from ..tasks.pixel_decoders import describe_decoder
 from ..tasks.repo_files import open_repo
+from ..tasks.repos import find_repo
 
 
 NO_PIXEL_DECODER = "it has no pixel decoder. Convert it with --pixel-decoder highres or lowres."

@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which sizes pictures can have."""
 
-from diffusers import ModelMixin
+from typing import TYPE_CHECKING
 
+
+if TYPE_CHECKING:  # sizes are checked before anything heavy is imported
+    from diffusers import ModelMixin
 
 # (height, width) in pixels at the high resolution, whose U-Net is trained for 1024 x 1024.
 ASPECT_RATIOS = {
@@ -67,7 +70,7 @@ def _check_side(name: str, pixels: int, multiple: int) -> None:
 __all__ = ["ASPECT_RATIOS", "resolve_size"]
 
 
-def latent_size_ratio(vae: ModelMixin) -> int:
+def latent_size_ratio(vae: "ModelMixin") -> int:
     """Pixels on the side of a latent."""
     ratio = getattr(vae, "spatial_compression_ratio", None)
     return ratio or 2 ** (len(vae.config.block_out_channels) - 1)
