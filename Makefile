@@ -42,8 +42,9 @@ screenshots: test-browser  ## the README's pictures of the page, taken anew
 test-slow: $(READY)  ## the tests that take long
 	$(BIN)/pytest -m "slow and not gpu"
 
-test-gpu: $(READY)  ## the tests that need a CUDA device
+test-gpu: $(READY)  ## the tests that need a CUDA device, and the share of what the card allows that LaVIT-7B reaches
 	$(BIN)/pytest -m gpu
+	$(BIN)/python benchmarks/roofline.py --measure
 
 lint: $(READY)  ## ruff: lint and format, changing nothing
 	$(BIN)/ruff check .
