@@ -66,6 +66,7 @@ benchmark: $(READY)  ## time the visual tokenizer, generation and the pipeline
 	$(BIN)/python benchmarks/imports.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/summary.py
 
 dry-run: $(READY)  ## a random LaVIT-7B at full size: written (51 GB of disk), converted, loaded in 4 and 8 bits, run
 	$(BIN)/python benchmarks/full_size.py
