@@ -47,8 +47,9 @@ screenshots: test-browser  ## the README's pictures of the page, taken anew
 test-slow: $(READY)  ## the tests that take long
 	$(BIN)/pytest -m "slow and not gpu"
 
-test-gpu: $(READY)  ## the tests that need a CUDA device
+test-gpu: $(READY)  ## the tests that need a CUDA device, and the share of what the card allows that LaVIT-7B reaches
 	$(BIN)/pytest -m gpu
+	$(BIN)/python benchmarks/roofline.py --measure
 
 lint: $(READY)  ## ruff: lint and format, changing nothing
 	$(BIN)/ruff check .
@@ -71,6 +72,7 @@ benchmark: $(READY)  ## time the visual tokenizer, generation and the pipeline
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/summary.py
 
 dry-run: $(READY)  ## a random LaVIT-7B at full size: written (51 GB of disk), converted, loaded in 4 and 8 bits, run
 	$(BIN)/python benchmarks/full_size.py

@@ -3,10 +3,12 @@
 """
 A dry run at LaVIT-7B's full size: a random checkpoint in the original's layout is written to disk, converted, loaded
 in 4, 8 and 16 bits and in parts from the disk, and reads and paints a picture. Reports seconds and memory of each
-step, which runs in a process of its own, and compares the memory with what `lavit info` counts.
+step, which runs in a process of its own, and compares the memory with what `lavit info` counts. Before that it prints
+what cards allow each stage (roofline.py).
 
     python benchmarks/full_size.py --folder /big/disk/dry-run
     python benchmarks/full_size.py --layers 2 --keep    # what is kept is used again
+    python benchmarks/full_size.py --roofline-only
 """
 
 import multiprocessing
@@ -23,6 +25,7 @@ import torch
 import typer
 from memory import PeakMemory, peak_resident_bytes
 from random_original import RELEASE, ROOT, count_values, plan_original, write_original
+from roofline import all_stages, print_roofline
 from timing import print_machine, print_table
 from transformers import BitsAndBytesConfig
 from transformers.generation import BaseStreamer
@@ -359,6 +362,7 @@ def main(
     denoising_steps: Annotated[int, typer.Option(help="Of the picture; 0 leaves it out.")] = 1,
     picture: Annotated[Path, typer.Option(help="What to read.")] = ROOT / "examples" / "images" / "cat.jpg",
     keep: Annotated[bool, typer.Option(help="Keep what was written, to be used again.")] = False,
+    roofline_only: Annotated[bool, typer.Option(help="Print what cards allow, and write nothing.")] = False,
 ) -> None:
     """Write, convert, load and run a checkpoint of LaVIT-7B's size."""
     if decoder not in ("none", *PIXEL_DECODERS):
@@ -366,6 +370,9 @@ def main(
     if unknown := [how for how in read_in or () if how not in COLUMNS]:
         raise typer.BadParameter(f"--read-in must be one of {', '.join(COLUMNS)}, not {unknown[0]}.")
     print_machine()
+    print_roofline(all_stages())
+    if roofline_only:
+        return
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     original, converted, scratch = (folder / name for name in ("original", "converted", "scratch"))

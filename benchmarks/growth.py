@@ -1,27 +1,41 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-How the time of what goes over many inputs grows with their number: seconds, and the exponent that fits them. 1 is
-linear, 2 would be quadratic.
+How time and memory of what goes over many inputs grow with their number, and the exponents that fit them. 1 is linear,
+2 would be quadratic; what grows faster than linearly is named. The time is the processor's, which on a busy machine
+differs less from run to run than that on the clock.
 """
 
 import math
 import random
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
+from memory import PeakMemory
+from PIL import Image
 from timing import median_seconds, print_machine, print_table
 
+from lavit_hf import LaVITPipeline, bundled_checkpoint
+from lavit_hf.tasks.reading import CAPTION, generate_texts
 from lavit_hf.tasks.saving import name_outputs
 from lavit_hf.training.packing import first_fit
 
 
 SIZES = (1000, 2000, 4000, 8000, 16000)
+DOOR_SIZES = (1, 10, 100, 1000)
 ROW_LENGTH = 2048  # tokens
+BATCH_SIZE = 8  # of captions, as on the command line
+NUM_IDS = 8
+STEPS = 2
+PICTURE = Path(__file__).parents[1] / "examples" / "images" / "cat.jpg"
+STEEP = 1.05  # an exponent that is more than noise above 1
+LEAST_MEMORY = 2**20  # bytes; what is less is not told from the system's own
 
 
 def name_pictures(count: int) -> Callable[[], object]:
@@ -38,20 +52,112 @@ def pack_samples(count: int) -> Callable[[], object]:
 TASKS = {"name_outputs, equal stems": name_pictures, "first_fit": pack_samples}
 
 
-def fit_exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
-    """The `k` of `seconds = c * sizes ** k`: the slope of the line through both logarithms."""
-    return statistics.linear_regression([*map(math.log, sizes)], [*map(math.log, seconds)]).slope
+class Doors:
+    """
+    What users call, on the bundled checkpoint, each over a number of pictures or prompts.
+
+    Args:
+        path (`str`):
+            The repo.
+    """
+
+    def __init__(self, path: str):
+        self.pipeline = LaVITPipeline.from_pretrained(path)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.model, self.processor = self.pipeline.language_model, self.pipeline.processor
+        self.image = Image.open(PICTURE).convert("RGB").resize((256, 256))
+
+    def all(self) -> dict[str, Callable[[int], object]]:
+        """Each by name."""
+        return {
+            "image processor": self.process,
+            "visual tokenizer": self.tokenize,
+            "captions": self.caption,
+            "image ids": self.write_ids,
+            "pictures": self.paint,
+        }
+
+    def process(self, count: int) -> torch.Tensor:
+        return self.processor.image_processor([self.image] * count, return_tensors="pt").pixel_values
+
+    @torch.no_grad()
+    def tokenize(self, count: int) -> list[torch.Tensor]:
+        return self.model.visual_tokenizer(self.process(count).to(self.model.dtype)).codes
+
+    def caption(self, count: int) -> list[str]:
+        generator, texts = torch.Generator().manual_seed(0), []
+        for start in range(0, count, BATCH_SIZE):
+            number = min(BATCH_SIZE, count - start)
+            samples = [CAPTION.prepare(self.processor, self.image) for _ in range(number)]
+            texts += generate_texts(CAPTION, samples, self.processor, self.model, generator)
+        return texts
+
+    def write_ids(self, count: int) -> list[torch.Tensor]:
+        lengths = {"min_new_tokens": NUM_IDS, "max_new_tokens": NUM_IDS}
+        return self.pipeline.generate_image_tokens(["red apple"] * count, generation_kwargs=lengths)
+
+    def paint(self, count: int) -> torch.Tensor:
+        first_code = self.model.config.first_code_token_id
+        ids = [torch.arange(first_code, first_code + NUM_IDS)] * count
+        return self.pipeline(image_token_ids=ids, num_inference_steps=STEPS, output_type="pt").images
 
 
-def main(repeats: Annotated[int, typer.Option(help="Timed runs of each; the median is shown.", min=1)] = 7) -> None:
-    """Time each task at all sizes."""
-    print_machine()
-    rows = []
+def fit_exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
+    """The `k` of `value = c * size ** k`: the slope of the line through both logarithms."""
+    return statistics.linear_regression([*map(math.log, sizes)], [*map(math.log, values)]).slope
+
+
+def measure_door(door: Callable[[int], object], sizes: Sequence[int]) -> tuple[list[float], list[float]]:
+    """Seconds of the processor, and bytes above those held before, at each size."""
+    door(sizes[0])  # what the first call sets up is no growth
+    seconds, memory = [], []
+    for size in sizes:
+        with PeakMemory() as peak:
+            start = time.process_time()
+            door(size)
+            seconds.append(time.process_time() - start)
+        memory.append(max(peak.bytes, LEAST_MEMORY))
+    return seconds, memory
+
+
+def find_steep(exponents: dict[str, float]) -> list[str]:
+    """What grows faster than linearly, by name and exponent."""
+    return [f"{name} ({exponent:.2f})" for name, exponent in exponents.items() if exponent > STEEP]
+
+
+def print_tasks(repeats: int) -> dict[str, float]:
+    """The table of what runs without a model, and its exponents."""
+    rows, exponents = [], {}
     for name, make_task in TASKS.items():
-        seconds = median_seconds({str(size): make_task(size) for size in SIZES}, repeats)
-        exponent = fit_exponent(SIZES, list(seconds.values()))
+        seconds = median_seconds({str(size): make_task(size) for size in SIZES}, repeats, time.process_time)
+        exponents[f"time of {name}"] = exponent = fit_exponent(SIZES, list(seconds.values()))
         rows.append((name, *(f"{value:.4f}" for value in seconds.values()), f"{exponent:.2f}"))
     print_table(("seconds for", *(f"{size:,}" for size in SIZES), "exponent"), rows)
+    return exponents
+
+
+def print_doors(sizes: Sequence[int]) -> dict[str, float]:
+    """The table of what runs a model, and its exponents."""
+    rows, exponents = [], {}
+    for name, door in Doors(bundled_checkpoint()).all().items():
+        for unit, values in zip(("time", "memory"), measure_door(door, sizes), strict=True):
+            exponents[f"{unit} of {name}"] = exponent = fit_exponent(sizes, values)
+            shown = values if unit == "time" else [value / 1e6 for value in values]
+            rows.append(
+                (name, "s" if unit == "time" else "MB", *(f"{value:.2f}" for value in shown), f"{exponent:.2f}")
+            )
+    print_table(("door", "unit", *(f"{size:,}" for size in sizes), "exponent"), rows)
+    return exponents
+
+
+def main(
+    repeats: Annotated[int, typer.Option(help="Timed runs of what needs no model; the median is shown.", min=1)] = 7,
+    largest: Annotated[int, typer.Option(help="Largest number of pictures or prompts.", min=10)] = DOOR_SIZES[-1],
+) -> None:
+    """Time each task and each door at all sizes, and name what grows faster than linearly."""
+    print_machine()
+    exponents = print_tasks(repeats) | print_doors([size for size in DOOR_SIZES if size <= largest])
+    print(f"Steeper than {STEEP}: {', '.join(find_steep(exponents)) or 'nothing'}.")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from collections.abc import Callable
 import torch
 
 
-def median_seconds(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def alternating_seconds(
+    functions: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """
     Times functions in turn, A B A B ..., so that a drift of the machine's speed meets all of them alike.
 
@@ -19,19 +21,26 @@ def median_seconds(functions: dict[str, Callable[[], object]], repeats: int) -> 
             What to time, by name. Each runs once before it is timed.
         repeats (`int`):
             Timed runs of each.
+        clock (`Callable`, *optional*, defaults to `time.perf_counter`):
+            What tells the time.
 
     Returns:
-        `dict[str, float]`: the median of each in seconds.
+        `dict[str, list[float]]`: the runs of each in seconds.
     """
     for function in functions.values():
         function()
     seconds = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = clock()
             function()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(runs) for name, runs in seconds.items()}
+            seconds[name].append(clock() - start)
+    return seconds
+
+
+def median_seconds(*args, **kwargs) -> dict[str, float]:
+    """The median of each of [`alternating_seconds`]."""
+    return {name: statistics.median(runs) for name, runs in alternating_seconds(*args, **kwargs).items()}
 
 
 def print_machine() -> None:

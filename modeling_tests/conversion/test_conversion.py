@@ -5,6 +5,7 @@
 import json
 import os
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from lavit_hf.conversion.inference import infer_config
 from lavit_hf.conversion.layout import ENCODER, LANGUAGE_MODEL, TOKENIZER, UNDERSTANDING
 from lavit_hf.conversion.plan import check_complete, plan_file, saved_state_dict
 from lavit_hf.conversion.reading import read_tensors
+from lavit_hf.conversion.writing import write_shards
 
 
 HEADS = 4
@@ -97,6 +99,31 @@ class TestComplete:
         expected = load_file(converted / "model.safetensors")
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+    def test_memory_that_tensors_share_or_pass_over(self, tmp_path):
+        matrix = torch.arange(24.0).view(6, 4)
+        tensors = {
+            "alone": torch.arange(5.0),
+            **dict(zip("qkv", matrix.chunk(3))),
+            "all of it": matrix,
+            "again": matrix,
+            "transposed": torch.arange(6.0).view(2, 3).T,
+            "expanded": torch.ones(1, 1).expand(2, 3),
+            "every other": torch.arange(8)[::2],
+            "a part of what is not saved": torch.arange(9.0)[3:6],
+        }
+        expected = {name: tensor.clone() for name, tensor in tensors.items()}
+        plan = {name: partial(tensors.__getitem__, name) for name in tensors}
+        for name, dtype in (("kept", None), ("cast", torch.bfloat16)):
+            write_shards(
+                plan, {key: value.to("meta") for key, value in tensors.items()}, tmp_path / name, "1GB", dtype
+            )
+            written = load_file(tmp_path / name / "model.safetensors")
+            assert written.keys() == expected.keys()
+            for key, tensor in written.items():
+                wanted = expected[key].to(dtype) if dtype and tensor.is_floating_point() else expected[key]
+                assert tensor.dtype == wanted.dtype and torch.equal(tensor, wanted), key
+        assert all(torch.equal(tensors[name], expected[name]) for name in tensors)
 
     def test_safetensors_and_single_files_are_read_too(self, original, converted):
         folder = original / "language_model"

@@ -272,7 +272,9 @@ class TestEncoders:
         outputs = LaVITVisualTokenizer(config).eval()(torch.randn(2, 3, 32, 32))
         assert outputs.last_hidden_state.shape == (2, 16, 32)
 
-    def test_convolutional_backbone_of_several_strides(self, pixel_values):
+    @pytest.fixture
+    def convolutional(self) -> LaVITVisualTokenizer:
+        """A tokenizer that sees by convolutions, in maps of three strides."""
         encoder_config = ResNetConfig(
             embedding_size=8,
             hidden_sizes=[8, 12, 16],
@@ -290,11 +292,29 @@ class TestEncoders:
             use_position_embeddings=True,
         )
         torch.manual_seed(0)
-        tokenizer = LaVITVisualTokenizer(config).eval()
-        outputs = tokenizer(pixel_values)
+        return LaVITVisualTokenizer(config).eval()
+
+    def test_convolutional_backbone_of_several_strides(self, convolutional, pixel_values):
+        outputs = convolutional(pixel_values)
         assert outputs.last_hidden_state.shape == (3, 16, 60)
         assert outputs.merged[0].shape[1] == 32
-        assert tokenizer.embedding.position_embedding.std() > 0
+        assert convolutional.embedding.position_embedding.std() > 0
+
+    @pytest.mark.parametrize("count", [1, 8, 21])
+    def test_convolutions_see_the_same_however_many_images(self, convolutional, count):
+        pixel_values = torch.randn(count, 3, 32, 32)
+        outputs = convolutional.encode(pixel_values, output_hidden_states=True)
+        by_itself = convolutional.encoder.model(pixel_values, output_hidden_states=True)
+        assert len(outputs.hidden_states) == len(by_itself.hidden_states)
+        for given, expected in zip(outputs.hidden_states, by_itself.hidden_states):
+            torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-5)
+        # The features of the plain order of memory, all images at once: the coarsest map comes last.
+        coarsest = torch.nn.functional.interpolate(
+            by_itself.feature_maps[-1], size=(4, 4), mode="bilinear", antialias=True
+        )
+        torch.testing.assert_close(
+            outputs.last_hidden_state[..., -16:], coarsest.flatten(2).transpose(1, 2), rtol=1e-5, atol=1e-5
+        )
 
     def test_final_norm_is_left_out(self, tiny_tokenizer):
         with_norm = tiny_tokenizer(encoder_final_norm=True)

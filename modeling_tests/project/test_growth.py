@@ -3,10 +3,13 @@
 """The exponent that benchmarks/growth.py tells."""
 
 import math
+import time
 
 import pytest
+import torch
 
 from benchmark_scripts import load_benchmark
+from lavit_hf import bundled_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -23,3 +26,18 @@ def test_exponent_of_a_power(growth, exponent):
 def test_exponent_of_sorting_is_little_more_than_one(growth):
     seconds = [1e-6 * size * math.log(size) for size in growth.SIZES]
     assert growth.fit_exponent(growth.SIZES, seconds) == pytest.approx(1.12, abs=0.01)
+
+
+def test_what_is_steep_is_named(growth):
+    exponents = {"time of captions": 1.0, "memory of captions": 1.2, "time of image ids": 1.051, "time of naming": 0.2}
+    assert growth.find_steep(exponents) == ["memory of captions (1.20)", "time of image ids (1.05)"]
+
+
+def test_doors_answer_for_each_input(growth):
+    doors = growth.Doors(bundled_checkpoint()).all()
+    assert {name: len(door(3)) for name, door in doors.items()} == dict.fromkeys(doors, 3)
+
+
+def test_memory_of_a_door(growth):
+    _, memory = growth.measure_door(lambda count: (torch.ones(count, 10**6), time.sleep(0.2)), [1, 16])
+    assert memory[1] == pytest.approx(16 * 4e6, rel=0.2)

@@ -20,7 +20,7 @@ from PIL import Image
 from command_line import STEPS, fail, json_lines, run, succeed
 from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer
 from lavit_hf.tasks.failures import Failure
-from lavit_hf.tasks.images import Skipped, find_images
+from lavit_hf.tasks.images import Skipped, find_images, read_batches
 from lavit_hf.tasks.printing import one_line
 from lavit_hf.tasks.saving import check_free, name_outputs
 
@@ -206,6 +206,56 @@ class TestTokenize:
         assert succeed("tokenize", "-", *options, input=golden.image_paths[0].read_bytes()) == expected
         result = run("tokenize", f"{url}/{name}", *options)  # the server writes its log to stderr
         assert result.stdout == expected
+
+
+class TestReadingAhead:
+    def test_batches_are_those_of_one_after_the_other(self, images, tmp_path):
+        (tmp_path / "broken.png").write_bytes(b"no picture")
+        broken = str(tmp_path / "broken.png")
+        skipped = Skipped()
+        sources = [broken, images[0], images[1], images[0], broken, images[1], images[0], broken]
+        batches = list(read_batches(sources, 2, lambda image: image.getpixel((0, 0)), skipped))
+        read = {source: Image.open(source).convert("RGB").getpixel((0, 0)) for source in images}
+        order = [images[0], images[1], images[0], images[1], images[0]]
+        assert batches == [[(source, read[source]) for source in order[start : start + 2]] for start in (0, 2, 4)]
+        assert skipped.count == 3
+
+    def test_reads_one_batch_while_the_model_works(self, images):
+        is_read = [threading.Event() for _ in range(6)]
+        numbers = iter(range(6))
+
+        def prepare(image):
+            number = next(numbers)
+            is_read[number].set()
+            return number
+
+        batches = read_batches([images[0], images[1]] * 3, 2, prepare, Skipped())
+        assert [number for _, number in next(batches)] == [0, 1]
+        assert is_read[3].wait(timeout=60)  # without asking for it
+        assert not is_read[4].wait(timeout=0.2)  # but no more: memory stays bounded
+        assert [number for batch in batches for _, number in batch] == [2, 3, 4, 5]
+
+    def test_is_left_without_waiting_for_a_picture(self, images):
+        arrives, is_read, numbers = threading.Event(), threading.Event(), itertools.count()
+
+        def prepare(image):
+            if next(numbers) == 1:
+                arrives.wait(timeout=60)
+                is_read.set()
+            return True
+
+        batches = read_batches(images, 1, prepare, Skipped())
+        assert next(batches) == [(images[0], True)]
+        batches.close()  # as Ctrl-C does
+        assert not is_read.is_set()
+        arrives.set()
+
+    def test_what_goes_wrong_beside_the_model_is_told(self, images):
+        def prepare(image):
+            raise RuntimeError("no memory")
+
+        with pytest.raises(RuntimeError, match="no memory"):
+            list(read_batches(images, 2, prepare, Skipped()))
 
 
 class TestUnreadable:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..tasks.options import DType, ModelOptions
+from ..tasks.requests import request_pictures
 from .options import (
     AsJson,
     BatchSize,
@@ -38,8 +39,8 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Answer a question about each picture."""
+    request = request_pictures(images, ModelOptions(model, device, dtype, quantize))
     from ..tasks.reading import answer_to, write_texts
 
-    options = ModelOptions(model, device, dtype, quantize)
     wishes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
-    write_texts(answer_to(question), images, options, wishes, batch_size, seed, as_json)
+    write_texts(answer_to(question), request, wishes, batch_size, seed, as_json)

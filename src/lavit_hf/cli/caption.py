@@ -3,6 +3,7 @@
 """`lavit caption`."""
 
 from ..tasks.options import DType, ModelOptions
+from ..tasks.requests import request_pictures
 from .options import AsJson, BatchSize, Device, DTypeOption, Images, MaxNewTokens, Model, NumBeams, Quantize, Seed
 
 
@@ -19,8 +20,8 @@ def caption(
     as_json: AsJson = False,
 ) -> None:
     """Say in words what each picture shows."""
+    request = request_pictures(images, ModelOptions(model, device, dtype, quantize))
     from ..tasks.reading import CAPTION, write_texts
 
-    options = ModelOptions(model, device, dtype, quantize)
     wishes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
-    write_texts(CAPTION, images, options, wishes, batch_size, seed, as_json)
+    write_texts(CAPTION, request, wishes, batch_size, seed, as_json)

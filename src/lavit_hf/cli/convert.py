@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..conversion.folders import check_folders
 from ..tasks.options import DType
 
 
@@ -36,6 +37,7 @@ def convert(
     ] = False,
 ) -> None:
     """Convert an original LaVIT checkpoint into a Hugging Face folder."""
+    check_folders(source, destination)
     import torch
 
     from ..conversion import convert_checkpoint

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..tasks.options import DType, ModelOptions
+from ..tasks.requests import request_painting
 from .options import AsJson, Device, DTypeOption, Force, Guidance, Model, OutputFile, Quantize, Seed, Steps, check_text
 
 
@@ -51,9 +52,6 @@ def draw(
     """Paint a picture of a text, or of text and pictures mixed."""
     if prompt is None and not image:
         raise typer.BadParameter("there is nothing to paint: give a text, --image or both.")
-    from ..tasks.painting import draw_images
-
-    options = ModelOptions(model, device, dtype, quantize)
     painting = {
         "negative_prompt": negative_prompt,
         "aspect_ratio": aspect_ratio,
@@ -65,4 +63,8 @@ def draw(
         "num_images_per_prompt": num_images,
         "num_candidates": candidates,
     }
-    draw_images(prompt or "", image or [], options, painting, output, force, seed, as_json)
+    options = ModelOptions(model, device, dtype, quantize)
+    request = request_painting(image or [], options, output, force, painting)
+    from ..tasks.painting import draw_images
+
+    draw_images(prompt or "", request, painting, seed, as_json)

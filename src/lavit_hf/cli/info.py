@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..tasks.repos import find_repo
 from .options import OUTPUT_PANEL
 
 
@@ -18,6 +19,7 @@ def info(
     ] = False,
 ) -> None:
     """Tell what a checkpoint is: its sizes, ids, decoder and memory, without loading its weights."""
+    repo = find_repo(model)
     from ..tasks.describing import print_description
 
-    print_description(model, as_json)
+    print_description(model, repo, as_json)

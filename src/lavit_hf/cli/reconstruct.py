@@ -5,6 +5,7 @@
 from pathlib import Path
 
 from ..tasks.options import DType, ModelOptions
+from ..tasks.requests import request_pictures
 from .options import (
     AsJson,
     BatchSize,
@@ -36,8 +37,8 @@ def reconstruct(
     as_json: AsJson = False,
 ) -> None:
     """Turn each picture into tokens and paint it anew from these."""
+    request = request_pictures(images, ModelOptions(model, device, dtype), output, force)
     from ..tasks.painting import reconstruct_images
 
-    options = ModelOptions(model, device, dtype)
     painting = {"num_inference_steps": steps, "guidance_scale": guidance}
-    reconstruct_images(images, options, painting, keep_ratio, output, force, batch_size, seed, as_json)
+    reconstruct_images(request, painting, keep_ratio, batch_size, seed, as_json)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..tasks.options import DType, ModelOptions
+from ..tasks.requests import request_pictures
 from .options import OUTPUT_PANEL, AsJson, BatchSize, Device, DTypeOption, Force, Images, KeepRatio, Model, Seed
 
 
@@ -31,7 +32,7 @@ def tokenize(
     as_json: AsJson = False,
 ) -> None:
     """Print the token ids that stand for each picture, as a JSON list."""
+    request = request_pictures(images, ModelOptions(model, device, dtype), overlay, force)
     from ..tasks.tokenizing import print_tokens
 
-    options = ModelOptions(model, device, dtype)
-    print_tokens(images, options, keep_ratio, overlay, force, batch_size, seed, as_json)
+    print_tokens(request, keep_ratio, batch_size, seed, as_json)

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversion of original LaVIT checkpoints."""
 
-from .convert import convert_checkpoint
-from .errors import ConversionError
+import lazy_loader
 
 
-__all__ = ["ConversionError", "convert_checkpoint"]
+# Imported when it is asked for: the command line checks its arguments first, without waiting for torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"convert": ["convert_checkpoint"], "errors": ["ConversionError"]}
+)

@@ -26,6 +26,7 @@ from ..lavit.remote_code import write_remote_code
 from ..lavit.tokenization_lavit import build_tokenizer, load_sentencepiece_tokenizer
 from ..pixels.pipeline_lavit import LaVITPipeline
 from .errors import ConversionError, conversion_errors
+from .folders import check_folders
 from .inference import infer_config
 from .layout import (
     ENCODER,
@@ -93,7 +94,8 @@ def convert_checkpoint(
     if pixel_decoder not in ("none", *PIXEL_DECODERS):
         raise ValueError(f"unknown pixel_decoder {pixel_decoder!r}: choose one of none, {', '.join(PIXEL_DECODERS)}.")
     source, destination = Path(source), Path(destination)
-    _check_source(source)
+    check_folders(source, destination)
+    check_links(source)
     problem = f"{source} cannot be converted: one of its files is damaged, or of another model."
     with atomic_folder(destination) as stage:
         with conversion_errors(problem):
@@ -131,17 +133,6 @@ def _plan_parts(
 def _finish_model_repo(folder: Path, model: LaVITForCausalLM) -> None:
     write_remote_code(folder)
     write_model_card(folder, create_model_card(model.config, num_parameters=model.num_parameters()))
-
-
-def _check_source(source: Path) -> None:
-    if not source.is_dir():
-        raise ConversionError(
-            f"there is no folder {source}: download the original checkpoint first, as by "
-            "`hf download rain1011/LaVIT-7B-v2 --local-dir FOLDER`."
-        )
-    if (source / CONFIG_NAME).is_file() and not (source / ENCODER.path).is_file():
-        raise ConversionError(f"{source} is no original checkpoint, but one that is converted already.")
-    check_links(source)
 
 
 def plan_checkpoint(source: Path) -> dict[str, LazyTensor]:

@@ -9,14 +9,10 @@ Nothing else in the package knows these names.
 import re
 from dataclasses import dataclass, field
 
-from diffusers.utils import SAFETENSORS_WEIGHTS_NAME as DIFFUSERS_SAFE_WEIGHTS_NAME
-from diffusers.utils import WEIGHTS_NAME as DIFFUSERS_WEIGHTS_NAME
-from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
-
 
 # What a file of weights in a folder may be called, the better form first; each may also be an index of shards.
-TRANSFORMERS_WEIGHTS = (SAFE_WEIGHTS_NAME, WEIGHTS_NAME)
-DIFFUSERS_WEIGHTS = (DIFFUSERS_SAFE_WEIGHTS_NAME, DIFFUSERS_WEIGHTS_NAME)
+TRANSFORMERS_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+DIFFUSERS_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 """Writing the weights of a converted checkpoint, a shard at a time."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -70,8 +71,17 @@ def write_shards(
 def _make_shard(
     plan: Mapping[str, LazyTensor], names: list[str], dtype: torch.dtype | None
 ) -> dict[str, torch.Tensor]:
-    # A copy of its own for each tensor: parts of one matrix share memory, which safetensors refuses.
-    return {name: _cast(plan[name](), dtype).clone(memory_format=torch.contiguous_format) for name in names}
+    tensors = {name: _cast(plan[name](), dtype) for name in names}
+    storages = {name: tensor.untyped_storage().data_ptr() for name, tensor in tensors.items()}
+    sharing = Counter(storages.values())
+    # Parts of one matrix share memory, which safetensors refuses, as it does what is not contiguous: these are copied,
+    # and all others written from where they are mapped.
+    return {
+        name: tensor
+        if tensor.is_contiguous() and sharing[storages[name]] == 1
+        else tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
 
 
 def _check_finite(tensors: Mapping[str, torch.Tensor]) -> None:

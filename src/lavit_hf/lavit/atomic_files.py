@@ -24,6 +24,9 @@ except ImportError:  # Windows has no such locks
 UNFINISHED = ".unfinished"
 NEW_FOLDER, OLD_FOLDER, LOCK_NAME = "new", "old", "lock"
 
+# Where in a repo its changes are prepared.
+SAVE_FOLDER = f".save{UNFINISHED}"
+
 
 @contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Path]:

@@ -19,12 +19,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from .atomic_files import LOCK_NAME, NEW_FOLDER, UNFINISHED, flush, is_unfinished, locked
+from .atomic_files import LOCK_NAME, NEW_FOLDER, SAVE_FOLDER, UNFINISHED, flush, is_unfinished, locked
 from .checkpoint_index import CODE_FOLDER, PIPELINE_INDEX_NAME, find_outdated_weights
 
 
-# Where in a repo its changes are prepared, and what lists them when they are.
-SAVE_FOLDER = f".save{UNFINISHED}"
+# What lists a repo's changes when they are prepared.
 CHANGES_NAME = "changes.json"
 
 # What saving looks at in a repo: its texts, up to a size that they do not reach, and the headers of its weights.

@@ -29,7 +29,7 @@ from transformers import (
 from transformers import initialization as init
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
-from transformers.modeling_outputs import BaseModelOutput
+from transformers.modeling_outputs import BackboneOutput, BaseModelOutput
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
@@ -85,6 +85,24 @@ def _to_grid(feature_map: torch.Tensor, grid_size: int) -> torch.Tensor:
         feature_map.float(), size=(grid_size, grid_size), mode="bilinear", antialias=True
     )
     return resized.to(feature_map.dtype)
+
+
+# Images that a convolutional encoder gets at once on a CPU: what they pass through stays in its cache.
+CHUNK_SIZE = 8
+
+
+def _run_in_chunks(model: nn.Module, pixel_values: torch.Tensor, **kwargs) -> BackboneOutput:
+    """Runs a backbone on a few images at a time, in the order of memory in which a CPU convolves fastest."""
+    pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+    chunks = [model(pixel_values=chunk, return_dict=True, **kwargs) for chunk in pixel_values.split(CHUNK_SIZE)]
+    if len(chunks) == 1:
+        return chunks[0]
+    return BackboneOutput(
+        **{
+            name: tuple(torch.cat(parts) for parts in zip(*(chunk[name] for chunk in chunks), strict=True))
+            for name in chunks[0]
+        }
+    )
 
 
 class FeatureStandardizer(nn.Module):
@@ -145,7 +163,11 @@ class LaVITVisionEncoder(nn.Module):
             raster order; `hidden_states` and `attentions` are the encoder's own.
         """
         self._match_statistics()
-        outputs = self.model(pixel_values=pixel_values.to(self.model.dtype), return_dict=True, **kwargs)
+        pixel_values = pixel_values.to(self.model.dtype)
+        if self._runs_in_chunks(pixel_values):
+            outputs = _run_in_chunks(self.model, pixel_values, **kwargs)
+        else:
+            outputs = self.model(pixel_values=pixel_values, return_dict=True, **kwargs)
         if self.config.encoder_output == "last_hidden_state":
             # Class and register tokens stand in front of the patches.
             features = outputs.last_hidden_state[:, -self.config.num_patches :]
@@ -156,6 +178,11 @@ class LaVITVisionEncoder(nn.Module):
         if self.standardizer is not None:
             features = self.standardizer(features)
         return BaseModelOutput(features, outputs.hidden_states, outputs.attentions)
+
+    def _runs_in_chunks(self, pixel_values: torch.Tensor) -> bool:
+        """Whether it is made of convolutions, on a CPU. Of a compiled graph, what compiles it chooses the layout."""
+        is_convolutional = self.config.encoder_output == "feature_maps"
+        return is_convolutional and pixel_values.device.type == "cpu" and not torch.compiler.is_compiling()
 
     def _match_statistics(self) -> None:
         """Brings batch norms whose weights alone were cast, as PEFT does it before QLoRA, to one dtype again."""

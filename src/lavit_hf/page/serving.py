@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server of the page: what can fail is tried before the model is loaded."""
 
-import atexit
-import gc
 import os
 import signal
 import tempfile
@@ -20,6 +18,7 @@ from ..tasks.addresses import claim_port, is_loopback
 from ..tasks.failures import Failure
 from ..tasks.limits import InputLimits
 from ..tasks.options import ModelOptions
+from ..tasks.requests import find_model
 
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ def serve_page(options: ModelOptions, host: str, port: int, seed: int | None) ->
     """
     check_gradio()
     port = claim_port(host, port)
+    find_model(options)
     with _temporary_folder():  # which gradio wants to know when it is imported
         from .model import load_page_model
         from .page import build_page
@@ -59,7 +59,6 @@ def serve_page(options: ModelOptions, host: str, port: int, seed: int | None) ->
         typer.echo(f"{model.name} is at {url} until you press Ctrl-C.")
         if not is_loopback(host):
             typer.echo("It has no password: everyone who reaches this machine can use it.")
-        atexit.register(gc.freeze)  # the interpreter would go through torch once more before it ends, for seconds
         try:
             _wait_for_the_end()
         finally:

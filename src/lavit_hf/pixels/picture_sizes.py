@@ -2,12 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which sizes pictures can have."""
 
-from diffusers import ModelMixin
-from diffusers.utils import logging
+from typing import TYPE_CHECKING
 
 
-logger = logging.get_logger(__name__)
-
+if TYPE_CHECKING:  # sizes are checked before anything heavy is imported
+    from diffusers import ModelMixin
 
 # (height, width) in pixels at the high resolution, whose U-Net is trained for 1024 x 1024.
 ASPECT_RATIOS = {
@@ -52,7 +51,6 @@ def resolve_size(
         size = (native if height is None else height, native if width is None else width)
         for name, pixels in zip(("height", "width"), size, strict=True):
             _check_side(name, pixels, multiple)
-        _warn_if_far(native, *size)
         return size
     if height is not None or width is not None:
         raise ValueError("pass either aspect_ratio or height and width.")
@@ -63,10 +61,13 @@ def resolve_size(
     return height, width
 
 
-def _warn_if_far(native: int, height: int, width: int) -> None:
+def warn_if_far(native: int, height: int, width: int) -> None:
+    """Warns of a size, in pixels, that is far from the `native` height and width that the U-Net is trained for."""
+    from diffusers.utils import logging
+
     area, sides = height * width / native**2, height / width
     if max(area, 1 / area) > USUAL_AREA or max(sides, 1 / sides) > USUAL_SIDES:
-        logger.warning(
+        logging.get_logger(__name__).warning(
             f"{height} x {width} pixels are far from the {native} x {native} that the U-Net was trained for: the "
             "picture may show things twice, or none. Paint at that size, or by aspect_ratio, and scale the picture."
         )
@@ -81,10 +82,10 @@ def _check_side(name: str, pixels: int, multiple: int) -> None:
         )
 
 
-__all__ = ["ASPECT_RATIOS", "resolve_size"]
-
-
-def latent_size_ratio(vae: ModelMixin) -> int:
+def latent_size_ratio(vae: "ModelMixin") -> int:
     """Pixels on the side of a latent."""
     ratio = getattr(vae, "spatial_compression_ratio", None)
     return ratio or 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+__all__ = ["ASPECT_RATIOS", "latent_size_ratio", "resolve_size", "warn_if_far"]

@@ -43,7 +43,7 @@ from .denoising import DenoisingMixin, LaVITCondition
 from .generators import Generators, check_generators, repeat_generators
 from .image_tokens import ImageTokensMixin, find_codes
 from .modeling_detokenizer import LaVITDetokenizer
-from .picture_sizes import latent_size_ratio, resolve_size
+from .picture_sizes import latent_size_ratio, resolve_size, warn_if_far
 from .pipeline_inputs import check_known, check_prompt_embeds, check_sources
 from .small.condition_map import check_channels
 from .small.patch_autoencoder import PatchAutoencoder
@@ -352,6 +352,8 @@ class LaVITPipeline(
         self._check_denoising(guidance_rescale, eta, callback_on_step_end_tensor_inputs)
         self._set_timesteps(num_inference_steps, timesteps, sigmas)  # set anew behind the language model
         height, width = resolve_size(self.picture_size, self.vae_scale_factor, height, width, aspect_ratio)
+        if aspect_ratio is None:
+            warn_if_far(self.picture_size, height, width)
 
         # 2. Write the image tokens, or take those given.
         if prompt is not None or images is not None:

@@ -53,7 +53,8 @@ def serve_api(
     if api_key is not None and not api_key.strip():
         raise Failure("the key is empty: pass another, or none.")
     port = claim_port(host, port)
-    from ..tasks.loading import find_device, find_repo
+    from ..tasks.loading import find_device
+    from ..tasks.repos import find_repo
     from .model import load_served_model
     from .service import Service
 

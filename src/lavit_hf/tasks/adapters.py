@@ -13,17 +13,12 @@ from transformers.utils import CONFIG_NAME
 from ..lavit.checkpoint_index import find_weights_folder
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from .failures import Failure
+from .repos import ADAPTER_CONFIG_NAME, is_adapter_folder
 
 
-ADAPTER_CONFIG_NAME = "adapter_config.json"  # PEFT's
 ADAPTER_WEIGHTS_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 BASE_FIELD = "base_model_name_or_path"
 PROCESSOR_CONFIG_NAME = "processor_config.json"
-
-
-def is_adapter_folder(model: str) -> bool:
-    """Whether a folder holds an adapter and no model."""
-    return Path(model, ADAPTER_CONFIG_NAME).is_file() and not Path(model, CONFIG_NAME).is_file()
 
 
 def read_adapter_config(model: str | None) -> dict | None:

@@ -11,23 +11,25 @@ from rich.text import Text
 
 from ..lavit.configuration_lavit import LaVITConfig
 from .adapters import read_adapter_config
-from .loading import find_repo, without_library_bars
-from .repo_files import RepoFiles, open_repo
+from .loading import without_library_bars
+from .pixel_decoders import describe_decoder
+from .repo_files import open_repo
 from .weight_sizes import MEMORY_COLUMNS, PartSize, add_up, measure_parts
 
 
-def print_description(model: str | None, as_json: bool) -> None:
+def print_description(model: str | None, repo: str, as_json: bool) -> None:
     """
     Prints what a checkpoint is.
 
     Args:
         model (`str`, *optional*):
-            Path or Hub id; the bundled checkpoint by default.
+            What was asked for, which may be an adapter.
+        repo (`str`):
+            What [`find_repo`] gave for it.
         as_json (`bool`):
             Whether to print JSON.
     """
     with without_library_bars():
-        repo = find_repo(model)
         files = open_repo(repo)
         config = LaVITConfig.from_pretrained(repo)
         facts = describe_adapter(model) | describe_model(config) | describe_decoder(files)
@@ -96,38 +98,6 @@ def describe_model(config: LaVITConfig) -> dict[str, dict[str, Any]]:
             "codes": [first_code, first_code + visual.codebook_size - 1],
         },
     }
-
-
-def describe_decoder(files: RepoFiles) -> dict[str, dict[str, Any]]:
-    """
-    The pixel decoder.
-
-    Args:
-        files (`RepoFiles`):
-            The repo.
-
-    Returns:
-        `dict`: its facts; its kind is `None` where there is none.
-    """
-    unet, vae = files.read_json("unet/config.json"), files.read_json("vae/config.json")
-    if unet is None or vae is None:
-        return {"pixel_decoder": {"kind": None}}
-    scheduler = files.read_json("scheduler/scheduler_config.json") or {}
-    return {
-        "pixel_decoder": {
-            "kind": f"{unet['_class_name']} with {vae['_class_name']}",
-            "picture_size": unet["sample_size"] * _pixels_per_latent(vae),
-            "condition_size": unet["cross_attention_dim"],
-            "scheduler": scheduler.get("_class_name"),
-            "safety_checker": files.read_json("safety_checker/config.json") is not None,
-        }
-    }
-
-
-def _pixels_per_latent(vae: dict[str, Any]) -> int:
-    if "patch_size" in vae:
-        return vae["patch_size"]
-    return 2 ** (len(vae["block_out_channels"]) - 1)
 
 
 def _facts_table(repo: str, facts: dict[str, dict[str, Any]]) -> Table:

@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from ..lavit.atomic_files import atomic_folder
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
-from .loading import find_repo, load_language_model, without_library_bars
+from .loading import load_language_model, without_library_bars
 from .options import ModelOptions
+from .repos import find_repo
 
 
 def export_language_model(options: ModelOptions, destination: Path) -> str:

@@ -6,6 +6,8 @@ import glob
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from .failures import EXIT_FAILURE, Failure, report
@@ -103,7 +105,8 @@ def read_batches(
     sources: Iterable[str], batch_size: int, prepare: Callable[["Image.Image"], T], skipped: Skipped
 ) -> Iterator[list[tuple[str, T]]]:
     """
-    Reads pictures in batches. Of a batch only what the model needs is held; the full size of no more than one.
+    Reads pictures in batches, the next one while the model works on the last. Of a batch only what the model needs is
+    held; the full size of no more than one picture.
 
     Args:
         sources (`Iterable[str]`):
@@ -118,17 +121,48 @@ def read_batches(
     Yields:
         `list[tuple[str, T]]`: sources and what was prepared; never empty.
     """
-    batch = []
-    for source in sources:
-        try:
-            batch.append((source, prepare(read_image(source))))
-        except ValueError as error:
+    sources = iter(sources)
+
+    def read_batch() -> tuple[list[tuple[str, T]], list[tuple[str, ValueError]]]:
+        batch, unreadable = [], []
+        for source in sources:
+            try:
+                batch.append((source, prepare(read_image(source))))
+            except ValueError as error:
+                unreadable.append((source, error))
+            if len(batch) == batch_size:
+                break
+        return batch, unreadable
+
+    wait_for_batch = _run_beside(read_batch)
+    while True:
+        batch, unreadable = wait_for_batch()
+        wait_for_batch = _run_beside(read_batch)
+        for source, error in unreadable:
             skipped.add(source, error)
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
-    if batch:
+        if not batch:
+            return
         yield batch
+
+
+def _run_beside(function: Callable[[], T]) -> Callable[[], T]:
+    """Starts a function, and gives one that waits for its result. The end of the program waits for neither."""
+    results = SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put((function(), None))
+        except BaseException as error:
+            results.put((None, error))
+
+    def wait() -> T:
+        result, error = results.get()
+        if error is not None:
+            raise error
+        return result
+
+    Thread(target=run, daemon=True).start()  # a pool's threads are waited for, and may wait for the network themselves
+    return wait
 
 
 def _pictures_in(folder: Path) -> list[str]:

@@ -2,101 +2,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models for the commands, and errors that say what is missing."""
 
+import gc
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
 from huggingface_hub.utils import enable_progress_bars
 from transformers import BitsAndBytesConfig
-from transformers.utils import CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
-from ..bundled import bundled_checkpoint
-from ..lavit.atomic_saving import finish_interrupted_save
 from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from ..lavit.processing_lavit import LaVITProcessor
-from ..lavit.untrusted_files import read_json
 from ..wiring import register_auto_classes
 from .adapters import (
-    ADAPTER_CONFIG_NAME,
     apply_adapter,
-    find_base,
     find_processor,
-    is_adapter_folder,
     read_adapter_config,
 )
+from .devices import device_refusal
 from .failures import Failure
 from .options import DType, ModelOptions, Quantization
 from .shared_switch import SharedSwitch
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 # The command line imports the package without it, to say what it can do at once.
 register_auto_classes()
-
-
-def find_repo(model: str | None) -> str:
-    """
-    Makes sure that there is such a model, before anything large is read or downloaded.
-
-    Args:
-        model (`str`, *optional*):
-            Path or Hub id of a model, or of an adapter of one; the bundled checkpoint by default.
-
-    Returns:
-        `str`: what `from_pretrained` takes; the model that an adapter was trained on, in place of the adapter.
-
-    Raises:
-        Failure: If there is no such model, or the Hub cannot be reached.
-    """
-    if model is None:
-        return bundled_checkpoint()
-    if Path(model).exists():
-        finish_interrupted_save(model)
-        if is_adapter_folder(model):
-            return _find_repo_of_adapter(model)
-        if not Path(model, CONFIG_NAME).is_file():
-            raise Failure(
-                f"{model} holds no model ({CONFIG_NAME} is missing); `lavit convert` makes one of an original."
-            )
-        _check_is_lavit(model, Path(model, CONFIG_NAME))
-        return model
-    try:
-        config_file = hf_hub_download(model, CONFIG_NAME)
-    except HFValidationError as error:
-        raise Failure(f"there is no folder {model}, and it is no Hub id, which looks like org/name.") from error
-    except GatedRepoError as error:
-        raise Failure(
-            f"{model} is open to those who asked for it: do so on its page, then `hf auth login`."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise Failure(
-            f"there is no model {model}, neither as a folder nor on the Hub; for a private one, `hf auth login`."
-        ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise Failure(
-            f"there is no folder {model}, it is not in the cache, and the Hub cannot be reached: check the network."
-        ) from error
-    except EntryNotFoundError as error:
-        if read_adapter_config(model) is not None:
-            return _find_repo_of_adapter(model)
-        raise Failure(f"{model} on the Hub holds no model ({CONFIG_NAME} is missing).") from error
-    _check_is_lavit(model, Path(config_file))
-    return model
 
 
 def find_device(name: str) -> torch.device:
@@ -115,7 +54,7 @@ def find_device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
-        raise Failure(f"the device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise Failure(device_refusal(name, str(error).splitlines()[0])) from error
 
 
 def load_processor(repo: str, options: ModelOptions) -> LaVITProcessor:
@@ -123,6 +62,21 @@ def load_processor(repo: str, options: ModelOptions) -> LaVITProcessor:
     return LaVITProcessor.from_pretrained(find_processor(repo, options.model))
 
 
+def collecting_afterwards(load: Callable[P, T]) -> Callable[P, T]:
+    """Has Python look for garbage again when a model is loaded, where the program put it off, in what is made then."""
+
+    @wraps(load)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        loaded = load(*args, **kwargs)
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
+        return loaded
+
+    return run
+
+
+@collecting_afterwards
 def load_language_model(repo: str, options: ModelOptions) -> LaVITForCausalLM:
     """Loads what reads and writes texts and image tokens, with the adapter in it where the options name one."""
     model = LaVITForCausalLM.from_pretrained(
@@ -136,6 +90,7 @@ def load_language_model(repo: str, options: ModelOptions) -> LaVITForCausalLM:
     return apply_adapter(model, options.model, repo, merge=options.quantize is None)
 
 
+@collecting_afterwards
 def load_visual_tokenizer(repo: str, options: ModelOptions, keep_ratio: float | None = None) -> LaVITVisualTokenizer:
     """Loads the visual tokenizer alone, with its own selection rule or one that keeps a share of the patches."""
     return LaVITVisualTokenizer.from_pretrained(
@@ -180,22 +135,6 @@ def _turn_off_transformers_bars() -> None:
 _transformers_bars = SharedSwitch(
     transformers_logging.is_progress_bar_enabled, _turn_off_transformers_bars, transformers_logging.enable_progress_bar
 )
-
-
-def _find_repo_of_adapter(adapter: str) -> str:
-    base = find_base(adapter, read_adapter_config(adapter))
-    try:
-        return find_repo(base)
-    except Failure as failure:
-        raise Failure(
-            f"{adapter} is an adapter of a model that cannot be used: {failure} {ADAPTER_CONFIG_NAME} names it."
-        ) from failure
-
-
-def _check_is_lavit(model: str, config_file: Path) -> None:
-    model_type = read_json(config_file).get("model_type")
-    if model_type != LaVITConfig.model_type:
-        raise Failure(f"{model} is no LaVIT: its {CONFIG_NAME} says model_type {model_type!r}.")
 
 
 def _quantization_config(repo: str, options: ModelOptions) -> BitsAndBytesConfig | None:

@@ -3,9 +3,8 @@
 """Pictures out of texts, pictures and tokens, for `draw` and `reconstruct`."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -15,19 +14,19 @@ from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from ..pixels.pipeline_lavit import LaVITPipeline
 from ..visualization import save_image
-from .images import Skipped, find_images, read_image
+from .images import read_image
 from .loading import (
+    collecting_afterwards,
     find_device,
     find_dtype,
-    find_repo,
     load_language_model,
     load_processor,
     make_generator,
     without_library_bars,
 )
 from .options import ModelOptions
+from .requests import PaintingRequest, PictureRequest
 from .results import show_results
-from .saving import check_free, name_outputs, number_outputs
 from .shared_switch import SharedSwitch
 from .tokenizing import tokenize_images
 
@@ -41,6 +40,7 @@ _diffusers_bars = SharedSwitch(
 )
 
 
+@collecting_afterwards
 def load_pipeline(
     repo: str, options: ModelOptions, processor: LaVITProcessor, language_model: LaVITForCausalLM | None
 ) -> LaVITPipeline:
@@ -53,14 +53,7 @@ def load_pipeline(
 
 
 def draw_images(
-    prompt: str,
-    images: Sequence[str],
-    options: ModelOptions,
-    painting: dict[str, Any],
-    output: Path,
-    force: bool,
-    seed: int | None,
-    as_json: bool,
+    prompt: str, request: PaintingRequest, painting: dict[str, Any], seed: int | None, as_json: bool
 ) -> None:
     """
     Paints one or several pictures of a prompt.
@@ -68,45 +61,35 @@ def draw_images(
     Args:
         prompt (`str`):
             What to paint.
-        images (`Sequence[str]`):
-            Its pictures, as the command line names them.
-        options (`ModelOptions`):
-            Which model.
+        request (`PaintingRequest`):
+            Its pictures, the files to make, and which model.
         painting (`dict`):
             What the pipeline is told; `None` is its default.
-        output (`Path`):
-            The file, or where there are several pictures what theirs are called after.
-        force (`bool`):
-            Whether files may be overwritten.
         seed (`int`, *optional*):
             Seed of the draws.
         as_json (`bool`):
             Whether to print JSON.
     """
-    paths = number_outputs(output, painting["num_images_per_prompt"])
-    check_free(paths, force)
-    with without_library_bars(), show_results(len(paths), as_json, with_bar=False) as results:
-        repo = find_repo(options.model)
+    repo, options = request.repo, request.options
+    with without_library_bars(), show_results(len(request.outputs), as_json, with_bar=False) as results:
         generator, seed = make_generator(seed, find_device(options.device))
         processor = load_processor(repo, options)
-        inputs = {"prompt": prompt, "images": [_read_all(images)] if images else None}
+        images = [read_image(source) for source in request.sources]
+        inputs = {"prompt": prompt, "images": [images] if images else None}
         processor(text=prompt, images=inputs["images"], generation_mode="image")  # refuses before gigabytes are read
         pipeline = load_pipeline(repo, options, processor, load_language_model(repo, options))
         pipeline.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
         output = pipeline(**inputs, **_without_none(painting), generator=generator)
-        for number, (path, picture, ids) in enumerate(zip(paths, output.images, output.image_token_ids)):
+        for number, (path, picture, ids) in enumerate(zip(request.outputs, output.images, output.image_token_ids)):
             save_image(picture, path)
             flagged = bool(output.nsfw_content_detected and output.nsfw_content_detected[number])
             results.add_file(path, prompt=prompt, token_ids=ids.tolist(), flagged=flagged, seed=seed)
 
 
 def reconstruct_images(
-    images: Sequence[str],
-    options: ModelOptions,
+    request: PictureRequest,
     painting: dict[str, Any],
     keep_ratio: float | None,
-    folder: Path,
-    force: bool,
     batch_size: int,
     seed: int | None,
     as_json: bool,
@@ -115,18 +98,12 @@ def reconstruct_images(
     Paints each picture from its tokens. Needs no language model.
 
     Args:
-        images (`Sequence[str]`):
-            The pictures as the command line names them.
-        options (`ModelOptions`):
-            Which model.
+        request (`PictureRequest`):
+            The pictures, the files to make of them, and which model.
         painting (`dict`):
             What the pipeline is told; `None` is its default.
         keep_ratio (`float`, *optional*):
             The share of patches to keep.
-        folder (`Path`):
-            Where the pictures go.
-        force (`bool`):
-            Whether files may be overwritten.
         batch_size (`int`):
             Pictures at once.
         seed (`int`, *optional*):
@@ -134,40 +111,25 @@ def reconstruct_images(
         as_json (`bool`):
             Whether to print JSON.
     """
-    skipped = Skipped()
-    sources = find_images(images, skipped)
-    paths = name_outputs(sources, folder)
-    check_free(paths.values(), force)
-    with without_library_bars(), show_results(len(sources), as_json) as results:
-        repo = find_repo(options.model)
-        generator, seed = make_generator(seed, find_device(options.device))
-        tokenized = tokenize_images(sources, repo, options, keep_ratio, batch_size, generator, skipped)
+    with without_library_bars(), show_results(len(request.sources), as_json) as results:
+        generator, seed = make_generator(seed, find_device(request.options.device))
+        tokenized = tokenize_images(request, keep_ratio, batch_size, generator)
         pipeline = None  # loaded when there is a picture for it
         for batch in _batched(tokenized, batch_size):
-            pipeline = pipeline or _load_painter(repo, options)
+            pipeline = pipeline or _load_painter(request.repo, request.options)
             ids = [torch.tensor(image.token_ids) for image in batch]
             pictures = pipeline(image_token_ids=ids, **_without_none(painting), generator=generator).images
             for image, picture in zip(batch, pictures):
-                save_image(picture, paths[image.source])
-                results.add(
-                    image.source,
-                    str(paths[image.source]),
-                    output=str(paths[image.source]),
-                    token_ids=image.token_ids,
-                    seed=seed,
-                )
-    skipped.exit_if_any()
+                path = request.outputs[image.source]
+                save_image(picture, path)
+                results.add(image.source, str(path), output=str(path), token_ids=image.token_ids, seed=seed)
+    request.skipped.exit_if_any()
 
 
 def _load_painter(repo: str, options: ModelOptions) -> LaVITPipeline:
     pipeline = load_pipeline(repo, options, load_processor(repo, options), language_model=None)
     pipeline.set_progress_bar_config(disable=True)  # there is one over the pictures
     return pipeline
-
-
-def _read_all(images: Sequence[str]) -> list:
-    """The pictures of a prompt, of which none may be missing."""
-    return [read_image(source) for source in find_images(images, Skipped(allowed=False))]
 
 
 def _without_none(settings: dict[str, Any]) -> dict[str, Any]:

@@ -12,17 +12,16 @@ from transformers import BatchFeature
 
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
-from .images import Skipped, find_images, read_batches
+from .images import read_batches
 from .loading import (
     find_device,
-    find_repo,
     load_language_model,
     load_processor,
     make_generator,
     without_library_bars,
 )
-from .options import ModelOptions
 from .printing import one_line
+from .requests import PictureRequest
 from .results import show_results
 
 
@@ -78,8 +77,7 @@ def answer_to(question: str) -> Task:
 
 def write_texts(
     task: Task,
-    images: Sequence[str],
-    options: ModelOptions,
+    request: PictureRequest,
     wishes: dict[str, Any],
     batch_size: int,
     seed: int | None,
@@ -91,10 +89,8 @@ def write_texts(
     Args:
         task (`Task`):
             What to write.
-        images (`Sequence[str]`):
-            The pictures as the command line names them.
-        options (`ModelOptions`):
-            Which model.
+        request (`PictureRequest`):
+            The pictures, and which model.
         wishes (`dict`):
             Settings of `generate` that go before the task's; `None` is no wish.
         batch_size (`int`):
@@ -104,19 +100,18 @@ def write_texts(
         as_json (`bool`):
             Whether to print JSON.
     """
-    skipped = Skipped()
-    sources = find_images(images, skipped)
-    with without_library_bars(), show_results(len(sources), as_json) as results:
-        repo = find_repo(options.model)
-        generator, seed = make_generator(seed, find_device(options.device))
-        processor = load_processor(repo, options)
+    with without_library_bars(), show_results(len(request.sources), as_json) as results:
+        generator, seed = make_generator(seed, find_device(request.options.device))
+        processor = load_processor(request.repo, request.options)
         model = None  # loaded when there is a picture for it
-        for batch in read_batches(sources, batch_size, lambda image: task.prepare(processor, image), skipped):
-            model = model or load_language_model(repo, options)
+        for batch in read_batches(
+            request.sources, batch_size, lambda image: task.prepare(processor, image), request.skipped
+        ):
+            model = model or load_language_model(request.repo, request.options)
             texts = generate_texts(task, [inputs for _, inputs in batch], processor, model, generator, wishes)
             for (source, _), text in zip(batch, texts):
                 results.add(source, one_line(text), **{task.name: text}, seed=seed)
-    skipped.exit_if_any()
+    request.skipped.exit_if_any()
 
 
 def generate_texts(

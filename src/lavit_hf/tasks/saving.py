@@ -45,12 +45,14 @@ def number_outputs(path: Path, count: int) -> list[Path]:
 
 
 def check_free(paths: Sequence[Path], force: bool) -> None:
-    """Raises a [`Failure`] if one of the files exists and may not be overwritten."""
+    """Raises a [`Failure`] if one of the files exists and may not be overwritten, or its folder cannot be."""
     for path in paths:
         if path.is_dir():
             raise Failure(f"{path} is a folder: name a file with --output.")
         if path.exists() and not force:
             raise Failure(f"{path} exists already: pass --force to overwrite it, or another --output.")
+        if in_the_way := next((folder for folder in path.parents if folder.is_file()), None):
+            raise Failure(f"{path} cannot be made, as {in_the_way} is a file: pass another --output.")
 
 
 def _stem(source: str) -> str:

@@ -8,11 +8,12 @@ from typing import NamedTuple
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from ..pixels.pipeline_lavit import LaVITPipeline
-from .describing import describe_decoder
-from .loading import find_device, find_repo, load_language_model, load_processor, without_library_bars
+from .loading import find_device, load_language_model, load_processor, without_library_bars
 from .options import ModelOptions
 from .painting import load_pipeline
+from .pixel_decoders import describe_decoder
 from .repo_files import open_repo
+from .repos import find_repo
 
 
 NO_PIXEL_DECODER = "it has no pixel decoder. Convert it with --pixel-decoder highres or lowres."

@@ -1,0 +1,106 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+How few denoising steps do: the same image tokens painted in different numbers of steps, and whether the judge tells
+the pictures from those of the most steps.
+
+    python examples/emoji/compare_steps.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from datasets import load_from_disk
+from evaluate import Held, batches
+from judge import Judge, train_judge
+from PIL import Image
+
+from lavit_hf import LaVITPipeline
+
+
+SIGNIFICANCE = 0.05
+
+
+def sign_test(first: Sequence[bool], second: Sequence[bool]) -> float:
+    """
+    The probability that two that are equally good differ at least as much as these.
+
+    Args:
+        first, second (`Sequence[bool]`): Whether each of the same trials succeeded.
+
+    Returns:
+        `float`: two-sided, exact; 1 where no trial tells them apart.
+    """
+    pairs = list(zip(first, second, strict=True))
+    wins, losses = (sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs))
+    trials = wins + losses
+    tail = sum(math.comb(trials, number) for number in range(min(wins, losses) + 1)) / 2**trials
+    return min(1.0, 2 * tail)
+
+
+def fewest_alike(hits: dict[int, list[bool]]) -> int:
+    """The fewest steps that are not told from the most, nor are any between them."""
+    most = max(hits)
+    fewest = most
+    for steps in sorted(hits, reverse=True):
+        if sign_test(hits[steps], hits[most]) < SIGNIFICANCE:
+            break
+        fewest = steps
+    return fewest
+
+
+def paint(pipeline: LaVITPipeline, tokens: Sequence[torch.Tensor], steps: int, seed: int) -> list[Image.Image]:
+    """Pictures of image tokens, of the same noise whatever the steps."""
+    pictures = []
+    for batch in batches(tokens):
+        generator = torch.Generator().manual_seed(seed)
+        pictures += pipeline(image_token_ids=list(batch), num_inference_steps=steps, generator=generator).images
+    return pictures
+
+
+def score_steps(
+    pipeline: LaVITPipeline, judge: Judge, names: Sequence[str], steps: Sequence[int], seeds: Sequence[int]
+) -> dict[int, list[bool]]:
+    """For each number of steps whether the right name is among the judge's first five, for all names and seeds."""
+    hits = {number: [] for number in steps}
+    for seed in seeds:
+        tokens = pipeline.generate_image_tokens(list(names), generator=torch.Generator().manual_seed(seed))
+        for number in steps:
+            looks = judge.look(paint(pipeline, tokens, number, seed)).clone()
+            hits[number] += (judge.rank(looks, names) < 5).tolist()
+    return hits
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="The repo whose painter is looked at.")],
+    data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
+    steps: Annotated[list[int] | None, typer.Option(help="Numbers of steps; 5, 10, 15 and 25 by default.")] = None,
+    prompts: Annotated[int, typer.Option(help="Held-out drawings whose names are painted.")] = 100,
+    seeds: Annotated[int, typer.Option(help="Times that each is painted.")] = 3,
+) -> None:
+    """Print how often the judge knows what was painted, for each number of steps."""
+    dataset = load_from_disk(data)
+    pipeline = LaVITPipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+    train = Held.of(dataset["train"])
+    judge = train_judge(
+        pipeline.language_model.visual_tokenizer,
+        pipeline.processor.image_processor,
+        train.images,
+        train.names,
+        pipeline.unet.config.sample_size * pipeline.vae_scale_factor,
+    )
+    names = [name for name in dataset["test_drawings"]["name"] if name in judge.names][:prompts]
+    hits = score_steps(pipeline, judge, names, sorted(steps or (5, 10, 15, 25)), range(seeds))
+    most = max(hits)
+    for number, found in hits.items():
+        print(f"{number} steps: {sum(found) / len(found):.3f}, told from {most} by {sign_test(found, hits[most]):.3f}")
+    print(f"The fewest that the judge does not tell apart: {fewest_alike(hits)}.")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,173 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""`lavit` as a program: what it refuses before it imports anything heavy, and how it ends."""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lavit_hf import LaVITConfig
+from lavit_hf.tasks.devices import check_device
+from lavit_hf.tasks.failures import Failure
+from lavit_hf.tasks.loading import load_visual_tokenizer
+from lavit_hf.tasks.options import ModelOptions
+from lavit_hf.tasks.repos import MODEL_TYPE
+
+
+# Runs each command line in one process, and tells what it said and whether torch was imported.
+REFUSALS = """
+import json, sys
+from typer.testing import CliRunner
+sys.argv = ["lavit"]
+from lavit_hf.cli.app import app
+
+for arguments in json.loads(sys.stdin.read()):
+    result = CliRunner().invoke(app, arguments)
+    print(json.dumps([result.exit_code, result.stderr, "torch" in sys.modules]))
+"""
+
+ENDING = """
+import atexit, sys, tempfile, threading, time
+sys.argv[0] = "lavit"  # as the program, which imports nothing heavy before it knows its command
+from lavit_hf.cli.leaving import Leave
+
+class Slow:
+    def __del__(self):
+        print("the interpreter went through its objects")
+
+with Leave():
+    keep = Slow()
+    keep.itself = keep
+    folder = tempfile.TemporaryDirectory(dir=sys.argv[1])
+    atexit.register(print, "atexit")
+    threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+    print("result")
+    {ending}
+"""
+
+
+def run_python(code: str, *arguments, **kwargs) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(command, text=True, env=buffered, **{"capture_output": True, **kwargs})
+
+
+class TestRefusals:
+    def test_before_torch_is_imported(self, golden, repos, tmp_path):
+        picture, repo = str(golden.image_paths[0]), str(repos["highres"])
+        taken = tmp_path / "taken.png"
+        taken.write_text("mine")
+        new = str(tmp_path / "new.png")
+        cases = {
+            "no such file": ["caption", "nowhere.png"],
+            "--force": ["draw", "a cat", "-o", str(taken)],
+            "is a file": ["draw", "a cat", "-o", str(taken / "new.png")],
+            "multiple of": ["draw", "a cat", "-o", new, "-m", repo, "--height", "33"],
+            "unknown aspect_ratio": ["draw", "a cat", "-o", new, "-m", repo, "--aspect-ratio", "7:1"],
+            "No such option": ["caption", picture, "--nope"],
+            "exists already": ["convert", str(golden.original), str(tmp_path)],
+            "converted already": ["convert", repo, str(tmp_path / "new")],
+            "config.json is missing": ["info", str(tmp_path)],
+            "no Hub id": ["ask", "What?", picture, "-m", str(tmp_path / "nowhere")],
+            "text is empty": ["ask", " ", picture],
+        }
+        process = run_python(REFUSALS, input=json.dumps(list(cases.values())))
+        assert process.returncode == 0, process.stderr
+        results = [json.loads(line) for line in process.stdout.splitlines()]
+        for message, (exit_code, said, has_torch) in zip(cases, results, strict=True):
+            assert exit_code in (1, 2) and message in said, (message, said)
+            assert not has_torch, message
+        assert taken.read_text() == "mine"
+
+    def test_knows_the_model_type(self):
+        assert LaVITConfig.model_type == MODEL_TYPE
+
+
+class TestDevices:
+    def test_no_driver(self, monkeypatch):
+        monkeypatch.setattr("lavit_hf.tasks.devices.runpy.run_path", lambda path: {"cuda": "13.0", "hip": None})
+        monkeypatch.setattr("lavit_hf.tasks.devices.CUDA_DRIVER", "libnowhere.so.1")
+        with pytest.raises(Failure, match="'cuda:1' cannot be used here: there is no NVIDIA driver"):
+            check_device("cuda:1")
+
+    def test_torch_without_cuda(self, monkeypatch):
+        facts = {"cuda": None, "__version__": "2.14.1+cpu"}
+        monkeypatch.setattr("lavit_hf.tasks.devices.runpy.run_path", lambda path: facts)
+        with pytest.raises(Failure, match=r"torch 2\.14\.1\+cpu was built without CUDA"):
+            check_device("cuda")
+
+    @pytest.mark.parametrize("name", ["auto", "cpu", "mps", "cudax"])
+    def test_others_are_left_to_torch(self, name):
+        check_device(name)
+
+    def test_rocm_is_left_to_torch(self, monkeypatch):
+        monkeypatch.setattr("lavit_hf.tasks.devices.runpy.run_path", lambda path: {"cuda": None, "hip": "6.4"})
+        monkeypatch.setattr("lavit_hf.tasks.devices.CUDA_DRIVER", "libnowhere.so.1")
+        check_device("cuda")
+
+
+class TestLeaving:
+    @pytest.mark.parametrize(
+        ("ending", "exit_code", "message"),
+        [
+            ("pass", 0, ""),
+            ("sys.exit()", 0, ""),
+            ("sys.exit(3)", 3, ""),
+            ("sys.exit('no cat')", 1, "no cat"),
+            ("raise KeyboardInterrupt", 130, ""),
+            ("1 / 0", 1, "ZeroDivisionError"),
+        ],
+    )
+    def test_does_all_but_take_the_interpreter_to_pieces(self, tmp_path, ending, exit_code, message):
+        process = run_python(ENDING.format(ending=ending), tmp_path)
+        assert process.returncode == exit_code
+        assert process.stdout.splitlines() == ["result", "thread", "atexit"]
+        assert process.stderr.strip().rpartition("\n")[2].startswith(message) and bool(process.stderr) == bool(message)
+        assert list(tmp_path.iterdir()) == []  # the temporary folder
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    def test_results_that_cannot_be_written(self, tmp_path):
+        with open("/dev/full", "w") as full:
+            process = run_python(
+                ENDING.format(ending="pass"),
+                tmp_path,
+                capture_output=False,
+                stdout=full,
+                stderr=subprocess.PIPE,
+            )
+        assert process.returncode == 1
+        assert process.stderr.splitlines() == ["lavit: standard output: [Errno 28] No space left on device"]
+
+    def test_interrupted_command_leaves_nothing_half_written(self, golden, repos, tmp_path):
+        code = """
+import os, sys
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+sys.argv[0] = "lavit"
+from lavit_hf.cli.__main__ import main
+from lavit_hf.tasks import saving
+saving.os.fsync = interrupt
+main()
+"""
+        command = ["tokenize", golden.image_paths[0], "--model", repos["highres"], "--overlay", tmp_path / "kept"]
+        process = run_python(code, *command)
+        assert process.returncode == 130, process.stderr
+        assert process.stdout == process.stderr == ""
+        assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_garbage_is_collected_once_a_model_is_loaded(repos):
+    gc.disable()
+    try:
+        visual_tokenizer = load_visual_tokenizer(str(repos["highres"]), ModelOptions(device="cpu"))
+        assert gc.isenabled() and gc.get_freeze_count() > 0
+        assert all(parameter.requires_grad is not None for parameter in visual_tokenizer.parameters())
+    finally:
+        gc.unfreeze()
+        gc.enable()

@@ -1,0 +1,110 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The repo that a user means, found without waiting for torch."""
+
+import json
+from pathlib import Path
+
+from huggingface_hub.constants import CONFIG_NAME
+
+from ..bundled import bundled_checkpoint
+from ..lavit.atomic_files import SAVE_FOLDER
+from .failures import Failure
+
+
+ADAPTER_CONFIG_NAME = "adapter_config.json"  # PEFT's
+MODEL_TYPE = "lavit"  # as the configuration says, which takes seconds to import
+
+
+def find_repo(model: str | None) -> str:
+    """
+    Makes sure that there is such a model, before anything large is read or downloaded.
+
+    Args:
+        model (`str`, *optional*):
+            Path or Hub id of a model, or of an adapter of one; the bundled checkpoint by default.
+
+    Returns:
+        `str`: what `from_pretrained` takes; the model that an adapter was trained on, in place of the adapter.
+
+    Raises:
+        Failure: If there is no such model, or the Hub cannot be reached.
+    """
+    if model is None:
+        return bundled_checkpoint()
+    if not Path(model).exists():
+        config_file = _download_config(model)
+        if config_file is None:
+            return _find_repo_of_adapter(model)
+        _check_is_lavit(model, config_file)
+        return model
+    if Path(model, SAVE_FOLDER).exists():
+        from ..lavit.atomic_saving import finish_interrupted_save
+
+        finish_interrupted_save(model)
+    if is_adapter_folder(model):
+        return _find_repo_of_adapter(model)
+    if not Path(model, CONFIG_NAME).is_file():
+        raise Failure(f"{model} holds no model ({CONFIG_NAME} is missing); `lavit convert` makes one of an original.")
+    _check_is_lavit(model, Path(model, CONFIG_NAME))
+    return model
+
+
+def is_adapter_folder(model: str) -> bool:
+    """Whether a folder holds an adapter and no model."""
+    return Path(model, ADAPTER_CONFIG_NAME).is_file() and not Path(model, CONFIG_NAME).is_file()
+
+
+def _find_repo_of_adapter(adapter: str) -> str:
+    from .adapters import find_base, read_adapter_config
+
+    config = read_adapter_config(adapter)
+    if config is None:
+        raise Failure(f"{adapter} on the Hub holds no model ({CONFIG_NAME} is missing).")
+    try:
+        return find_repo(find_base(adapter, config))
+    except Failure as failure:
+        raise Failure(
+            f"{adapter} is an adapter of a model that cannot be used: {failure} {ADAPTER_CONFIG_NAME} names it."
+        ) from failure
+
+
+def _download_config(model: str) -> Path | None:
+    """The configuration of a model on the Hub; `None` where it has none, as the repo of an adapter."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(hf_hub_download(model, CONFIG_NAME))
+    except HFValidationError as error:
+        raise Failure(f"there is no folder {model}, and it is no Hub id, which looks like org/name.") from error
+    except GatedRepoError as error:
+        raise Failure(
+            f"{model} is open to those who asked for it: do so on its page, then `hf auth login`."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise Failure(
+            f"there is no model {model}, neither as a folder nor on the Hub; for a private one, `hf auth login`."
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise Failure(
+            f"there is no folder {model}, it is not in the cache, and the Hub cannot be reached: check the network."
+        ) from error
+    except EntryNotFoundError:
+        return None
+
+
+def _check_is_lavit(model: str, config_file: Path) -> None:
+    try:
+        model_type = dict(json.loads(config_file.read_text())).get("model_type")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Failure(f"{config_file} is damaged: {error}.") from error
+    if model_type != MODEL_TYPE:
+        raise Failure(f"{model} is no LaVIT: its {CONFIG_NAME} says model_type {model_type!r}.")
