@@ -17,8 +17,9 @@ from hub_client import publish
 from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor
 from lavit_hf.page.model import load_page_model
 from lavit_hf.tasks.failures import Failure
-from lavit_hf.tasks.loading import find_repo, load_language_model, load_processor
+from lavit_hf.tasks.loading import load_language_model, load_processor
 from lavit_hf.tasks.options import DType, ModelOptions, Quantization
+from lavit_hf.tasks.repos import find_repo
 
 
 peft = pytest.importorskip("peft")
