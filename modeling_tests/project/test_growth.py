@@ -28,6 +28,13 @@ def test_exponent_of_sorting_is_little_more_than_one(growth):
     assert growth.fit_exponent(growth.SIZES, seconds) == pytest.approx(1.12, abs=0.01)
 
 
+def test_growth_that_a_first_call_hides(growth):
+    seconds = [1 + 1e-6 * size**2 for size in (1, 10, 100, 1000, 10_000)]
+    assert growth.fit_exponent([1, 10, 100, 1000, 10_000], seconds) < 1
+    assert growth.fit_growth([1, 10, 100, 1000, 10_000], seconds) == pytest.approx(1.7, abs=0.01)
+    assert growth.fit_growth([1, 10, 100], [2, 20, 200]) == pytest.approx(1)
+
+
 def test_what_is_steep_is_named(growth):
     exponents = {"time of captions": 1.0, "memory of captions": 1.2, "time of image ids": 1.051, "time of naming": 0.2}
     assert growth.find_steep(exponents) == ["memory of captions (1.20)", "time of image ids (1.05)"]
