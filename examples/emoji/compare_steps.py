@@ -4,7 +4,8 @@
 How few denoising steps do: the same image tokens painted in different numbers of steps, and whether the judge tells
 the pictures from those of the most steps.
 
-    python examples/emoji/compare_steps.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set
+    python examples/emoji/compare_steps.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set \
+        --cache .cache/emoji/evaluation
 """
 
 import math
@@ -15,8 +16,9 @@ from typing import Annotated
 import torch
 import typer
 from datasets import load_from_disk
-from evaluate import Held, batches
-from judge import Judge, train_judge
+from judge import Judge
+from looking import Looker, batches
+from painting import BATCH_SIZE, make_judge
 from PIL import Image
 
 from lavit_hf import LaVITPipeline
@@ -56,7 +58,7 @@ def fewest_alike(hits: dict[int, list[bool]]) -> int:
 def paint(pipeline: LaVITPipeline, tokens: Sequence[torch.Tensor], steps: int, seed: int) -> list[Image.Image]:
     """Pictures of image tokens, of the same noise whatever the steps."""
     pictures = []
-    for batch in batches(tokens):
+    for batch in batches(tokens, BATCH_SIZE):
         generator = torch.Generator().manual_seed(seed)
         pictures += pipeline(image_token_ids=list(batch), num_inference_steps=steps, generator=generator).images
     return pictures
@@ -78,6 +80,7 @@ def score_steps(
 def main(
     model: Annotated[Path, typer.Option(help="The repo whose painter is looked at.")],
     data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
+    cache: Annotated[Path, typer.Option(help="Folder for the encoder's features of the training drawings.")],
     steps: Annotated[list[int] | None, typer.Option(help="Numbers of steps; 5, 10, 15 and 25 by default.")] = None,
     prompts: Annotated[int, typer.Option(help="Held-out drawings whose names are painted.")] = 100,
     seeds: Annotated[int, typer.Option(help="Times that each is painted.")] = 3,
@@ -86,14 +89,8 @@ def main(
     dataset = load_from_disk(data)
     pipeline = LaVITPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
-    train = Held.of(dataset["train"])
-    judge = train_judge(
-        pipeline.language_model.visual_tokenizer,
-        pipeline.processor.image_processor,
-        train.images,
-        train.names,
-        pipeline.unet.config.sample_size * pipeline.vae_scale_factor,
-    )
+    looker = Looker(pipeline.language_model.visual_tokenizer, pipeline.processor.image_processor, cache)
+    judge = make_judge(looker, dataset["train"], pipeline.picture_size)
     names = [name for name in dataset["test_drawings"]["name"] if name in judge.names][:prompts]
     hits = score_steps(pipeline, judge, names, sorted(steps or (5, 10, 15, 25)), range(seeds))
     most = max(hits)

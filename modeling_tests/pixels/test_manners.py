@@ -8,7 +8,7 @@ from diffusers.utils import logging
 
 from lavit_hf import LaVITPipeline
 from lavit_hf.pixels import progress
-from lavit_hf.pixels.picture_sizes import ASPECT_RATIOS, resolve_size
+from lavit_hf.pixels.picture_sizes import ASPECT_RATIOS, resolve_size, warn_if_far
 
 
 FAST = {"num_inference_steps": 2, "generation_kwargs": {"min_new_tokens": 3, "max_new_tokens": 6}}
@@ -44,14 +44,14 @@ def test_unknown_arguments(pipeline, name, hint):
 
 @pytest.mark.parametrize(("height", "width"), [(1024, 1024), (1216, 832), (1152, 1152), (896, 896)])
 def test_usual_sizes(warnings, height, width):
-    assert resolve_size(1024, 8, height, width) == (height, width)
+    warn_if_far(1024, *resolve_size(1024, 8, height, width))
     assert all(resolve_size(1024, 8, aspect_ratio=name) == size for name, size in ASPECT_RATIOS.items())
     assert warnings == []
 
 
 @pytest.mark.parametrize(("height", "width"), [(2048, 2048), (512, 512), (1536, 704), (256, None)])
 def test_sizes_far_from_the_training(warnings, height, width):
-    resolve_size(1024, 8, height, width)
+    warn_if_far(1024, *resolve_size(1024, 8, height, width))
     (text,) = warnings
     assert f"{height} x {width or 1024} pixels are far from the 1024 x 1024" in text
 

@@ -151,8 +151,8 @@ def interrupt(*_):
 
 sys.argv[0] = "lavit"
 from lavit_hf.cli.__main__ import main
-from lavit_hf.tasks import saving
-saving.os.fsync = interrupt
+from lavit_hf.lavit import atomic_files
+atomic_files.os.fsync = interrupt
 main()
 """
         command = ["tokenize", golden.image_paths[0], "--model", repos["highres"], "--overlay", tmp_path / "kept"]

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 
@@ -26,9 +25,6 @@ INDEX_ENDING = ".index.json"
 # How sizes of configurations are called that are numbers of things, as of layers, and more than any model has.
 COUNT_PREFIX = "num_"
 MAX_COUNT = 2**16
-
-# Not the checkpoint's fault, or said well already.
-_OTHER_FAULTS = (OSError, ImportError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
 
 # How Python begins what it says of an argument that there is not.
 _UNKNOWN_ARGUMENT = "got an unexpected keyword argument"
@@ -218,17 +214,25 @@ def naming_checkpoint(source: str | os.PathLike, kind: str, weights: Iterable[st
     """
     try:
         yield
-    except _OTHER_FAULTS:
-        raise
     except CheckpointError:
         raise
     except Exception as error:  # tokenizers raises bare ones
+        if _is_other_fault(error):
+            raise
         if isinstance(error, TypeError) and _UNKNOWN_ARGUMENT in str(error):
             raise
         if isinstance(error, ValueError) and str(source) in str(error) and len(str(error)) <= MAX_MESSAGE_LENGTH:
             raise
         reason = _find_damaged(source, weights) or f"{source} cannot be loaded as {kind}: {describe_error(error)}"
         raise CheckpointError(reason) from error
+
+
+def _is_other_fault(error: Exception) -> bool:
+    """Whether an error is not the checkpoint's fault, or said well already."""
+    import torch  # not before there is an error: the command line checks what it is told without it
+
+    others = (OSError, ImportError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
+    return isinstance(error, others)
 
 
 def _find_damaged(source: str | os.PathLike, weights: Iterable[str] | None) -> str | None:

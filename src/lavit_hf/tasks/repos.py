@@ -8,7 +8,6 @@ from pathlib import Path
 from huggingface_hub.constants import CONFIG_NAME
 
 from ..bundled import bundled_checkpoint
-from ..lavit.atomic_files import SAVE_FOLDER
 from .failures import Failure
 
 
@@ -38,16 +37,22 @@ def find_repo(model: str | None) -> str:
             return _find_repo_of_adapter(model)
         _check_is_lavit(model, config_file)
         return model
-    if Path(model, SAVE_FOLDER).exists():
-        from ..lavit.atomic_saving import finish_interrupted_save
-
-        finish_interrupted_save(model)
+    _finish_interrupted_save(model)
     if is_adapter_folder(model):
         return _find_repo_of_adapter(model)
     if not Path(model, CONFIG_NAME).is_file():
         raise Failure(f"{model} holds no model ({CONFIG_NAME} is missing); `lavit convert` makes one of an original.")
     _check_is_lavit(model, Path(model, CONFIG_NAME))
     return model
+
+
+def _finish_interrupted_save(model: str) -> None:
+    from ..lavit.atomic_files import SAVE_FOLDER
+
+    if Path(model, SAVE_FOLDER).exists():
+        from ..lavit.atomic_saving import finish_interrupted_save
+
+        finish_interrupted_save(model)
 
 
 def is_adapter_folder(model: str) -> bool:

@@ -11,7 +11,7 @@ from datasets import Dataset, Image, IterableDataset, interleave_datasets
 from torch.utils.data import Dataset as TorchDataset
 from transformers import TrainerCallback
 
-from ..lavit.processing_lavit import LaVITProcessor
+from ..lavit.processing_lavit import DEFAULT_QUESTION_TEMPLATE
 from .errors import TrainingError
 
 
@@ -48,7 +48,7 @@ class SampleMaker:
     def __init__(
         self,
         layouts: Sequence[str] = LAYOUTS,
-        question_template: str = LaVITProcessor.question_template,
+        question_template: str = DEFAULT_QUESTION_TEMPLATE,
         condition_dropout: float = 0.0,
         example_share: float = 0.0,
         seed: int = 0,
