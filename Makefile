@@ -71,6 +71,7 @@ benchmark: $(READY)  ## time the visual tokenizer, generation and the pipeline
 	$(BIN)/python benchmarks/imports.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/turns.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/summary.py
 

@@ -1,0 +1,60 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+A second turn about a picture: going on from the cache of the first, beside reading picture and text again.
+
+    python benchmarks/turns.py
+    python benchmarks/turns.py --layers 2   # LLaMA-7B's layers, as many, and a full-size tokenizer
+"""
+
+import copy
+from typing import Annotated
+
+import torch
+import typer
+from generation import build_model
+from timing import median_seconds, print_machine, print_table
+
+from lavit_hf import LaVITForCausalLM, bundled_checkpoint
+
+
+NEW_TOKENS = 4
+
+
+@torch.inference_mode()
+def measure(model: LaVITForCausalLM, repeats: int) -> dict[str, float]:
+    """The median seconds of a second turn of four ids, four more being written, either way."""
+    config, visual_config = model.config, model.config.visual_tokenizer_config
+    start = config.image_start_token_id
+    ids = torch.cat([torch.tensor([start, start + 1]), torch.arange(8) + config.num_control_tokens])[None]
+    pixel_values = torch.randn(1, 3, visual_config.image_size, visual_config.image_size, dtype=model.dtype)
+    settings = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "do_sample": False, "num_beams": 1}
+    first = model.generate(ids, pixel_values=pixel_values, return_dict_in_generate=True, **settings)
+    second = torch.cat([first.sequences, torch.arange(4)[None] + config.num_control_tokens], dim=1)
+
+    def go_on() -> torch.Tensor:
+        return model.generate(second, cache=copy.deepcopy(first.cache), **settings)
+
+    def read_again() -> torch.Tensor:
+        return model.generate(second, pixel_values=pixel_values, **settings)
+
+    if not torch.equal(go_on(), read_again()):
+        raise RuntimeError("the two ways write different texts: there is nothing to compare.")
+    return median_seconds({"goes on": go_on, "reads again": read_again}, repeats)
+
+
+def main(
+    layers: Annotated[int | None, typer.Option(help="Layers of a random LLaMA-7B; the bundled model if none.")] = None,
+    repeats: Annotated[int, typer.Option(help="Timed runs of either.")] = 9,
+) -> None:
+    """Print the seconds of either way, and their ratio."""
+    print_machine()
+    torch.manual_seed(0)
+    model = build_model(layers, torch.float32) if layers else LaVITForCausalLM.from_pretrained(bundled_checkpoint())
+    seconds = measure(model.eval(), repeats)
+    ratio = seconds["reads again"] / seconds["goes on"]
+    print_table((*seconds, "ratio"), [(*(f"{value:.3f} s" for value in seconds.values()), f"{ratio:.2f}")])
+
+
+if __name__ == "__main__":
+    typer.run(main)
