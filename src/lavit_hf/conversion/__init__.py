@@ -6,6 +6,4 @@ import lazy_loader
 
 
 # Imported when it is asked for: the command line checks its arguments first, without waiting for torch.
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"convert": ["convert_checkpoint"], "errors": ["ConversionError"]}
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
