@@ -217,7 +217,7 @@ def main() -> None:
             print(f"{name}: {count} kills, {len(wrong)} files differ", flush=True)
             hits, differences = hits + count, differences + wrong
     print(f"{hits} kills in all")
-    sys.exit("\n".join(differences))
+    sys.exit("\n".join(differences) or 0)
 
 
 if __name__ == "__main__":
