@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..pixels.picture_sizes import ASPECT_RATIOS
 from ..tasks.failures import Failure
 from ..tasks.options import DType, Quantization
 from ..tasks.options import check_text as check_any_text
@@ -26,6 +27,20 @@ def check_text(text: str | None) -> str | None:
         raise typer.BadParameter(str(failure)) from failure
 
 
+def check_aspect_ratio(name: str | None) -> str | None:
+    """Refuses an aspect ratio that there are no sizes for."""
+    if name is not None and name not in ASPECT_RATIOS:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(ASPECT_RATIOS)}.")
+    return name
+
+
+def check_keep_ratio(share: float | None) -> float | None:
+    """Refuses a share of the patches that would keep none."""
+    if share is not None and not share > 0:
+        raise typer.BadParameter(f"{share:g} is not above 0: at least one patch is kept.")
+    return share
+
+
 def check_picture_name(path: Path) -> Path:
     """Refuses a name whose ending stands for no kind of picture."""
     if path.suffix.lower() not in PICTURE_ENDINGS:
@@ -37,7 +52,8 @@ Images = Annotated[
     list[str],
     typer.Argument(
         metavar="IMAGES",
-        help="Pictures: files, folders, globs, URLs, or - for a picture on standard input.",
+        help="Pictures: files, folders without the folders in them, globs ('**' for all depths), URLs, or - for a "
+        "picture on standard input.",
         show_default=False,
     ),
 ]
@@ -79,7 +95,9 @@ MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest text, in 
 KeepRatio = Annotated[
     float | None,
     typer.Option(
-        min=0.0, max=1.0, help="Keep this share of the patches; by default the checkpoint's own rule decides."
+        max=1.0,
+        callback=check_keep_ratio,
+        help="Keep this share of the patches, above 0; by default the checkpoint's own rule decides.",
     ),
 ]
 AsJson = Annotated[

@@ -32,7 +32,7 @@ def tokenize(
     as_json: AsJson = False,
 ) -> None:
     """Print the token ids that stand for each picture, as a JSON list."""
-    request = request_pictures(images, ModelOptions(model, device, dtype), overlay, force)
+    request = request_pictures(images, ModelOptions(model, device, dtype), overlay, force, "--overlay")
     from ..tasks.tokenizing import print_tokens
 
     print_tokens(request, keep_ratio, batch_size, seed, as_json)

@@ -3,6 +3,7 @@
 """Pictures that the command line names: found first, then read one by one, so that memory stays bounded."""
 
 import glob
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -75,7 +76,7 @@ def find_images(arguments: Iterable[str], skipped: Skipped) -> list[str]:
         else:
             found = sorted(path for path in glob.glob(argument, recursive=True) if Path(path).is_file())
         if not found:
-            skipped.add(argument, "there is no picture in it" if Path(argument).is_dir() else "there is no such file")
+            skipped.add(argument, _nothing_found(Path(argument)))
         sources |= dict.fromkeys(found)
     if not sources:
         raise Failure("there is no picture to read: name files, folders, globs or URLs.")
@@ -98,7 +99,25 @@ def read_image(source: str) -> "Image.Image":
     """
     from ..lavit.image_loading import load_image
 
-    return load_image(_read_standard_input() if source == STANDARD_INPUT else source)
+    try:
+        return load_image(_read_standard_input() if source == STANDARD_INPUT else source)
+    except ValueError as error:
+        raise _advise(error, source) from error
+
+
+def _advise(error: ValueError, source: str) -> ValueError:
+    """What is wrong with a picture, with a way out for who is at a shell and not in Python."""
+    from PIL import Image
+
+    if not isinstance(error.__cause__, Image.DecompressionBombError):
+        return error
+    name, smaller = shlex.quote(source), shlex.quote(f"{Path(source).stem}-small.jpg")
+    way = (
+        ""
+        if source == STANDARD_INPUT or source.startswith(URL_PREFIXES)
+        else (f", for example by `magick {name} -resize 4000x4000 {smaller}`")
+    )
+    return ValueError(f"{source} is too large to be decoded safely ({error.__cause__}): scale it down first{way}.")
 
 
 def read_batches(
@@ -163,6 +182,13 @@ def _run_beside(function: Callable[[], T]) -> Callable[[], T]:
 
     Thread(target=run, daemon=True).start()  # a pool's threads are waited for, and may wait for the network themselves
     return wait
+
+
+def _nothing_found(path: Path) -> str:
+    if not path.is_dir():
+        return "there is no such file"
+    pattern = shlex.quote(f"{path}/**/*.png")
+    return f"there is no picture in it, and folders in it are not searched: for these name {pattern}"
 
 
 def _pictures_in(folder: Path) -> list[str]:

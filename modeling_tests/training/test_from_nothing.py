@@ -1,0 +1,61 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The walk-through of docs/train-from-nothing.md, run from top to bottom, and what comes out of it."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from command_line import json_lines, succeed
+from documents import ROOT, prepare_folder, read_blocks, run_blocks
+
+
+PAGE = "docs/train-from-nothing.md"
+COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "orange": (255, 165, 0)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where all of the page was run."""
+    folder = tmp_path_factory.mktemp("toy")
+    prepare_folder(folder)
+    before = Path.cwd()
+    os.chdir(folder)
+    torch.manual_seed(0)
+    try:
+        run_blocks(PAGE, read_blocks((ROOT / PAGE).read_text()))
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def nearest_colour(path: Path) -> str:
+    """Which colour the drawing on white paper has."""
+    pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3).astype(float)
+    drawn = pixels[pixels.min(axis=1) < 160].mean(axis=0)
+    return min(COLOURS, key=lambda name: np.abs(drawn - COLOURS[name]).sum())
+
+
+@pytest.mark.slow
+class TestWalkThrough:
+    def test_captions(self, folder):
+        pictures = folder / "toy" / "pictures" / "train"
+        rows = map(json.loads, (pictures / "metadata.jsonl").read_text().splitlines())
+        texts = {row["file_name"]: row["text"] for row in rows}
+        paths = [pictures / name for name in list(texts)[:48]]
+        lines = json_lines(succeed("caption", *paths, "--model", folder / "toy" / "lavit", "--json"))
+        right = [line["text"] == texts[Path(line["image"]).name] for line in lines]
+        assert np.mean(right) > 0.7  # of twelve kinds
+
+    def test_drawings(self, folder):
+        drawn = []
+        for colour in COLOURS:
+            path = folder / f"{colour}.png"
+            succeed("draw", f"a {colour} square", "--model", folder / "toy/lavit", "--seed", 0, "-o", path)
+            drawn.append(nearest_colour(path) == colour)
+        assert sum(drawn) >= 3
