@@ -8,7 +8,7 @@ SEED ?= 0
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo checkpoint test test-training test-package test-browser fuzz screenshots test-slow test-gpu lint format docs benchmark dry-run clean
+.PHONY: help setup demo checkpoint test test-training test-ray test-package test-browser fuzz screenshots test-slow test-gpu lint format docs benchmark dry-run clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,8 +29,12 @@ checkpoint: $(READY)  ## train the shipped checkpoint from raw data: hours, goes
 test: lint  ## ruff, then all tests that need neither a GPU nor minutes each
 	$(BIN)/pytest -n 2 -m "not slow and not gpu and not browser"
 
-test-training: $(READY)  ## two processes that train together, and a run that is killed
+test-training: $(READY)  ## two processes that train together, a run that is killed, and a LaVIT from nothing
 	$(BIN)/pytest -m "slow and not gpu" modeling_tests/training
+
+test-ray: $(READY)  ## pretokenizing on a local Ray, which is installed for it
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[ray]'
+	$(BIN)/pytest modeling_tests/training/test_tar_shards.py -k Ray
 
 fuzz: $(READY)  ## bad input of every kind, CASES=10000 by default; SEED=1 for others
 	LAVIT_FUZZ_CASES=$(CASES) $(BIN)/pytest -n 2 modeling_tests/fuzz --hypothesis-seed=$(SEED) --maxfail=20

@@ -5,9 +5,10 @@ Images -> codes and what is read of them, in parquet shards, so that stage 2 nev
 
     accelerate launch examples/pretokenize.py examples/runs/emoji_pretokenize.yaml
 
-Any number of processes share the work, and any number of jobs, such as those of a SLURM array:
+Pictures come from a folder, the Hub or WebDataset shards (`--input 'shards/{0000..9999}.tar'`). Any number of processes
+share the work, and any number of jobs, such as those of a SLURM array:
 
-    python examples/pretokenize.py run.yaml --input 'shards/{0000..9999}.tar' --part $SLURM_ARRAY_TASK_ID/64
+    python examples/pretokenize.py examples/runs/7b_pretokenize.yaml --part $SLURM_ARRAY_TASK_ID/64
 
 Cut short, it goes on with the first shard that is missing. pretokenize_ray.py does the same on a Ray cluster.
 """
