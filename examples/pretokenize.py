@@ -5,8 +5,8 @@ Images -> codes and what is read of them, in parquet shards, so that stage 2 nev
 
     accelerate launch examples/pretokenize.py examples/runs/emoji_pretokenize.yaml
 
-Pictures come from a folder, the Hub or WebDataset shards (`--input 'shards/{0000..9999}.tar'`). Any number of processes
-share the work, and any number of jobs, such as those of a SLURM array:
+Pictures come from a folder, the Hub or WebDataset shards (`--input 'shards/{0000..9999}.tar'`). Any number of
+processes share the work, and any number of jobs, such as those of a SLURM array:
 
     python examples/pretokenize.py examples/runs/7b_pretokenize.yaml --part $SLURM_ARRAY_TASK_ID/64
 

@@ -84,6 +84,6 @@ def describe_commands() -> str:
     described = dict(re.findall(r"^## `lavit ([\w-]+)`\n\n(.+?)\n\n", text, flags=re.MULTILINE | re.DOTALL))
     # The list on top has them cut at some 45 characters.
     text = re.sub(
-        r"^\* `([\w-]+)`: .*$", lambda line: f"* `{line[1]}`: {described[line[1]]}", text, flags=re.MULTILINE
+        r"^\* `([a-z][\w-]*)`: .*$", lambda line: f"* `{line[1]}`: {described[line[1]]}", text, flags=re.MULTILINE
     )
     return re.sub(r"^#", "##", text, flags=re.MULTILINE)

@@ -115,10 +115,11 @@ def skip_broken_images(dataset: Dataset | IterableDataset, column: str = "image"
     if dataset.column_names is not None and column not in dataset.column_names:
         raise TrainingError(f"the data set has no column {column!r}, only {', '.join(dataset.column_names)}.")
     encoded = dataset.cast_column(column, Image(decode=False))
-    kept = encoded.filter(_is_readable, input_columns=column)
     if isinstance(dataset, Dataset):
+        kept = encoded.filter(_is_readable, input_columns=column, desc="looking for broken pictures")
         _report(encoded, kept, column)
         return kept.cast_column(column, Image())
+    kept = encoded.filter(_is_readable, input_columns=column)
     return kept.cast_column(column, Image()).decode()  # which a stream does only when it is told
 
 
