@@ -17,7 +17,8 @@ if (location.protocol === "file:") {
       document.body.append(this.frame);
       const inside = this.frame.contentDocument;
       inside.open();
-      inside.write(`<base href="${url}"><script>${SCOPE}<\/script><script src="${url}"><\/script>`);
+      const program = new URL(url, document.baseURI).href;
+      inside.write(`<base href="${program}"><script>${SCOPE}<\/script><script src="${program}"><\/script>`);
       inside.close();
       this.ready = new Promise(resolve => { this.frame.contentWindow.addEventListener("load", resolve); });
     }

@@ -97,27 +97,26 @@ def read_image(source: str) -> "Image.Image":
     Raises:
         ValueError: If it cannot be read.
     """
+    from PIL import Image
+
     from ..lavit.image_loading import load_image
 
     try:
         return load_image(_read_standard_input() if source == STANDARD_INPUT else source)
     except ValueError as error:
-        raise _advise(error, source) from error
+        if not isinstance(error.__cause__, Image.DecompressionBombError):
+            raise
+        # The model's own message has advice for who is in Python, and not at a shell.
+        raise ValueError(
+            f"{source} is too large to be decoded safely ({error.__cause__}): scale it down first{_way(source)}."
+        ) from error
 
 
-def _advise(error: ValueError, source: str) -> ValueError:
-    """What is wrong with a picture, with a way out for who is at a shell and not in Python."""
-    from PIL import Image
-
-    if not isinstance(error.__cause__, Image.DecompressionBombError):
-        return error
-    name, smaller = shlex.quote(source), shlex.quote(f"{Path(source).stem}-small.jpg")
-    way = (
-        ""
-        if source == STANDARD_INPUT or source.startswith(URL_PREFIXES)
-        else (f", for example by `magick {name} -resize 4000x4000 {smaller}`")
-    )
-    return ValueError(f"{source} is too large to be decoded safely ({error.__cause__}): scale it down first{way}.")
+def _way(source: str) -> str:
+    if source == STANDARD_INPUT or source.startswith(URL_PREFIXES):
+        return ""
+    smaller = f"{Path(source).stem}-small.jpg"
+    return f", for example by `magick {shlex.quote(source)} -resize 4000x4000 {shlex.quote(smaller)}`"
 
 
 def read_batches(
