@@ -174,6 +174,10 @@ class TestPretokenizing:
         output = pretokenize(script, run_file, "--input", str(data / "0001.tar"))
         assert read_shards(output)["text"] == [f"text of picture_{number:02d}" for number in (3, 4, 5)]
 
+    def test_texts_that_are_called_otherwise(self, script, run_file):
+        with pytest.raises(TrainingError, match="no column 'caption' for texts, only .*png, txt"):
+            pretokenize(script, run_file, "--text_column", "caption")
+
     def test_a_damaged_tar_is_named_by_its_number(self, data, script, run_file, tmp_path):
         for number in range(2):
             (tmp_path / f"{number}.tar").write_bytes((data / f"{number:04d}.tar").read_bytes())

@@ -147,7 +147,13 @@ def load_pairs(settings: PretokenizeSettings, split: str) -> Dataset | IterableD
     names = dataset.column_names or ()
     if settings.image_column in names:  # a stream would decode, and stumble, where it renames
         dataset = dataset.cast_column(settings.image_column, Image(decode=False))
-    return dataset.rename_column(settings.text_column, "text") if settings.text_column in names else dataset
+    if settings.text_column not in (None, "text"):
+        if settings.text_column not in names:
+            raise TrainingError(
+                f"{settings.dataset} has no column {settings.text_column!r} for texts, only {', '.join(names)}."
+            )
+        dataset = dataset.rename_column(settings.text_column, "text")
+    return dataset
 
 
 def load_function(reference: str) -> Callable[[dict], dict]:
