@@ -175,7 +175,7 @@ class TestPretokenizing:
         assert read_shards(output)["text"] == [f"text of picture_{number:02d}" for number in (3, 4, 5)]
 
     def test_texts_that_are_called_otherwise(self, script, run_file):
-        with pytest.raises(TrainingError, match="no column 'caption' for texts, only .*png, txt"):
+        with pytest.raises(TrainingError, match=r"no column 'caption' for texts, only .*png, txt"):
             pretokenize(script, run_file, "--text_column", "caption")
 
     def test_a_damaged_tar_is_named_by_its_number(self, data, script, run_file, tmp_path):

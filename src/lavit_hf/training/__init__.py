@@ -6,7 +6,7 @@ from ..lavit.library_noise import leave_out
 
 
 # An encoder of timm has an attention of its own, if any, and a run file names that of all other parts.
-leave_out(
-    "transformers.models.timm_backbone.modeling_timm_backbone", "`attn_implementation='eager'` is not propagated"
-)
-leave_out("transformers.models.timm_wrapper.modeling_timm_wrapper", "`attn_implementation='eager'` is not propagated")
+for kind in ("backbone", "wrapper"):
+    leave_out(
+        f"transformers.models.timm_{kind}.modeling_timm_{kind}", "`attn_implementation='eager'` is not propagated"
+    )
