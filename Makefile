@@ -42,8 +42,8 @@ fuzz: $(READY)  ## bad input of every kind, CASES=10000 by default; SEED=1 for o
 test-package: $(READY)  ## the wheel: built, complete, and at work by itself
 	$(BIN)/pytest -m slow modeling_tests/project/test_packaging.py
 
-test-browser: $(READY)  ## the page in Chromium; leaves screenshots in .cache/screenshots
-	$(BIN)/pytest -m browser modeling_tests/page/test_page_browser.py
+test-browser: $(READY)  ## the page and the site's search in Chromium; leaves screenshots in .cache/screenshots
+	$(BIN)/pytest -m browser modeling_tests/page modeling_tests/project/test_site.py
 
 screenshots: test-browser  ## the README's pictures of the page, taken anew
 	$(BIN)/python modeling_tests/support/screenshots.py

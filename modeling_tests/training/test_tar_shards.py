@@ -4,6 +4,7 @@
 
 import io
 import json
+import runpy
 import sys
 import tarfile
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from lavit_hf.training.data import expand_braces, load_split
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.shards import Part, read_shards
-from training_runs import load_script, run_script, write_pictures, write_run, write_tokenizer
+from training_runs import EXAMPLES, load_script, run_script, write_pictures, write_run, write_tokenizer
 
 
 NUM_PICTURES, NUM_TARS, BROKEN = 10, 4, 6
@@ -204,20 +205,32 @@ def test_stage_1_trains_on_tar_shards(data, tmp_path):
     assert weights[0] == weights[1]
 
 
-@pytest.fixture(scope="module")
-def ray_script():
-    ray = pytest.importorskip("ray", reason="ray is not installed: make test-ray")
-    yield load_script("pretokenize_ray")
-    ray.shutdown()
-
-
 class TestRay:
-    def test_shards_are_those_of_the_plain_script(self, script, ray_script, run_file):
-        ray_script.ray.init(num_cpus=2, include_dashboard=False, ignore_reinit_error=True)
+    @pytest.fixture(scope="class", autouse=True)
+    def local_ray(self):
+        ray = pytest.importorskip("ray", reason="ray is not installed: make test-ray")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_AUTH_MODE", "disabled")  # or it writes a token into the home folder
+            ray.init(num_cpus=2, include_dashboard=False)
+            yield
+            ray.shutdown()
+
+    def pretokenize(self, run: Path, *overrides: str) -> Path:
+        """As a program: workers get by value what is in `__main__`."""
+        script = str(EXAMPLES / "pretokenize_ray.py")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [script, str(run), *overrides, "--output", str(run.parent / "tokens")])
+            runpy.run_path(script, run_name="__main__")
+        return run.parent / "tokens" / "train"
+
+    def test_shards_are_those_of_the_plain_script(self, script, run_file, capsys):
+        """To the byte, and so row for row, with masks that are drawn."""
         plain = contents(pretokenize(script, run_file, output="plain"))
-        output = pretokenize(ray_script, run_file, "--workers", "2")
+        output = self.pretokenize(run_file, "--workers", "2")
         assert contents(output) == plain
-        lost = sorted(output.glob("*.parquet"))[1]
+        assert f"train: {NUM_PICTURES - 1} rows in {NUM_TARS} shards" in capsys.readouterr().out
+        lost, kept = sorted(output.glob("*.parquet"))[1:3]
+        before = kept.stat().st_mtime_ns
         lost.unlink()
-        pretokenize(ray_script, run_file)
-        assert contents(output) == plain
+        self.pretokenize(run_file)
+        assert contents(output) == plain and kept.stat().st_mtime_ns == before
