@@ -3,7 +3,7 @@
 """The walk-through of docs/train-from-nothing.md, run from top to bottom, and what comes out of it."""
 
 import json
-import os
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +15,39 @@ from command_line import json_lines, succeed
 from documents import ROOT, prepare_folder, read_blocks, run_blocks
 
 
+LIBRARIES = ("transformers", "diffusers", "datasets", "accelerate", "huggingface_hub")
 PAGE = "docs/train-from-nothing.md"
 COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "orange": (255, 165, 0)}
 
 
+class Listener(logging.Handler):
+    """Keeps what libraries warn of."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.messages = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Where all of the page was run."""
-    folder = tmp_path_factory.mktemp("toy")
+def walk(tmp_path_factory) -> tuple[Path, list[str]]:
+    """Where all of the page was run, and what libraries warned of on the way."""
+    folder, listener = tmp_path_factory.mktemp("toy"), Listener()
     prepare_folder(folder)
-    before = Path.cwd()
-    os.chdir(folder)
     torch.manual_seed(0)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in LIBRARIES:
+            patch.setattr(logging.getLogger(name), "handlers", [listener])
         run_blocks(PAGE, read_blocks((ROOT / PAGE).read_text()))
-    finally:
-        os.chdir(before)
-    return folder
+    return folder, listener.messages
+
+
+@pytest.fixture
+def folder(walk) -> Path:
+    return walk[0]
 
 
 def nearest_colour(path: Path) -> str:
@@ -43,6 +59,9 @@ def nearest_colour(path: Path) -> str:
 
 @pytest.mark.slow
 class TestWalkThrough:
+    def test_says_nothing_that_is_not_ours(self, walk):
+        assert walk[1] == []
+
     def test_captions(self, folder):
         pictures = folder / "toy" / "pictures" / "train"
         rows = map(json.loads, (pictures / "metadata.jsonl").read_text().splitlines())

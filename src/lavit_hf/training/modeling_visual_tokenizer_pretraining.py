@@ -28,6 +28,9 @@ CODEBOOK = "visual_tokenizer.quantizer.codebook.weight"
 LEARNED_CODEBOOK = "codebook_trainer.quantizer._codebook.embed"
 
 
+SELECTION_PHASE = "LaVITTokenSelectionForPreTraining"  # what writes the checkpoint that the codes begin from
+
+
 @dataclass
 class LaVITVisualTokenizerForPreTrainingOutput(ModelOutput):
     r"""
@@ -106,6 +109,8 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         self.warming_up = self.selection_is_frozen = self.shuffles_selection = self.knows_places = False
         self._freeze()
         self.post_init()
+        if SELECTION_PHASE in (config.architectures or ()):  # which writes no detokenizer
+            self._keys_to_ignore_on_load_missing.add(r"^detokenizer\.")
 
     def _init_weights(self, module):
         super()._init_weights(module)
