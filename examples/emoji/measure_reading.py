@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""A step of ablations: how many drawings a trained LaVIT calls by their names, from what pretokenize.py kept of them."""
+"""A step of ablations: how many drawings a LaVIT calls by their names, from what pretokenize.py kept of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -16,6 +16,7 @@ from .steps import Step
 
 
 RESULTS_NAME, TABLE_NAME, PLOT_NAME = "results.json", "table.md", "plot.png"
+NOT_MEASURED = "-"
 SUMMARY_NAME = "ablations.csv"  # one row for each ablation
 
 
@@ -101,10 +102,15 @@ def format_table(plan: Plan, results: Results, seeds: Sequence[int]) -> str:
     rows = [["", *(figure.label + (", %" if figure.percent else "") for figure in plan.figures)]]
     rows.append(["---", *["---:"] * len(plan.figures)])
     for arm, of_arm in results.items():
-        shown = [of_arm[figure.name].show(figure) if figure.name in of_arm else "–" for figure in plan.figures]
+        shown = [
+            of_arm[figure.name].show(figure) if figure.name in of_arm else NOT_MEASURED for figure in plan.figures
+        ]
         rows.append([plan.labels[arm], *shown])
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([asked, "", *lines, "", f"Mean ± standard deviation over {len(seeds)} seeds.", ""])
+    over = (
+        f"Mean ± standard deviation over {len(seeds)} seeds." if len(seeds) > 1 else f"With the seed {seeds[0]} alone."
+    )
+    return "\n".join([asked, "", *lines, "", over, ""])
 
 
 def draw_plot(plan: Plan, results: Results, path: Path) -> None:

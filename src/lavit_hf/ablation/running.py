@@ -52,7 +52,7 @@ class Runner:
             Failure: If a step fails; it names the step and the log. What else was running is stopped, and goes on
                 with the next call.
         """
-        bar = tqdm(total=sum(map(len, chains)), desc="steps", unit="step")
+        bar = tqdm(total=sum(map(len, chains)), desc="steps", unit="step", disable=None)  # on a terminal alone
         with bar, ThreadPoolExecutor(self.jobs) as pool:
             running = [pool.submit(self._run_chain, chain, bar) for chain in chains]
             try:
@@ -90,6 +90,7 @@ class Runner:
         with atomic_file(step.folder / DONE_NAME) as file:
             file.write_text(json.dumps(record, indent=2) + "\n")
         if code and not self._stopped.is_set():
+            self._stopped.set()  # before this thread takes the next chain
             raise Failure(f"the step {step.key} failed: {_last_line(step)} (its log is {step.folder / LOG_NAME})")
 
     def _environment(self) -> dict[str, str]:

@@ -65,8 +65,8 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     [`LaVITVisualTokenizerForPreTraining`] that learns the codes next.
 
     While `warming_up` is true, masks are drawn evenly, whatever the selector says: a decoder that has learned nothing
-    yet cannot tell what is worth keeping. `places_by_rank`, for experiments, has the decoder know of each row which one
-    of the kept it is, as the detokenizer without a place head does, in place of the patch it is of.
+    yet cannot tell what is worth keeping. `places_by_rank`, for experiments, tells the decoder
+    of each row which one of the kept it is, and not which patch: what a detokenizer without a place head knows.
 
     Needs `config.detokenizer_config`, whose sizes the scaffold decoder has.
 
