@@ -154,8 +154,8 @@ def read_samples(task: str, data: Path, split: str | None, column: str | None, s
     elif rows.is_dataset(data):
         samples = _ROW_READERS[benchmark.kind](rows.load_rows(data, split or DEFAULT_SPLIT), column)
     else:
-        wanted = f"neither {' and '.join(benchmark.files)} nor" if benchmark.files else "no"
-        raise Failure(f"{data} holds {wanted} a folder of the datasets library.")
+        files = f"neither {' and '.join(benchmark.files)} nor" if benchmark.files else "not"
+        raise Failure(f"in {data} there is {files} what the datasets library reads.")
     if not samples.rows:
         raise Failure(f"{data} has nothing in the split {split or DEFAULT_SPLIT!r}.")
     _check_ids(samples)

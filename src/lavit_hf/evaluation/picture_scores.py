@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Painted pictures against real ones and against their prompts: FID and CLIP score, by `torchmetrics`."""
 
+import pickle
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -92,7 +93,7 @@ class FidScorer:
         try:
             path = None if weights is None else str(weights)
             self.metric = FrechetInceptionDistance(feature_extractor_weights_path=path).to(device)
-        except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+        except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise Failure(
                 f"Inception's weights{f' in {weights}' if weights else ''}, which FID needs, cannot be loaded "
                 f"({str(error).splitlines()[0]}): pass a file by --fid-weights, or --no-fid."

@@ -53,9 +53,9 @@ def why_no_spice() -> str | None:
     """What is missing for SPICE; `None` where nothing is."""
     if not has_java():
         return "SPICE needs a Java runtime."
-    folder = Path(find_spec("pycocoevalcap").origin).parent / "spice"
-    if not all((folder / "lib" / name).is_file() for name in SPICE_MODELS):
-        return f"SPICE needs Stanford CoreNLP 3.6.0: `cd {folder} && python get_stanford_models.py` downloads it."
+    folder = Path(find_spec("pycocoevalcap").submodule_search_locations[0], "spice", "lib")
+    if not all((folder / name).is_file() for name in SPICE_MODELS):
+        return "SPICE needs Stanford CoreNLP 3.6.0: `python -m pycocoevalcap.spice.get_stanford_models` downloads it."
     return None
 
 
