@@ -114,7 +114,7 @@ def eval(
         clip=clip,
     )
     request = request_evaluation(options)
-    from ..evaluation.evaluate import run_evaluation
+    from ..evaluation.runs import run_evaluation
     from ..evaluation.results import describe_result
 
     result = run_evaluation(request)
