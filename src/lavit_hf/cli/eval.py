@@ -12,6 +12,7 @@ import typer
 from ..evaluation.benchmarks import BENCHMARKS, DEFAULT_SPLIT
 from ..evaluation.options import CLIP, EvaluationOptions, Tokenizer
 from ..evaluation.requests import request_evaluation
+from ..evaluation.results import describe_result
 from ..tasks.options import DType, ModelOptions
 from .options import OUTPUT_PANEL, BatchSize, Device, DTypeOption, Model, Quantize
 
@@ -115,7 +116,6 @@ def eval(
     )
     request = request_evaluation(options)
     from ..evaluation.runs import run_evaluation
-    from ..evaluation.results import describe_result
 
     result = run_evaluation(request)
     if result is not None:

@@ -56,11 +56,15 @@ class PictureWriter:
 
     @cached_property
     def pipeline(self) -> LaVITPipeline:
-        """The pipeline, loaded when there is a prompt for it."""
+        """The pipeline."""
         processor, model = load_processor(self.repo, self.options), load_language_model(self.repo, self.options)
         pipeline = load_pipeline(self.repo, self.options, processor, model)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+    def load(self) -> None:
+        """Loads the pipeline, where it is not there yet."""
+        _ = self.pipeline
 
     def prepare(self, sample: Sample) -> None:
         """Prompts need no preparation."""

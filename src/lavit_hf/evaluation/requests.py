@@ -14,7 +14,7 @@ from ..tasks.repo_files import open_repo
 from ..tasks.requests import find_model
 from ..tasks.saving import check_free
 from . import requirements
-from .benchmarks import DEFAULT_SPLIT, Benchmark, Kind, find_benchmark, read_samples
+from .benchmarks import Benchmark, Kind, find_benchmark, read_samples
 from .identity import check_same, digest_samples, identify_weights
 from .journal import Journal
 from .options import EvaluationOptions, Tokenizer
@@ -158,8 +158,8 @@ def _settings(
         "weights": _identify(model.model, repo),
         "seed": options.seed,
         "data": digest_samples(samples.rows),
-        "split": options.split or DEFAULT_SPLIT,
-        "limit": options.limit,
+        "split": options.split,
+        "limit": options.limit or find_benchmark(options.task).limit,
         "batch_size": options.batch_size,
         "dtype": model.dtype.value,
         "quantize": model.quantize and model.quantize.value,

@@ -55,6 +55,7 @@ def evaluate(options: EvaluationOptions) -> dict[str, Any] | None:
     ```python
     >>> from pathlib import Path
     >>> from lavit_hf.evaluation import EvaluationOptions, evaluate
+    >>> from lavit_hf.tasks.options import ModelOptions
 
     >>> result = evaluate(EvaluationOptions("coco", Path("coco"), ModelOptions("LaVIT-7B-v2-hf")))
     >>> result["scores"]["CIDEr"], result["tokens_per_image"]["mean"]
@@ -156,6 +157,8 @@ def _work(
         for entry in skipped:
             report(f"skipped {entry['picture']}: {entry['reason']}")
         generator = torch.Generator(find_device(writer.options.device)).manual_seed(request.options.seed + number)
+        if samples:
+            writer.load()
         started = time.perf_counter()
         answers = writer.write(samples, prepared, generator) if samples else []
         yield {

@@ -43,8 +43,12 @@ class TextWriter:
 
     @cached_property
     def model(self) -> LaVITForCausalLM:
-        """The model, loaded when there is a picture for it."""
+        """The model."""
         return load_language_model(self.repo, self.options)
+
+    def load(self) -> None:
+        """Loads the model, where it is not there yet."""
+        _ = self.model
 
     def prepare(self, sample: Sample) -> list[BatchFeature]:
         """
