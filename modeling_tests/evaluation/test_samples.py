@@ -127,6 +127,26 @@ class TestRows:
         with pytest.raises(Failure, match="row 0 has 2 questions, but 1 answers"):
             read("questions", tmp_path / "torn")
 
+    def test_broken_pictures(self, tmp_path):
+        datasets = pytest.importorskip("datasets")
+        rows = [{"image": {"bytes": content, "path": None}, "caption": "noise"} for content in (b"nothing", None)]
+        features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
+        rows[1]["image"] = None
+        datasets.DatasetDict({"test": datasets.Dataset.from_list(rows, features)}).save_to_disk(tmp_path / "rows")
+        samples = read("captions", tmp_path / "rows")
+        assert [row.picture for row in samples.rows] == ["row 0", "row 1"]
+        for row in samples.rows:
+            with pytest.raises(ValueError):
+                samples.read(row.picture)
+
+    @pytest.mark.parametrize("task, lacks", [("captions", "nothing to compare with"), ("images", "no prompt")])
+    def test_rows_without_captions(self, task, lacks, tmp_path):
+        datasets = pytest.importorskip("datasets")
+        rows = [{"image": picture(1), "captions": captions} for captions in (["noise"], [])]
+        datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)}).save_to_disk(tmp_path / "rows")
+        with pytest.raises(Failure, match=f"for the sample '1' there is {lacks}"):
+            read(task, tmp_path / "rows")
+
     def test_no_such_split(self, folder):
         with pytest.raises(ValueError, match="no split 'val', only test"):
             read("captions", folder, split="val")

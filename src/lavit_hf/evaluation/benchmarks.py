@@ -158,13 +158,16 @@ def read_samples(task: str, data: Path, split: str | None, column: str | None, s
         raise Failure(f"in {data} there is {files} what the datasets library reads.")
     if not samples.rows:
         raise Failure(f"{data} has nothing in the split {split or DEFAULT_SPLIT!r}.")
-    _check_ids(samples)
+    _check_samples(samples, benchmark.kind)
     return samples
 
 
-def _check_ids(samples: Samples) -> None:
+def _check_samples(samples: Samples, kind: Kind) -> None:
     seen = set()
     for sample in samples.rows:
+        if not (sample.text if kind is Kind.pictures else sample.references):
+            lacks = "no prompt" if kind is Kind.pictures else "nothing to compare with"
+            raise Failure(f"for the sample {sample.id!r} there is {lacks}: leave it out.")
         if sample.id in seen:
             raise Failure(f"two samples have the id {sample.id!r}: their answers could not be told apart.")
         seen.add(sample.id)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..tasks.failures import Failure
+from .requirements import check_datasets
 from .samples import Sample, Samples
 
 
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGE = "image"
+ROW = "row "  # what pictures are called, with the number behind it
 ID_COLUMNS = ("question_id", "image_id", "id")
 CAPTION_COLUMNS = ("captions", "caption", "text")
 QUESTION_COLUMNS, ANSWER_COLUMNS = ("questions", "question"), ("answers", "answer")
 KIND_COLUMNS = ("kinds", "kind", "answer_type")
+CAPTION_KIND_COLUMNS = ("kind", "domain")
 DATASET_FILES = ("dataset_dict.json", "dataset_info.json", "metadata.jsonl", "metadata.csv")
 
 
@@ -41,20 +44,22 @@ def read_caption_rows(dataset: "Dataset", column: str | None) -> Samples:
             The captions' column; by default the first of `CAPTION_COLUMNS`.
     """
     column = _find(dataset, (column,) if column else CAPTION_COLUMNS, "captions")
-    kind = _find_any(dataset, KIND_COLUMNS)
-    return _samples(
-        dataset,
-        [column, *filter(None, [kind])],
-        lambda id, number, row: [
-            Sample(id, str(number), references=_as_texts(row[column]), kind=row[kind] if kind else None)
-        ],
-    )
+    kind = _find_any(dataset, CAPTION_KIND_COLUMNS)
+
+    def make_samples(id: str, picture: str, row: dict[str, Any]) -> Iterator[Sample]:
+        yield Sample(id, picture, references=_as_texts(row[column]), kind=row.get(kind))
+
+    return _samples(dataset, [column, *filter(None, [kind])], make_samples)
 
 
 def read_prompt_rows(dataset: "Dataset", column: str | None) -> Samples:
     """Prompts to paint, the first caption of each row, beside the picture to compare with."""
     samples = read_caption_rows(dataset, column)
-    return Samples([Sample(row.picture, row.picture, text=row.references[0]) for row in samples.rows], samples.read)
+    prompts = [
+        Sample(str(number), row.picture, text=next(iter(row.references), ""))
+        for number, row in enumerate(samples.rows)
+    ]
+    return Samples(prompts, samples.read)
 
 
 def read_question_rows(dataset: "Dataset", column: str | None) -> Samples:
@@ -71,22 +76,23 @@ def read_question_rows(dataset: "Dataset", column: str | None) -> Samples:
     answered = _find(dataset, ANSWER_COLUMNS, "answers")
     kind = _find_any(dataset, KIND_COLUMNS)
 
-    def make_samples(id: str, number: int, row: dict[str, Any]) -> Iterator[Sample]:
-        questions, answers, kinds = row[asked], row[answered], row[kind] if kind else None
+    def make_samples(id: str, picture: str, row: dict[str, Any]) -> Iterator[Sample]:
+        questions, answers, kinds = row[asked], row[answered], row.get(kind)
         if isinstance(questions, str):
-            yield Sample(id, str(number), questions, _as_texts(answers), kinds)
+            yield Sample(id, picture, questions, _as_texts(answers), kinds)
             return
         if len(questions) != len(answers):
-            raise Failure(f"row {number} has {len(questions)} questions, but {len(answers)} answers.")
+            raise Failure(f"{picture} has {len(questions)} questions, but {len(answers)} answers.")
         for place, (question, answer) in enumerate(zip(questions, answers)):
             its_kind = kinds[place] if isinstance(kinds, list) else kinds
-            yield Sample(f"{id}-{place}", str(number), question, _as_texts(answer), its_kind)
+            yield Sample(f"{id}-{place}", picture, question, _as_texts(answer), its_kind)
 
     return _samples(dataset, [asked, answered, *filter(None, [kind])], make_samples)
 
 
 def load_rows(folder: Path, split: str) -> "Dataset":
     """A split of the folder, its pictures left encoded until they are read."""
+    check_datasets()
     from datasets import Image
 
     from ..training.data import load_split
@@ -101,14 +107,14 @@ def _samples(dataset: "Dataset", columns: list[str], make_samples: Any) -> Sampl
     rows = [
         sample
         for number, (id, row) in enumerate(zip(_find_ids(dataset), dataset.select_columns(columns)))
-        for sample in make_samples(id, number, row)
+        for sample in make_samples(id, f"{ROW}{number}", row)
     ]
     pictures = dataset.select_columns([IMAGE])
 
     def read(picture: str) -> "Image.Image":
         from ..lavit.image_loading import load_image
 
-        encoded = pictures[int(picture)][IMAGE]
+        encoded = pictures[int(picture.removeprefix(ROW))][IMAGE]
         if encoded is None:
             raise ValueError("there is no picture in this row.")
         return load_image(encoded["path"] if encoded["bytes"] is None else encoded["bytes"])
