@@ -104,8 +104,8 @@ def describe_result(result: dict[str, Any], path: Path) -> str:
     tokens = result["tokens_per_image"]
     lines = [
         f"{result['task']}: {describe_scores(result['scores']) or 'for a scorer of its own'}",
-        f"{result['number']:,} of {result['number'] + len(result['skipped']):,} samples, {tokens['mean']:.1f} tokens "
-        f"for each picture (standard deviation {tokens['std']:.1f}), {result['seconds']:.0f} seconds",
+        f"{result['number']:,} samples, {len(result['skipped']):,} pictures skipped, {tokens['mean']:.1f} tokens for "
+        f"each picture (standard deviation {tokens['std']:.1f}), {result['seconds']:.0f} seconds",
         *(f"{name} is left out: {reason}" for name, reason in result["left_out"].items()),
         str(path),
     ]
