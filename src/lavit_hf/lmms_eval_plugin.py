@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """lavit_hf as a model of lmms-eval, which finds it by the entry point `lmms_eval.models`; nothing else imports this."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,6 @@ from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 from lmms_eval.utils import Collator
-from loguru import logger
 from PIL import Image
 from tqdm import tqdm
 from transformers import BatchFeature
@@ -23,6 +23,8 @@ from .tasks.loading import load_language_model, load_processor
 from .tasks.options import DType, ModelOptions
 from .tasks.requests import find_model
 
+
+logger = logging.getLogger(__name__)
 
 SAMPLING = ("temperature", "top_k", "top_p")  # settings that mean nothing where nothing is drawn
 
