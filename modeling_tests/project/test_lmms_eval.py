@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The real lmms-eval runs LaVIT on the tasks in `examples/lmms_eval`, by its own command line: `make test-lmms-eval`."""
+"""lmms-eval itself runs LaVIT on the tasks in `examples/lmms_eval`, by its own command line: `make test-lmms-eval`."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from documents import ROOT
 from lavit_hf import LaVITForCausalLM, LaVITProcessor, bundled_checkpoint
 from lavit_hf.tasks.loading import make_generator
 from lavit_hf.tasks.reading import CAPTION, Task, answer_to, generate_texts
-from text_scores import score_by_loss
+from text_scores import score_by_forward
 
 
 pytest.importorskip("lmms_eval")
@@ -52,6 +52,11 @@ class Run:
 
     def answers(self, task: str) -> list:
         return [sample["filtered_resps"] for sample in self.samples[task]]
+
+    def check_score(self, task: str, metric: str, expected: float) -> None:
+        score = self.scores[task][f"{metric},none"]
+        assert score == pytest.approx(expected)
+        assert score > 0
 
 
 @pytest.fixture(scope="module", params=LAUNCHERS)
@@ -111,14 +116,18 @@ def write(task: Task, **settings) -> list[str]:
 
 
 def test_is_listed():
-    listed = subprocess.run(
-        [sys.executable, "-m", "lmms_eval", "models"], capture_output=True, text=True, check=True
-    ).stdout
-    assert "lavit_hf" in listed.split()
+    """Among the models of lmms-eval, by the entry point of the installed package."""
+    from lmms_eval.models import get_model_manifest
+
+    assert get_model_manifest("lavit_hf").simple_class_path == "lavit_hf.lmms_eval_plugin.LaVIT"
 
 
 def test_package_does_without():
-    code = "import sys, lavit_hf; [getattr(lavit_hf, name) for name in lavit_hf.__all__]; print('lmms_eval' in sys.modules)"
+    code = (
+        "import sys, lavit_hf\n"
+        "for name in lavit_hf.__all__: getattr(lavit_hf, name)\n"
+        "print('lmms_eval' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 
@@ -126,15 +135,15 @@ def test_package_does_without():
 def test_captions_are_those_of_the_command_line(run):
     captions = [line["caption"] for line in json_lines(succeed("caption", *PICTURES, *EXACT, "--json"))]
     assert run.answers("lavit_emoji_caption") == captions
-    score = mean(caption.lower() == row["name"] for caption, row in zip(captions, ROWS))
-    assert run.scores["lavit_emoji_caption"]["exact_match,none"] == pytest.approx(score)
+    right = [caption.lower() == row["name"] for caption, row in zip(captions, ROWS)]
+    run.check_score("lavit_emoji_caption", "exact_match", mean(right))
 
 
 def test_answers_are_those_of_the_command_line(run):
     answers = [line["answer"] for line in json_lines(succeed("ask", QUESTION, *PICTURES, *EXACT, "--json"))]
     assert run.answers("lavit_emoji_question") == answers
-    score = mean(answer.lower() == row["answer"] for answer, row in zip(answers, ROWS))
-    assert run.scores["lavit_emoji_question"]["exact_match,none"] == pytest.approx(score) > 0
+    right = [answer.lower() == row["answer"] for answer, row in zip(answers, ROWS)]
+    run.check_score("lavit_emoji_question", "exact_match", mean(right))
 
 
 def test_choices_are_the_likeliest(run):
@@ -144,10 +153,10 @@ def test_choices_are_the_likeliest(run):
     right = []
     for picture, name, choices in zip(PICTURES, names, run.answers("lavit_emoji_choice")):
         image = PILImage.open(picture)
-        scores = [score_by_loss(model, processor, [image], "", other) for other in names]
+        scores = [score_by_forward(model, processor, [image], "", other) for other in names]
         assert [float(number) for number, _ in choices] == pytest.approx([-score for score in scores], rel=1e-3)
         right.append(names[scores.index(max(scores))] == name)
-    assert run.scores["lavit_emoji_choice"]["acc,none"] == pytest.approx(mean(right)) > 0
+    run.check_score("lavit_emoji_choice", "acc", mean(right))
 
 
 def test_vqa_accuracy(run):
@@ -158,7 +167,7 @@ def test_vqa_accuracy(run):
     for answer, people in zip(answers, annotate()):
         said = [person["answer"] == answer for person in people]
         accuracies.append(mean(min(1, (sum(said) - one) / 3) for one in said))
-    assert run.scores["lavit_vqav2_val"]["exact_match,none"] == pytest.approx(mean(accuracies)) > 0
+    run.check_score("lavit_vqav2_val", "exact_match", mean(accuracies))
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="the tokenizer of the caption scorers needs Java")
@@ -169,4 +178,4 @@ def test_caption_scores(run):
     assert run.answers("lavit_nocaps_val") == captions
     references = {number: [row["name"]] * 2 for number, row in enumerate(ROWS)}
     score, _ = Cider().compute_score(references, {number: [caption] for number, caption in enumerate(captions)})
-    assert run.scores["lavit_nocaps_val"]["nocaps_CIDEr,none"] == pytest.approx(score)
+    run.check_score("lavit_nocaps_val", "nocaps_CIDEr", score)

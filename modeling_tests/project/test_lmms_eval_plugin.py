@@ -5,11 +5,11 @@
 import importlib
 import json
 import sys
-import tomllib
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 
 import pytest
+import tomllib
 from PIL import Image
 
 from command_line import json_lines, succeed
@@ -17,7 +17,7 @@ from documents import ROOT
 from lavit_hf import LaVITProcessor, bundled_checkpoint
 from lavit_hf.tasks.failures import Failure
 from lmms_eval_stand_in import stand_in
-from text_scores import score_by_loss
+from text_scores import score_by_forward
 
 
 NAME = "lavit_hf.lmms_eval_plugin"
@@ -160,7 +160,7 @@ class TestScoring:
         ]
         pictures = [[open_picture(row)] for row in ROWS]
         expected = [
-            score_by_loss(model.model, processor, images, ASKED, text) for images, text in zip(pictures, self.TEXTS)
+            score_by_forward(model.model, processor, images, ASKED, text) for images, text in zip(pictures, self.TEXTS)
         ]
         totals = [result.text[0] for result in model.loglikelihood(requests)]
         assert totals == pytest.approx(expected, rel=1e-4)
@@ -168,9 +168,10 @@ class TestScoring:
 
     def test_caption_follows_the_image_itself(self, model, processor, request_of):
         """lmms-eval puts a space in front of each choice."""
-        result, spaced = model.loglikelihood([request_of("", lambda row: text) for text in ("rocket", " rocket")])
+        requests = [request_of("", lambda row, text=text: text) for text in ("rocket", " rocket")]
+        result, spaced = model.loglikelihood(requests)
         assert result == spaced
-        expected = score_by_loss(model.model, processor, [open_picture(ROWS[0])], "", "rocket")
+        expected = score_by_forward(model.model, processor, [open_picture(ROWS[0])], "", "rocket")
         assert result.text[0] == pytest.approx(expected, rel=1e-4)
 
     def test_choices_are_negated(self, model, request_of):

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the plugin needs of lmms-eval 0.7, for environments without it; `make test-lmms-eval` tests with the real one."""
+"""What the plugin needs of lmms-eval 0.7, where that is not installed. `make test-lmms-eval` tests with lmms-eval."""
 
 from dataclasses import dataclass
 from types import ModuleType
@@ -36,7 +36,7 @@ class ModelManifest:
     simple_class_path: str
 
 
-class lmms:  # noqa: N801 - lmms-eval's name
+class lmms:
     """The base class of models."""
 
     def __init__(self):

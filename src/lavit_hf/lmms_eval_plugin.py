@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""lavit_hf as a model of lmms-eval, which finds it by the entry point `lmms_eval.models`; nothing else imports this."""
+"""A model for lmms-eval, which finds it by the entry point `lmms_eval.models`. Nothing else imports this module."""
 
 import logging
 from collections.abc import Callable, Sequence
