@@ -12,7 +12,7 @@ LMMS_EVAL := .venv-lmms-eval
 .PHONY: help setup demo checkpoint test test-training test-package test-browser test-lmms-eval fuzz screenshots test-slow test-gpu lint format docs benchmark dry-run clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 setup: $(READY)  ## make the virtual environment
 
@@ -39,8 +39,8 @@ test-lmms-eval: $(LMMS_EVAL)/.ready  ## the model for lmms-eval, in an environme
 # Sees the packages of the other environment, and has what lmms-eval needs beside them.
 $(LMMS_EVAL)/.ready: $(READY) modeling_tests/lmms_eval_requirements.txt
 	$(PYTHON) -m venv $(LMMS_EVAL)
-	shared=$$($(BIN)/python -c "import site; print(*site.getsitepackages())") && \
-	own=$$($(LMMS_EVAL)/bin/python -c "import site; print(*site.getsitepackages())") && echo "$$shared" > "$$own/shared.pth"
+	cd $(LMMS_EVAL)/lib/python3*/site-packages && \
+	$(CURDIR)/$(BIN)/python -c "import site; print(*site.getsitepackages())" > shared.pth
 	$(LMMS_EVAL)/bin/pip install --quiet --no-deps -e . -r modeling_tests/lmms_eval_requirements.txt
 	touch $(LMMS_EVAL)/.ready
 
