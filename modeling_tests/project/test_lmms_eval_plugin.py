@@ -207,7 +207,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            ({"batch_size": "auto"}, ValueError, "batch_size is 'auto': lavit_hf needs a number."),
+            ({"batch_size": "auto"}, ValueError, "batch_size is 'auto': lavit_hf needs a number above 0."),
+            ({"batch_size": 0}, ValueError, "batch_size is 0: lavit_hf needs a number above 0."),
             ({"dtype": "int8"}, ValueError, "dtype is 'int8': choose one of auto, float32, bfloat16, float16."),
             ({"device": "tpu9"}, Failure, "'tpu9' cannot be used here"),
             ({"pretrained": "no/such/folder"}, Failure, "there is no folder no/such/folder"),

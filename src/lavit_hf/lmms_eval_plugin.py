@@ -45,7 +45,7 @@ class Prompt:
 
     text: str
     images: list[Image.Image]
-    wish: Any
+    wish: dict[str, Any] | str
 
 
 class LaVIT(lmms):
@@ -65,7 +65,7 @@ class LaVIT(lmms):
             Prompts at once in each process.
 
     Raises:
-        ValueError: If there is no such dtype, or the batch size is no number.
+        ValueError: If there is no such dtype, or the batch size is no number above 0.
         Failure: If there is no such model or device.
     """
 
@@ -102,7 +102,7 @@ class LaVIT(lmms):
         Returns:
             `list[str]`: a text for each request.
         """
-        ignored = {name for request in requests for name in request.args[1]} - {"until", *self._settings}
+        ignored = {name for request in requests for name in request.args[1]} - {"until", *self._known_settings}
         if ignored:
             logger.warning(f"lavit_hf ignores {', '.join(sorted(ignored))}, which generate does not know.")
         return self._run_in_batches(self._write, requests, grouping=True)
@@ -132,7 +132,7 @@ class LaVIT(lmms):
         raise NotImplementedError(f"lavit_hf answers one prompt at a time, but these tasks ask in rounds: {tasks}.")
 
     @property
-    def _settings(self) -> dict[str, Any]:
+    def _known_settings(self) -> dict[str, Any]:
         return vars(self.model.generation_config)
 
     def _run_in_batches(
@@ -177,7 +177,7 @@ class LaVIT(lmms):
 
     def _choose_settings(self, wish: dict[str, Any]) -> dict[str, Any]:
         """What `generate` is told."""
-        settings = {name: value for name, value in wish.items() if name in self._settings and value is not None}
+        settings = {name: value for name, value in wish.items() if name in self._known_settings and value is not None}
         temperature = settings.get("temperature")
         if settings.get("do_sample", temperature is not None) and temperature != 0:
             return settings | {"do_sample": True}
@@ -215,17 +215,15 @@ def _cut(text: str, until: str | list[str] | None) -> str:
 
 
 def _read_batch_size(batch_size: int | str) -> int:
-    try:
-        return int(batch_size)
-    except ValueError:
-        raise ValueError(f"batch_size is {batch_size!r}: lavit_hf needs a number.") from None
+    if not str(batch_size).isdecimal() or int(batch_size) == 0:
+        raise ValueError(f"batch_size is {batch_size!r}: lavit_hf needs a number above 0.")
+    return int(batch_size)
 
 
 def _read_dtype(name: str) -> DType:
-    try:
-        return DType(name)
-    except ValueError:
-        raise ValueError(f"dtype is {name!r}: choose one of {', '.join(DType.__members__)}.") from None
+    if name not in DType.__members__:
+        raise ValueError(f"dtype is {name!r}: choose one of {', '.join(DType.__members__)}.")
+    return DType[name]
 
 
 MANIFEST = ModelManifest(model_id="lavit_hf", simple_class_path=f"{LaVIT.__module__}.{LaVIT.__name__}")
