@@ -122,6 +122,17 @@ def test_is_listed():
     assert get_model_manifest("lavit_hf").simple_class_path == "lavit_hf.lmms_eval_plugin.LaVIT"
 
 
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "lmms_eval").glob("*.yaml")), ids=lambda path: path.stem)
+def test_tasks_are_whole(path):
+    """Each is called as its file, and lmms-eval has the functions that it names, which loading imports."""
+    from lmms_eval.utils import load_yaml_config
+
+    config = load_yaml_config(yaml_path=str(path), mode="full")
+    assert config["task"] == path.stem
+    assert callable(config["doc_to_visual"])
+    assert all(callable(metric["aggregation"]) or metric["aggregation"] == "mean" for metric in config["metric_list"])
+
+
 def test_package_does_without():
     code = (
         "import sys, lavit_hf\n"
