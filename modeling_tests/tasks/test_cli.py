@@ -25,7 +25,19 @@ from lavit_hf.tasks.printing import one_line
 from lavit_hf.tasks.saving import check_free, name_outputs
 
 
-COMMANDS = ("caption", "ask", "draw", "tokenize", "reconstruct", "convert", "export-llm", "demo", "serve", "info")
+COMMANDS = (
+    "caption",
+    "ask",
+    "draw",
+    "tokenize",
+    "reconstruct",
+    "convert",
+    "export-llm",
+    "eval",
+    "demo",
+    "serve",
+    "info",
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +67,9 @@ def serve():
 
 
 class TestHelp:
-    @pytest.mark.parametrize("command, option", [("caption", "--json"), ("demo", "--port"), ("serve", "--port")])
+    @pytest.mark.parametrize(
+        "command, option", [("caption", "--json"), ("eval", "--split"), ("demo", "--port"), ("serve", "--port")]
+    )
     def test_imports_nothing_heavy(self, command, option):
         heavy = {"torch", "transformers", "diffusers", "gradio", "fastapi"}
         heavy |= {"lavit_hf.lavit.configuration_lavit", "lavit_hf.page", "lavit_hf.server"}

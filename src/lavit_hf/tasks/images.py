@@ -152,10 +152,10 @@ def read_batches(
                 break
         return batch, unreadable
 
-    wait_for_batch = _run_beside(read_batch)
+    wait_for_batch = run_beside(read_batch)
     while True:
         batch, unreadable = wait_for_batch()
-        wait_for_batch = _run_beside(read_batch)
+        wait_for_batch = run_beside(read_batch)
         for source, error in unreadable:
             skipped.add(source, error)
         if not batch:
@@ -163,8 +163,17 @@ def read_batches(
         yield batch
 
 
-def _run_beside(function: Callable[[], T]) -> Callable[[], T]:
-    """Starts a function, and gives one that waits for its result. The end of the program waits for neither."""
+def run_beside(function: Callable[[], T]) -> Callable[[], T]:
+    """
+    Runs a function while others run.
+
+    Args:
+        function (`Callable`):
+            What to run, in a thread that the end of the program does not wait for.
+
+    Returns:
+        `Callable`: waits for its result, or raises its error.
+    """
     results = SimpleQueue()
 
     def run() -> None:

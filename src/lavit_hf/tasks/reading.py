@@ -142,7 +142,7 @@ def generate_texts(
     Returns:
         `list[str]`: a text for each picture.
     """
-    inputs = _stack(samples, model)
+    inputs = _stack(samples, processor, model)
     settings = _merge_settings(task.settings, wishes or {})
     ids = model.generate(**inputs, generator=generator, **settings)[:, inputs["input_ids"].shape[1] :]
     return task.clean(processor, processor.post_process_image_text_to_text(ids))
@@ -152,8 +152,11 @@ def _merge_settings(settings: dict[str, Any], wishes: dict[str, Any]) -> dict[st
     return settings | {name: value for name, value in wishes.items() if value is not None}
 
 
-def _stack(samples: Sequence[BatchFeature], model: LaVITForCausalLM) -> dict[str, torch.Tensor]:
-    """One batch of samples of one prompt, which are of one length."""
-    inputs = {name: torch.cat([sample[name] for sample in samples]).to(model.device) for name in samples[0]}
-    inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-    return inputs
+def _stack(
+    samples: Sequence[BatchFeature], processor: LaVITProcessor, model: LaVITForCausalLM
+) -> dict[str, torch.Tensor]:
+    """One batch of samples, the shorter prompts padded as the processor does it."""
+    prompts = {"input_ids": [sample["input_ids"][0].tolist() for sample in samples]}
+    inputs = dict(processor.tokenizer.pad(prompts, return_tensors="pt"))
+    inputs["pixel_values"] = torch.cat([sample["pixel_values"] for sample in samples]).to(model.dtype)
+    return {name: tensor.to(model.device) for name, tensor in inputs.items()}

@@ -3,9 +3,6 @@
 """A run of pretokenizing: its settings, and what they make of one split."""
 
 import hashlib
-import importlib
-import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from ..wiring import LaVITImageProcessor
 from .data import are_tar_shards, load_split
 from .errors import TrainingError
 from .pretokenizing import Pretokenizer
+from .settings import load_function
 from .shards import Part, Shard, prepare_shards, write_shards
 
 
@@ -51,6 +49,9 @@ class PretokenizeSettings:
     keep_columns: list[str] = field(default_factory=list, metadata={"help": "Columns to keep besides the texts."})
     text_function: str | None = field(
         default=None, metadata={"help": "`file.py:function` that makes `texts` and `prompts` of a row."}
+    )
+    patch_choice: str | None = field(
+        default=None, metadata={"help": "Experiment: `file.py:function` that chooses patches in the selector's place."}
     )
     dtype: str = field(default="float32", metadata={"help": "The tokenizer's."})
     use_cpu: bool = field(default=False, metadata={"help": "Needed where several processes have no accelerator."})
@@ -90,6 +91,7 @@ class PretokenizeRun:
             features_column=settings.features_column,
             keep_columns=settings.keep_columns,
             make_texts=load_function(settings.text_function) if settings.text_function else None,
+            choose_patches=load_function(settings.patch_choice) if settings.patch_choice else None,
             batch_size=settings.batch_size,
             seed=settings.seed,
         )
@@ -154,18 +156,6 @@ def load_pairs(settings: PretokenizeSettings, split: str) -> Dataset | IterableD
             )
         dataset = dataset.rename_column(settings.text_column, "text")
     return dataset
-
-
-def load_function(reference: str) -> Callable[[dict], dict]:
-    """Loads the function of `folder/file.py:function`, which may import what lies beside it."""
-    path, _, name = reference.partition(":")
-    if not Path(path).is_file():
-        raise TrainingError(f"text_function must be `file.py:function` of a file that exists, got {reference!r}.")
-    sys.path.insert(0, str(Path(path).parent))
-    module = importlib.import_module(Path(path).stem)
-    if not hasattr(module, name):
-        raise TrainingError(f"{path} has no function {name!r}.")
-    return getattr(module, name)
 
 
 def load_tokenizer(settings: PretokenizeSettings) -> LaVITVisualTokenizer:
