@@ -29,10 +29,8 @@ PLANS = find_plans(EXAMPLES / "ablations")
 
 def known_settings(script: Path) -> set[str]:
     """What a script's run file may set."""
-    name = str(script.relative_to(EXAMPLES).with_suffix(""))
-    module = load_script(name)
-    kinds = [kind for kind in vars(module).values() if dataclasses.is_dataclass(kind) and kind.__module__ == name]
-    kinds += [TrainingArguments] if hasattr(module, "TrainingArguments") else []
+    module = vars(load_script(str(script.relative_to(EXAMPLES).with_suffix(""))))
+    kinds = [kind for name, kind in module.items() if name.endswith("Settings") or kind is TrainingArguments]
     return {field.name for kind in kinds for field in dataclasses.fields(kind)}
 
 
