@@ -135,7 +135,7 @@ def test_reads_as_the_commands_do():
     generator = torch.Generator()
 
     def by_command(task, image):
-        return generate_texts(task, [task.prepare(processor, image)], processor, model, generator)[0]
+        return generate_texts(task, [task.prepare(processor, image)], processor, model, generator)[0].text
 
     questions = ["What is this?", "What category is this?", "How many?"]
     assert reader.caption(images) == [by_command(CAPTION, image) for image in images]

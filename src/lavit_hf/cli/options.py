@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..lavit.keep_settings import KEEP_SETTINGS, KeepSettings, check_keep_settings
 from ..tasks.failures import Failure
 from ..tasks.options import DType, Quantization
 from ..tasks.options import check_text as check_any_text
@@ -16,6 +17,7 @@ PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 MODEL_PANEL = "Model"
 OUTPUT_PANEL = "Output"
+PATCHES_PANEL = "Patches to keep (one of these)"
 
 
 def check_text(text: str | None) -> str | None:
@@ -24,6 +26,17 @@ def check_text(text: str | None) -> str | None:
         return check_any_text(text)
     except Failure as failure:
         raise typer.BadParameter(str(failure)) from failure
+
+
+def check_keep(**settings: float | None) -> KeepSettings:
+    """What the options say of the patches to keep; refuses, as a usage error, what cannot be."""
+    try:
+        return check_keep_settings(**settings)
+    except ValueError as error:
+        option_names = str(error)
+        for name in KEEP_SETTINGS:
+            option_names = option_names.replace(name, f"--{name.replace('_', '-')}")
+        raise typer.BadParameter(option_names) from error
 
 
 def check_picture_name(path: Path) -> Path:
@@ -79,7 +92,22 @@ MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest text, in 
 KeepRatio = Annotated[
     float | None,
     typer.Option(
-        min=0.0, max=1.0, help="Keep this share of the patches; by default the checkpoint's own rule decides."
+        help="Keep this share of the patches, above 0 and at most 1; by default the checkpoint's own rule decides.",
+        rich_help_panel=PATCHES_PANEL,
+    ),
+]
+KeepThreshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Keep the patches that the selector finds likelier than this, between 0 and 1.",
+        rich_help_panel=PATCHES_PANEL,
+    ),
+]
+KeepError = Annotated[
+    float | None,
+    typer.Option(
+        help="Keep as few patches as rebuild the picture's features with this error, between 0 and 1.",
+        rich_help_panel=PATCHES_PANEL,
     ),
 ]
 AsJson = Annotated[

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the pixel decoder in the repo that a language model was loaded from."""
+"""Finds the pixel decoder, or of it the detokenizer alone, in the repo that a model was loaded from."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from transformers import PreTrainedModel
 
 from .checkpoint_index import PIPELINE_INDEX_NAME
-from .remote_code import load_pipeline
+from .remote_code import load_pipeline, own_class
 
 
 def load_pixel_decoder(model: PreTrainedModel) -> Any:
@@ -42,6 +42,47 @@ def load_pixel_decoder(model: PreTrainedModel) -> Any:
     return pipeline if model.device.type == "meta" else pipeline.to(model.device)
 
 
+DETOKENIZER_FOLDER = "detokenizer"
+
+
+def load_detokenizer(model: PreTrainedModel) -> PreTrainedModel:
+    """
+    Loads the detokenizer of a model's repo, and nothing else of its pixel decoder, onto the model's device; on a CPU
+    in fp32, elsewhere in the model's dtype.
+
+    Args:
+        model (`LaVITForCausalLM` or `LaVITVisualTokenizer`):
+            The model.
+
+    Returns:
+        [`LaVITDetokenizer`].
+
+    Raises:
+        ValueError: If the repo has none, or the model comes from no repo.
+    """
+    repo, revision = _find_repo(model.name_or_path), getattr(model.config, "_commit_hash", None)
+    lack = (
+        "keep_error needs a detokenizer, which rebuilds the features, and there is none "
+        f"{f'in {model.name_or_path}' if model.name_or_path else 'as the model was loaded from no repo'}: call "
+        "visual_tokenizer.attach_detokenizer(LaVITDetokenizer.from_pretrained(path, subfolder='detokenizer'))."
+    )
+    if repo is None:
+        raise ValueError(lack)
+    is_on_cpu = model.device.type in ("cpu", "meta")
+    detokenizer_class = own_class("modeling_detokenizer", "LaVITDetokenizer", repo, revision)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            detokenizer = detokenizer_class.from_pretrained(
+                repo,
+                subfolder=DETOKENIZER_FOLDER,
+                revision=revision,
+                dtype=torch.float32 if is_on_cpu else model.dtype,
+            )
+        except EntryNotFoundError as error:
+            raise ValueError(lack) from error
+    return detokenizer.eval() if is_on_cpu else detokenizer.eval().to(model.device)
+
+
 def _find_repo(name: str) -> str | None:
     """The repo of a pipeline, of which the model may be a component; `None` where the folder is no such repo."""
     folder = Path(name)
@@ -59,4 +100,4 @@ def _describe_lack(model: PreTrainedModel) -> str:
     )
 
 
-__all__ = ["load_pixel_decoder"]
+__all__ = ["load_detokenizer", "load_pixel_decoder"]

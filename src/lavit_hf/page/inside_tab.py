@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..tasks.failures import Failure
 from .codebook import Match, compare_codes, nearest_codes, nearest_patches
-from .controls import ON_THE_MODEL, example_pictures, keep_ratio, picture_output, selection_controls
+from .controls import ON_THE_MODEL, example_pictures, keep_settings, picture_output, selection_controls
 from .drawing import default_settings
 from .figures import draw_codes, draw_patch, draw_probabilities, patch_at
 from .inspection import Inspection, describe_steps, inspect_images, paint
@@ -49,7 +49,7 @@ def add_inside_tab(model: PageModel) -> gr.Image:
             picture = picture_input("Picture", "inside-picture")
             example_pictures(picture)
         with gr.Column(min_width=280):
-            rule, share = selection_controls(model)
+            rules = selection_controls(model)
             start = gr.Button("Look inside", variant="primary", elem_id="inside-start")
             steps = gr.HTML(EMPTY, elem_id="inside-steps", elem_classes="plain")
     codes, *others = _lay_out_views(model)
@@ -57,7 +57,7 @@ def add_inside_tab(model: PageModel) -> gr.Image:
 
     start.click(
         _make_look_inside(model),
-        [picture, rule, share],
+        [picture, *rules],
         [state, steps, codes, *others],
         api_name="look_inside",
         **ON_THE_MODEL,
@@ -126,9 +126,9 @@ def _lay_out_codebook(model: PageModel) -> tuple[gr.Number, gr.Button, gr.Galler
 
 def _make_look_inside(model: PageModel) -> Callable:
     @shown
-    def look_inside(path: str | None, rule: str, share: float):
+    def look_inside(path: str | None, rule: str, share: float, error: float):
         image = read_picture(path)
-        inspection = inspect_images(model, [image], keep_ratio(rule, share))[0]
+        inspection = inspect_images(model, [image], keep_settings(rule, share, error))[0]
         paints = model.pipeline is not None
         rebuilt = paint(model, [inspection.token_ids], default_settings(model))[0] if paints else None
         return (

@@ -12,9 +12,9 @@ from ..tasks.reading import CAPTION, Task, answer_to
 from ..visualization import draw_keep_mask
 from .controls import (
     ON_THE_MODEL,
-    describe_mask,
+    describe_kept,
     example_pictures,
-    keep_ratio,
+    keep_settings,
     picture_output,
     selection_controls,
 )
@@ -59,17 +59,17 @@ def add_read_tab(model: PageModel) -> gr.Image:
                 "What was read", height=HEIGHT, buttons=["fullscreen", "download"], elem_id="read-overlay"
             )
         with gr.Column(min_width=280):
-            rule, share = selection_controls(model)
+            rule, share, error = selection_controls(model)
             note = gr.Markdown(HINT, elem_classes="note", elem_id="read-note")
 
     look, caption_picture, answer_question = _make_handlers(model)
-    chosen, seen = [picture, rule, share], [overlay, note]
+    chosen, seen = [picture, rule, share, error], [overlay, note]
     picture.change(lambda: ("", ""), None, [caption, answer], queue=False, api_visibility="private")
     picture.change(look, chosen, seen, api_name="keep", **ON_THE_MODEL).failure(
         lambda: None, None, picture, queue=False, api_visibility="private"
     )
     gr.on(
-        [rule.change, share.change],
+        [rule.change, share.change, error.change],
         look,
         chosen,
         seen,
@@ -93,26 +93,26 @@ def _make_handlers(model: PageModel) -> tuple[Callable, Callable, Callable]:
     """What shows the kept patches, what captions, and what answers."""
 
     @shown
-    def look(path: str | None, rule: str, share: float):
+    def look(path: str | None, rule: str, share: float, error: float):
         if path is None:
             return None, HINT
         image = read_picture(path)
-        mask = find_kept(model, image, keep_ratio(rule, share))
-        return draw_keep_mask(image, mask), describe_mask(mask)
+        kept = find_kept(model, image, keep_settings(rule, share, error))
+        return draw_keep_mask(image, kept.mask), describe_kept(kept)
 
-    def write(task: Task, path: str | None, rule: str, share: float):
+    def write(task: Task, path: str | None, rule: str, share: float, error: float):
         image = read_picture(path)
-        text, mask = write_about(model, task, image, keep_ratio(rule, share))
-        return text or "(nothing)", draw_keep_mask(image, mask), describe_mask(mask)
+        text, kept = write_about(model, task, image, keep_settings(rule, share, error))
+        return text or "(nothing)", draw_keep_mask(image, kept.mask), describe_kept(kept)
 
     @shown
-    def caption_picture(path: str | None, rule: str, share: float):
-        return write(CAPTION, path, rule, share)
+    def caption_picture(path: str | None, rule: str, share: float, error: float):
+        return write(CAPTION, path, rule, share, error)
 
     @shown
-    def answer_question(question: str, path: str | None, rule: str, share: float):
+    def answer_question(question: str, path: str | None, rule: str, share: float, error: float):
         check_text(InputLimits().check_text(question))
-        return write(answer_to(question), path, rule, share)
+        return write(answer_to(question), path, rule, share, error)
 
     return look, caption_picture, answer_question
 
