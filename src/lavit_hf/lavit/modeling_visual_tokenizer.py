@@ -886,11 +886,22 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
     ) -> torch.Tensor:
         counts = count_kept(keep_mask)
         rows, _ = self.quantizer(self.merger(hidden_states, keep_mask, counts))
-        if not self.has_detokenizer:
-            self.attach_detokenizer(load_detokenizer(self))
-        rebuilt = self._attached["detokenizer"](code_rows=rows.split(counts.numbers)).features
+        rebuilt = self._fitting_detokenizer()(code_rows=rows.split(counts.numbers)).features
         cosines = nn.functional.cosine_similarity(rebuilt.to(features.device).float(), features.float(), dim=-1)
         return 1 - cosines.mean(dim=1)
+
+    def _fitting_detokenizer(self) -> nn.Module:
+        if not self.has_detokenizer:
+            self.attach_detokenizer(load_detokenizer(self))
+        detokenizer = self._attached["detokenizer"]
+        for name in ("num_patches", "feature_size", "codebook_dim"):
+            own, other = getattr(self.config, name), getattr(detokenizer.config, name)
+            if own != other:
+                raise ValueError(
+                    f"the detokenizer's {name} is {other}, the visual tokenizer's {own}: they are not of one release. "
+                    "Attach another by visual_tokenizer.attach_detokenizer."
+                )
+        return detokenizer
 
     def select(
         self,
