@@ -101,10 +101,8 @@ class Subject:
         seconds = (time.process_time() - start) / len(self.features)
         masks = torch.cat([output.keep_mask for output in outputs])
         counts = masks.sum(dim=1).float()
-        errors = [
-            self.tokenizer.rebuild_errors(*batch)
-            for batch in zip(*(x.split(BATCH_SIZE) for x in (self.features, masks)))
-        ]
+        parts = zip(self.features.split(BATCH_SIZE), masks.split(BATCH_SIZE), strict=True)
+        errors = [self.tokenizer.rebuild_errors(*part) for part in parts]
         figures = {
             "tokens": counts.mean().item(),
             "spread": counts.std(correction=0).item(),
