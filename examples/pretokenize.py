@@ -9,9 +9,6 @@ Any number of processes and hosts share the work. Cut short, it goes on with the
 """
 
 import hashlib
-import importlib
-import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,9 +18,8 @@ from accelerate import PartialState
 
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizer
 from lavit_hf.training.data import load_split
-from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.pretokenizing import Pretokenizer
-from lavit_hf.training.settings import load_settings
+from lavit_hf.training.settings import load_function, load_settings
 from lavit_hf.training.shards import write_shards
 
 
@@ -49,23 +45,14 @@ class PretokenizeSettings:
     text_function: str | None = field(
         default=None, metadata={"help": "`file.py:function` that makes `texts` and `prompts` of a row."}
     )
+    patch_choice: str | None = field(
+        default=None, metadata={"help": "Experiment: `file.py:function` that chooses patches in the selector's place."}
+    )
     dtype: str = field(default="float32", metadata={"help": "The tokenizer's."})
     use_cpu: bool = field(default=False, metadata={"help": "Needed where several processes have no accelerator."})
     batch_size: int = 64
     rows_per_shard: int = 1024
     seed: int = 0
-
-
-def load_function(reference: str) -> Callable[[dict], dict]:
-    """Loads the function of `folder/file.py:function`, which may import what lies beside it."""
-    path, _, name = reference.partition(":")
-    if not Path(path).is_file():
-        raise TrainingError(f"text_function must be `file.py:function` of a file that exists, got {reference!r}.")
-    sys.path.insert(0, str(Path(path).parent))
-    module = importlib.import_module(Path(path).stem)
-    if not hasattr(module, name):
-        raise TrainingError(f"{path} has no function {name!r}.")
-    return getattr(module, name)
 
 
 def load_tokenizer(settings: PretokenizeSettings) -> LaVITVisualTokenizer:
@@ -104,6 +91,7 @@ def main() -> None:
             features_column=settings.features_column,
             keep_columns=settings.keep_columns,
             make_texts=load_function(settings.text_function) if settings.text_function else None,
+            choose_patches=load_function(settings.patch_choice) if settings.patch_choice else None,
             batch_size=settings.batch_size,
             seed=settings.seed,
         )

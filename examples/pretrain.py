@@ -45,7 +45,7 @@ from lavit_hf.training.language_data import (
     stream_samples,
 )
 from lavit_hf.training.meters import LanguageMeter
-from lavit_hf.training.settings import find_checkpoint, load_settings
+from lavit_hf.training.settings import find_checkpoint, load_function, load_settings
 from lavit_hf.training.trainer import LaVITTrainer
 
 
@@ -65,6 +65,9 @@ class ModelSettings:
         default=False, metadata={"help": "Whether embeddings of codes begin as a projection of the codebook."}
     )
     attn_implementation: str | None = field(default=None, metadata={"help": "Such as eager or flash_attention_2."})
+    model_class: str | None = field(
+        default=None, metadata={"help": "Experiment: `file.py:class` in place of LaVITForPreTraining."}
+    )
     lora_rank: int | None = field(default=None, metadata={"help": "Trains adapters of this rank; all without it."})
     lora_alpha: int = 32
     generation: dict = field(default_factory=dict, metadata={"help": "Defaults of generate, saved with the model."})
@@ -83,6 +86,7 @@ class DataSettings:
         default_factory=lambda: ["image_text", "text_image"], metadata={"help": "What a pair is in turn."}
     )
     condition_dropout: float = field(default=0.1, metadata={"help": "Share of images written without their text."})
+    read_codes: bool = field(default=False, metadata={"help": "Experiment: images are read by their codes."})
     example_share: float = field(
         default=0.0, metadata={"help": "Share of images written with another one before the text, as an example."}
     )
@@ -96,13 +100,14 @@ class DataSettings:
 
 def load_model(settings: ModelSettings) -> tuple[LaVITForPreTraining, LaVITProcessor]:
     """The model that is trained, in fp32, and its processor."""
+    model_class = load_function(settings.model_class) if settings.model_class else LaVITForPreTraining
     if settings.model:
-        model = LaVITForPreTraining.from_pretrained(settings.model, dtype=torch.float32)
+        model = model_class.from_pretrained(settings.model, dtype=torch.float32)
         return model, LaVITProcessor.from_pretrained(settings.model)
     if not settings.visual_tokenizer or (settings.text_model is None) == (settings.text_config is None):
         raise TrainingError("set either model, or visual_tokenizer and one of text_model and text_config.")
     text_tokenizer = AutoTokenizer.from_pretrained(settings.text_tokenizer or settings.text_model)
-    model = LaVITForPreTraining.from_visual_tokenizer(
+    model = model_class.from_visual_tokenizer(
         LaVITVisualTokenizer.from_pretrained(settings.visual_tokenizer, dtype=torch.float32),
         load_text_model(settings, text_tokenizer),
         codes_from_codebook=settings.codes_from_codebook,
@@ -160,7 +165,9 @@ def load_data(
     validation_data = None
     if settings.validation_split:
         validation_pairs = prepare_pairs(load_split(settings.dataset, settings.validation_split), settings.layouts)
-        validation_maker = SampleMaker(settings.layouts, maker.question_template, seed=maker.seed)
+        validation_maker = SampleMaker(
+            settings.layouts, maker.question_template, seed=maker.seed, read_codes=maker.read_codes
+        )
         validation_data = LanguageDataset(validation_pairs, validation_maker)
     return mix(pairs, maker, texts, settings.text_share), validation_data, reading_column(pairs)
 
@@ -191,6 +198,7 @@ def main() -> None:
         data_settings.condition_dropout,
         data_settings.example_share,
         training_args.seed,
+        data_settings.read_codes,
     )
     train_data, validation_data, reading = load_data(data_settings, maker)
     if reading == "rows":

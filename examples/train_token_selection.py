@@ -49,6 +49,7 @@ class SelectionSettings:
     )
     selection_gradient: str = field(default="antithetic", metadata={"help": "Or straight_through, the paper's."})
     random_mask_steps: int = field(default=150, metadata={"help": "Steps with random masks."})
+    places_by_rank: bool = field(default=False, metadata={"help": "Experiment: the decoder knows a row's rank alone."})
     calibration_images: int = field(default=4096, metadata={"help": "Images that the threshold is found by."})
     num_pictures: int = field(default=24, metadata={"help": "Pictures to show at every evaluation."})
 
@@ -116,6 +117,7 @@ def main() -> None:
         selection="threshold",
         selection_gradient=settings.selection_gradient,
     )
+    model.places_by_rank = settings.places_by_rank
     image_processor = LaVITImageProcessor.from_pretrained(settings.model)
     train_data = load_pictures(settings.dataset, settings.train_split, settings)
     validation_data = None

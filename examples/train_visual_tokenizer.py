@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 from lavit_hf import (
     LaVITImageProcessor,
     LaVITTokenSelectionForPreTraining,
+    LaVITVisualTokenizerConfig,
     LaVITVisualTokenizerForPreTraining,
 )
 from lavit_hf.training.codebook_start import CodebookStart
@@ -25,7 +26,7 @@ from lavit_hf.training.data import load_split, skip_broken_images
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.feature_rows import from_bytes
 from lavit_hf.training.meters import TokenizerMeter
-from lavit_hf.training.settings import find_checkpoint, load_settings
+from lavit_hf.training.settings import find_checkpoint, load_function, load_settings
 from lavit_hf.training.trainer import LaVITTrainer
 
 
@@ -53,7 +54,12 @@ class TokenizerSettings:
         default=None, metadata={"help": "Rows that the codes begin from by k-means; by default the first batch's."}
     )
     codebook_start_step: int = field(default=0, metadata={"help": "With codebook_rows, the step at which they begin."})
-    shuffle_selection: bool = field(default=False, metadata={"help": "Experiment: any patches, as many per image."})
+    keep_ratio: float | None = field(default=None, metadata={"help": "With selection=ratio, the share of patches."})
+    merge_dropped: bool = field(default=True, metadata={"help": "Experiment: false loses what is dropped."})
+    patch_choice: str | None = field(
+        default=None, metadata={"help": "Experiment: `file.py:function` that chooses patches in the selector's place."}
+    )
+    place_head: bool = field(default=True, metadata={"help": "Experiment: false leaves the place head out."})
     know_places: bool = field(default=False, metadata={"help": "Experiment: the place head is told the places."})
 
 
@@ -100,8 +106,11 @@ def load_data(settings: TokenizerSettings, model: LaVITVisualTokenizerForPreTrai
 
 def load_model(settings: TokenizerSettings) -> LaVITVisualTokenizerForPreTraining:
     """The model as the settings want it. Raises a `TrainingError` for phase 2 without phase 1."""
+    config = LaVITVisualTokenizerConfig.from_pretrained(settings.model)
+    if not settings.place_head:
+        config.detokenizer_config.num_place_layers = 0
     model = LaVITVisualTokenizerForPreTraining.from_pretrained(
-        settings.model, dtype=torch.float32, attn_implementation=settings.attn_implementation
+        settings.model, config=config, dtype=torch.float32, attn_implementation=settings.attn_implementation
     )
     if settings.freeze_selection:
         if LaVITTokenSelectionForPreTraining.__name__ not in (model.config.architectures or ()):
@@ -112,7 +121,10 @@ def load_model(settings: TokenizerSettings) -> LaVITVisualTokenizerForPreTrainin
             )
         model.freeze_selection()
     model.config.selection = settings.selection or model.config.selection
-    model.shuffles_selection, model.knows_places = settings.shuffle_selection, settings.know_places
+    model.config.keep_ratio = settings.keep_ratio or model.config.keep_ratio
+    model.config.merge_dropped = settings.merge_dropped
+    model.choose_patches = load_function(settings.patch_choice) if settings.patch_choice else None
+    model.knows_places = settings.know_places
     return model
 
 

@@ -23,7 +23,7 @@ from datasets import Dataset, disable_progress_bars, load_from_disk
 from diffusers.utils import logging as diffusers_logging
 from everyday import everyday_concepts
 from keeping import encode, kept_figures, load_detokenizer, rebuilt_figures, select
-from looking import ClassMeans, Looker
+from looking import ClassMeans, Looker, averaged
 from must_reach import PARTS
 from painting import Painter, make_judge, pair_figures, picture_figures
 from reading import Drawings, Reader, name_figures, read_photographs, sheet_figures
@@ -120,7 +120,10 @@ class Evaluation:
 
     def _names(self, split: str) -> dict:
         drawings = Drawings.of(self.rows(self.set, split))
-        said = {"model": self.reader.caption(drawings.images), "probe": self.probe(self.looker(drawings.images))}
+        said = {
+            "model": self.reader.caption(drawings.images),
+            "probe": self.probe(averaged(self.looker(drawings.images))),
+        }
         return {name: name_figures(texts, drawings) for name, texts in said.items()}
 
     def _kept(self, split: str) -> dict:
@@ -162,7 +165,8 @@ class Evaluation:
     @cached_property
     def probe(self) -> ClassMeans:
         rows = self.set["train"]
-        return ClassMeans(self.looker.remember(f"train-{len(rows)}", lambda: rows["image"]), list(rows["name"]))
+        looks = self.looker.remember(f"train-{len(rows)}", lambda: rows["image"])
+        return ClassMeans(averaged(looks), list(rows["name"]))
 
 
 def digest(model: Path) -> str:

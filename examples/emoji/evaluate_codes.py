@@ -18,14 +18,15 @@ from keeping import BATCH_SIZE, Sheets, cosine_figures, encode
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizerForPreTraining
 from lavit_hf.lavit.atomic_files import atomic_file
 from lavit_hf.training.data import load_split
-from lavit_hf.training.settings import RUN_NAME
+from lavit_hf.training.settings import RUN_NAME, load_function
 
 
 def load_run(folder: Path) -> LaVITVisualTokenizerForPreTraining:
     """The model of a run, which selects and places as it did in training."""
     model = LaVITVisualTokenizerForPreTraining.from_pretrained(folder).eval()
     settings = json.loads((folder / RUN_NAME).read_text())
-    model.shuffles_selection, model.knows_places = settings["shuffle_selection"], settings["know_places"]
+    model.knows_places = settings["know_places"]
+    model.choose_patches = load_function(settings["patch_choice"]) if settings["patch_choice"] else None
     return model
 
 

@@ -86,25 +86,29 @@ class ClassMeans:
     learning anything.
 
     Args:
-        looks (`torch.Tensor` of shape `(num_images, 2 * feature_size)`):
-            What a [`Looker`] gave for pictures, of which the averaged features are used.
+        features (`torch.Tensor` of shape `(num_images, feature_size)`): Averaged features of pictures.
         names (`Sequence[str]`): Their names.
     """
 
-    def __init__(self, looks: torch.Tensor, names: Sequence[str]):
+    def __init__(self, features: torch.Tensor, names: Sequence[str]):
         self.names = sorted(set(names))
         index = {name: number for number, name in enumerate(self.names)}
         classes = torch.tensor([index[name] for name in names])
-        features = _averaged(looks)
         sums = features.new_zeros(len(self.names), features.shape[1]).index_add(0, classes, features)
         self.means = sums / torch.bincount(classes)[:, None]
 
-    def __call__(self, looks: torch.Tensor) -> list[str]:
-        """The name of each picture, from looks of shape `(num_images, 2 * feature_size)`."""
-        return [self.names[number] for number in torch.cdist(_averaged(looks), self.means).argmin(dim=1).tolist()]
+    def __call__(self, features: torch.Tensor) -> list[str]:
+        """The name of each picture, from averaged features of shape `(num_images, feature_size)`."""
+        return [names[0] for names in self.nearest(features, 1)]
+
+    def nearest(self, features: torch.Tensor, count: int) -> list[list[str]]:
+        """The names of the `count` classes that are nearest to each picture, the nearest first."""
+        found = torch.cdist(features, self.means).topk(count, dim=1, largest=False).indices
+        return [[self.names[number] for number in numbers] for numbers in found.tolist()]
 
 
-def _averaged(looks: torch.Tensor) -> torch.Tensor:
+def averaged(looks: torch.Tensor) -> torch.Tensor:
+    """The averaged features in what a [`Looker`] gave: `(num_images, 2 * feature_size)` to the first half of it."""
     return looks[:, : looks.shape[1] // 2]
 
 

@@ -32,7 +32,7 @@ import must_reach  # noqa: E402
 from guessing import score_guesses  # noqa: E402
 from judge import Judge, best_ranks, score_ranks, windows  # noqa: E402
 from keeping import Sheets, encode, kept_figures, load_detokenizer, mark_kept, rebuilt_figures, select  # noqa: E402
-from looking import ClassMeans, Looker  # noqa: E402
+from looking import ClassMeans, Looker, averaged  # noqa: E402
 from reading import Drawings, Reader, name_figures, sheet_figures  # noqa: E402
 from scoring import score_answers, score_names, score_pairs  # noqa: E402
 from show_kept import choose_sheets  # noqa: E402
@@ -160,9 +160,11 @@ def plain(color: tuple[int, int, int], size: int = 16) -> Image.Image:
 
 def test_nearest_class_mean():
     looks = torch.tensor([[0.0, 0.0, 9.0, 9.0], [2.0, 0.0, 9.0, 9.0], [5.0, 0.0, 0.0, 0.0]])
-    probe = ClassMeans(looks, ["b", "b", "a"])
+    probe = ClassMeans(averaged(looks), ["b", "b", "a"])
     # 2.9 is nearer to the mean of b, at 1, than to a, at 5; what is at its largest does not count
-    assert probe(torch.tensor([[2.9, 0.0, 0.0, 0.0], [3.1, 0.0, 9.0, 9.0]])) == ["b", "a"]
+    seen = averaged(torch.tensor([[2.9, 0.0, 0.0, 0.0], [3.1, 0.0, 9.0, 9.0]]))
+    assert probe(seen) == ["b", "a"]
+    assert probe.nearest(seen, 2) == [["b", "a"], ["a", "b"]]
 
 
 def test_looks_are_remembered(tmp_path):

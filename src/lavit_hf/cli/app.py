@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .ablate import ablate
 from .ask import ask
 from .caption import caption
 from .convert import convert
@@ -43,5 +44,5 @@ def lavit(
     """LaVIT: one language model that reads and writes images."""
 
 
-for command in (caption, ask, draw, tokenize, reconstruct, convert, export_llm, demo, serve, info):
+for command in (caption, ask, draw, tokenize, reconstruct, convert, export_llm, demo, serve, info, ablate):
     app.command()(with_exit_codes(command))

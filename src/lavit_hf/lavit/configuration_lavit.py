@@ -204,6 +204,8 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
         merger_softmax (`str`, *optional*, defaults to `"original"`):
             `"original"` is the released models' softmax, in which masked keys leak a little: needed for their exact
             outputs. `"masked"` is the ordinary one, computed for the kept patches only in about a third of the time.
+        merge_dropped (`bool`, *optional*, defaults to `True`):
+            Whether the merger reads dropped patches. Without, what they hold is lost; an experiment of the paper's.
         selection (`str`, *optional*, defaults to `"sample"`):
             How patches are kept: `"sample"` draws from the selector's distribution as the released models do,
             `"threshold"` keeps those likelier than `keep_threshold`, `"ratio"` keeps the best `keep_ratio` of them,
@@ -279,6 +281,7 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
     layer_norm_eps: float = 1e-5
     attention_dropout: float | int = 0.0
     merger_softmax: Literal["original", "masked"] = "original"
+    merge_dropped: bool = True
     selection: Literal["sample", "threshold", "ratio", "count"] = "sample"
     keep_threshold: float = 0.5
     keep_ratio: float = 1 / 3

@@ -454,8 +454,13 @@ class TokenMerger(nn.Module):
         """
         return self.norm(self._merge_all(features, keep_mask))
 
-    def _merge_all(self, hidden_states, keep_mask) -> torch.Tensor:
+    def _sources(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """What cross-attention reads of the patches: nothing that tells them apart where dropped ones are lost."""
         sources = self.source_norm(hidden_states)
+        return sources if self.config.merge_dropped else torch.zeros_like(sources)
+
+    def _merge_all(self, hidden_states, keep_mask) -> torch.Tensor:
+        sources = self._sources(hidden_states)
         num_patches = keep_mask.shape[1]
         keep = keep_mask.to(torch.float32)[:, None, None, :]
         causal = torch.ones(num_patches, num_patches, dtype=torch.float32, device=keep.device).tril()
@@ -469,7 +474,7 @@ class TokenMerger(nn.Module):
         return hidden_states
 
     def _merge_kept(self, hidden_states, kept, counts) -> torch.Tensor:
-        sources = self.source_norm(hidden_states)
+        sources = self._sources(hidden_states)
         num_patches = kept.shape[1]
         hidden_states = gather_rows(hidden_states, kept, counts.longest(num_patches))
         # An image that drops nothing is merged from all of its patches.

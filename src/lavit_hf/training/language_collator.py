@@ -11,13 +11,15 @@ from ..lavit.modeling_layers import IGNORE_INDEX, pad_left
 from ..lavit.processing_lavit import LaVITProcessor
 from .errors import TrainingError
 from .feature_rows import from_bytes
+from .language_data import CODES_TEXT
 
 
 class LanguageCollator:
     """
     Lays samples out as ids, exactly as the processor's prompts and `generate` have them, and stacks them.
 
-    - An image that is read: `[IMG][/IMG]`, the question if there is one, **the text, end of sequence**.
+    - An image that is read: `[IMG][/IMG]`, the question if there is one, **the text, end of sequence**. Where it is
+      read by its codes, they stand between the marks.
     - An image that is written: the text, `[IMG]`, **codes, `[/IMG]`**. Without its text `[IMG]` stands alone, which is
       guidance's unconditional prompt. The codes of an example, without marks, may stand before the text.
     - Text alone: **text, end of sequence**, but for its first id.
@@ -94,7 +96,8 @@ class LanguageCollator:
         text = [*cut, self.end_of_text] if len(cut) == len(whole) else cut
         if sample["layout"] == "text":
             return text[:1], text[1:]
-        return [self.start, self.end, *text[: len(prompt)]], text[len(prompt) :]
+        codes = self._code_ids(sample["codes"]) if sample["layout"] == CODES_TEXT else ()
+        return [self.start, *codes, self.end, *text[: len(prompt)]], text[len(prompt) :]
 
     def _code_ids(self, codes: Iterable[int]) -> list[int]:
         return [self.end + 1 + code for code in codes]

@@ -18,6 +18,7 @@ from .errors import TrainingError
 logger = logging.getLogger(__name__)
 
 LAYOUTS = ("image_text", "text_image")
+CODES_TEXT = "codes_text"  # "image_text" of which the image is read by its codes
 IMAGE_COLUMNS = ("features", "rows", "image")  # an image that is read, the first of them that there is
 TEXT_COLUMNS = ("text", "texts")  # behind an image
 PROMPT_COLUMNS = ("prompt", "prompts")  # before an image
@@ -40,6 +41,8 @@ class SampleMaker:
             common.
         seed (`int`, *optional*, defaults to 0):
             Seed of all draws.
+        read_codes (`bool`, *optional*, defaults to `False`):
+            Whether images are read by their codes, as they are written, in place of continuous rows: an experiment.
 
     Raises:
         TrainingError: If a layout is unknown.
@@ -52,6 +55,7 @@ class SampleMaker:
         condition_dropout: float = 0.0,
         example_share: float = 0.0,
         seed: int = 0,
+        read_codes: bool = False,
     ):
         unknown = sorted(set(layouts) - set(LAYOUTS))
         if unknown or not layouts:
@@ -60,7 +64,7 @@ class SampleMaker:
         self.question_template = question_template
         self.condition_dropout = condition_dropout
         self.example_share = example_share
-        self.seed = seed
+        self.seed, self.read_codes = seed, read_codes
         self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()  # loading happens in other processes
 
     @property
@@ -79,6 +83,8 @@ class SampleMaker:
         texts = texts_of(row, TEXT_COLUMNS)
         if layout == "image_text":
             prompt, answer = self._split_question(draw.choice(texts))
+            if self.read_codes:
+                return {"layout": CODES_TEXT, "prompt": prompt, "answer": answer, "codes": row["codes"]}
             image = {name: row[name] for name in (*IMAGE_COLUMNS, "keep_mask") if row.get(name) is not None}
             return {"layout": layout, "prompt": prompt, "answer": answer, "image": image}
         prompts = texts_of(row, PROMPT_COLUMNS) or [text for text in texts if not self._split_question(text)[0]]

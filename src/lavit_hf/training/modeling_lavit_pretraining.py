@@ -246,6 +246,10 @@ class LaVITForPreTraining(LaVITForCausalLM):
             images = self.visual_tokenizer.encode(images).last_hidden_state
         return self.read_features(images.to(self.dtype), keep_mask)
 
+    def _embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """`(batch_size, sequence_length)` to `(batch_size, sequence_length, text_hidden_size)`."""
+        return self.get_input_embeddings()(input_ids)
+
     def _pack(
         self,
         images: list[torch.Tensor],
@@ -254,7 +258,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
         labels: torch.Tensor,
     ) -> tuple[PackedBatch, torch.Tensor]:
         """The batch with its images in their slots, and the embeddings of its tokens, `(num_tokens, hidden_size)`."""
-        embeds = self.get_input_embeddings()(input_ids).flatten(0, 1)
+        embeds = self._embed(input_ids).flatten(0, 1)
         tokens = torch.cat([embeds, *(rows.to(embeds) for rows in images)])
         numbers = torch.arange(len(tokens), device=tokens.device)
         own, *of_images = numbers[:, None].split([len(embeds), *map(len, images)])
@@ -272,9 +276,12 @@ class LaVITForPreTraining(LaVITForCausalLM):
         inputs_embeds = tokens.index_select(0, batch.token_numbers.flatten()).view(*following.shape, -1)
         outputs = self.model(inputs_embeds=inputs_embeds, position_ids=batch.position_ids, use_cache=False)
         # With a large vocabulary the logits of all other tokens would cost more memory than the rest of the model.
-        logits = self.compute_logits(outputs.last_hidden_state[is_target])
         targets = following[is_target]
-        return nn.functional.cross_entropy(logits.float(), targets, reduction="none"), targets
+        return self._compare(outputs.last_hidden_state[is_target], targets), targets
+
+    def _compare(self, hidden_states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss of each target, `(num_targets,)`, from what predicts it, `(num_targets, text_hidden_size)`."""
+        return nn.functional.cross_entropy(self.compute_logits(hidden_states).float(), targets, reduction="none")
 
     def _average(
         self,

@@ -65,7 +65,8 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     [`LaVITVisualTokenizerForPreTraining`] that learns the codes next.
 
     While `warming_up` is true, masks are drawn evenly, whatever the selector says: a decoder that has learned nothing
-    yet cannot tell what is worth keeping.
+    yet cannot tell what is worth keeping. `places_by_rank`, for experiments, tells the decoder
+    of each row which one of the kept it is, and not which patch: what a detokenizer without a place head knows.
 
     Needs `config.detokenizer_config`, whose sizes the scaffold decoder has.
 
@@ -91,7 +92,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         self.local_size = config.selector_feature_size or config.feature_size
         self.visual_tokenizer = LaVITVisualTokenizer(config, encoder)
         self.scaffold = ScaffoldDecoder(config.detokenizer_config, config.hidden_size, self.local_size)
-        self.warming_up = False
+        self.warming_up = self.places_by_rank = False
         self._freeze()
         self.post_init()
 
@@ -224,7 +225,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
 
     def _reconstruct(self, hidden_states: torch.Tensor, keep_mask: torch.Tensor) -> torch.Tensor:
         merger = self.visual_tokenizer.merger
-        places = torch.arange(keep_mask.shape[1], device=keep_mask.device).expand_as(keep_mask)
+        places = self._places(keep_mask)
         if keep_mask.requires_grad:
             return self.scaffold(merger.merge_all(hidden_states, keep_mask), places, keep_mask)
         counts = count_kept(keep_mask)
@@ -233,6 +234,12 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         places = gather_rows(places[..., None], keep_mask, merged.shape[1])[..., 0]
         real = torch.arange(merged.shape[1], device=merged.device) < keep_mask.sum(dim=1, keepdim=True)
         return self.scaffold(merged, places, real)
+
+    def _places(self, keep_mask: torch.Tensor) -> torch.Tensor:
+        """Where the scaffold decoder takes each patch's row to be of, `(batch_size, num_patches)`."""
+        if self.places_by_rank:
+            return ((keep_mask > 0.5).cumsum(dim=1) - 1).clamp(min=0)
+        return torch.arange(keep_mask.shape[1], device=keep_mask.device).expand_as(keep_mask)
 
 
 def _energy(features: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ as its second phase, after the selector has learned.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,11 @@ from .errors import TrainingError
 # In a state dict, the codes that the visual tokenizer uses, and where they learn.
 CODEBOOK = "visual_tokenizer.quantizer.codebook.weight"
 LEARNED_CODEBOOK = "codebook_trainer.quantizer._codebook.embed"
+
+
+# Which patches to keep, in an experiment, where the selector would keep others. Gets the selector's masks and the
+# encoder's features of a batch and, where there is one, a generator; gives masks, boolean as well.
+PatchChoice = Callable[[torch.Tensor, torch.Tensor, torch.Generator | None], torch.Tensor]
 
 
 @dataclass
@@ -78,8 +83,8 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     ([`freeze_selection`]) and a codebook that begins from the rows of many images ([`start_codebook`]). While
     `warming_up` is true, rows stay as they are in place of codes: codes that begin before rows mean anything collapse.
 
-    Two more attributes are for experiments, `False` unless set: `shuffles_selection` keeps as many patches of each
-    image, but any; `knows_places` tells the detokenizer's place head where each code belongs.
+    Two more attributes are for experiments: `choose_patches` is a [`PatchChoice`], which has the last word on what is
+    kept; `knows_places` tells the detokenizer's place head where each code belongs.
 
     Needs `config.detokenizer_config` and the extra `training`.
 
@@ -103,7 +108,8 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         self.visual_tokenizer = LaVITVisualTokenizer(config, encoder)
         self.detokenizer = LaVITDetokenizer(config.detokenizer_config)
         self.codebook_trainer = CodebookTrainer(config)
-        self.warming_up = self.selection_is_frozen = self.shuffles_selection = self.knows_places = False
+        self.warming_up = self.selection_is_frozen = self.knows_places = False
+        self.choose_patches: PatchChoice | None = None
         self._freeze()
         self.post_init()
 
@@ -243,8 +249,8 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         keep_mask, _ = self.visual_tokenizer.select(features, hidden_states, generator=generator)
         if self.selection_is_frozen:
             keep_mask = keep_mask.detach() > 0.5
-        if self.shuffles_selection:
-            keep_mask = shuffle_patches(keep_mask, generator)
+        if self.choose_patches is not None:
+            keep_mask = self.choose_patches(keep_mask > 0.5, features, generator)
         return features, keep_mask, self.visual_tokenizer.merger(hidden_states, keep_mask)
 
     def _copy_codebook(self) -> None:

@@ -12,6 +12,7 @@ from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from .data import read_image
 from .errors import TrainingError
 from .feature_rows import from_bytes, to_bytes
+from .modeling_visual_tokenizer_pretraining import PatchChoice
 
 
 TEXT_TYPES = {
@@ -50,6 +51,8 @@ class Pretokenizer:
             Images to tokenize at once.
         seed (`int`, *optional*, defaults to 0):
             Seed of the selector's draws, if it draws.
+        choose_patches (`PatchChoice`, *optional*):
+            Chooses patches in the selector's place, as an experiment.
 
     Raises:
         TrainingError: If columns are missing or `rows` is unknown.
@@ -67,6 +70,7 @@ class Pretokenizer:
         make_texts: Callable[[dict], dict] | None = None,
         batch_size: int = 64,
         seed: int = 0,
+        choose_patches: PatchChoice | None = None,
     ):
         if rows not in ROW_COLUMNS:
             raise TrainingError(f"rows must be one of {', '.join(ROW_COLUMNS)}, got {rows!r}.")
@@ -74,7 +78,7 @@ class Pretokenizer:
         self.row_column = ROW_COLUMNS[rows]
         self.features_column = features_column if features_column in dataset.column_names else None
         self.image_column = image_column
-        self.make_texts = make_texts
+        self.make_texts, self.choose_patches = make_texts, choose_patches
         self.batch_size, self.seed = batch_size, seed
         needed = [*keep_columns, *([] if self.features_column else [image_column])]
         if missing := [name for name in needed if name not in dataset.column_names]:
@@ -134,7 +138,14 @@ class Pretokenizer:
     @torch.inference_mode()
     def _encode_batch(self, batch: list[tuple], generator: torch.Generator) -> Iterator[dict]:
         rows, images = zip(*batch)
-        outputs = self.visual_tokenizer.tokenize(self._features(images), generator=generator)
+        features = self._features(images)
+        keep_mask = None
+        if self.choose_patches is not None:
+            keep_mask, _ = self.visual_tokenizer.select(
+                features, self.visual_tokenizer.embedding(features), generator=generator
+            )
+            keep_mask = self.choose_patches(keep_mask, features, generator)
+        outputs = self.visual_tokenizer.tokenize(features, keep_mask, generator)
         kept = {"features": outputs.last_hidden_state, "rows": outputs.merged}
         for number, row in enumerate(rows):
             encoded = {name: row.get(name) for name in self.carried}

@@ -3,9 +3,10 @@
 """Settings of a run: a YAML file, single settings of which the command line overrides."""
 
 import dataclasses
+import importlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,30 @@ def load_settings(*kinds: type, arguments: Sequence[str] | None = None) -> tuple
             action.required = action.required and action.dest not in values
         parser.set_defaults(**values)
     return parser.parse_args_into_dataclasses(arguments)
+
+
+def load_function(reference: str) -> Callable:
+    """
+    Loads a function that a setting names, and that may import what lies beside it.
+
+    Args:
+        reference (`str`):
+            `folder/file.py:function`.
+
+    Returns:
+        `Callable`: The function.
+
+    Raises:
+        TrainingError: If there is no such file or function.
+    """
+    path, _, name = reference.partition(":")
+    if not Path(path).is_file():
+        raise TrainingError(f"a function is named as `file.py:function` of a file that exists, got {reference!r}.")
+    sys.path.insert(0, str(Path(path).parent))
+    module = importlib.import_module(Path(path).stem)
+    if not hasattr(module, name):
+        raise TrainingError(f"{path} has no function {name!r}.")
+    return getattr(module, name)
 
 
 def find_checkpoint(training_args: TrainingArguments, settings: Sequence[Any]) -> str | None:

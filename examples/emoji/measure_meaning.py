@@ -1,0 +1,100 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+A step of ablations: what codes mean. Patches with the same code, as a picture and as a number: how much drawings that
+share a code are drawings of the same.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from measuring import write_figures
+from PIL import Image
+
+from lavit_hf.training.data import load_split
+from lavit_hf.training.settings import load_settings
+from lavit_hf.visualization import image_grid, save_image
+
+
+PICTURE_NAME = "codes.png"
+CELL, COLUMNS = 32, 12  # pixels of a patch; patches of each code
+
+
+@dataclass
+class Settings:
+    """What is measured."""
+
+    tokens: str
+    pictures: str
+    output: str
+    split: str = "train"
+    shuffle: bool = False
+    num_codes: int = 24
+    seed: int = 0
+
+
+def group_by_code(codes: Sequence[Sequence[int]], names: Sequence[str]) -> dict[int, list[str]]:
+    """For each code what the drawings that have it show, every drawing once."""
+    groups = defaultdict(list)
+    for of_image, name in zip(codes, names):
+        for code in set(of_image):
+            groups[code].append(name)
+    return groups
+
+
+def purity(groups: Iterable[Sequence[str]]) -> float:
+    """The share of drawings that show what most drawings with their code show, over codes that several have."""
+    shared = [Counter(group) for group in groups if len(group) > 1]
+    return sum(max(group.values()) for group in shared) / sum(map(Counter.total, shared))
+
+
+def shuffle(codes: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
+    """The same codes, as many for each image, but of any image."""
+    order = torch.randperm(sum(map(len, codes)), generator=torch.Generator().manual_seed(seed)).tolist()
+    flat = [code for of_image in codes for code in of_image]
+    shuffled = iter([flat[number] for number in order])
+    return [[next(shuffled) for _ in of_image] for of_image in codes]
+
+
+def draw_codes(rows: Dataset, codes: Sequence[Sequence[int]], pictures: Sequence[Image.Image], number: int):
+    """A picture with a row of patches for each of the codes that most drawings have."""
+    found: dict[int, list[Image.Image]] = defaultdict(list)
+    for image, of_image, mask in zip(pictures, codes, rows["keep_mask"]):
+        side = int(len(mask) ** 0.5)
+        size = image.width / side
+        places = [place for place, kept in enumerate(mask) if kept]
+        for code, place in dict(zip(of_image, places)).items():
+            left, top = place % side * size, place // side * size
+            found[code].append(image.crop((left, top, left + size, top + size)).resize((CELL, CELL)))
+    most = sorted(found, key=lambda code: len(found[code]), reverse=True)
+    enough = [code for code in most if len(found[code]) >= COLUMNS]
+    # Not the most frequent alone, which stand for plain colours.
+    chosen = enough[:: max(1, len(enough) // number)][:number]
+    return image_grid([patch for code in chosen for patch in found[code][:COLUMNS]], COLUMNS, padding=2)
+
+
+def main() -> None:
+    """Measure it."""
+    (settings,) = load_settings(Settings)
+    rows = load_split(settings.tokens, settings.split)
+    told = rows.select_columns(["name", "subcategory", "view", "row", "questions"])
+    rows = rows.select([i for i, row in enumerate(told) if row["view"] == 0 and not row["questions"]])
+    codes = rows["codes"][:]
+    codes = shuffle(codes, settings.seed) if settings.shuffle else codes
+    figures = {
+        f"purity_of_{column}": purity(group_by_code(codes, rows[column][:]).values())
+        for column in ("name", "subcategory")
+    }
+    write_figures(figures | {"codes": len({code for of_image in codes for code in of_image})}, settings.output)
+    drawings = load_split(settings.pictures, settings.split)
+    pictures = [drawings[row]["image"].convert("RGB") for row in rows["row"][:]]
+    picture = draw_codes(rows, codes, pictures, settings.num_codes)
+    save_image(picture, Path(settings.output) / PICTURE_NAME)
+
+
+if __name__ == "__main__":
+    main()

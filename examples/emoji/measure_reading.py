@@ -1,0 +1,94 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""A step of ablations: how many drawings a LaVIT calls by their names, from what pretokenize.py kept of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from looking import batches
+from measuring import BATCH_SIZE, write_figures
+from reading import CAPTION_SETTINGS
+from scoring import score_names
+
+from lavit_hf import LaVITForCausalLM, LaVITProcessor
+from lavit_hf.lavit.modeling_layers import pad_left
+from lavit_hf.training.data import load_split
+from lavit_hf.training.feature_rows import from_bytes
+from lavit_hf.training.settings import load_settings
+
+
+@dataclass
+class Settings:
+    """What is measured."""
+
+    model: str
+    tokens: str
+    output: str
+    split: str = "validation"
+    read_codes: bool = False
+
+
+class TokenReader:
+    """
+    Has a LaVIT name images that are tokenized already.
+
+    Args:
+        model ([`LaVITForCausalLM`]): The LaVIT.
+        processor ([`LaVITProcessor`]): Its processor.
+        read_codes (`bool`): Whether it reads codes; otherwise merged rows.
+    """
+
+    def __init__(self, model: LaVITForCausalLM, processor: LaVITProcessor, read_codes: bool):
+        self.model, self.processor, self.read_codes = model, processor, read_codes
+
+    @torch.inference_mode()
+    def caption(self, images: Sequence[Mapping]) -> list[str]:
+        """Captions of rows of what pretokenize.py wrote."""
+        make_prompts = self._prompts_of_codes if self.read_codes else self._prompts_of_rows
+        captions = []
+        for batch in batches(images, BATCH_SIZE):
+            prompts = make_prompts(batch)
+            ids = self.model.generate(**prompts, do_sample=False, **CAPTION_SETTINGS)
+            captions += self.processor.batch_decode(ids[:, self._prompt_length(prompts) :], skip_special_tokens=True)
+        return self.processor.post_process_caption(captions)
+
+    def _prompts_of_codes(self, images: Sequence[Mapping]) -> dict[str, torch.Tensor]:
+        config = self.model.config
+        ids = [
+            torch.tensor([config.image_start_token_id, *codes, config.image_end_token_id])
+            for codes in ([config.first_code_token_id + code for code in image["codes"]] for image in images)
+        ]
+        padding = self.processor.tokenizer.pad_token_id
+        masks = [torch.ones_like(prompt) for prompt in ids]
+        return {"input_ids": pad_left(ids, padding), "attention_mask": pad_left(masks, 0)}
+
+    def _prompts_of_rows(self, images: Sequence[Mapping]) -> dict[str, torch.Tensor]:
+        config = self.model.config
+        width = config.visual_tokenizer_config.hidden_size
+        rows = [self.model.understanding.projection(from_bytes(image["rows"], width).float()) for image in images]
+        slots = torch.tensor([[config.image_start_token_id, config.image_end_token_id]]).expand(len(rows), 2)
+        filled = self.model.model.fill_slots(rows, slots)
+        return {"inputs_embeds": filled.inputs_embeds, "attention_mask": filled.attention_mask}
+
+    @staticmethod
+    def _prompt_length(prompts: Mapping[str, torch.Tensor]) -> int:
+        """How many ids of the prompt `generate` gives back: none of embeddings."""
+        return prompts["input_ids"].shape[1] if "input_ids" in prompts else 0
+
+
+def main() -> None:
+    """Measure it."""
+    (settings,) = load_settings(Settings)
+    model = LaVITForCausalLM.from_pretrained(settings.model, dtype=torch.float32).eval()
+    reader = TokenReader(model, LaVITProcessor.from_pretrained(settings.model), settings.read_codes)
+    # Drawings alone: a sheet has questions.
+    images = [row for row in load_split(settings.tokens, settings.split) if row["name"] and not row["questions"]]
+    said = reader.caption(images)
+    figures = score_names(said, [row["name"] for row in images], [row["keywords"] for row in images])
+    tokens = sum(len(row["codes"]) for row in images) / len(images)
+    write_figures(figures | {"tokens": tokens}, settings.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""The plans in examples/ablations, and the functions that they measure and choose patches by."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import TrainingArguments
+
+
+pytest.importorskip("datasets")
+pytest.importorskip("vector_quantize_pytorch")
+
+from lavit_hf.ablation.plans import find_plans, load_plan
+from lavit_hf.ablation.steps import chain_of
+from training_runs import EXAMPLES, load_script
+
+
+sys.path.insert(0, str(EXAMPLES / "emoji"))
+import choices
+from measure_meaning import group_by_code, purity, shuffle
+
+
+PLANS = find_plans(EXAMPLES / "ablations")
+
+
+def known_settings(script: Path) -> set[str]:
+    """What a script's run file may set."""
+    name = str(script.relative_to(EXAMPLES).with_suffix(""))
+    module = load_script(name)
+    kinds = [kind for kind in vars(module).values() if dataclasses.is_dataclass(kind) and kind.__module__ == name]
+    kinds += [TrainingArguments] if hasattr(module, "TrainingArguments") else []
+    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
+def test_scripts_know_all_settings(path, tmp_path):
+    plan = load_plan(path)
+    for arm in plan.arms:
+        for step in chain_of(plan, arm, 0, tmp_path, {"data": "data"}):
+            assert not step.settings.keys() - known_settings(step.script), (arm, step.name)
+
+
+def test_figures_are_of_the_plans_steps():
+    for path in PLANS:
+        plan = load_plan(path)
+        assert {figure.name.split(".")[0] for figure in plan.figures} <= {step.name for step in plan.steps}
+        assert len(plan.seeds) >= 3 and len(plan.arms) >= 2
+
+
+class TestChoices:
+    masks = torch.zeros(3, 64, dtype=torch.bool)
+    masks[0, :16] = masks[1, 40:44] = masks[2] = True
+
+    @pytest.mark.parametrize("choose", [choices.random, choices.evenly, choices.energy, choices.attention])
+    def test_as_many_of_each_image(self, choose):
+        features = torch.randn(3, 64, 592, generator=torch.Generator().manual_seed(0))
+        chosen = choose(self.masks, features, torch.Generator().manual_seed(0))
+        assert chosen.dtype == torch.bool and chosen.sum(dim=1).tolist() == [16, 4, 64]
+
+    def test_evenly_is_one_in_every_block(self):
+        chosen = choices.evenly(self.masks, torch.zeros(3, 64, 592))
+        assert (chosen[0].view(4, 2, 4, 2).sum(dim=(1, 3)) == 1).all()  # 16 of 64: one in every 2 x 2
+        assert (chosen[1].view(2, 4, 2, 4).sum(dim=(1, 3)) == 1).all()  # 4: one in every 4 x 4
+
+    def test_energy_is_of_the_local_channels(self):
+        features = torch.zeros(1, 64, 592)
+        features[0, 7, 3], features[0, 9, 3], features[0, 11, -1] = 2, -3, 100
+        masks = torch.zeros(1, 64, dtype=torch.bool)
+        masks[0, :2] = True
+        assert choices.energy(masks, features)[0].nonzero()[:, 0].tolist() == [7, 9]
+
+    def test_attention_is_to_what_the_image_is_on_the_whole(self):
+        features = torch.zeros(1, 64, 592)
+        features[0, :40, 0] = 1  # most of the image
+        features[0, 5, 0], features[0, 60, 1] = 3, 9
+        masks = torch.zeros(1, 64, dtype=torch.bool)
+        masks[0, 0] = True
+        # 60 is the largest by itself: 9 * 9 / 64 against 3 * 42 / 64
+        assert choices.attention(masks, features)[0].nonzero()[:, 0].tolist() == [5]
+
+
+class TestMeaning:
+    codes = [[1, 1, 2], [1, 3], [2, 3], [4]]
+    names = ["cat", "cat", "dog", "dog"]
+
+    def test_purity_by_hand(self):
+        groups = group_by_code(self.codes, self.names)
+        assert groups == {1: ["cat", "cat"], 2: ["cat", "dog"], 3: ["cat", "dog"], 4: ["dog"]}
+        assert purity(groups.values()) == pytest.approx(4 / 6)  # 4 has one drawing alone, and says nothing
+
+    def test_shuffled_codes_are_the_same_codes(self):
+        shuffled = shuffle([[number] * 5 for number in range(20)], seed=0)
+        assert [len(image) for image in shuffled] == [5] * 20
+        assert sorted(code for image in shuffled for code in image) == sorted(list(range(20)) * 5)
+        assert shuffled != [[number] * 5 for number in range(20)]
+        assert shuffled == shuffle([[number] * 5 for number in range(20)], seed=0)

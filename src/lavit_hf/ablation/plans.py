@@ -1,0 +1,206 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Plans of ablations, read from YAML: the steps that all arms take, and what each arm sets.
+
+    question: Does a length that follows the content beat a fixed one?
+    chain: chain.yaml                    # describes all steps there are
+    steps: [codes, tokens, reader, reading]
+    seeds: [0, 1, 2]
+    arms:
+      dynamic: {}
+      fixed: {codes: {selection: ratio}}
+    figures:
+      reading.exact: {label: captions right, percent: true}
+    headline: reading.exact
+    plot: {x: reading.tokens, y: reading.exact}
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..tasks.failures import Failure
+
+
+ARM_LABEL = "label"
+BUILT_IN_FIGURES = ("seconds",)  # of every step
+
+
+@dataclass(frozen=True)
+class StepKind:
+    """
+    A step as the chain describes it.
+
+    Args:
+        name (`str`): Its name, by which other steps' settings refer to its folder: `{codes}`.
+        script (`Path`): The script that takes it, called with a YAML of its settings.
+        settings (`dict`): Those of the YAML that the chain names, and over them the chain's own.
+        output (`str`): The setting that names the folder that it writes to.
+    """
+
+    name: str
+    script: Path
+    settings: dict[str, Any]
+    output: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """
+    A number that is reported of every arm.
+
+    Args:
+        name (`str`): `step.figure`, as the step's `figures.json` has it.
+        label (`str`): What the table calls it.
+        percent (`bool`): Whether it is shown as one.
+        digits (`int`): Digits behind the point.
+    """
+
+    name: str
+    label: str
+    percent: bool = False
+    digits: int = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    An ablation.
+
+    Args:
+        name (`str`): The file's name.
+        question (`str`): What it asks.
+        steps (`tuple[StepKind]`): Its steps, in order.
+        arms (`dict[str, dict]`): For each arm the settings of its steps that differ from the chain's.
+        labels (`dict[str, str]`): What the arms are called in tables.
+        seeds (`tuple[int]`): The seeds that each arm is run with.
+        figures (`tuple[Figure]`): What is reported.
+        headline (`str`): The figure in the table of all ablations.
+        plot (`dict[str, str]`): The figures on the axes, `x` and `y`.
+        paper (`str`): Where the paper has it, if it does.
+    """
+
+    name: str
+    question: str
+    steps: tuple[StepKind, ...]
+    arms: dict[str, dict[str, dict]]
+    labels: dict[str, str]
+    seeds: tuple[int, ...]
+    figures: tuple[Figure, ...]
+    headline: str
+    plot: dict[str, str]
+    paper: str = ""
+
+    def figure(self, name: str) -> Figure:
+        """The figure of that name."""
+        return next(figure for figure in self.figures if figure.name == name)
+
+
+@dataclass(frozen=True)
+class _PlanFile:
+    """What a plan's YAML may hold, and what it must."""
+
+    question: str
+    chain: str
+    steps: list[str]
+    arms: dict[str, dict | None]
+    figures: dict[str, dict]
+    headline: str
+    plot: dict[str, str]
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    paper: str = ""
+
+
+def find_plans(folder: Path, names: list[str] | None = None) -> list[Path]:
+    """
+    The files of plans.
+
+    Args:
+        folder (`Path`): Where plans are.
+        names (`list[str]`, *optional*): Their names. All there are by default.
+
+    Returns:
+        `list[Path]`: The files, in the order of the names.
+
+    Raises:
+        Failure: If there is no such folder or plan.
+    """
+    known = {path.stem: path for path in sorted(folder.glob("*.yaml")) if "arms" in _read_yaml(path)}
+    if not known:
+        raise Failure(
+            f"{folder} holds no plans of ablations: run this in a clone of lavit_hf, or name the folder by --plans."
+        )
+    if unknown := [name for name in names or [] if name not in known]:
+        raise Failure(f"there is no ablation {', '.join(unknown)} in {folder}, only {', '.join(known)}.")
+    return [known[name] for name in names or known]
+
+
+def load_plan(path: Path) -> Plan:
+    """
+    Reads a plan.
+
+    Args:
+        path (`Path`): Its YAML. The chain and the scripts are found from there.
+
+    Returns:
+        [`Plan`].
+
+    Raises:
+        Failure: If something is missing, unknown or named that does not exist.
+    """
+    file = _PlanFile(**_checked(_read_yaml(path), _PlanFile, path))
+    chain_path = path.parent / file.chain
+    chain = _read_yaml(chain_path)
+    if unknown := [name for name in file.steps if name not in chain]:
+        raise Failure(f"{path}: {chain_path.name} has no step {', '.join(unknown)}, only {', '.join(chain)}.")
+    steps = tuple(_load_step(name, chain[name], chain_path) for name in file.steps)
+    arms = {name: dict(arm or {}) for name, arm in file.arms.items()}
+    labels = {name: arm.pop(ARM_LABEL, name) for name, arm in arms.items()}
+    for name, arm in arms.items():
+        if unknown := sorted(arm.keys() - set(file.steps)):
+            raise Failure(f"{path}: the arm {name} sets {', '.join(unknown)}, which is no step of the plan.")
+    figures = tuple(Figure(name, **_checked(figure, Figure, path, {"name"})) for name, figure in file.figures.items())
+    for name in (*file.plot.values(), file.headline):
+        if name not in file.figures:
+            raise Failure(f"{path}: {name} is to be shown but is none of the plan's figures.")
+    return Plan(
+        path.stem, file.question, steps, arms, labels, tuple(file.seeds), figures, file.headline, file.plot, file.paper
+    )  # fmt: skip
+
+
+def _load_step(name: str, described: Mapping[str, Any], chain_path: Path) -> StepKind:
+    folder = chain_path.parent
+    script = folder / described.get("script", "")
+    if not script.is_file():
+        raise Failure(f"{chain_path}: the step {name} names the script {script}, which does not exist.")
+    settings = _read_yaml(folder / described["run"]) if "run" in described else {}
+    return StepKind(name, script.resolve(), settings | described.get("settings", {}), described["output"])
+
+
+def _checked(values: Mapping[str, Any], kind: type, path: Path, given: set[str] = frozenset()) -> dict[str, Any]:
+    """The values, if a dataclass has fields for them and nothing that it needs is missing."""
+    from dataclasses import MISSING
+
+    known = {item.name: item for item in fields(kind) if item.name not in given}
+    needed = [name for name, item in known.items() if item.default is MISSING and item.default_factory is MISSING]
+    if unknown := sorted(values.keys() - known.keys()):
+        raise Failure(f"{path} has {', '.join(unknown)}, which nothing knows; there may be {', '.join(known)}.")
+    if missing := [name for name in needed if name not in values]:
+        raise Failure(f"{path} lacks {', '.join(missing)}.")
+    return dict(values)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise Failure(f"there is no file {path}.")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise Failure(f"{path} is no YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise Failure(f"{path} must hold `name: value`.")
+    return values

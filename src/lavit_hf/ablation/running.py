@@ -1,0 +1,134 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the steps of ablations as processes of their own, each once; what was cut short goes on."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import yaml
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from ..lavit.atomic_files import atomic_file
+from ..tasks.failures import Failure
+from .steps import Step
+
+
+# In a step's folder. What it writes itself lies beside them.
+DONE_NAME = "step.json"  # its settings, the seconds that it took, and whether it is done
+SETTINGS_NAME = "step.yaml"
+LOG_NAME = "step.log"
+FIGURES_NAME = "figures.json"
+LAST_LINE = 300  # characters of a log's last line in an error
+
+
+class Runner:
+    """
+    Runs steps.
+
+    Args:
+        jobs (`int`, *optional*, defaults to 1): Chains at once; the cores are shared out among them.
+    """
+
+    def __init__(self, jobs: int = 1):
+        self.jobs = jobs
+        self._processes: set[subprocess.Popen] = set()
+        self._stopped = threading.Event()
+
+    def run(self, chains: Sequence[Sequence[Step]]) -> None:
+        """
+        Runs chains of steps. Steps that are done are passed over; steps that chains share are run once.
+
+        Args:
+            chains (`Sequence[Sequence[Step]]`): For each arm and seed its steps, in order.
+
+        Raises:
+            Failure: If a step fails; it names the step and the log. What else was running is stopped, and goes on
+                with the next call.
+        """
+        bar = tqdm(total=sum(map(len, chains)), desc="steps", unit="step", disable=None)  # on a terminal alone
+        with bar, ThreadPoolExecutor(self.jobs) as pool:
+            running = [pool.submit(self._run_chain, chain, bar) for chain in chains]
+            try:
+                for future in as_completed(running):
+                    future.result()
+            except BaseException:
+                self._stop(running)
+                raise
+
+    def _run_chain(self, chain: Iterable[Step], bar: tqdm) -> None:
+        for step in chain:
+            if self._stopped.is_set():
+                return
+            step.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(step.folder.with_suffix(".lock")):  # another chain, or another process, may be at it
+                if not is_done(step):
+                    bar.set_postfix_str(step.key)
+                    self._run_step(step)
+            bar.update()
+
+    def _run_step(self, step: Step) -> None:
+        settings = step.folder / SETTINGS_NAME
+        with atomic_file(settings) as file:
+            file.write_text(yaml.safe_dump(step.settings, sort_keys=False))
+        started = time.monotonic()
+        with open(step.folder / LOG_NAME, "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(step.script), str(settings)], stdout=log, stderr=log, env=self._environment()
+            )
+            self._processes.add(process)
+            code = process.wait()
+            self._processes.discard(process)
+        seconds = time.monotonic() - started + _record(step).get("seconds", 0.0)  # and what an earlier try took
+        record = {"done": code == 0, "seconds": seconds, "settings": step.settings}
+        with atomic_file(step.folder / DONE_NAME) as file:
+            file.write_text(json.dumps(record, indent=2) + "\n")
+        if code and not self._stopped.is_set():
+            self._stopped.set()  # before this thread takes the next chain
+            raise Failure(f"the step {step.key} failed: {_last_line(step)} (its log is {step.folder / LOG_NAME})")
+
+    def _environment(self) -> dict[str, str]:
+        threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        return {"OMP_NUM_THREADS": str(threads), **os.environ}
+
+    def _stop(self, running) -> None:
+        self._stopped.set()
+        for future in running:
+            future.cancel()
+        for process in list(self._processes):
+            process.terminate()
+
+
+def is_done(step: Step) -> bool:
+    """Whether the step was taken to its end."""
+    return _record(step).get("done", False)
+
+
+def read_figures(step: Step) -> dict[str, float]:
+    """
+    A step's figures, `seconds` among them.
+
+    Raises:
+        Failure: If it was not taken to its end.
+    """
+    record = _record(step)
+    if not record.get("done"):
+        raise Failure(f"the step {step.key} has not been taken: run the ablation first.")
+    path = step.folder / FIGURES_NAME
+    return (json.loads(path.read_text()) if path.exists() else {}) | {"seconds": record["seconds"]}
+
+
+def _record(step: Step) -> dict:
+    path = step.folder / DONE_NAME
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _last_line(step: Step) -> str:
+    lines = (step.folder / LOG_NAME).read_text(errors="replace").strip().splitlines()
+    return lines[-1][-LAST_LINE:] if lines else "it said nothing"
