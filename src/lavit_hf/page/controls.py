@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Controls and event settings that the tabs share."""
 
+import html
+from collections.abc import Sequence
+
 import gradio as gr
 
 from ..lavit.keep_settings import KeepSettings
@@ -12,6 +15,10 @@ from .uploads import example_paths
 
 AS_TRAINED, A_SHARE, AS_NEEDED = "As trained", "A share", "As many as needed"
 DEFAULT_ERROR = 0.4
+KNOWLEDGE = (
+    "This checkpoint knows {knows}. Anything else, such as a photograph, it describes as the {knows} that it looks "
+    "most like."
+)
 
 # All that runs the model stands in one line, one at a time.
 ON_THE_MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -55,7 +62,7 @@ def keep_settings(rule: str, share: float, error: float) -> KeepSettings:
 
 def picture_output(label: str, **kwargs) -> gr.Image:
     """A place for a picture that the model made or that shows what it did."""
-    return gr.Image(label=label, interactive=False, elem_classes="picture", **{"buttons": ["fullscreen"], **kwargs})
+    return gr.Image(label=label, interactive=False, **{"buttons": ["fullscreen"], "elem_classes": "picture", **kwargs})
 
 
 def example_pictures(picture: gr.Image) -> None:
@@ -64,6 +71,19 @@ def example_pictures(picture: gr.Image) -> None:
     if paths:
         with gr.Column(elem_classes="examples"):
             gr.Examples([[str(path)] for path in paths], picture, label="Or one of these")
+
+
+def describe_knowledge(model: PageModel) -> None:
+    """Says which pictures the model knows, where its card names one kind only."""
+    if model.suggestions.knows:
+        knows = html.escape(model.suggestions.knows)
+        gr.HTML(f"<p>{KNOWLEDGE.format(knows=knows)}</p>", elem_classes=["plain", "note", "knowledge"])
+
+
+def chips(texts: Sequence[str], box: gr.Textbox) -> None:
+    """Texts to start with; a tap writes one into a text field."""
+    with gr.Column(elem_classes="chips"):
+        gr.Examples([[text] for text in texts], box, label="For instance")
 
 
 def describe_kept(kept: KeptPatches) -> str:

@@ -12,13 +12,15 @@ from ..tasks.reading import CAPTION, Task, answer_to
 from ..visualization import draw_keep_mask
 from .controls import (
     ON_THE_MODEL,
+    chips,
     describe_kept,
+    describe_knowledge,
     example_pictures,
     keep_settings,
     picture_output,
     selection_controls,
 )
-from .messages import shown
+from .messages import problem_area, show_problems, shown
 from .model import PageModel
 from .reading import find_kept, write_about
 from .uploads import HEIGHT, picture_input, read_picture
@@ -44,14 +46,18 @@ def add_read_tab(model: PageModel) -> gr.Image:
     with gr.Row():
         with gr.Column(min_width=280):
             picture = picture_input("Picture", "read-picture")
+            picture_problem = problem_area("read-picture-problem")
             example_pictures(picture)
+            describe_knowledge(model)
         with gr.Column(min_width=280):
             describe = gr.Button("Describe", variant="primary", elem_id="read-describe")
+            describe_problem = problem_area("read-describe-problem")
             caption = _result("Description", "read-caption")
-            question = gr.Textbox(
-                label="Question", placeholder="What category is this?", max_lines=4, elem_id="read-question"
-            )
+            questions = model.suggestions.questions
+            question = gr.Textbox(label="Question", placeholder=questions[0], max_lines=4, elem_id="read-question")
+            chips(questions, question)
             ask = gr.Button("Ask", elem_id="read-ask")
+            ask_problem = problem_area("read-ask-problem")
             answer = _result("Answer", "read-answer")
     with gr.Row():
         with gr.Column(min_width=280):
@@ -60,15 +66,15 @@ def add_read_tab(model: PageModel) -> gr.Image:
             )
         with gr.Column(min_width=280):
             rule, share, error = selection_controls(model)
+            rule_problem = problem_area("read-rule-problem")
             note = gr.Markdown(HINT, elem_classes="note", elem_id="read-note")
 
     look, caption_picture, answer_question = _make_handlers(model)
     chosen, seen = [picture, rule, share, error], [overlay, note]
     picture.change(lambda: ("", ""), None, [caption, answer], queue=False, api_visibility="private")
-    picture.change(look, chosen, seen, api_name="keep", **ON_THE_MODEL).failure(
-        lambda: None, None, picture, queue=False, api_visibility="private"
-    )
-    gr.on(
+    looking = picture.change(look, chosen, seen, api_name="keep", **ON_THE_MODEL)
+    looking.failure(lambda: None, None, picture, queue=False, api_visibility="private")
+    turning = gr.on(
         [rule.change, share.change, error.change],
         look,
         chosen,
@@ -77,14 +83,17 @@ def add_read_tab(model: PageModel) -> gr.Image:
         api_visibility="private",
         **ON_THE_MODEL,
     )
-    describe.click(caption_picture, chosen, [caption, *seen], api_name="caption", **ON_THE_MODEL)
-    gr.on(
+    describing = describe.click(caption_picture, chosen, [caption, *seen], api_name="caption", **ON_THE_MODEL)
+    asking = gr.on(
         [ask.click, question.submit],
         answer_question,
         [question, *chosen],
         [answer, *seen],
         api_name="ask",
         **ON_THE_MODEL,
+    )
+    show_problems(
+        (looking, picture_problem), (turning, rule_problem), (describing, describe_problem), (asking, ask_problem)
     )
     return picture
 
