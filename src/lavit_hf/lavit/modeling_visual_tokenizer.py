@@ -852,7 +852,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         log_odds = log_probs[..., KEEP] - log_probs[..., DROP]
         found = [self._keep_fewest(*image, rule.keep_error) for image in zip(features, hidden_states, log_odds)]
         masks, errors = map(torch.stack, zip(*found, strict=True))
-        return PatchSelection(keep_mask.bool() & masks, log_probs, errors, errors <= rule.keep_error)
+        return PatchSelection((keep_mask > 0.5) & masks, log_probs, errors, errors <= rule.keep_error)
 
     @torch.no_grad()
     def _keep_fewest(
