@@ -66,19 +66,27 @@ def problem_area(elem_id: str) -> gr.HTML:
     return gr.HTML(visible=False, elem_id=elem_id, elem_classes=["plain", "problem"])
 
 
-def show_problems(*places: tuple[gr.events.Dependency, gr.HTML]) -> None:
+def show_problems(*places: tuple[gr.events.Dependency, gr.HTML], picture: gr.Image | None = None) -> None:
     """
     Shows what failed, and takes all messages of a tab away when something succeeds.
 
     Args:
         places (`tuple[gradio.events.Dependency, gradio.HTML]`):
             Each event of the tab, whose handler is one of [`shown`], with the [`problem_area`] of its message.
+        picture (`gradio.Image`, *optional*):
+            The tab's picture, without which nothing counts as a success: one that cannot be read is taken away, which
+            must leave the message.
     """
     settings = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     areas = list({area._id: area for _, area in places}.values())
+
+    def hide_all(*pictures: str | None):
+        hidden = gr.skip() if None in pictures else gr.HTML(visible=False)
+        return hidden if len(areas) == 1 else [hidden] * len(areas)
+
     for event, area in places:
         event.failure(_last_message, None, area, **settings)
-        event.success(lambda: [gr.HTML(visible=False)] * len(areas), None, areas, **settings)
+        event.success(hide_all, picture, areas, **settings)
 
 
 def _last_message(request: gr.Request) -> gr.HTML:

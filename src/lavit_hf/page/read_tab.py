@@ -93,7 +93,11 @@ def add_read_tab(model: PageModel) -> gr.Image:
         **ON_THE_MODEL,
     )
     show_problems(
-        (looking, picture_problem), (turning, rule_problem), (describing, describe_problem), (asking, ask_problem)
+        (looking, picture_problem),
+        (turning, rule_problem),
+        (describing, describe_problem),
+        (asking, ask_problem),
+        picture=picture,
     )
     return picture
 
