@@ -55,12 +55,13 @@ def _draw_panel(title: str, curves: Mapping[str, Points], across: str, colors: M
         draw.text((place(x, y)[0], HEIGHT - BOTTOM + 8), f"{x:.0f}", INK, small, anchor="mt")
     draw.text((LEFT, 14), title, INK, large)
     draw.text(((LEFT + WIDTH - RIGHT) / 2, HEIGHT - BOTTOM + 28), across, INK, small, anchor="mt")
-    left = LEFT
-    for name, points in curves.items():
+    for name, points in reversed(curves.items()):  # the first on top
         dots = [place(*point) for point in sorted(points)]
         draw.line(dots, colors[name], 2)
         for x, y in dots:
             draw.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), colors[name])
+    left = LEFT
+    for name in curves:
         draw.text((left, HEIGHT - 20), name, colors[name], small)
         left += draw.textlength(name, small) + 20
     return panel

@@ -446,7 +446,7 @@ class LaVITGenerationMixin(GenerationMixin):
         keep_settings: KeepSettings,
     ) -> ModelOutput:
         """The images as rows in text mode, as codes in image mode, and which patches were kept of them."""
-        read = self.model.get_image_features if generation_mode == "text" else self.model.tokenize_images
+        read = self.get_image_features if generation_mode == "text" else self.tokenize_images
         return read(pixel_values, generator=generator, **keep_settings)
 
     def _fill_slots(

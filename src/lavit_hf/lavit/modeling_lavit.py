@@ -482,7 +482,16 @@ class LaVITModel(LaVITPreTrainedModel):
         generator: Generators = None,
         **keep_settings: Unpack[KeepSettings],
     ) -> LaVITVisualTokenizerOutput:
-        """What the visual tokenizer gives for images, with the detokenizer of the model's repo under `keep_error`."""
+        """
+        What the visual tokenizer gives for images, with the detokenizer of the model's repo under `keep_error`.
+
+        Args:
+            pixel_values, keep_mask, generator, keep_settings:
+                As in [`~LaVITModel.get_image_tokens`].
+
+        Returns:
+            [`LaVITVisualTokenizerOutput`].
+        """
         self._selection_rule(keep_mask, keep_settings)
         return self.visual_tokenizer(pixel_values, keep_mask, generator, **keep_settings)
 
@@ -903,6 +912,10 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
     def get_image_tokens(self, pixel_values: torch.Tensor, *args, **kwargs) -> list[torch.Tensor]:
         """See [`~LaVITModel.get_image_tokens`]."""
         return self.model.get_image_tokens(pixel_values, *args, **kwargs)
+
+    def tokenize_images(self, pixel_values: torch.Tensor, *args, **kwargs) -> LaVITVisualTokenizerOutput:
+        """See [`~LaVITModel.tokenize_images`]."""
+        return self.model.tokenize_images(pixel_values, *args, **kwargs)
 
     def get_image_features(self, pixel_values: torch.Tensor, *args, **kwargs) -> LaVITImageFeaturesOutput:
         """See [`~LaVITModel.get_image_features`]."""
