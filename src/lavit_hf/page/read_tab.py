@@ -50,15 +50,8 @@ def add_read_tab(model: PageModel) -> gr.Image:
             example_pictures(picture)
             describe_knowledge(model)
         with gr.Column(min_width=280):
-            describe = gr.Button("Describe", variant="primary", elem_id="read-describe")
-            describe_problem = problem_area("read-describe-problem")
-            caption = _result("Description", "read-caption")
-            questions = model.suggestions.questions
-            question = gr.Textbox(label="Question", placeholder=questions[0], max_lines=4, elem_id="read-question")
-            chips(questions, question)
-            ask = gr.Button("Ask", elem_id="read-ask")
-            ask_problem = problem_area("read-ask-problem")
-            answer = _result("Answer", "read-answer")
+            describe, describe_problem, caption = _lay_out_description()
+            question, ask, ask_problem, answer = _lay_out_question(model)
     with gr.Row():
         with gr.Column(min_width=280):
             overlay = picture_output(
@@ -100,6 +93,23 @@ def add_read_tab(model: PageModel) -> gr.Image:
         picture=picture,
     )
     return picture
+
+
+def _lay_out_description() -> tuple[gr.Button, gr.HTML, gr.Textbox]:
+    """What has a picture described, a place for problems, and the description."""
+    describe = gr.Button("Describe", variant="primary", elem_id="read-describe")
+    problem = problem_area("read-describe-problem")
+    return describe, problem, _result("Description", "read-caption")
+
+
+def _lay_out_question(model: PageModel) -> tuple[gr.Textbox, gr.Button, gr.HTML, gr.Textbox]:
+    """A question, what asks it, a place for problems, and the answer."""
+    questions = model.suggestions.questions
+    question = gr.Textbox(label="Question", placeholder=questions[0], max_lines=4, elem_id="read-question")
+    chips(questions, question)
+    ask = gr.Button("Ask", elem_id="read-ask")
+    problem = problem_area("read-ask-problem")
+    return question, ask, problem, _result("Answer", "read-answer")
 
 
 def _make_handlers(model: PageModel) -> tuple[Callable, Callable, Callable]:
