@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import PreTrainedModel
+from transformers.utils import CONFIG_NAME, cached_file
 
 from .checkpoint_index import PIPELINE_INDEX_NAME
 from .remote_code import load_pipeline, own_class
@@ -61,25 +62,20 @@ def load_detokenizer(model: PreTrainedModel) -> PreTrainedModel:
         ValueError: If the repo has none, or the model comes from no repo.
     """
     repo, revision = _find_repo(model.name_or_path), getattr(model.config, "_commit_hash", None)
-    lack = (
-        "keep_error needs a detokenizer, which rebuilds the features, and there is none "
-        f"{f'in {model.name_or_path}' if model.name_or_path else 'as the model was loaded from no repo'}: call "
-        "visual_tokenizer.attach_detokenizer(LaVITDetokenizer.from_pretrained(path, subfolder='detokenizer'))."
-    )
-    if repo is None:
-        raise ValueError(lack)
+    place = {"subfolder": DETOKENIZER_FOLDER, "revision": revision}
+    if repo is None or cached_file(repo, CONFIG_NAME, **place, _raise_exceptions_for_missing_entries=False) is None:
+        reason = (
+            f"there is none in {model.name_or_path}" if model.name_or_path else "the model was loaded from no repo"
+        )
+        raise ValueError(
+            f"features are rebuilt by a detokenizer, and {reason}: call visual_tokenizer.attach_detokenizer("
+            f"LaVITDetokenizer.from_pretrained(path, subfolder='{DETOKENIZER_FOLDER}')) with a repo that has one."
+        )
     is_on_cpu = model.device.type in ("cpu", "meta")
     detokenizer_class = own_class("modeling_detokenizer", "LaVITDetokenizer", repo, revision)
+    dtype = torch.float32 if is_on_cpu else model.dtype
     with torch.random.fork_rng(devices=[]):
-        try:
-            detokenizer = detokenizer_class.from_pretrained(
-                repo,
-                subfolder=DETOKENIZER_FOLDER,
-                revision=revision,
-                dtype=torch.float32 if is_on_cpu else model.dtype,
-            )
-        except EntryNotFoundError as error:
-            raise ValueError(lack) from error
+        detokenizer = detokenizer_class.from_pretrained(repo, dtype=dtype, **place)
     return detokenizer.eval() if is_on_cpu else detokenizer.eval().to(model.device)
 
 
