@@ -379,6 +379,12 @@ class TestDraw:
     def test_pictures_alone(self, client, picture):
         assert len(self.draw(client, "", [picture])[0]) == 1
 
+    def test_candidates(self, client, repo, tmp_path):
+        drawn, _ = client.predict("a cat", [], 1, *self.SETTINGS, 2, 3, api_name="/draw")
+        options = ("--model", repo, "--seed", 2, "--steps", 1, "--guidance", 1, "--token-guidance", 1)
+        assert run("draw", "a cat", *options, "--candidates", 3, "-o", tmp_path / "a.png").exit_code == 0
+        assert Image.open(drawn[0]["image"]).tobytes() == Image.open(tmp_path / "a.png").tobytes()
+
     def test_progress(self, model):
         reports = []
         settings = DrawSettings(2, 3, 1.0, 1.0)
@@ -400,9 +406,9 @@ class TestDraw:
     def test_prompts_that_are_refused(self, client, prompt, message):
         assert message in refused(client, prompt, [], 1, *self.SETTINGS, None, api_name="/draw")
 
-    @pytest.mark.parametrize("index", range(5))
+    @pytest.mark.parametrize("index", range(6))
     def test_settings_out_of_bounds(self, client, index):
-        settings = [1, 1, 1.0, 1.0, 0]
+        settings = [1, 1, 1.0, 1.0, 0, 1]
         settings[index] = 2**60
         assert "maximum" in refused(client, "a cat", [], *settings, api_name="/draw")
 

@@ -84,8 +84,8 @@ def _lay_out_prompt(model: PageModel) -> tuple[gr.Textbox, gr.Gallery]:
     return prompt, pictures
 
 
-def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Slider, gr.Number]:
-    """Candidates, steps, guidance of the painting and of the tokens, and the seed."""
+def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Number, gr.Slider]:
+    """Steps, guidance of the painting and of the tokens, the seed, and candidates."""
     defaults = default_settings(model)
     candidates = gr.Slider(
         1,
@@ -120,7 +120,7 @@ def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider
         label="Seed",
         info="The same seed gives the same pictures. Empty: new ones each time.",
     )
-    return candidates, steps, guidance, token_guidance, seed
+    return steps, guidance, token_guidance, seed, candidates
 
 
 def _make_draw_pictures(model: PageModel) -> Callable:
@@ -129,11 +129,11 @@ def _make_draw_pictures(model: PageModel) -> Callable:
         prompt: str,
         pictures: list[tuple[str, str | None]] | None,
         num_images: int,
-        candidates: int,
         steps: int,
         guidance: float,
         token_guidance: float,
         seed: int | None,
+        candidates: int,
         progress=gr.Progress(),  # noqa: B008, gradio finds it by this default
     ):
         images = read_pictures([path for path, _ in pictures or ()])

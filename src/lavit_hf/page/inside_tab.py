@@ -65,7 +65,7 @@ def add_inside_tab(model: PageModel, tab: gr.Tab, read_picture: gr.Image) -> Non
     codes, tap_problem, *others = _lay_out_views(model)
     code, show, code_problem, alone, patches = _lay_out_codebook(model)
 
-    look_inside, views = _make_look_inside(model), [state, looked_into, steps, codes, *others]
+    look_inside, views = _make_look_inside(model), [state, steps, codes, *others]
     looking = start.click(look_inside, [picture, *rules], views, api_name="look_inside", **ON_THE_MODEL)
 
     def look_if_new(path: str | None, last_path: str | None, *rules):
@@ -74,6 +74,8 @@ def add_inside_tab(model: PageModel, tab: gr.Tab, read_picture: gr.Image) -> Non
 
     read_picture.change(lambda path: path or gr.skip(), read_picture, picture, queue=False, api_visibility="private")
     opening = tab.select(look_if_new, [picture, looked_into, *rules], views, api_visibility="private", **ON_THE_MODEL)
+    for event in (looking, opening):
+        event.success(lambda path: path, picture, looked_into, queue=False, api_visibility="private")
     show_code = _make_show_code(model)
     showing = gr.on(
         [show.click, code.submit], show_code, [code, state], [alone, patches], api_name="show_code", **ON_THE_MODEL
@@ -157,7 +159,6 @@ def _make_look_inside(model: PageModel) -> Callable:
         rebuilt = paint(model, [inspection.token_ids], default_settings(model))[0] if paints else None
         return (
             inspection,
-            path,
             _as_list(describe_steps(model, inspection)),
             draw_codes(inspection),
             draw_probabilities(inspection),
