@@ -28,7 +28,7 @@ PATHS = sorted((EXAMPLE.parent / "images" / "emoji").glob("*.png"))[:3]
 def subject() -> Subject:
     images = [Image.open(path).convert("RGB") for path in PATHS]
     names = [path.stem.replace("_", " ") for path in PATHS]
-    return Subject(bundled_checkpoint(), Drawings(images, names, [[]] * 3, [False] * 3), seed=0)
+    return Subject(Path(bundled_checkpoint()), Drawings(images, names, [[]] * 3, [False] * 3), seed=0)
 
 
 def test_figures_of_a_setting(subject):

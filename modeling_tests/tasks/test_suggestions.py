@@ -17,7 +17,7 @@ def suggestions_of(folder: Path, metadata: str) -> Suggestions:
 
 
 def test_card_says_what_to_ask(tmp_path):
-    told = suggestions_of(tmp_path, "lavit: {knows: birds, questions: [Which bird is it?], prompts: [heron, owl]}")
+    told = suggestions_of(tmp_path, 'lavit: {knows: birds, questions: ["Which bird is it?"], prompts: [heron, owl]}')
     assert told == Suggestions("birds", ("Which bird is it?",), ("heron", "owl"))
 
 

@@ -5,7 +5,7 @@ What a model can be asked, as its card says. In the metadata of a card:
 
     lavit:
       knows: emoji
-      questions: [What is this?, What color is it?]
+      questions: ["What is this?", "What color is it?"]
       prompts: [red apple, rocket]
 """
 
