@@ -89,8 +89,7 @@ class Doors:
         for start in range(0, count, BATCH_SIZE):
             number = min(BATCH_SIZE, count - start)
             samples = [CAPTION.prepare(self.processor, self.image) for _ in range(number)]
-            written = generate_texts(CAPTION, samples, self.processor, self.model, generator)
-            texts += [text for text, _ in written]
+            texts += generate_texts(CAPTION, samples, self.processor, self.model, generator)
         return texts
 
     def write_ids(self, count: int) -> list[torch.Tensor]:

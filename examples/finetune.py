@@ -41,6 +41,7 @@ from transformers import BitsAndBytesConfig, TrainingArguments, set_seed
 
 from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITForPreTraining, LaVITProcessor
 from lavit_hf.hub.replacing import save_with_pixel_decoder
+from lavit_hf.training.command_line import run_script
 from lavit_hf.training.conversation_collator import ConversationCollator
 from lavit_hf.training.conversations import Conversations, load_conversations
 from lavit_hf.training.errors import TrainingError
@@ -190,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -32,6 +32,7 @@ from lavit_hf import (
     build_tokenizer,
 )
 from lavit_hf.lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
+from lavit_hf.training.command_line import run_script
 from lavit_hf.training.data import load_split
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.language_collator import LanguageCollator
@@ -221,4 +222,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -53,15 +53,18 @@ AIMS = {"stage 1": 0.85, "stage 2": 0.95}
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What neither paper nor configurations say."""
+    """The recipe, where the paper's appendix and its authors tell it, and what else nobody does."""
 
-    stage_1_images: float = 400e6  # LAION-400M once, in batches of 2048 (arXiv 2309.04669)
+    # Told (arXiv 2309.04669 and its authors' answers).
+    stage_1_steps: int = 50_000
     stage_1_batch: int = 2048
-    pairs: float = 100e6  # image-text pairs of stage 2
-    passes: float = 2  # over the pairs, one of each order
+    read_pairs: float = 93e6  # of stage 2, laid out as image and text
+    written_pairs: float = 100e6  # as text and image
+    text_ratio: float = 2.0  # text alone to image-text; taken to count tokens
+    pixel_decoder_steps: int = 20_000
+    # Not told.
+    pixel_decoder_batch: int = 512
     text_length: int = 20  # tokens of a caption
-    text_share: float = 1 / 3  # of stage 2's tokens, that are text alone
-    pixel_decoder_images: float = 51.2e6  # 100,000 steps of 512, as examples/runs/7b_pixel_decoder.yaml
     jpeg_bytes: float = 30e3  # of a picture of 256 px
     tokens_per_gpu: int = 16384  # of one step of stage 2 before the next
     images_per_gpu: int = 256  # of one step of stage 1 before the next
@@ -74,6 +77,21 @@ class Assumptions:
     )
     # What is left of it when that many GPUs wait for each other.
     efficiency: dict[int, float] = field(default_factory=lambda: {8: 1.0, 64: 0.95, 256: 0.9})
+
+    @property
+    def stage_1_images(self) -> float:
+        """Images that stage 1 sees."""
+        return self.stage_1_steps * self.stage_1_batch
+
+    @property
+    def pairs(self) -> float:
+        """Pairs of stage 2, read or written."""
+        return self.read_pairs + self.written_pairs
+
+    @property
+    def pixel_decoder_images(self) -> float:
+        """Images that the pixel decoder sees."""
+        return self.pixel_decoder_steps * self.pixel_decoder_batch
 
 
 class Sizes:
@@ -180,12 +198,11 @@ class Work:
 
 def works(sizes: Sizes, assumptions: Assumptions) -> list[Work]:
     """The stages of the recipe."""
-    flops, tokens = sizes.flops, assumptions.pairs * assumptions.passes * sizes.pair_length
+    flops, tokens = sizes.flops, assumptions.pairs * sizes.pair_length
     trained = flops["selector"] + flops["merger"] + flops["detokenizer"]
     tokenize = flops["encoder"] + flops["selector"] + flops["merger"]
-    # Half of the pairs are read in a pass, through a merger that learns.
-    reading = 3 * flops["merger"] * assumptions.pairs * assumptions.passes / 2
-    all_tokens = tokens / (1 - assumptions.text_share)
+    reading = 3 * flops["merger"] * assumptions.read_pairs  # through a merger that learns
+    all_tokens = tokens * (1 + assumptions.text_ratio)
     picture = tokenize + flops["detokenizer"] + flops["VAE encoder"] + 3 * flops["U-Net"]
     return [
         Work("stage 1", assumptions.stage_1_images, "images", flops["encoder"] + 3 * trained),
@@ -271,11 +288,13 @@ def _sizes_table(sizes: Sizes) -> str:
 
 
 def _data_table(sizes: Sizes, assumptions: Assumptions) -> str:
+    counts = {"read": assumptions.read_pairs, "written": assumptions.written_pairs}
     rows = [
-        (form, f"{size / 1e3:,.1f}", f"{size * assumptions.pairs / 1e12:.2f}")
+        (form, f"{size / 1e3:,.1f}", *(f"{size * count / 1e12:.2f}" for count in counts.values()))
         for form, size in bytes_per_image(sizes, assumptions).items()
     ]
-    return _table(("what is stored", "KB an image", f"TB for {assumptions.pairs / 1e6:.0f} million"), rows)
+    columns = [f"TB for the {count / 1e6:.0f} million {what}" for what, count in counts.items()]
+    return _table(("what is stored", "KB an image", *columns), rows)
 
 
 def _memory_table(sizes: Sizes, assumptions: Assumptions) -> str:

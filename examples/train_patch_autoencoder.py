@@ -15,6 +15,7 @@ from diffusers.image_processor import VaeImageProcessor
 from transformers import TrainingArguments, set_seed
 
 from lavit_hf import PatchAutoencoder, PatchAutoencoderForTraining
+from lavit_hf.training.command_line import run_script
 from lavit_hf.training.data import load_split, skip_broken_images
 from lavit_hf.training.pixel_data import Collator, read_pixels
 from lavit_hf.training.samples import SamplePictures
@@ -92,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

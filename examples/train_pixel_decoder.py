@@ -25,6 +25,7 @@ from lavit_hf import (
     LaVITVisualTokenizerForPreTraining,
     PatchAutoencoder,
 )
+from lavit_hf.training.command_line import run_script
 from lavit_hf.training.data import load_split, skip_broken_images
 from lavit_hf.training.ema import AveragedWeights
 from lavit_hf.training.errors import TrainingError
@@ -234,4 +235,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -15,6 +15,7 @@ from PIL import Image
 from transformers import TrainingArguments, set_seed
 
 from lavit_hf import LaVITImageProcessor, LaVITTokenSelectionForPreTraining
+from lavit_hf.training.command_line import run_script
 from lavit_hf.training.data import load_split, skip_broken_images
 from lavit_hf.training.feature_rows import from_bytes
 from lavit_hf.training.meters import SelectionMeter
@@ -143,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

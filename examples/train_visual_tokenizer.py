@@ -22,6 +22,7 @@ from lavit_hf import (
     LaVITVisualTokenizerForPreTraining,
 )
 from lavit_hf.training.codebook_start import CodebookStart
+from lavit_hf.training.command_line import run_script
 from lavit_hf.training.data import load_split, skip_broken_images
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.feature_rows import from_bytes
@@ -167,4 +168,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

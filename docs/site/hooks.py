@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the site takes from outside `docs/`: files that pages link to, the changelog and the command line's help."""
 
+import os
 import posixpath
 import re
 import subprocess
@@ -27,6 +28,26 @@ BESIDE_DOCS = (
 )
 LINK = re.compile(r"(?<=]\()(?![a-z]+:|[/#])([^)\s#]+)")
 COMMANDS, CHANGELOG = "<!-- commands -->", "<!-- changelog -->"
+
+
+def on_config(config: MkDocsConfig, **_) -> MkDocsConfig:
+    """
+    Links to the repository at the foot of every page, where there is one to link to. Not by `repo_url`, for which the
+    theme fetches the number of stars.
+    """
+    if address := find_repository():
+        config.extra["social"] = [{"icon": "fontawesome/brands/git-alt", "link": address, "name": "Repository"}]
+    return config
+
+
+def find_repository() -> str | None:
+    """The repository's address: that of the runner that builds the site, or else of the clone's origin."""
+    if name := os.environ.get("GITHUB_REPOSITORY"):
+        return f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{name}"
+    command = ["git", "-C", str(ROOT), "remote", "get-url", "origin"]
+    origin = subprocess.run(command, capture_output=True, text=True).stdout.strip().removesuffix(".git")
+    origin = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", origin)
+    return origin if origin.startswith("https://") else None
 
 
 def on_files(files: Files, config: MkDocsConfig, **_) -> Files:
@@ -60,4 +81,9 @@ def describe_commands() -> str:
     """Every command with its options, as typer describes them, its headings one level down."""
     command = [sys.executable, "-m", "typer", "lavit_hf.cli.app", "utils", "docs", "--name", "lavit"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    described = dict(re.findall(r"^## `lavit ([\w-]+)`\n\n(.+?)\n\n", text, flags=re.MULTILINE | re.DOTALL))
+    # The list on top has them cut at some 45 characters.
+    text = re.sub(
+        r"^\* `([a-z][\w-]*)`: .*$", lambda line: f"* `{line[1]}`: {described[line[1]]}", text, flags=re.MULTILINE
+    )
     return re.sub(r"^#", "##", text, flags=re.MULTILINE)

@@ -14,12 +14,11 @@ from typing import Annotated
 import torch
 import typer
 
-from lavit_hf import LaVITDetokenizer, LaVITForCausalLM, LaVITPipeline, LaVITProcessor
 from lavit_hf.lavit.atomic_files import atomic_folder
+from lavit_hf.training.bundling import load_trained_parts
 from lavit_hf.training.errors import TrainingError
 
 
-DTYPE = torch.bfloat16  # given to each model, so that their configurations name it too
 MOST_MEGABYTES = 36
 
 
@@ -52,14 +51,7 @@ def main(
     guidance: Annotated[float, typer.Option(help="The pictures' own guidance, chosen on the validation split.")] = 4.0,
 ) -> None:
     """Write the repo anew."""
-    pipeline = LaVITPipeline.from_pretrained(
-        pixel_decoder,
-        language_model=LaVITForCausalLM.from_pretrained(language_model, dtype=DTYPE),
-        processor=LaVITProcessor.from_pretrained(language_model),
-        detokenizer=LaVITDetokenizer.from_pretrained(pixel_decoder, subfolder="detokenizer", dtype=DTYPE),
-        default_guidance_scale=guidance,
-        torch_dtype=DTYPE,
-    )
+    pipeline = load_trained_parts(language_model, pixel_decoder, torch.bfloat16, guidance)
     with atomic_folder(output, replace=True) as folder:
         pipeline.save_pretrained(folder)
         compact(folder)

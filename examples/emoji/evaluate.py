@@ -10,7 +10,6 @@ Cut short, it goes on with the part where it stopped. `--only captions` measures
 decoder has no pictures, a visual tokenizer of stage 1 only what it keeps; their other parts are left out.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -31,7 +30,9 @@ from seconds import second_figures
 from transformers.utils import logging as transformers_logging
 
 from lavit_hf import LaVITForCausalLM, LaVITImageProcessor, LaVITPipeline, LaVITProcessor, LaVITVisualTokenizer
+from lavit_hf.evaluation.identity import check_same, digest_weights
 from lavit_hf.lavit.atomic_files import atomic_file
+from lavit_hf.tasks.failures import Failure
 
 
 # The splits of drawings and of sheets that are measured; those called validation are to choose by, others to report.
@@ -169,14 +170,6 @@ class Evaluation:
         return ClassMeans(averaged(looks), list(rows["name"]))
 
 
-def digest(model: Path) -> str:
-    """A few letters that other weights in a repo would not have."""
-    sums = hashlib.sha256()
-    for path in sorted(model.rglob("*.safetensors")):
-        sums.update(str(path.relative_to(model)).encode() + path.read_bytes())
-    return sums.hexdigest()[:12]
-
-
 def read_figures(path: Path, settings: dict) -> dict:
     """
     The figures that are there already.
@@ -189,14 +182,12 @@ def read_figures(path: Path, settings: dict) -> dict:
         `dict`: The settings, and the parts that were measured.
 
     Raises:
-        `ValueError`: If they are of another model, or were measured with other settings.
+        `Failure`: If they are of another model, or were measured with other settings.
     """
     if not path.is_file():
         return dict(settings)
     figures = json.loads(path.read_text())
-    other = [name for name, value in settings.items() if figures.get(name) != value]
-    if other:
-        raise ValueError(f"{path} has figures of another {other[0]}: delete it, or choose another --output.")
+    check_same(path, figures, settings)
     return figures
 
 
@@ -228,10 +219,10 @@ def measure(evaluation: Evaluation, wanted: Sequence[str], again: bool = False) 
         `dict`: All figures in the file.
 
     Raises:
-        `ValueError`: If the file is of another model.
+        `Failure`: If the file is of another model.
     """
     path = evaluation.output / FILE_NAME
-    settings = {"model": digest(evaluation.model), "seed": evaluation.seed, "limit": evaluation.limit}
+    settings = {"model": digest_weights(evaluation.model), "seed": evaluation.seed, "limit": evaluation.limit}
     figures = read_figures(path, settings)
     for name in wanted:
         if again or name not in figures:
@@ -280,7 +271,7 @@ def main(
         evaluation = Evaluation(model, data, sheets, output, cache, seed, limit)
         output.mkdir(parents=True, exist_ok=True)
         measure(evaluation, parse_parts(only, evaluation.parts), again)
-    except (OSError, ValueError) as error:
+    except (Failure, OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a LaVIT says of drawings and sheets that it never saw, in figures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 from everyday import is_everyday
 from guessing import score_guesses
@@ -14,7 +15,7 @@ from PIL import Image
 from scoring import score_answers, score_names, score_pairs
 
 from lavit_hf import LaVITForCausalLM, LaVITProcessor
-from lavit_hf.tasks.reading import QUESTION_SETTINGS
+from lavit_hf.tasks.reading import CAPTION, Task, answer_to, generate_texts
 
 
 CAPTION_SETTINGS = {"num_beams": 1, "max_new_tokens": 24}
@@ -68,27 +69,22 @@ class Reader:
 
     def caption(self, images: Sequence[Image.Image], **settings) -> list[str]:
         """Captions of pictures, one for each."""
-        texts = self._write(images, [""] * len(images), **CAPTION_SETTINGS | settings)
-        return self.processor.post_process_caption(list(texts))
+        return self._write(images, [CAPTION] * len(images), CAPTION_SETTINGS | settings)
 
     def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
         """Answers to questions, one about each picture, as `lavit ask` gives them."""
-        prompts = [self.processor.format_question(question) for question in questions]
-        return self.processor.post_process_answer(list(self._write(images, prompts, **QUESTION_SETTINGS)))
+        return self._write(images, [answer_to(question) for question in questions])
 
-    def _write(self, images: Sequence[Image.Image], prompts: Sequence[str], **settings) -> Iterator[str]:
+    def _write(self, images: Sequence[Image.Image], tasks: Sequence[Task], settings: dict | None = None) -> list[str]:
         # Prompts of a length stand together: less padding.
-        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-        texts = {}
+        order = sorted(range(len(tasks)), key=lambda number: len(tasks[number].make_prompt(self.processor)))
+        generator, texts = torch.Generator(self.model.device).manual_seed(0), {}
         for batch in batches(order, self.batch_size):
-            inputs = self.processor(
-                images=[[images[number]] for number in batch],
-                text=[prompts[number] for number in batch],
-                return_tensors="pt",
-            )
-            ids = self.model.generate(**inputs, do_sample=False, **settings)[:, inputs.input_ids.shape[1] :]
-            texts |= zip(batch, self.processor.post_process_image_text_to_text(ids), strict=True)
-        return (texts[number] for number in range(len(prompts)))
+            inputs = [tasks[number].prepare(self.processor, images[number]) for number in batch]
+            wishes = {"do_sample": False, **(settings or {})}
+            said = generate_texts(tasks[batch[0]], inputs, self.processor, self.model, generator, wishes)
+            texts |= zip(batch, said, strict=True)
+        return [texts[number] for number in range(len(tasks))]
 
 
 def name_figures(said: Sequence[str], drawings: Drawings) -> dict[str, dict]:

@@ -13,13 +13,9 @@ from typing import Annotated
 import typer
 from datasets import Dataset, load_from_disk
 from texts import prompts, sheet_texts, training_texts
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from lavit_hf.lavit.atomic_saving import atomic_update
-
-
-SPECIAL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}  # LLaMA's, with the ids 0, 1 and 2
+from lavit_hf.training.text_tokenizer import train_tokenizer
 
 
 def written_texts(rows: Iterable[Mapping]) -> list[str]:
@@ -33,31 +29,6 @@ def written_on_sheets(sheets: Dataset) -> list[str]:
     """Captions, questions and answers of sheets, each text once."""
     rows = sheets.select_columns(["caption", "questions", "answers"]).rename_column("caption", "name")
     return list(dict.fromkeys(text for row in rows for text in sheet_texts(row)))
-
-
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """
-    Trains BPE over bytes, so that any text at all has ids. As with LLaMA, a text begins as if a space stood before it:
-    a word has the same ids at the start of a caption and in the midst of it.
-
-    Args:
-        texts (`Iterable[str]`): What it is trained on.
-        vocab_size (`int`): Number of ids, special tokens counted.
-
-    Returns:
-        `PreTrainedTokenizerFast`: The tokenizer.
-    """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", left=1)])
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS.values()),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS, clean_up_tokenization_spaces=False)
 
 
 def main(

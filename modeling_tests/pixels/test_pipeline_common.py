@@ -246,6 +246,11 @@ class TestProgressBars:
         output = self.output(pipeline, num_inference_steps=3)
         total = re.search("/(.*?) ", output).group(1)
         assert total == "3" and "3/3" in output
+        assert {line.partition(":")[0] for line in re.split(r"[\r\n]+", output.strip())} == {"Denoising"}
+
+    def test_name_of_ones_own(self, pipeline):
+        pipeline.set_progress_bar_config(disable=False, desc="mine")
+        assert {line.partition(":")[0] for line in self.output(pipeline).strip().split("\r")} == {"mine"}
 
     def test_writing(self, pipeline):
         """The bar of the language model ends full, also where `[/IMG]` comes early."""

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every block of code in the documents runs, or says in a comment above it why not; every link leads somewhere."""
 
+import ast
 from pathlib import Path
 
 import pytest
 import torch
 
-from documents import PAGES, ROOT, Block, prepare_folder, read_blocks, read_links, run_blocks
+from documents import PAGES, ROOT, Block, find_missing_files, prepare_folder, read_blocks, read_links, run_blocks
 
 
 PAGE_NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
@@ -31,6 +32,23 @@ def test_links_lead_somewhere(page):
     path = ROOT / page
     links = read_links(path.read_text())
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGE_NAMES)
+def test_named_files_exist(page):
+    assert find_missing_files((ROOT / page).read_text(), (ROOT / page).parent) == []
+
+
+def test_files_named_in_examples_exist():
+    """In what the scripts say of themselves and in the comments of run files."""
+    files = [*ROOT.glob("examples/**/*.py"), *ROOT.glob("examples/**/*.sh"), *ROOT.glob("examples/runs/*.yaml")]
+    missing = {}
+    for path in files:
+        text = path.read_text()
+        text = (ast.get_docstring(ast.parse(text)) or "") if path.suffix == ".py" else text
+        if names := find_missing_files(text, path.parent):
+            missing[path.name] = names
+    assert len(files) > 40 and missing == {}
 
 
 class TestRule:
@@ -93,6 +111,16 @@ class TestRule:
         with pytest.raises(NameError) as error:
             run_blocks("page.md", [block])
         assert error.traceback[-1].lineno + 1 == 4
+
+    def test_missing_files(self, tmp_path):
+        (tmp_path / "here.yaml").touch()
+        page = (
+            "`nope.yaml`, here.yaml, [x](elsewhere/nope.py), README.md, scale.py, `file.py:function`, emoji_*.yaml\n"
+            "```yaml\n# made.yaml\na: 1\n```\n```bash\npython examples/nope.py made.yaml runs/none.yaml\n```\n"
+            "```text\n$ python examples/pretrain.py lost.yaml\n```\n"
+        )
+        missing = ["elsewhere/nope.py", "examples/nope.py", "file.py", "nope.yaml", "runs/none.yaml"]
+        assert find_missing_files(page, tmp_path) == missing
 
     def test_links(self):
         page = "[a](docs/a.md#part) ![b](b.png) [c](https://example.org) [d](#here)"

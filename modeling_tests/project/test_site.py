@@ -5,9 +5,11 @@
 import html
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer.main
@@ -25,10 +27,11 @@ def site(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     # Proxies that lead nowhere: a build that fetched something would fail.
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    repository = {"GITHUB_REPOSITORY": "someone/lavit", "GITHUB_SERVER_URL": "https://example.org"}
     result = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
         cwd=ROOT,
-        env=os.environ | nowhere | {"NO_MKDOCS_2_WARNING": "1"},
+        env=os.environ | nowhere | repository | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
     )
@@ -70,6 +73,44 @@ def test_all_commands_and_options_are_documented(site):
         assert f"lavit {name}" in page
         for parameter in command.params:
             assert [option for option in parameter.opts if option.startswith("--") and option not in page] == []
+
+
+def test_descriptions_of_commands_are_whole(site):
+    page = words((site / "cli.html").read_text())
+    for name, command in typer.main.get_command(app).commands.items():
+        assert page.count(" ".join(command.help.split())) >= 2, name  # in the list, and above the options
+
+
+def test_repository_is_linked_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "site"))
+    from hooks import find_repository
+
+    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/lavit")
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://example.org")
+    assert find_repository() == "https://example.org/someone/lavit"
+    monkeypatch.delenv("GITHUB_REPOSITORY")
+    for origin, address in {
+        "git@example.org:someone/lavit.git": "https://example.org/someone/lavit",
+        "ssh://git@example.org/someone/lavit.git": "https://example.org/someone/lavit",
+        "https://example.org/someone/lavit": "https://example.org/someone/lavit",
+        "/srv/lavit.git": None,
+    }.items():
+        monkeypatch.setattr("hooks.subprocess.run", lambda *_, origin=origin, **__: SimpleNamespace(stdout=origin))
+        assert find_repository() == address
+
+
+def test_site_links_to_the_repository(site):
+    assert 'href="https://example.org/someone/lavit"' in (site / "train.html").read_text()
+
+
+@pytest.mark.browser
+def test_search_from_the_disk(site):
+    browser = shutil.which("chromium") or shutil.which("google-chrome") or pytest.skip("there is no Chromium")
+    options = ["--headless", "--no-sandbox", "--virtual-time-budget=20000", "--dump-dom"]
+    page = subprocess.run(
+        [browser, *options, f"{(site / 'index.html').as_uri()}?q=calibrated+threshold"], capture_output=True, text=True
+    ).stdout
+    assert "matching document" in words(page)
 
 
 def test_nothing_is_fetched_when_it_is_read(site):

@@ -29,6 +29,8 @@ PAGES = sorted(
 )
 LINKED = ("examples", "hub_configs", "modeling_tests", "src")  # what readers find beside them in a checkout
 
+# Other than by these endings, words with a dot are as often names of Python as of files.
+NAMED_FILE = re.compile(r"(?<![\w./*<{-])[\w-][\w./-]*\.(?:yaml|py|sh)\b(?![*(])")
 NOT_RUN = re.compile(r"<!-- not run: (?P<reason>\S.*?) -->", flags=re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w-]+\.yaml)\n")
 SHELL_SYNTAX = re.compile(r"[|<>;&$`]")
@@ -78,6 +80,29 @@ def read_links(markdown: str) -> list[str]:
     ]
     files = (target.split("#")[0] for target in targets if not re.match("[a-z]+:", target))
     return [target for target in files if target]
+
+
+def find_missing_files(text: str, folder: Path) -> list[str]:
+    """
+    Files that a text names and that there are not: neither under this path, from the text's folder or the repository's
+    root, nor anywhere under this name, nor made by a block of the text.
+
+    Args:
+        text (`str`):
+            A page, or a file with comments.
+        folder (`Path`):
+            Where it lies.
+    """
+    made = set(re.findall(r"^# ([\w-]+\.yaml)$", text, flags=re.MULTILINE))
+    shown = "".join(block.code for block in read_blocks(text) if block.language == OUTPUT)
+    names = sorted(set(NAMED_FILE.findall(text)) - set(NAMED_FILE.findall(shown)) - made)
+    return [name for name in names if not _is_there(name, folder)]
+
+
+def _is_there(name: str, folder: Path) -> bool:
+    if (ROOT / name).exists() or (folder / name).exists():
+        return True
+    return "/" not in name and any(next((ROOT / part).rglob(name), None) for part in (*LINKED, "benchmarks", "docs"))
 
 
 def prepare_folder(folder: Path) -> None:

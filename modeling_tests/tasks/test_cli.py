@@ -18,14 +18,26 @@ import torch
 from PIL import Image
 
 from command_line import STEPS, fail, json_lines, run, succeed
-from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer
+from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer, bundled_checkpoint
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.images import Skipped, find_images, read_batches
 from lavit_hf.tasks.printing import one_line
 from lavit_hf.tasks.saving import check_free, name_outputs
 
 
-COMMANDS = ("caption", "ask", "draw", "tokenize", "reconstruct", "convert", "export-llm", "demo", "serve", "info")
+COMMANDS = (
+    "caption",
+    "ask",
+    "draw",
+    "tokenize",
+    "reconstruct",
+    "convert",
+    "export-llm",
+    "eval",
+    "demo",
+    "serve",
+    "info",
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +67,9 @@ def serve():
 
 
 class TestHelp:
-    @pytest.mark.parametrize("command, option", [("caption", "--json"), ("demo", "--port"), ("serve", "--port")])
+    @pytest.mark.parametrize(
+        "command, option", [("caption", "--json"), ("eval", "--split"), ("demo", "--port"), ("serve", "--port")]
+    )
     def test_imports_nothing_heavy(self, command, option):
         heavy = {"torch", "transformers", "diffusers", "gradio", "fastapi"}
         heavy |= {"lavit_hf.lavit.configuration_lavit", "lavit_hf.page", "lavit_hf.server"}
@@ -77,6 +91,17 @@ class TestHelp:
         assert "No such command" in fail("paint", exit_code=2)
         assert "IMAGES" in fail("caption", exit_code=2)
         assert "3bit" in fail("caption", "cat.jpg", "--quantize", "3bit", exit_code=2)
+
+    @pytest.mark.parametrize("ratio", ["0", "-0.5", "nan", "1.5"])
+    @pytest.mark.parametrize("command", ["tokenize", "reconstruct"])
+    def test_shares_that_keep_no_patch(self, command, ratio):
+        """Before anything is looked for: the picture is not there either."""
+        message = fail(command, "nope.png", "--keep-ratio", ratio, exit_code=2)
+        assert "--keep-ratio" in message and "nope.png" not in message
+
+    def test_unknown_aspect_ratio(self):
+        message = fail("draw", "a cat", "--aspect-ratio", "5:7", "--model", "nowhere", exit_code=2)
+        assert "'5:7' is none of 1:1, 4:3, 3:2, 16:9, 2:3, 3:4" in message
 
 
 def count_from_two(sources, folder) -> dict:
@@ -106,7 +131,8 @@ class TestFindingImages:
         result = run("caption", tmp_path, tmp_path / "*.png")
         assert result.exit_code == 1
         assert result.stdout == ""
-        assert "no picture in it" in result.stderr
+        assert "no picture in it, and folders in it are not searched" in result.stderr
+        assert f"{tmp_path}/**/*.png" in result.stderr
         assert "no such file" in result.stderr
         assert result.stderr.splitlines()[-1].startswith("lavit caption: there is no picture to read")
 
@@ -200,6 +226,8 @@ class TestTokenize:
         for line in lines:
             assert line["kept"] == len(line["token_ids"]) - 2
             assert max(Image.open(line["overlay"]).size) == 512
+        message = fail("tokenize", *images, "--model", repo, "--overlay", tmp_path / "kept")
+        assert "pass --force to overwrite it, or another --overlay" in message and "--output" not in message
 
     def test_plain_output_of_one_picture_is_a_json_list(self, repo, images):
         num_patches = LaVITVisualTokenizer.from_pretrained(repo).config.num_patches
@@ -301,7 +329,9 @@ class TestUnreadable:
 
     def test_far_too_large(self, repo, tmp_path):
         Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
-        assert "too large" in fail("tokenize", tmp_path / "huge.png", "--model", repo)
+        message = fail("tokenize", tmp_path / "huge.png", "--model", repo)
+        assert "too large" in message and "PIL" not in message
+        assert f"`magick {tmp_path}/huge.png -resize 4000x4000 huge-small.jpg`" in message
 
     def test_missing_picture_of_a_prompt(self, repo, tmp_path):
         message = fail("draw", "a cat", "--image", "nowhere.png", "--model", repo, "-o", tmp_path / "a.png")
@@ -343,6 +373,17 @@ class TestPainting:
         )
         assert [Image.open(line["output"]).mode for line in lines] == ["RGB", "RGB"]
         assert "--force" in fail("reconstruct", *images, "--model", repo, "-o", tmp_path)
+
+    @pytest.mark.parametrize("decoder", ["highres", "lowres"])
+    def test_flagged_where_a_checker_ran(self, repos, images, tmp_path, decoder):
+        has_checker = (repos[decoder] / "safety_checker").is_dir()
+        assert has_checker == (decoder == "lowres")
+        options = ("--model", repos[decoder], "--seed", 1, *STEPS, "--json")
+        (drawn,) = json_lines(succeed("draw", "a cat", *options, "-o", tmp_path / "cat.png"))
+        (rebuilt,) = json_lines(succeed("reconstruct", images[0], *options, "-o", tmp_path / "rebuilt"))
+        for line in (drawn, rebuilt):
+            assert ("flagged" in line) == has_checker
+            assert not has_checker or line["flagged"] == (max(Image.open(line["output"]).getdata(0)) == 0)
 
     @pytest.mark.parametrize(
         ("error", "exit_code"), [(OSError(errno.ENOSPC, "No space left on device"), 1), (KeyboardInterrupt(), 130)]
@@ -388,6 +429,12 @@ class TestModels:
         assert facts["ids"]["codes"][0] == model.config.first_code_token_id
         assert facts["pixel_decoder"]["picture_size"] == 64
         assert "codebook size" in succeed("info", repo)
+        assert facts["visual_tokenizer"]["encoder"] == model.config.visual_tokenizer_config.encoder_config.model_type
+
+    def test_info_names_the_encoder_of_timm(self):
+        facts = json.loads(succeed("info", "--json"))
+        config = LaVITConfig.from_pretrained(bundled_checkpoint()).visual_tokenizer_config.encoder_config
+        assert facts["visual_tokenizer"]["encoder"] == f"timm_backbone ({config.backbone})"
 
 
 def test_one_line_does_nothing_to_a_terminal():

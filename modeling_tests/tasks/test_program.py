@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from benchmark_files import coco_name, write_coco
 from lavit_hf import LaVITConfig
 from lavit_hf.tasks.devices import check_device
 from lavit_hf.tasks.failures import Failure
@@ -62,6 +63,8 @@ class TestRefusals:
         taken = tmp_path / "taken.png"
         taken.write_text("mine")
         new = str(tmp_path / "new.png")
+        (benchmark := tmp_path / "coco").mkdir()
+        (write_coco(benchmark) / "val2014" / coco_name(1)).unlink()
         cases = {
             "no such file": ["caption", "nowhere.png"],
             "--force": ["draw", "a cat", "-o", str(taken)],
@@ -74,6 +77,8 @@ class TestRefusals:
             "config.json is missing": ["info", str(tmp_path)],
             "no Hub id": ["ask", "What?", picture, "-m", str(tmp_path / "nowhere")],
             "text is empty": ["ask", " ", picture],
+            "there is no folder": ["eval", "coco", "--data", str(tmp_path / "nowhere"), "--tokenizer", "words"],
+            "1 are not in": ["eval", "coco", "--data", str(benchmark), "--tokenizer", "words"],
         }
         process = run_python(REFUSALS, input=json.dumps(list(cases.values())))
         assert process.returncode == 0, process.stderr

@@ -5,8 +5,12 @@
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from training_runs import EXAMPLES, load_script
+
+
+RUNS = ("visual_tokenizer", "pixel_decoder", "pretrain")
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +48,31 @@ def test_counts(sizes):
     assert sizes.flops["language model"] == pytest.approx(2 * sizes.parameters["language model"], rel=0.05)
 
 
+def test_recipe_is_the_papers(scale, sizes):
+    """Of its appendix and its authors' answers."""
+    assumptions = scale.Assumptions()
+    items = {work.name: work.items for work in scale.works(sizes, assumptions)}
+    assert items["stage 1"] == 102.4e6
+    assert items["pixel decoder"] / assumptions.pixel_decoder_batch == 20_000
+    assert items["pretokenize"] == 193e6
+    pairs = 193e6 * (85 + 2 + assumptions.text_length + 1)
+    assert items["stage 2"] == 3 * pairs  # two thirds are text alone
+
+
+def test_runs_are_the_papers():
+    runs = {name: yaml.safe_load((EXAMPLES / "runs" / f"7b_{name}.yaml").read_text()) for name in RUNS}
+    images = 8 * runs["visual_tokenizer"]["per_device_train_batch_size"] * runs["visual_tokenizer"]["max_steps"]
+    assert images == 102.4e6
+    assert runs["pixel_decoder"]["max_steps"] == 20_000
+    pretrain = runs["pretrain"]
+    batch = 8 * pretrain["per_device_train_batch_size"] * pretrain["gradient_accumulation_steps"]
+    pairs = batch * pretrain["max_steps"] * (1 - pretrain["text_share"])
+    assert pairs == pytest.approx(193e6, rel=0.01)
+
+
 def test_hours_follow_the_assumptions(scale, sizes):
     assumptions = scale.Assumptions()
-    doubled = replace(assumptions, stage_1_images=2 * assumptions.stage_1_images)
+    doubled = replace(assumptions, stage_1_steps=2 * assumptions.stage_1_steps)
     hours, more = (
         scale.gpu_hours(scale.works(sizes, chosen)[0], "A100 80 GB", 8, chosen) for chosen in (assumptions, doubled)
     )

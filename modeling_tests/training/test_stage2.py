@@ -43,11 +43,11 @@ from lavit_hf.training.language_data import (
 from lavit_hf.training.packing import first_fit, pack
 from lavit_hf.training.pretokenizing import Pretokenizer
 from lavit_hf.training.shards import read_shards, write_shards
+from lavit_hf.training.text_tokenizer import train_tokenizer
 from training_runs import EXAMPLES, SIDE, load_script, logged, run_script, weights, write_pictures, write_run
 
 
 sys.path.insert(0, str(EXAMPLES / "emoji"))
-from text_tokenizer import train_tokenizer
 
 
 NUM_PATCHES, CODEBOOK, WIDTH = 16, 24, 32  # of the tiny visual tokenizer

@@ -13,6 +13,7 @@ from .caption import caption
 from .convert import convert
 from .demo import demo
 from .draw import draw
+from .eval import eval
 from .exit_codes import with_exit_codes
 from .export_llm import export_llm
 from .info import info
@@ -44,5 +45,5 @@ def lavit(
     """LaVIT: one language model that reads and writes images."""
 
 
-for command in (caption, ask, draw, tokenize, reconstruct, convert, export_llm, demo, serve, info, ablate):
+for command in (caption, ask, draw, tokenize, reconstruct, convert, export_llm, eval, ablate, demo, serve, info):
     app.command()(with_exit_codes(command))

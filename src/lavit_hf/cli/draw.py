@@ -7,9 +7,23 @@ from typing import Annotated
 
 import typer
 
+from ..pixels.picture_sizes import ASPECT_RATIOS
 from ..tasks.options import DType, ModelOptions
 from ..tasks.requests import request_painting
-from .options import AsJson, Device, DTypeOption, Force, Guidance, Model, OutputFile, Quantize, Seed, Steps, check_text
+from .options import (
+    AsJson,
+    Device,
+    DTypeOption,
+    Force,
+    Guidance,
+    Model,
+    OutputFile,
+    Quantize,
+    Seed,
+    Steps,
+    check_aspect_ratio,
+    check_text,
+)
 
 
 def draw(
@@ -33,7 +47,10 @@ def draw(
         str | None, typer.Option(help="What the picture shall not be.", callback=check_text)
     ] = None,
     aspect_ratio: Annotated[
-        str | None, typer.Option(help="Width to height: 1:1, 4:3, 3:2, 16:9, 2:3 or 3:4.", show_default=False)
+        str | None,
+        typer.Option(
+            callback=check_aspect_ratio, help=f"Width to height: {', '.join(ASPECT_RATIOS)}.", show_default=False
+        ),
     ] = None,
     height: Annotated[int | None, typer.Option(min=1, help="In pixels, in place of an aspect ratio.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="In pixels, in place of an aspect ratio.")] = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..lavit.keep_settings import KEEP_SETTINGS, KeepSettings, check_keep_settings
+from ..pixels.picture_sizes import ASPECT_RATIOS
 from ..tasks.failures import Failure
 from ..tasks.options import DType, Quantization
 from ..tasks.options import check_text as check_any_text
@@ -39,6 +40,13 @@ def check_keep(**settings: float | None) -> KeepSettings:
         raise typer.BadParameter(option_names) from error
 
 
+def check_aspect_ratio(name: str | None) -> str | None:
+    """Refuses an aspect ratio that there are no sizes for."""
+    if name is not None and name not in ASPECT_RATIOS:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(ASPECT_RATIOS)}.")
+    return name
+
+
 def check_picture_name(path: Path) -> Path:
     """Refuses a name whose ending stands for no kind of picture."""
     if path.suffix.lower() not in PICTURE_ENDINGS:
@@ -50,7 +58,8 @@ Images = Annotated[
     list[str],
     typer.Argument(
         metavar="IMAGES",
-        help="Pictures: files, folders, globs, URLs, or - for a picture on standard input.",
+        help="Pictures: files, folders without the folders in them, globs ('**' for all depths), URLs, or - for a "
+        "picture on standard input.",
         show_default=False,
     ),
 ]

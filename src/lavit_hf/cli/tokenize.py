@@ -49,7 +49,7 @@ def tokenize(
 ) -> None:
     """Print the token ids that stand for each picture, as a JSON list."""
     keep = check_keep(keep_ratio=keep_ratio, keep_threshold=keep_threshold, keep_error=keep_error)
-    request = request_pictures(images, ModelOptions(model, device, dtype), overlay, force)
+    request = request_pictures(images, ModelOptions(model, device, dtype), overlay, force, "--overlay")
     from ..tasks.tokenizing import print_tokens
 
     print_tokens(request, keep, batch_size, seed, as_json)

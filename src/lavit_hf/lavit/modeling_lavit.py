@@ -1053,7 +1053,7 @@ def _compute_loss(
 ) -> torch.Tensor:
     """The loss of shifted targets, `(batch_size, length)`, out of as many labels."""
     total = nn.functional.cross_entropy(
-        logits.float().transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="sum"
+        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
     )
     num_targets, num_labels = ((some != IGNORE_INDEX).sum() for some in (targets, labels))
     return average_loss(total, num_targets, num_labels, num_items_in_batch)

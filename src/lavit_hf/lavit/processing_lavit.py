@@ -545,7 +545,7 @@ class LaVITProcessor(ProcessorMixin):
         """
         _check_is_list(texts)
         answers = [_ANSWER_END.split(text, maxsplit=1)[0].strip() for text in texts]
-        return [_lemmatize_answer(answer) for answer in answers] if lemmatize else answers
+        return [lemmatize_answer(answer) for answer in answers] if lemmatize else answers
 
     def __repr__(self) -> str:
         # The tokenizer's own repr has a line for each code.
@@ -665,8 +665,21 @@ def _to_pil(images: torch.Tensor) -> list[Image.Image]:
     return [Image.fromarray(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]
 
 
-def _lemmatize_answer(text: str) -> str:
-    """Brings nouns and verbs to their base form; an `ImportError` says what to install where spaCy is missing."""
+def lemmatize_answer(text: str) -> str:
+    """
+    Brings nouns and verbs of an answer to their base form, as benchmark scores are commonly made, by spaCy's
+    `en_core_web_sm`.
+
+    Args:
+        text (`str`):
+            The answer, as "two dogs".
+
+    Returns:
+        `str`: "two dog".
+
+    Raises:
+        `ImportError`: If spaCy or its model is not installed.
+    """
     words = _load_spacy()(text)
     return "".join((word.lemma_ if word.pos_ in ("NOUN", "VERB") else word.text) + word.whitespace_ for word in words)
 

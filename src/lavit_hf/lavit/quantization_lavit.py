@@ -7,6 +7,8 @@ import copy
 from torch import nn
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from .library_noise import leave_out
+
 
 # A rounded encoder, selector or merger would keep other patches and give other codes, and the embeddings and the head
 # hold the image ids. Patterns over module names, as transformers takes them, of `LaVITForCausalLM` and `LaVITModel`.
@@ -38,6 +40,8 @@ def leave_images_unquantized(config: QuantizationConfigMixin | dict) -> Quantiza
     Returns:
         `QuantizationConfigMixin`: The same with a longer list, where the method has one.
     """
+    # bitsandbytes says so in every layer of every forward, and rounds as it is meant to.
+    leave_out("bitsandbytes.autograd._functions", "MatMul8bitLt: inputs will be cast from")
     if isinstance(config, dict):
         from transformers.quantizers import AutoQuantizationConfig  # imports every quantisation library there is
 

@@ -56,6 +56,9 @@ class LaVITImageTextToTextPipeline(OfLaVIT, ImageTextToTextPipeline):
     def __call__(self, images: Any = None, text: Any = None, **kwargs: Any) -> Any:
         if isinstance(images, list | tuple) and not images:
             raise ValueError("`images` is an empty list: pass at least one image, or leave it out.")
+        if images is not None and isinstance(text, str | list) and not _is_chat(text):
+            # Past the parent's own, which asks for a chat.
+            return Pipeline.__call__(self, {"images": images, "text": text}, **kwargs)
         if images is None or text is not None or _is_chat(images):
             return super().__call__(images, text, **kwargs)
         # Past the parent's own, which takes a path for a text.

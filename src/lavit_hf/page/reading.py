@@ -7,7 +7,7 @@ from PIL import Image
 
 from ..lavit.keep_settings import KeepSettings
 from ..tasks.kept import KeptPatches
-from ..tasks.reading import ReadText, Task, generate_texts
+from ..tasks.reading import ReadText, Task, read_images
 from .model import PageModel
 
 
@@ -30,7 +30,7 @@ def write_about(model: PageModel, task: Task, image: Image.Image, keep: KeepSett
     """
     generator, _ = model.make_generator()
     inputs = task.prepare(model.processor, image)
-    return generate_texts(task, [inputs], model.processor, model.language_model, generator, keep)[0]
+    return read_images(task, [inputs], model.processor, model.language_model, generator, keep)[0]
 
 
 @torch.no_grad()

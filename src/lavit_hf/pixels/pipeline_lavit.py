@@ -4,6 +4,7 @@
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionMixin, UNet2DConditionModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
@@ -712,6 +712,9 @@ class LaVITPipeline(
 
 
 # diffusers has no call for this, and no place for a pipeline that is not imported yet.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # of what another pipeline there is written in
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 AUTO_TEXT2IMAGE_PIPELINES_MAPPING["lavit"] = LaVITPipeline
 
 

@@ -3,7 +3,8 @@
 """Progress bars that say what they are of: a picture's tokens are written, then it is painted."""
 
 from diffusers import DiffusionPipeline
-from tqdm import tqdm
+from diffusers.utils.distributed_utils import is_torch_dist_rank_zero
+from tqdm.auto import tqdm
 
 
 WRITING, PAINTING = "Writing image tokens", "Denoising"
@@ -24,10 +25,13 @@ def named_progress_bar(pipeline: DiffusionPipeline, name: str, total: int) -> tq
     Returns:
         `tqdm`: the bar, a context manager.
     """
-    progress_bar = pipeline.progress_bar(total=total)
-    if not getattr(progress_bar, "desc", None):  # a bar that is not shown has none
-        progress_bar.set_description(name)
-    return progress_bar
+    # Not by `pipeline.progress_bar`, which would show the bar before it has its name.
+    settings = {
+        "desc": name,
+        "disable": not is_torch_dist_rank_zero(),
+        **getattr(pipeline, "_progress_bar_config", {}),
+    }
+    return tqdm(total=total, **settings)
 
 
 __all__ = ["PAINTING", "WRITING", "named_progress_bar"]

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from transformers import PreTrainedConfig
 
 from ..lavit.configuration_lavit import LaVITConfig
 from .adapters import read_adapter_config
@@ -74,7 +75,7 @@ def describe_model(config: LaVITConfig) -> dict[str, dict[str, Any]]:
     first_code = config.first_code_token_id
     return {
         "visual_tokenizer": {
-            "encoder": visual.encoder_config.model_type,
+            "encoder": name_encoder(visual.encoder_config),
             "image_size": visual.image_size,
             "patches": visual.num_patches,
             "feature_size": visual.feature_size,
@@ -98,6 +99,12 @@ def describe_model(config: LaVITConfig) -> dict[str, dict[str, Any]]:
             "codes": [first_code, first_code + visual.codebook_size - 1],
         },
     }
+
+
+def name_encoder(config: PreTrainedConfig) -> str:
+    """The kind of a vision encoder, and of a backbone of timm which one it is."""
+    backbone = getattr(config, "backbone", None)
+    return config.model_type if backbone is None else f"{config.model_type} ({backbone})"
 
 
 def _facts_table(repo: str, facts: dict[str, dict[str, Any]]) -> Table:

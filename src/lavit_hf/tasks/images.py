@@ -3,6 +3,7 @@
 """Pictures that the command line names: found first, then read one by one, so that memory stays bounded."""
 
 import glob
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -75,7 +76,7 @@ def find_images(arguments: Iterable[str], skipped: Skipped) -> list[str]:
         else:
             found = sorted(path for path in glob.glob(argument, recursive=True) if Path(path).is_file())
         if not found:
-            skipped.add(argument, "there is no picture in it" if Path(argument).is_dir() else "there is no such file")
+            skipped.add(argument, _nothing_found(Path(argument)))
         sources |= dict.fromkeys(found)
     if not sources:
         raise Failure("there is no picture to read: name files, folders, globs or URLs.")
@@ -96,9 +97,26 @@ def read_image(source: str) -> "Image.Image":
     Raises:
         ValueError: If it cannot be read.
     """
+    from PIL import Image
+
     from ..lavit.image_loading import load_image
 
-    return load_image(_read_standard_input() if source == STANDARD_INPUT else source)
+    try:
+        return load_image(_read_standard_input() if source == STANDARD_INPUT else source)
+    except ValueError as error:
+        if not isinstance(error.__cause__, Image.DecompressionBombError):
+            raise
+        # The model's own message has advice for who is in Python, and not at a shell.
+        raise ValueError(
+            f"{source} is too large to be decoded safely ({error.__cause__}): scale it down first{_way(source)}."
+        ) from error
+
+
+def _way(source: str) -> str:
+    if source == STANDARD_INPUT or source.startswith(URL_PREFIXES):
+        return ""
+    smaller = f"{Path(source).stem}-small.jpg"
+    return f", for example by `magick {shlex.quote(source)} -resize 4000x4000 {shlex.quote(smaller)}`"
 
 
 def read_batches(
@@ -134,10 +152,10 @@ def read_batches(
                 break
         return batch, unreadable
 
-    wait_for_batch = _run_beside(read_batch)
+    wait_for_batch = run_beside(read_batch)
     while True:
         batch, unreadable = wait_for_batch()
-        wait_for_batch = _run_beside(read_batch)
+        wait_for_batch = run_beside(read_batch)
         for source, error in unreadable:
             skipped.add(source, error)
         if not batch:
@@ -145,8 +163,17 @@ def read_batches(
         yield batch
 
 
-def _run_beside(function: Callable[[], T]) -> Callable[[], T]:
-    """Starts a function, and gives one that waits for its result. The end of the program waits for neither."""
+def run_beside(function: Callable[[], T]) -> Callable[[], T]:
+    """
+    Runs a function while others run.
+
+    Args:
+        function (`Callable`):
+            What to run, in a thread that the end of the program does not wait for.
+
+    Returns:
+        `Callable`: waits for its result, or raises its error.
+    """
     results = SimpleQueue()
 
     def run() -> None:
@@ -163,6 +190,13 @@ def _run_beside(function: Callable[[], T]) -> Callable[[], T]:
 
     Thread(target=run, daemon=True).start()  # a pool's threads are waited for, and may wait for the network themselves
     return wait
+
+
+def _nothing_found(path: Path) -> str:
+    if not path.is_dir():
+        return "there is no such file"
+    pattern = shlex.quote(f"{path}/**/*.png")
+    return f"there is no picture in it, and folders in it are not searched: for these name {pattern}"
 
 
 def _pictures_in(folder: Path) -> list[str]:

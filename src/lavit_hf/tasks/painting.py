@@ -13,7 +13,7 @@ from diffusers.utils import logging as diffusers_logging
 from ..lavit.keep_settings import KeepSettings
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
-from ..pixels.pipeline_lavit import LaVITPipeline
+from ..pixels.pipeline_lavit import LaVITPipeline, LaVITPipelineOutput
 from ..visualization import save_image
 from .images import read_image
 from .loading import (
@@ -83,8 +83,7 @@ def draw_images(
         output = pipeline(**inputs, **_without_none(painting), generator=generator)
         for number, (path, picture, ids) in enumerate(zip(request.outputs, output.images, output.image_token_ids)):
             save_image(picture, path)
-            flagged = bool(output.nsfw_content_detected and output.nsfw_content_detected[number])
-            results.add_file(path, prompt=prompt, token_ids=ids.tolist(), flagged=flagged, seed=seed)
+            results.add_file(path, prompt=prompt, token_ids=ids.tolist(), **_flag(output, number), seed=seed)
 
 
 def reconstruct_images(
@@ -119,11 +118,12 @@ def reconstruct_images(
         for batch in _batched(tokenized, batch_size):
             pipeline = pipeline or _load_painter(request.repo, request.options)
             ids = [torch.tensor(image.token_ids) for image in batch]
-            pictures = pipeline(image_token_ids=ids, **_without_none(painting), generator=generator).images
-            for image, picture in zip(batch, pictures):
+            output = pipeline(image_token_ids=ids, **_without_none(painting), generator=generator)
+            for number, (image, picture) in enumerate(zip(batch, output.images)):
                 path = request.outputs[image.source]
                 save_image(picture, path)
-                results.add(image.source, str(path), output=str(path), token_ids=image.token_ids, seed=seed)
+                fields = {"output": str(path), "token_ids": image.token_ids, **_flag(output, number), "seed": seed}
+                results.add(image.source, str(path), **fields)
                 image.kept.report_if_not_reached(image.source)
     request.skipped.exit_if_any()
 
@@ -132,6 +132,12 @@ def _load_painter(repo: str, options: ModelOptions) -> LaVITPipeline:
     pipeline = load_pipeline(repo, options, load_processor(repo, options), language_model=None)
     pipeline.set_progress_bar_config(disable=True)  # there is one over the pictures
     return pipeline
+
+
+def _flag(output: LaVITPipelineOutput, number: int) -> dict[str, bool]:
+    """Whether the safety checker flagged a picture; nothing where there is no checker."""
+    flagged = output.nsfw_content_detected
+    return {} if flagged is None else {"flagged": bool(flagged[number])}
 
 
 def _without_none(settings: dict[str, Any]) -> dict[str, Any]:

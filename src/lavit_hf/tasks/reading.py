@@ -126,8 +126,8 @@ def write_texts(
             request.sources, batch_size, lambda image: task.prepare(processor, image), request.skipped
         ):
             model = model or load_language_model(request.repo, request.options)
-            texts = generate_texts(task, [inputs for _, inputs in batch], processor, model, generator, wishes)
-            for (source, _), (text, kept) in zip(batch, texts):
+            read = read_images(task, [inputs for _, inputs in batch], processor, model, generator, wishes)
+            for (source, _), (text, kept) in zip(batch, read):
                 fields = {task.name: text} | (kept.fields() if names_patches else {})
                 results.add(source, one_line(text), **fields, seed=seed)
                 kept.report_if_not_reached(source)
@@ -135,6 +135,27 @@ def write_texts(
 
 
 def generate_texts(
+    task: Task,
+    samples: Sequence[BatchFeature],
+    processor: LaVITProcessor,
+    model: LaVITForCausalLM,
+    generator: torch.Generator,
+    wishes: dict[str, Any] | None = None,
+) -> list[str]:
+    """
+    Has the model write about pictures; [`read_images`] tells the patches too.
+
+    Args:
+        task, samples, processor, model, generator, wishes:
+            As in [`read_images`].
+
+    Returns:
+        `list[str]`: a text for each picture.
+    """
+    return [text for text, _ in read_images(task, samples, processor, model, generator, wishes)]
+
+
+def read_images(
     task: Task,
     samples: Sequence[BatchFeature],
     processor: LaVITProcessor,
@@ -162,7 +183,7 @@ def generate_texts(
     Returns:
         `list[ReadText]`: one for each picture.
     """
-    inputs = _stack(samples, model)
+    inputs = _stack(samples, processor, model)
     settings = _merge_settings(task.settings, wishes or {})
     outputs = model.generate(**inputs, generator=generator, return_dict_in_generate=True, **settings)
     ids = outputs.sequences[:, inputs["input_ids"].shape[1] :]
@@ -174,8 +195,11 @@ def _merge_settings(settings: dict[str, Any], wishes: dict[str, Any]) -> dict[st
     return settings | {name: value for name, value in wishes.items() if value is not None}
 
 
-def _stack(samples: Sequence[BatchFeature], model: LaVITForCausalLM) -> dict[str, torch.Tensor]:
-    """One batch of samples of one prompt, which are of one length."""
-    inputs = {name: torch.cat([sample[name] for sample in samples]).to(model.device) for name in samples[0]}
-    inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-    return inputs
+def _stack(
+    samples: Sequence[BatchFeature], processor: LaVITProcessor, model: LaVITForCausalLM
+) -> dict[str, torch.Tensor]:
+    """One batch of samples, the shorter prompts padded as the processor does it."""
+    prompts = {"input_ids": [sample["input_ids"][0].tolist() for sample in samples]}
+    inputs = dict(processor.tokenizer.pad(prompts, return_tensors="pt"))
+    inputs["pixel_values"] = torch.cat([sample["pixel_values"] for sample in samples]).to(model.dtype)
+    return {name: tensor.to(model.device) for name, tensor in inputs.items()}

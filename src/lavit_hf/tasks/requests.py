@@ -62,7 +62,11 @@ class PaintingRequest:
 
 
 def request_pictures(
-    images: Sequence[str], options: ModelOptions, folder: Path | None = None, force: bool = False
+    images: Sequence[str],
+    options: ModelOptions,
+    folder: Path | None = None,
+    force: bool = False,
+    folder_option: str = "--output",
 ) -> PictureRequest:
     """
     Finds pictures and the model that is to read them.
@@ -76,6 +80,8 @@ def request_pictures(
             Where the files go that are made of the pictures.
         force (`bool`, *optional*, defaults to `False`):
             Whether these may overwrite others.
+        folder_option (`str`, *optional*, defaults to `"--output"`):
+            The option that names the folder, for messages.
 
     Returns:
         [`PictureRequest`].
@@ -86,7 +92,7 @@ def request_pictures(
     skipped = Skipped()
     sources = find_images(images, skipped)
     outputs = {} if folder is None else name_outputs(sources, folder)
-    check_free(outputs.values(), force)
+    check_free(outputs.values(), force, folder_option)
     return PictureRequest(sources, skipped, find_model(options), options, outputs)
 
 

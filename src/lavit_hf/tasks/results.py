@@ -88,10 +88,28 @@ def show_results(total: int, as_json: bool, with_bar: bool = True) -> Iterator[R
         with_bar (`bool`, *optional*, defaults to `True`):
             Whether there may be a bar.
     """
-    console = Console(stderr=True)
-    if not with_bar or total == 1 or not console.is_terminal:
-        yield Results(total, as_json)
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+    with show_bar("pictures", with_bar and total != 1) as progress:
         yield Results(total, as_json, progress)
+
+
+@contextmanager
+def show_bar(unit: str, wanted: bool = True) -> Iterator[Progress | None]:
+    """
+    A progress bar on stderr.
+
+    Args:
+        unit (`str`):
+            What it counts.
+        wanted (`bool`, *optional*, defaults to `True`):
+            Whether there may be one.
+
+    Yields:
+        `Progress` or `None`: `None` where stderr is no terminal, or none is wanted.
+    """
+    console = Console(stderr=True)
+    if not wanted or not console.is_terminal:
+        yield None
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+        yield progress

@@ -44,15 +44,28 @@ def number_outputs(path: Path, count: int) -> list[Path]:
     return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, count + 1)]
 
 
-def check_free(paths: Sequence[Path], force: bool) -> None:
-    """Raises a [`Failure`] if one of the files exists and may not be overwritten, or its folder cannot be."""
+def check_free(paths: Sequence[Path], force: bool, option: str = "--output") -> None:
+    """
+    Looks whether files can be made.
+
+    Args:
+        paths (`Sequence[Path]`):
+            The files.
+        force (`bool`):
+            Whether they may overwrite others.
+        option (`str`, *optional*, defaults to `"--output"`):
+            The option that names them, for messages.
+
+    Raises:
+        Failure: If one of them exists and may not be overwritten, or its folder cannot be.
+    """
     for path in paths:
         if path.is_dir():
-            raise Failure(f"{path} is a folder: name a file with --output.")
+            raise Failure(f"{path} is a folder: pass another {option}.")
         if path.exists() and not force:
-            raise Failure(f"{path} exists already: pass --force to overwrite it, or another --output.")
+            raise Failure(f"{path} exists already: pass --force to overwrite it, or another {option}.")
         if in_the_way := next((folder for folder in path.parents if folder.is_file()), None):
-            raise Failure(f"{path} cannot be made, as {in_the_way} is a file: pass another --output.")
+            raise Failure(f"{path} cannot be made, as {in_the_way} is a file: pass another {option}.")
 
 
 def _stem(source: str) -> str:

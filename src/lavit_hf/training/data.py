@@ -4,6 +4,7 @@
 
 import io
 import logging
+import re
 from pathlib import Path
 
 from datasets import Dataset, Image, IterableDataset, load_dataset, load_from_disk
@@ -16,6 +17,9 @@ from .shards import SETTINGS_NAME, read_shards
 
 logger = logging.getLogger(__name__)
 
+TAR_ENDING = ".tar"
+BRACES = re.compile(r"\{([^{}]*)\}")
+
 
 def load_split(source: str, split: str = "train", streaming: bool = False) -> Dataset | IterableDataset:
     """
@@ -24,7 +28,7 @@ def load_split(source: str, split: str = "train", streaming: bool = False) -> Da
     Args:
         source (`str`):
             A folder that `save_to_disk` or the package's scripts wrote, a folder of pictures with a `metadata.jsonl`,
-            a glob of WebDataset shards (`"shards/*.tar"`), or a Hub id.
+            WebDataset shards by a glob or by braces (`"shards/*.tar"`, `"shards/{0000..9999}.tar"`), or a Hub id.
         split (`str`, *optional*, defaults to `"train"`):
             Its split. The package's own shards are one split each, in a folder of that name.
         streaming (`bool`, *optional*, defaults to `False`):
@@ -55,11 +59,41 @@ def _load(source: str, split: str, streaming: bool) -> Dataset | IterableDataset
             raise TrainingError(f"{source} has no split {split!r}, only {', '.join(splits)}.")
         dataset = splits[split]
         return dataset.to_iterable_dataset() if streaming else dataset
-    if source.endswith(".tar"):
-        return load_dataset("webdataset", data_files={split: source}, split=split, streaming=streaming)
+    if are_tar_shards(source):
+        return load_dataset("webdataset", data_files={split: expand_braces(source)}, split=split, streaming=streaming)
     if folder.is_dir() and not any(folder.glob("*.parquet")):
         return load_dataset("imagefolder", data_dir=source, split=split, streaming=streaming)
     return load_dataset(source, split=split, streaming=streaming)
+
+
+def are_tar_shards(source: str) -> bool:
+    """Whether a data set is named by its WebDataset shards."""
+    return source.endswith(TAR_ENDING)
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """
+    Names that a pattern with braces stands for, as in a shell.
+
+    Args:
+        pattern (`str`):
+            With numbers in braces (`"{0000..9999}.tar"`), words (`"{a,b}.tar"`), several of them or none.
+
+    Raises:
+        TrainingError: If what stands in braces are neither.
+    """
+    braces = BRACES.search(pattern)
+    if braces is None:
+        return [pattern]
+    first, dots, last = braces[1].partition("..")
+    if not dots:
+        words = braces[1].split(",")
+    elif first.isdecimal() and last.isdecimal() and int(first) <= int(last):
+        words = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+    else:
+        raise TrainingError(f"{braces[0]} in {pattern} is no range of numbers, as {{0000..9999}} is.")
+    before, behind = pattern[: braces.start()], pattern[braces.end() :]
+    return [name for word in words for name in expand_braces(f"{before}{word}{behind}")]
 
 
 def skip_broken_images(dataset: Dataset | IterableDataset, column: str = "image") -> Dataset | IterableDataset:
@@ -81,10 +115,11 @@ def skip_broken_images(dataset: Dataset | IterableDataset, column: str = "image"
     if dataset.column_names is not None and column not in dataset.column_names:
         raise TrainingError(f"the data set has no column {column!r}, only {', '.join(dataset.column_names)}.")
     encoded = dataset.cast_column(column, Image(decode=False))
-    kept = encoded.filter(_is_readable, input_columns=column)
     if isinstance(dataset, Dataset):
+        kept = encoded.filter(_is_readable, input_columns=column, desc="looking for broken pictures")
         _report(encoded, kept, column)
         return kept.cast_column(column, Image())
+    kept = encoded.filter(_is_readable, input_columns=column)
     return kept.cast_column(column, Image()).decode()  # which a stream does only when it is told
 
 

@@ -27,6 +27,7 @@ from .errors import TrainingError
 CODEBOOK = "visual_tokenizer.quantizer.codebook.weight"
 LEARNED_CODEBOOK = "codebook_trainer.quantizer._codebook.embed"
 
+SELECTION_PHASE = "LaVITTokenSelectionForPreTraining"  # what writes the checkpoint that the codes begin from
 
 # Which patches to keep, in an experiment, where the selector would keep others. Gets the selector's masks and the
 # encoder's features of a batch and, where there is one, a generator; gives masks, boolean as well.
@@ -112,6 +113,8 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         self.choose_patches: PatchChoice | None = None
         self._freeze()
         self.post_init()
+        if SELECTION_PHASE in (config.architectures or ()):  # which writes no detokenizer
+            self._keys_to_ignore_on_load_missing.add(r"^detokenizer\.")
 
     def _init_weights(self, module):
         super()._init_weights(module)

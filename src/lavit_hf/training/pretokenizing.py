@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images -> codes and what is read of them: what stage 2 needs of a frozen visual tokenizer, computed once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from tarfile import TarError
 
 import pyarrow as pa
 import torch
-from datasets import Dataset, Image
+from datasets import Dataset, Image, IterableDataset
 
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from .data import read_image
@@ -27,12 +29,13 @@ ROW_COLUMNS = {"features": "features", "merged": "rows", "none": None}
 
 class Pretokenizer:
     """
-    Tokenizes the images of a data set, or their features where those were computed before.
+    Tokenizes the images of a data set, or their features where those were computed before. Of a data set that streams,
+    as WebDataset shards do, the files take the place of rows: each is encoded as a whole.
 
     Args:
         visual_tokenizer ([`LaVITVisualTokenizer`]):
             The trained tokenizer.
-        dataset (`Dataset`):
+        dataset (`Dataset` or `IterableDataset`):
             Pictures or features, with texts.
         image_processor ([`LaVITImageProcessor`], *optional*):
             Prepares pictures; not needed for features.
@@ -61,7 +64,7 @@ class Pretokenizer:
     def __init__(
         self,
         visual_tokenizer: LaVITVisualTokenizer,
-        dataset: Dataset,
+        dataset: Dataset | IterableDataset,
         image_processor: Callable | None = None,
         rows: str = "features",
         image_column: str = "image",
@@ -94,10 +97,21 @@ class Pretokenizer:
         carried = {name: arrow.field(name).type for name in names if name in arrow.names}
         if self.make_texts is None:
             return carried
-        made = self.make_texts(self.dataset[0]) if len(self.dataset) else {}
+        first = next(iter(self.dataset), None)
+        made = {} if first is None else self.make_texts(first)
         if unknown := sorted(made.keys() - TEXT_TYPES.keys()):
             raise TrainingError(f"texts go to the columns {', '.join(TEXT_TYPES)}, and not to {', '.join(unknown)}.")
         return carried | {name: TEXT_TYPES[name] for name in made}
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are to encode, or files where the data set streams."""
+        return self.dataset.num_shards if self.streams else len(self.dataset)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the data set is read as it is needed, one file after the other."""
+        return isinstance(self.dataset, IterableDataset)
 
     @property
     def schema(self) -> pa.Schema:
@@ -111,23 +125,30 @@ class Pretokenizer:
 
         Args:
             rows (`range`):
-                Their numbers.
+                Their numbers, or those of files where the data set streams.
 
         Returns:
             `Iterator[dict]`: The encoded rows, without those whose picture is broken.
+
+        Raises:
+            TrainingError: If a file cannot be read.
         """
         device = self.visual_tokenizer.device
         generator = torch.Generator(device).manual_seed(self.seed + rows.start)
-        batch = []
-        for row in self.dataset.select(rows):
-            image = self._read(row)
-            if image is not None:
-                batch.append((row, image))
-            if len(batch) == self.batch_size:
-                yield from self._encode_batch(batch, generator)
-                batch = []
-        if batch:
+        images = ((row, image) for row in self._rows(rows) if (image := self._read(row)) is not None)
+        while batch := list(islice(images, self.batch_size)):
             yield from self._encode_batch(batch, generator)
+
+    def _rows(self, numbers: range) -> Iterable[dict]:
+        if not self.streams:
+            return self.dataset.select(numbers)
+        return (row for number in numbers for row in self._rows_of_file(number))
+
+    def _rows_of_file(self, number: int) -> Iterator[dict]:
+        try:
+            yield from self.dataset.shard(self.num_rows, number)
+        except (TarError, OSError) as error:
+            raise TrainingError(f"file {number} of {self.num_rows}, from 0 on, cannot be read: {error}") from error
 
     def _read(self, row: dict):
         """What the row has of its image: features, a picture, or `None` for a broken one."""

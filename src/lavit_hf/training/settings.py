@@ -5,6 +5,7 @@
 import dataclasses
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,10 @@ from .errors import TrainingError
 
 
 RUN_NAME = "run.json"
+# Settings that name a folder or a repo of the Hub.
+REPO_SETTINGS = (
+    "model", "encoder", "visual_tokenizer", "tokenizer", "detokenizer", "vae", "unet", "text_model", "text_tokenizer",
+)  # fmt: skip
 # What may change when a run goes on: where and how it reports, not what it computes.
 FREE_TO_CHANGE = {
     "logging_steps", "save_steps", "eval_steps", "save_total_limit", "report_to", "run_name", "output_dir",
@@ -42,7 +47,8 @@ def load_settings(*kinds: type, arguments: Sequence[str] | None = None) -> tuple
         `tuple`: One instance of each kind.
 
     Raises:
-        TrainingError: If the file is missing, is no mapping, or names a setting that no kind has.
+        TrainingError: If the file is missing, is no mapping, names a setting that no kind has, or a folder that there
+            is not.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = HfArgumentParser(kinds)
@@ -55,7 +61,11 @@ def load_settings(*kinds: type, arguments: Sequence[str] | None = None) -> tuple
         for action in parser._actions:
             action.required = action.required and action.dest not in values
         parser.set_defaults(**values)
-    return parser.parse_args_into_dataclasses(arguments)
+    settings = parser.parse_args_into_dataclasses(arguments)
+    for name in REPO_SETTINGS:
+        for part in settings:
+            _check_repo(name, getattr(part, name, None))
+    return settings
 
 
 def load_function(reference: str) -> Callable:
@@ -130,6 +140,15 @@ def _describe(training_args: TrainingArguments, settings: Sequence[Any]) -> dict
         * max(training_args.world_size, 1)
     )
     return json.loads(json.dumps(fields, default=str))
+
+
+def _check_repo(name: str, source: Any) -> None:
+    """Refuses what can only be a folder and is none, which would be looked for on the Hub otherwise."""
+    if not isinstance(source, str) or Path(source).is_dir():
+        return
+    beside_others = len(Path(source).parts) > 1 and Path(source).parent.is_dir()
+    if beside_others or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
+        raise TrainingError(f"there is no folder {source}, which the setting {name} names.")
 
 
 def _read_yaml(path: Path) -> dict:

@@ -1,11 +1,14 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a data set as parquet shards: over any number of processes, and where it was cut short it goes on."""
+"""Data sets as parquet shards: written over any number of processes and jobs, and where that was cut short, on."""
 
 import json
 import os
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +20,107 @@ from ..lavit.atomic_files import atomic_file
 from .errors import TrainingError
 
 
+T = TypeVar("T")
+
 SETTINGS_NAME = "shards.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """
+    One of several parts of the work, as the jobs of a SLURM array share it. No two parts have a shard in common, and
+    all parts together have all shards.
+
+    Args:
+        number (`int`, *optional*, defaults to 1):
+            Which one, counted from 1.
+        count (`int`, *optional*, defaults to 1):
+            How many there are.
+    """
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Part":
+        """
+        Reads `"3/64"`, the third of 64 parts; `None` is all of the work.
+
+        Raises:
+            TrainingError: If it is no such part.
+        """
+        if text is None:
+            return cls()
+        numbers = re.fullmatch(r"(\d+)/(\d+)", text)
+        part = cls(*map(int, numbers.groups())) if numbers else None
+        if part is None or not 1 <= part.number <= part.count:
+            raise TrainingError(f"part must be one of 1/N, 2/N, ..., N/N, got {text!r}.")
+        return part
+
+    def take(self, items: Sequence[T]) -> Sequence[T]:
+        """The items of this part."""
+        return items[self.number - 1 :: self.count]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """
+    A file, and the rows that go into it.
+
+    Args:
+        path (`Path`):
+            The file.
+        rows (`range`):
+            Numbers of the rows.
+    """
+
+    path: Path
+    rows: range
+
+    def write(self, encode: Callable[[range], Iterable[dict]], schema: pa.Schema) -> None:
+        """Encodes the rows and writes what comes of them, whole or not at all."""
+        with atomic_file(self.path) as file:
+            pq.write_table(pa.Table.from_pylist(list(encode(self.rows)), schema), file, compression="zstd")
+
+    def count(self) -> int:
+        """How many rows were written."""
+        return pq.read_metadata(self.path).num_rows
+
+
+def prepare_shards(
+    num_rows: int, output: Path, settings: dict, rows_per_shard: int = 1024, part: Part | None = None
+) -> list[Shard]:
+    """
+    Shares rows out among shards, `part-00000-of-00008.parquet` and so on, and makes their folder, or finds it made for
+    the same shards.
+
+    Args:
+        num_rows (`int`):
+            Number of rows.
+        output (`Path`):
+            Folder for the shards.
+        settings (`dict`):
+            What the shards depend on. Kept beside them, so that no folder mixes two.
+        rows_per_shard (`int`, *optional*, defaults to 1024):
+            Rows of each shard but the last.
+        part ([`Part`], *optional*):
+            The part of the shards that is asked for. All by default.
+
+    Raises:
+        TrainingError: If there are no rows, or the folder holds shards that were made with other settings.
+    """
+    if num_rows == 0:
+        raise TrainingError("there is nothing to encode: the data set is empty.")
+    _check_settings(output, {**settings, "num_rows": num_rows, "rows_per_shard": rows_per_shard})
+    starts = range(0, num_rows, rows_per_shard)
+    shards = [
+        Shard(
+            output / f"part-{number:05d}-of-{len(starts):05d}.parquet",
+            range(start, min(start + rows_per_shard, num_rows)),
+        )
+        for number, start in enumerate(starts)
+    ]
+    return (part or Part()).take(shards)
 
 
 def write_shards(
@@ -27,10 +130,11 @@ def write_shards(
     schema: pa.Schema,
     settings: dict,
     rows_per_shard: int = 1024,
-) -> None:
+    part: Part | None = None,
+) -> list[Shard]:
     """
-    Writes what `encode` gives for all rows as `part-00000-of-00008.parquet` and so on. Every process of an
-    `accelerate launch` takes every so many-th shard; shards that are there already are left as they are.
+    Writes what `encode` gives for all rows, or for one part of them, as shards. Every process of an `accelerate
+    launch` takes every so many-th shard; shards that are there already are left as they are.
 
     Args:
         num_rows (`int`):
@@ -45,27 +149,27 @@ def write_shards(
             What the shards depend on. Kept beside them, so that no folder mixes two.
         rows_per_shard (`int`, *optional*, defaults to 1024):
             Number of rows to encode for each shard.
+        part ([`Part`], *optional*):
+            The part of the shards that is written. All by default.
+
+    Returns:
+        `list[Shard]`: The shards of the part, which are all there.
 
     Raises:
         TrainingError: If there are no rows, the folder holds shards that were made with other settings, or each of
             several processes takes itself for the only one.
     """
-    if num_rows == 0:
-        raise TrainingError("there is nothing to encode: the data set is empty.")
     state = PartialState()
     if int(os.environ.get("WORLD_SIZE", 1)) != state.num_processes:
         raise TrainingError("the processes do not know of each other: without an accelerator, set use_cpu.")
-    settings = {**settings, "num_rows": num_rows, "rows_per_shard": rows_per_shard}
     with state.main_process_first():
-        _check_settings(output, settings)
-    num_shards = -(-num_rows // rows_per_shard)
-    numbers = range(state.process_index, num_shards, state.num_processes)
-    for number in tqdm(numbers, desc="shards", disable=not state.is_local_main_process):
-        shard = output / f"part-{number:05d}-of-{num_shards:05d}.parquet"
-        if not shard.exists():
-            rows = range(number * rows_per_shard, min((number + 1) * rows_per_shard, num_rows))
-            _write_shard(shard, encode(rows), schema)
+        shards = prepare_shards(num_rows, output, settings, rows_per_shard, part)
+    own = shards[state.process_index :: state.num_processes]
+    for shard in tqdm(own, desc="shards", disable=not state.is_local_main_process):
+        if not shard.path.exists():
+            shard.write(encode, schema)
     state.wait_for_everyone()
+    return shards
 
 
 def read_shards(folder: Path, streaming: bool = False) -> Dataset | IterableDataset:
@@ -107,8 +211,3 @@ def _check_settings(output: Path, settings: dict) -> None:
             f"{output} holds shards of other settings ({', '.join(changed)} changed): choose another folder, or "
             "remove this one."
         )
-
-
-def _write_shard(path: Path, rows: Iterable[dict], schema: pa.Schema) -> None:
-    with atomic_file(path) as file:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema), file, compression="zstd")

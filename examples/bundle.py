@@ -1,0 +1,38 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Puts what the stages trained into one folder, which `lavit` and `LaVITPipeline` open.
+
+    python examples/bundle.py --language-model toy/language-model --pixel-decoder toy/pixel-decoder --output toy/lavit
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from lavit_hf.lavit.atomic_files import atomic_folder
+from lavit_hf.training.bundling import load_trained_parts
+from lavit_hf.training.command_line import run_script
+
+
+DTYPE = torch.bfloat16  # what the weights are saved in
+
+
+def main(
+    language_model: Annotated[Path, typer.Option(help="What pretrain.py wrote.", exists=True)],
+    pixel_decoder: Annotated[Path, typer.Option(help="What train_pixel_decoder.py wrote.", exists=True)],
+    output: Annotated[Path, typer.Option(help="Folder for the whole.")],
+    guidance: Annotated[float | None, typer.Option(help="How closely pictures follow their tokens.")] = None,
+) -> None:
+    """Write the whole, which nothing may be in the way of."""
+    pipeline = load_trained_parts(language_model, pixel_decoder, DTYPE, guidance)
+    with atomic_folder(output) as folder:
+        pipeline.save_pretrained(folder)
+    print(output)
+
+
+if __name__ == "__main__":
+    run_script(partial(typer.run, main))

@@ -1,0 +1,55 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+For small pictures: fits the autoencoder that the pixel decoder paints in, in seconds.
+
+    python examples/fit_patch_autoencoder.py examples/runs/toy_autoencoder.yaml
+"""
+
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from diffusers.image_processor import VaeImageProcessor
+
+from lavit_hf import PatchAutoencoder
+from lavit_hf.training.command_line import run_script
+from lavit_hf.training.data import load_split, skip_broken_images
+from lavit_hf.training.pixel_data import read_pixels
+from lavit_hf.training.settings import load_settings
+
+
+@dataclass
+class AutoencoderSettings:
+    """What is fitted, to what."""
+
+    dataset: str = field(metadata={"help": "Pictures."})
+    output: str = field(metadata={"help": "Folder for the autoencoder, in `vae`."})
+    size: int = field(default=64, metadata={"help": "Side of the pictures in pixels."})
+    patch_size: int = field(default=8, metadata={"help": "Side of a patch in pixels."})
+    latent_channels: int = field(default=32, metadata={"help": "Components that are kept of a patch."})
+    decoder_channels: list[int] = field(
+        default_factory=list, metadata={"help": "Channels of a decoder to be trained later, coarsest first."}
+    )
+    train_split: str = "train"
+    image_column: str = "image"
+    num_pictures: int = field(default=2048, metadata={"help": "How many pictures it is fitted to."})
+    seed: int = 0
+
+
+def main() -> None:
+    """Fit it, and say what share of the pictures it keeps."""
+    (settings,) = load_settings(AutoencoderSettings)
+    pictures = skip_broken_images(load_split(settings.dataset, settings.train_split), settings.image_column)
+    rows = list(islice(pictures.shuffle(seed=settings.seed), settings.num_pictures))
+    pixels = read_pixels(rows, settings.image_column, VaeImageProcessor(vae_scale_factor=1), settings.size)
+    vae = PatchAutoencoder.fit(
+        pixels, settings.patch_size, settings.latent_channels, decoder_channels=tuple(settings.decoder_channels)
+    )
+    lost = (vae.decode_components(vae.encode(pixels).latent_dist.mode()) - pixels).var() / pixels.var()
+    vae.save_pretrained(Path(settings.output) / "vae")
+    print(f"{settings.latent_channels} of {vae.mean.numel()} components keep {1 - lost:.1%} of {len(rows)} pictures")
+
+
+if __name__ == "__main__":
+    run_script(main)

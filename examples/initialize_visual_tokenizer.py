@@ -1,0 +1,103 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Stage 0: an untrained visual tokenizer around a pretrained encoder, which stage 1 starts from.
+
+    python examples/initialize_visual_tokenizer.py examples/runs/toy_stage_0.yaml
+
+The encoder is any vision model of transformers that gives patches, or that of a LaVIT.
+"""
+
+from dataclasses import dataclass, field
+from itertools import islice
+
+import torch
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedModel, set_seed
+
+from lavit_hf import (
+    LaVITConfig,
+    LaVITDetokenizerConfig,
+    LaVITImageProcessor,
+    LaVITVisualTokenizer,
+    LaVITVisualTokenizerConfig,
+    LaVITVisualTokenizerForPreTraining,
+)
+from lavit_hf.lavit.image_loading import to_rgb_image
+from lavit_hf.training.command_line import run_script
+from lavit_hf.training.data import load_split, skip_broken_images
+from lavit_hf.training.settings import load_settings
+
+
+# What a LaVIT's own configuration says of its encoder.
+ENCODER_SETTINGS = (
+    "encoder_output", "encoder_final_norm", "image_size", "patch_size", "feature_size", "standardize_features",
+    "use_position_embeddings", "selector_feature_size",
+)  # fmt: skip
+
+
+@dataclass
+class StartSettings:
+    """What the tokenizer is made of."""
+
+    encoder: str = field(metadata={"help": "Path or Hub id of a vision model, or of a LaVIT whose encoder is taken."})
+    output: str = field(metadata={"help": "Folder for the tokenizer and its image processor."})
+    tokenizer: dict = field(default_factory=dict, metadata={"help": "Settings of LaVITVisualTokenizerConfig."})
+    detokenizer: dict = field(default_factory=dict, metadata={"help": "Settings of LaVITDetokenizerConfig."})
+    dataset: str | None = field(
+        default=None, metadata={"help": "Pictures for the statistics of channels, needed for standardize_features."}
+    )
+    train_split: str = "train"
+    image_column: str = "image"
+    statistics_images: int = field(default=1024, metadata={"help": "Number of pictures for the statistics."})
+    seed: int = 0
+
+
+def load_encoder(source: str) -> tuple[PreTrainedModel, dict, LaVITImageProcessor]:
+    """The encoder, what its own configuration says of it, and what prepares its pictures."""
+    config = AutoConfig.from_pretrained(source)
+    if isinstance(config, LaVITConfig):
+        tokenizer = LaVITVisualTokenizer.from_pretrained(source, dtype=torch.float32)
+        known = {name: getattr(tokenizer.config, name) for name in ENCODER_SETTINGS if hasattr(tokenizer.config, name)}
+        return tokenizer.encoder.model, known, LaVITImageProcessor.from_pretrained(source)
+    own = AutoImageProcessor.from_pretrained(source)
+    size = {"height": config.image_size, "width": config.image_size}
+    image_processor = LaVITImageProcessor(size=size, image_mean=own.image_mean, image_std=own.image_std)
+    return AutoModel.from_pretrained(source, dtype=torch.float32), {}, image_processor
+
+
+def build_model(settings: StartSettings, encoder: PreTrainedModel, known: dict) -> LaVITVisualTokenizerForPreTraining:
+    """The untrained tokenizer, with a detokenizer of the sizes that follow from its own."""
+    config = LaVITVisualTokenizerConfig(encoder_config=encoder.config, **{**known, **settings.tokenizer})
+    sizes = {name: getattr(config, name) for name in ("num_patches", "feature_size", "codebook_dim")}
+    config.detokenizer_config = LaVITDetokenizerConfig(**{**sizes, **settings.detokenizer})
+    return LaVITVisualTokenizerForPreTraining(config, encoder).eval()
+
+
+@torch.no_grad()
+def fit_standardizer(
+    model: LaVITVisualTokenizerForPreTraining, settings: StartSettings, image_processor: LaVITImageProcessor
+) -> None:
+    """Brings the encoder's channels to one size, by their statistics over pictures."""
+    pictures = skip_broken_images(load_split(settings.dataset, settings.train_split), settings.image_column)
+    rows = islice(pictures.shuffle(seed=settings.seed), settings.statistics_images)
+    images = [to_rgb_image(row[settings.image_column]) for row in rows]
+    pixel_values = image_processor(images, return_tensors="pt").pixel_values
+    tokenizer = model.visual_tokenizer
+    tokenizer.encoder.standardizer.fit(tokenizer.encode(pixel_values).last_hidden_state)
+
+
+def main() -> None:
+    """Build and save it."""
+    (settings,) = load_settings(StartSettings)
+    set_seed(settings.seed)
+    encoder, known, image_processor = load_encoder(settings.encoder)
+    model = build_model(settings, encoder, known)
+    if settings.dataset and model.config.standardize_features:
+        fit_standardizer(model, settings, image_processor)
+    model.save_pretrained(settings.output)
+    image_processor.save_pretrained(settings.output)
+    print(f"{model.config.num_patches} patches, {model.config.codebook_size} codes, in {settings.output}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,123 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""`lavit eval`."""
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..evaluation.benchmarks import BENCHMARKS, DEFAULT_SPLIT
+from ..evaluation.options import CLIP, EvaluationOptions, Tokenizer
+from ..evaluation.requests import request_evaluation
+from ..evaluation.results import describe_result
+from ..tasks.options import DType, ModelOptions
+from .options import OUTPUT_PANEL, BatchSize, Device, DTypeOption, Model, Quantize
+
+
+SCORES_PANEL = "Scores"
+
+EvaluationTask = Enum("EvaluationTask", {name: name for name in BENCHMARKS}, type=str)
+
+
+class Protocol(str, Enum):
+    """By whose settings."""
+
+    paper = "paper"
+    released = "released"
+    own = "own"
+
+
+def eval(
+    task: Annotated[EvaluationTask, typer.Argument(help="The benchmark.", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with the benchmark's annotation files and pictures, or one of the datasets library.",
+            show_default=False,
+        ),
+    ],
+    protocol: Annotated[
+        Protocol,
+        typer.Option(help="The paper's settings, the released script's (pictures only) or the checkpoint's own."),
+    ] = Protocol.paper,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the data, where there are several.", show_default=DEFAULT_SPLIT)
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Column of captions, questions or prompts in a folder of datasets.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most samples, to rehearse.")] = None,
+    batch_size: BatchSize = 8,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="<int>", help="Seed of all draws.")] = 0,
+    tokenizer: Annotated[
+        Tokenizer,
+        typer.Option(
+            help="What cuts captions into words: ptb as published scores have it, which needs Java, or words.",
+            rich_help_panel=SCORES_PANEL,
+        ),
+    ] = Tokenizer.ptb,
+    spice: Annotated[
+        bool | None,
+        typer.Option(help="SPICE of captions; by default where all is there for it.", rich_help_panel=SCORES_PANEL),
+    ] = None,
+    fid: Annotated[bool, typer.Option(help="FID of pictures.", rich_help_panel=SCORES_PANEL)] = True,
+    fid_weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with Inception's weights; downloaded by default.",
+            rich_help_panel=SCORES_PANEL,
+            show_default=False,
+        ),
+    ] = None,
+    clip: Annotated[
+        str,
+        typer.Option(
+            help="Folder or Hub id of the CLIP that chooses and scores pictures.", rich_help_panel=SCORES_PANEL
+        ),
+    ] = CLIP,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            file_okay=False,
+            help="Folder for the result, the table and pictures.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = Path("evaluation"),
+    model: Model = None,
+    device: Device = "auto",
+    dtype: DTypeOption = DType.auto,
+    quantize: Quantize = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result without its answers.", rich_help_panel=OUTPUT_PANEL)
+    ] = False,
+) -> None:
+    """Measure a model on a benchmark by the original's protocol; started again, it goes on where it stopped."""
+    options = EvaluationOptions(
+        task=task.value,
+        data=data,
+        model=ModelOptions(model, device, dtype, quantize),
+        output=output,
+        protocol=protocol.value,
+        split=split,
+        column=column,
+        batch_size=batch_size,
+        seed=seed,
+        limit=limit,
+        tokenizer=tokenizer,
+        spice=spice,
+        fid=fid,
+        fid_weights=fid_weights,
+        clip=clip,
+    )
+    request = request_evaluation(options)
+    from ..evaluation.runs import run_evaluation
+
+    result = run_evaluation(request)
+    if result is not None:
+        result.pop("answers")
+        typer.echo(json.dumps(result) if as_json else describe_result(result, request.result_path))

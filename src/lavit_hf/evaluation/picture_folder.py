@@ -1,0 +1,54 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures beside annotations, found by their names."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+from ..tasks.failures import Failure
+
+
+class PictureFolder:
+    """
+    The pictures in a folder and all folders below it.
+
+    Args:
+        folder (`Path`):
+            The folder.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._paths: dict[str, list[Path]] = {}
+        for place, _, names in os.walk(folder, followlinks=True):
+            for name in names:
+                self._paths.setdefault(name, []).append(Path(place, name))
+
+    def find(self, names: list[str]) -> list[str]:
+        """
+        The paths of pictures.
+
+        Args:
+            names (`list[str]`):
+                Their names, with folders in front where several are called alike.
+
+        Raises:
+            Failure: If pictures are not there, or it is not clear which one is meant.
+        """
+        paths = [self._find(name) for name in names]
+        missing = sorted({name for name, path in zip(names, paths) if path is None})
+        if missing:
+            raise Failure(
+                f"of the {len(set(names)):,} annotated pictures {len(missing):,} are not in {self.folder}, as "
+                f"{missing[0]}: annotations and pictures do not belong together, or the download is not complete."
+            )
+        return paths
+
+    def _find(self, name: str) -> str | None:
+        wanted = PurePosixPath(name)
+        paths = self._paths.get(wanted.name, [])
+        fitting = [path for path in paths if path.parts[-len(wanted.parts) :] == wanted.parts]
+        paths = fitting or paths
+        if len(paths) > 1:
+            raise Failure(f"two pictures are called {name}: {paths[0]} and {paths[1]}. Leave one of them there.")
+        return str(paths[0]) if paths else None

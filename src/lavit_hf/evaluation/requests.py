@@ -1,0 +1,211 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""What an evaluation is asked for, and refuses if it cannot be: before torch is imported, which takes seconds."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..tasks.failures import Failure
+from ..tasks.repo_files import open_repo
+from ..tasks.requests import find_model
+from ..tasks.saving import check_free
+from . import requirements
+from .benchmarks import Benchmark, Kind, find_benchmark, read_samples
+from .identity import check_same, digest_samples, identify_weights
+from .journal import Journal
+from .options import EvaluationOptions, Tokenizer
+from .protocols import PaintingProtocol, TextProtocol, find_protocol
+from .results import TABLE_NAME, check_table
+from .samples import Sample, Samples
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """
+    An evaluation that can be run.
+
+    Args:
+        options (`EvaluationOptions`):
+            What was asked for.
+        benchmark (`Benchmark`):
+            The benchmark.
+        protocol (`TextProtocol` or `PaintingProtocol`):
+            Its protocol.
+        samples (`Samples`):
+            Its samples.
+        repo (`str`):
+            The model's repo.
+        settings (`dict`):
+            What the answers depend on; a result of others is never written over.
+        left_out (`dict[str, str]`):
+            Scores that are left out, and why.
+    """
+
+    options: EvaluationOptions
+    benchmark: Benchmark
+    protocol: TextProtocol | PaintingProtocol
+    samples: Samples
+    repo: str
+    settings: dict[str, Any]
+    left_out: dict[str, str]
+
+    @property
+    def result_path(self) -> Path:
+        """The file of the result."""
+        return _result_path(self.options)
+
+    @property
+    def table_path(self) -> Path:
+        """The table that gets a line."""
+        return self.options.output / TABLE_NAME
+
+    @property
+    def pictures_folder(self) -> Path:
+        """Where painted pictures go."""
+        return _pictures_folder(self.options)
+
+    @property
+    def journal(self) -> Journal:
+        """The answers so far."""
+        return _journal(self.options)
+
+    @cached_property
+    def batches(self) -> list[Sequence[Sample]]:
+        """The samples in batches, whose texts are about as long as each other: less padding."""
+        rows, size = sorted(self.samples.rows, key=lambda row: len(row.text or "")), self.options.batch_size
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+    def read_result(self) -> dict[str, Any] | None:
+        """The result, where it is there already."""
+        return json.loads(self.result_path.read_text()) if self.result_path.exists() else None
+
+
+def request_evaluation(options: EvaluationOptions) -> EvaluationRequest:
+    """
+    Finds all that an evaluation needs.
+
+    Args:
+        options (`EvaluationOptions`):
+            What is asked for.
+
+    Returns:
+        [`EvaluationRequest`].
+
+    Raises:
+        Failure: If there is no such task, protocol, model, device or data, a scorer misses something, or a result of
+            something else is in the way.
+    """
+    benchmark = find_benchmark(options.task)
+    protocol = find_protocol(benchmark.protocols, options.protocol, options.task)
+    left_out = _check_scorers(options, benchmark, protocol)
+    check_free([options.output / TABLE_NAME], force=True)
+    check_table(options.output / TABLE_NAME)
+    repo = find_model(options.model)
+    if isinstance(protocol, PaintingProtocol):
+        _check_paints(repo, protocol, options)
+    samples = read_samples(options.task, options.data, options.split, options.column, options.seed)
+    samples = Samples(samples.rows[: options.limit or benchmark.limit], samples.read)
+    settings = _settings(options, protocol, samples, repo)
+    _check_earlier(options, settings)
+    return EvaluationRequest(options, benchmark, protocol, samples, repo, settings, left_out)
+
+
+def _check_scorers(
+    options: EvaluationOptions, benchmark: Benchmark, protocol: TextProtocol | PaintingProtocol
+) -> dict[str, str]:
+    """Makes sure that scorers have what they need. Gives what is left out, and why."""
+    if benchmark.kind is Kind.questions:
+        if protocol.lemmas:
+            requirements.check_lemmas()
+        return {}
+    if benchmark.kind is Kind.captions:
+        requirements.check_caption_scorers(needs_java=options.tokenizer is Tokenizer.ptb)
+        return _check_spice(options)
+    if benchmark.scored or protocol.candidates > 1:
+        requirements.check_picture_scorers(benchmark.scored and options.fid, options.fid_weights, options.clip)
+    return {}
+
+
+def _check_spice(options: EvaluationOptions) -> dict[str, str]:
+    reason = "it was not asked for." if options.spice is False else requirements.why_no_spice()
+    if reason and options.spice:
+        raise Failure(reason)
+    return {"SPICE": reason} if reason else {}
+
+
+def _check_paints(repo: str, protocol: PaintingProtocol, options: EvaluationOptions) -> None:
+    unet = open_repo(repo).read_json("unet/config.json")
+    if unet is None:
+        raise Failure(f"{repo} has no pixel decoder. Convert it with --pixel-decoder highres or lowres.")
+    if protocol.low_resolution and unet.get("addition_embed_type") is not None:
+        raise Failure(
+            f"the protocol {options.protocol!r} paints with the low-resolution decoder, and {repo} has the other: "
+            "convert it with --pixel-decoder lowres, or choose another --protocol."
+        )
+
+
+def _settings(
+    options: EvaluationOptions, protocol: TextProtocol | PaintingProtocol, samples: Samples, repo: str
+) -> dict[str, Any]:
+    model = options.model
+    return {
+        "task": options.task,
+        "protocol": {"name": options.protocol, **asdict(protocol)},
+        "weights": _identify(model.model, repo),
+        "seed": options.seed,
+        "data": digest_samples(samples.rows),
+        "split": options.split,
+        "limit": options.limit or find_benchmark(options.task).limit,
+        "batch_size": options.batch_size,
+        "dtype": model.dtype.value,
+        "quantize": model.quantize and model.quantize.value,
+        "scorers": _describe_scorers(options),
+    }
+
+
+def _identify(model: str | None, repo: str) -> str:
+    """The weights, an adapter's behind those of its base."""
+    names = [repo] if model is None or model == repo else [repo, model]
+    return "+".join(map(identify_weights, names))
+
+
+def _describe_scorers(options: EvaluationOptions) -> dict[str, Any]:
+    kind = find_benchmark(options.task).kind
+    if kind is Kind.captions:
+        return {
+            "tokenizer": options.tokenizer.value,
+            "spice": requirements.why_no_spice() is None and options.spice is not False,
+        }
+    return {"fid": options.fid, "clip": options.clip} if kind is Kind.pictures else {}
+
+
+def _check_earlier(options: EvaluationOptions, settings: dict[str, Any]) -> None:
+    """Refuses to write over results, answers and pictures of something else."""
+    path = _result_path(options)
+    check_free([path], force=True)
+    if path.exists():
+        try:
+            found = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise Failure(f"{path} is no result of an evaluation: choose another --output.") from error
+        check_same(path, found, settings)
+    _journal(options).check(settings)
+    pictures = _pictures_folder(options)
+    if pictures.exists() and not path.exists() and not _journal(options).is_there:
+        raise Failure(f"{pictures} exists already: delete it, or choose another --output.")
+
+
+def _result_path(options: EvaluationOptions) -> Path:
+    return options.output / f"{options.task}.json"
+
+
+def _pictures_folder(options: EvaluationOptions) -> Path:
+    return options.output / options.task
+
+
+def _journal(options: EvaluationOptions) -> Journal:
+    return Journal(options.output / f".{options.task}.unfinished")

@@ -1,0 +1,112 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Results: a JSON file with every answer, and a line in a table for each run."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from statistics import fmean, pstdev
+from typing import Any
+
+from ..lavit.atomic_files import atomic_file
+from ..tasks.failures import Failure
+
+
+TABLE_NAME = "results.csv"
+COLUMNS = (
+    "task",
+    "protocol",
+    "model",
+    "weights",
+    "split",
+    "limit",
+    "seed",
+    "number",
+    "skipped",
+    "scores",
+    "tokens_mean",
+    "tokens_std",
+    "seconds",
+    "lavit_hf",
+)
+PACKAGES = (
+    "lavit_hf",
+    "torch",
+    "transformers",
+    "diffusers",
+    "accelerate",
+    "pycocoevalcap",
+    "torchmetrics",
+    "torch-fidelity",
+    "spacy",
+)
+
+
+def describe_versions() -> dict[str, str]:
+    """The versions of Python and of the packages that matter, those that are installed."""
+    versions = {"python": python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_tokens(counts: Sequence[int]) -> dict[str, float]:
+    """Mean and spread (standard deviation) of the number of tokens of a picture."""
+    return {"mean": fmean(counts), "std": pstdev(counts)}
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Writes the file, whole or not at all."""
+    with atomic_file(path) as file:
+        file.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_table(path: Path) -> None:
+    """Raises a [`Failure`] where a table of something else is in the way."""
+    if path.exists() and not path.read_text(encoding="utf-8").startswith(",".join(COLUMNS)):
+        raise Failure(f"{path} is no table of evaluations: choose another --output.")
+
+
+def add_to_table(path: Path, result: dict[str, Any]) -> None:
+    """Adds a line to the table, which is made where there is none, unless the line is in it."""
+    row = {name: result[name] for name in COLUMNS if name in result} | {
+        "protocol": result["protocol"]["name"],
+        "skipped": len(result["skipped"]),
+        "scores": describe_scores(result["scores"]),
+        "tokens_mean": f"{result['tokens_per_image']['mean']:.1f}",
+        "tokens_std": f"{result['tokens_per_image']['std']:.1f}",
+        "seconds": f"{result['seconds']:.1f}",
+        "lavit_hf": result["versions"]["lavit_hf"],
+    }
+    line = io.StringIO()
+    csv.DictWriter(line, COLUMNS, lineterminator="\n").writerow(row)
+    table = path.read_text(encoding="utf-8") if path.exists() else ",".join(COLUMNS) + "\n"
+    if line.getvalue() in table:
+        return
+    with atomic_file(path) as file:
+        file.write_text(table + line.getvalue(), encoding="utf-8")
+
+
+def describe_scores(scores: dict[str, float]) -> str:
+    """Scores in one line."""
+    return ", ".join(f"{name} {value:.1f}" for name, value in scores.items())
+
+
+def describe_result(result: dict[str, Any], path: Path) -> str:
+    """What came out, in a line for each thing to know."""
+    tokens = result["tokens_per_image"]
+    lines = [
+        f"{result['task']}: {describe_scores(result['scores']) or 'for a scorer of its own'}",
+        f"{result['number']:,} samples, {len(result['skipped']):,} pictures skipped, {tokens['mean']:.1f} tokens for "
+        f"each picture (standard deviation {tokens['std']:.1f}), {result['seconds']:.0f} seconds",
+        *(f"{name} is left out: {reason}" for name, reason in result["left_out"].items()),
+        str(path),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,149 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of the `datasets` library as samples: a picture in each row, with captions or questions beside it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..tasks.failures import Failure
+from .requirements import check_datasets
+from .samples import Sample, Samples
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from PIL import Image
+
+IMAGE = "image"
+ROW = "row "  # what pictures are called, with the number behind it
+ID_COLUMNS = ("question_id", "image_id", "id")
+CAPTION_COLUMNS = ("captions", "caption", "text")
+QUESTION_COLUMNS, ANSWER_COLUMNS = ("questions", "question"), ("answers", "answer")
+KIND_COLUMNS = ("kinds", "kind", "answer_type")
+CAPTION_KIND_COLUMNS = ("kind", "domain")
+DATASET_FILES = ("dataset_dict.json", "dataset_info.json", "metadata.jsonl", "metadata.csv")
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder is one that `datasets` reads: saved to disk, of parquet files, or pictures with metadata."""
+    places = [folder, *(path for path in folder.iterdir() if path.is_dir())]
+    return any((place / name).is_file() for place in places for name in DATASET_FILES) or any(
+        folder.glob("**/*.parquet")
+    )
+
+
+def read_caption_rows(dataset: "Dataset", column: str | None) -> Samples:
+    """
+    Pictures with captions.
+
+    Args:
+        dataset (`~datasets.Dataset`):
+            The rows. A caption is a text or a list of texts.
+        column (`str`, *optional*):
+            The captions' column; by default the first of `CAPTION_COLUMNS`.
+    """
+    column = _find(dataset, (column,) if column else CAPTION_COLUMNS, "captions")
+    kind = _find_any(dataset, CAPTION_KIND_COLUMNS)
+
+    def make_samples(id: str, picture: str, row: dict[str, Any]) -> Iterator[Sample]:
+        yield Sample(id, picture, references=_as_texts(row[column]), kind=row.get(kind))
+
+    return _samples(dataset, [column, *filter(None, [kind])], make_samples)
+
+
+def read_prompt_rows(dataset: "Dataset", column: str | None) -> Samples:
+    """Prompts to paint, the first caption of each row, beside the picture to compare with."""
+    samples = read_caption_rows(dataset, column)
+    prompts = [
+        Sample(str(number), row.picture, text=next(iter(row.references), ""))
+        for number, row in enumerate(samples.rows)
+    ]
+    return Samples(prompts, samples.read)
+
+
+def read_question_rows(dataset: "Dataset", column: str | None) -> Samples:
+    """
+    Pictures with a question and the annotators' answers, or with several questions and an answer to each.
+
+    Args:
+        dataset (`~datasets.Dataset`):
+            The rows.
+        column (`str`, *optional*):
+            The questions' column; by default the first of `QUESTION_COLUMNS`.
+    """
+    asked = _find(dataset, (column,) if column else QUESTION_COLUMNS, "questions")
+    answered = _find(dataset, ANSWER_COLUMNS, "answers")
+    kind = _find_any(dataset, KIND_COLUMNS)
+
+    def make_samples(id: str, picture: str, row: dict[str, Any]) -> Iterator[Sample]:
+        questions, answers, kinds = row[asked], row[answered], row.get(kind)
+        if isinstance(questions, str):
+            yield Sample(id, picture, questions, _as_texts(answers), kinds)
+            return
+        if len(questions) != len(answers):
+            raise Failure(f"{picture} has {len(questions)} questions, but {len(answers)} answers.")
+        for place, (question, answer) in enumerate(zip(questions, answers)):
+            its_kind = kinds[place] if isinstance(kinds, list) else kinds
+            yield Sample(f"{id}-{place}", picture, question, _as_texts(answer), its_kind)
+
+    return _samples(dataset, [asked, answered, *filter(None, [kind])], make_samples)
+
+
+def load_rows(folder: Path, split: str) -> "Dataset":
+    """A split of the folder, its pictures left encoded until they are read."""
+    check_datasets()
+    from datasets import Image
+
+    from ..training.data import load_split
+
+    dataset = load_split(str(folder), split)
+    if IMAGE not in dataset.column_names:
+        raise Failure(f"{folder} has no column {IMAGE!r}, only {', '.join(dataset.column_names)}.")
+    return dataset.cast_column(IMAGE, Image(decode=False))
+
+
+def _samples(dataset: "Dataset", columns: list[str], make_samples: Any) -> Samples:
+    rows = [
+        sample
+        for number, (id, row) in enumerate(zip(_find_ids(dataset), dataset.select_columns(columns)))
+        for sample in make_samples(id, f"{ROW}{number}", row)
+    ]
+    pictures = dataset.select_columns([IMAGE])
+
+    def read(picture: str) -> "Image.Image":
+        from ..lavit.image_loading import load_image
+
+        encoded = pictures[int(picture.removeprefix(ROW))][IMAGE]
+        if encoded is None:
+            raise ValueError("there is no picture in this row.")
+        return load_image(encoded["path"] if encoded["bytes"] is None else encoded["bytes"])
+
+    return Samples(rows, read)
+
+
+def _find_ids(dataset: "Dataset") -> list[str]:
+    """What the rows are called, or their numbers where they have no names, or not one each."""
+    column = _find_any(dataset, ID_COLUMNS)
+    ids = [] if column is None else [str(id) for id in dataset[column]]
+    return ids if len(set(ids)) == len(dataset) else [str(number) for number in range(len(dataset))]
+
+
+def _find(dataset: "Dataset", names: tuple[str, ...], what: str) -> str:
+    found = _find_any(dataset, names)
+    if found is None:
+        raise Failure(
+            f"there is no column {' or '.join(map(repr, names))} with {what}, only "
+            f"{', '.join(dataset.column_names)}: name one with --column."
+        )
+    return found
+
+
+def _find_any(dataset: "Dataset", names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in dataset.column_names), None)
+
+
+def _as_texts(value: Any) -> tuple[str, ...]:
+    """A text, a list of texts, or a list of objects with an answer, as VQA has them."""
+    values = value if isinstance(value, list) else [value]
+    return tuple(str(entry["answer"] if isinstance(entry, dict) else entry) for entry in values)

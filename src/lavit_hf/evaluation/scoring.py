@@ -1,0 +1,131 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""From answers to scores, of all samples and of each kind."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from PIL import Image
+
+from ..lavit.processing_lavit import lemmatize_answer
+from .answer_scores import score_answers
+from .benchmarks import Kind
+from .caption_scores import score_captions
+from .requests import EvaluationRequest
+from .samples import Sample
+
+
+if TYPE_CHECKING:
+    from .picture_scores import ClipScorer, FidScorer
+
+
+class Answer(NamedTuple):
+    """A sample, and what became of it."""
+
+    sample: Sample
+    fields: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """What was written, or where the picture lies."""
+        return self.fields["answer"]
+
+
+class PictureScorers(NamedTuple):
+    """What pictures are chosen and scored by; `None` where it is not needed."""
+
+    clip: "ClipScorer | None"
+    fid: "FidScorer | None"
+
+
+# The scores of all answers, and those of each.
+Scores = tuple[dict[str, float], list[dict[str, float]]]
+
+
+def score_texts(request: EvaluationRequest, answers: Sequence[Answer]) -> dict[str, Any]:
+    """
+    Scores captions or answers.
+
+    Args:
+        request (`EvaluationRequest`):
+            How.
+        answers (`Sequence[Answer]`):
+            What was written.
+
+    Returns:
+        `dict`: `scores`; `by_kind`, the number and the scores of each kind, where there are several; and `each`, the
+        scores of each answer.
+    """
+    score = _score_captions if request.benchmark.kind is Kind.captions else _score_answers
+    scores, each = score(request, answers)
+    kinds = sorted({answer.sample.kind for answer in answers if answer.sample.kind is not None})
+    by_kind = {
+        kind: _score_kind(score, request, [answer for answer in answers if answer.sample.kind == kind])
+        for kind in kinds
+    }
+    return {"scores": scores, "each": each} | ({"by_kind": by_kind} if by_kind else {})
+
+
+def _score_kind(
+    score: Callable[..., Scores], request: EvaluationRequest, answers: Sequence[Answer]
+) -> dict[str, float]:
+    return {"number": len(answers), **score(request, answers)[0]}
+
+
+def _score_captions(request: EvaluationRequest, answers: Sequence[Answer]) -> Scores:
+    return score_captions(
+        [answer.text for answer in answers],
+        [answer.sample.references for answer in answers],
+        request.options.tokenizer,
+        request.settings["scorers"]["spice"],
+    )
+
+
+def _score_answers(request: EvaluationRequest, answers: Sequence[Answer]) -> Scores:
+    each = score_answers(
+        [answer.text for answer in answers],
+        [answer.sample.references for answer in answers],
+        lemmatize_answer if request.protocol.lemmas else None,
+    )
+    return {"accuracy": 100 * fmean(each)}, [{"accuracy": 100 * accuracy} for accuracy in each]
+
+
+def score_pictures(
+    request: EvaluationRequest,
+    answers: Sequence[Answer],
+    scorers: PictureScorers,
+    skip: Callable[[Sample, ValueError], None],
+) -> dict[str, Any]:
+    """
+    Scores painted pictures, one in memory after the other.
+
+    Args:
+        request (`EvaluationRequest`):
+            Which, and the real ones.
+        answers (`Sequence[Answer]`):
+            What was painted.
+        scorers (`PictureScorers`):
+            By what.
+        skip (`Callable`):
+            Takes the samples whose real pictures cannot be read.
+
+    Returns:
+        `dict`: `scores`, and `each`, the scores of each picture.
+    """
+    if not request.benchmark.scored:
+        return {"scores": {}, "each": [{} for _ in answers]}
+    each = []
+    for answer in answers:
+        with Image.open(request.pictures_folder / Path(answer.text)) as file:
+            picture = file.convert("RGB")
+        each.append({"CLIP score": scorers.clip.add(picture, answer.sample.text)})
+        if scorers.fid is not None:
+            scorers.fid.add([picture], real=False)
+            try:
+                scorers.fid.add([request.samples.read(answer.sample.picture)], real=True)
+            except ValueError as error:
+                skip(answer.sample, error)
+    fid = {} if scorers.fid is None else {"FID": scorers.fid.score()}
+    return {"scores": fid | {"CLIP score": scorers.clip.score()}, "each": each}

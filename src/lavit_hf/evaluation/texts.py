@@ -1,0 +1,131 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Captions and answers, written by batches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from transformers import BatchFeature
+
+from ..lavit.modeling_lavit import LaVITForCausalLM
+from ..lavit.processing_lavit import LaVITProcessor
+from ..tasks.loading import load_language_model, load_processor
+from ..tasks.options import ModelOptions
+from ..tasks.reading import CAPTION, QUESTION_SETTINGS, Task, answer_to, generate_texts
+from .protocols import ANSWERABLE_QUESTION, TextProtocol
+from .samples import Sample, Samples
+
+
+NO, UNANSWERABLE = "no", "unanswerable"
+
+
+class TextWriter:
+    """
+    Has a model write about pictures.
+
+    Args:
+        samples (`Samples`):
+            Reads the pictures.
+        protocol (`TextProtocol`):
+            How.
+        repo (`str`):
+            The model's repo.
+        options (`ModelOptions`):
+            How to load it.
+    """
+
+    def __init__(self, samples: Samples, protocol: TextProtocol, repo: str, options: ModelOptions):
+        self.samples, self.protocol, self.repo, self.options = samples, protocol, repo, options
+        self.processor = load_processor(repo, options)
+
+    @cached_property
+    def model(self) -> LaVITForCausalLM:
+        """The model."""
+        return load_language_model(self.repo, self.options)
+
+    def load(self) -> None:
+        """Loads the model, where it is not there yet."""
+        _ = self.model
+
+    def prepare(self, sample: Sample) -> list[BatchFeature]:
+        """
+        The model's inputs for a sample, one for each prompt.
+
+        Raises:
+            ValueError: If the picture cannot be read.
+        """
+        image = self.samples.read(sample.picture)
+        return [task.prepare(self.processor, image) for task in self._tasks(sample.text)]
+
+    def write(
+        self, samples: Sequence[Sample], prepared: Sequence[list[BatchFeature]], generator: torch.Generator
+    ) -> list[dict[str, Any]]:
+        """
+        Writes about pictures.
+
+        Args:
+            samples (`Sequence[Sample]`):
+                What is asked.
+            prepared (`Sequence[list[BatchFeature]]`):
+                What [`~TextWriter.prepare`] made of each.
+            generator (`torch.Generator`):
+                Source of all draws.
+
+        Returns:
+            `list[dict]`: of each sample the text, `answer`, and the number of its picture's rows, `tokens`.
+        """
+        with counting_tokens(self.model) as counts:
+            texts = self._generate([inputs[0] for inputs in prepared], samples[0], generator)
+        if self.protocol.asks_if_answerable and samples[0].text is not None:
+            texts = self._answer_answerable(texts, samples, prepared, generator)
+        return [{"answer": text, "tokens": count} for text, count in zip(texts, counts, strict=True)]
+
+    def _answer_answerable(
+        self,
+        verdicts: Sequence[str],
+        samples: Sequence[Sample],
+        prepared: Sequence[list[BatchFeature]],
+        generator: torch.Generator,
+    ) -> list[str]:
+        """Asks the questions themselves, those that can be answered."""
+        texts = [UNANSWERABLE if verdict.lower() == NO else None for verdict in verdicts]
+        open_ones = [number for number, text in enumerate(texts) if text is None]
+        if open_ones:
+            answers = self._generate([prepared[number][1] for number in open_ones], samples[0], generator)
+            for number, answer in zip(open_ones, answers):
+                texts[number] = answer
+        return texts
+
+    def _generate(self, inputs: Sequence[BatchFeature], sample: Sample, generator: torch.Generator) -> list[str]:
+        task = self._tasks(sample.text)[-1]  # of a batch all are alike but for their prompts
+        return generate_texts(task, inputs, self.processor, self.model, generator)
+
+    def _tasks(self, question: str | None) -> list[Task]:
+        if question is None:
+            return [Task(CAPTION.name, CAPTION.make_prompt, CAPTION.clean, self.protocol.generation)]
+        asked = [ANSWERABLE_QUESTION.format(question), question] if self.protocol.asks_if_answerable else [question]
+        return [self._question_task(text) for text in asked]
+
+    def _question_task(self, question: str) -> Task:
+        task = answer_to(question)
+        template = self.protocol.question_template
+        prompt: Callable[[LaVITProcessor], str] = (
+            task.make_prompt if template is None else lambda _: template.replace("{}", question.strip())
+        )
+        return Task(task.name, prompt, task.clean, self.protocol.generation or QUESTION_SETTINGS)
+
+
+@contextmanager
+def counting_tokens(model: LaVITForCausalLM) -> Iterator[list[int]]:
+    """Counts the rows of each picture that a model reads, in the order it reads them."""
+    counts: list[int] = []
+    hook = model.understanding.register_forward_hook(
+        lambda module, inputs, rows: counts.extend(len(picture) for picture in rows)
+    )
+    try:
+        yield counts
+    finally:
+        hook.remove()

@@ -1,0 +1,170 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""A run of pretokenizing: its settings, and what they make of one split."""
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset, Image, IterableDataset
+
+from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
+from ..wiring import LaVITImageProcessor
+from .data import are_tar_shards, load_split
+from .errors import TrainingError
+from .pretokenizing import Pretokenizer
+from .settings import load_function
+from .shards import Part, Shard, prepare_shards, write_shards
+
+
+FREE_TO_CHANGE = ("output", "splits", "use_cpu", "part")  # the rest decides what the shards hold
+
+
+@dataclass
+class PretokenizeSettings:
+    """What is tokenized, and how."""
+
+    visual_tokenizer: str = field(metadata={"help": "Path or Hub id of the trained tokenizer."})
+    dataset: str = field(
+        metadata={
+            "aliases": ["--input"],
+            "help": "Pictures with texts, or features that were computed before: a folder, a Hub id, or WebDataset "
+            "shards as 'shards/{0000..9999}.tar'.",
+        }
+    )
+    output: str = field(metadata={"help": "Folder for the shards; each split has a folder in it."})
+    splits: list[str] = field(default_factory=lambda: ["train"])
+    part: str | None = field(
+        default=None, metadata={"help": "Writes one part of the shards alone, such as 3/64: the third of 64."}
+    )
+    rows: str = field(
+        default="features", metadata={"help": "Kept for reading: the encoder's `features`, `merged` rows, or `none`."}
+    )
+    selection: str | None = field(default=None, metadata={"help": "How patches are kept; as saved by default."})
+    image_column: str = "image"
+    text_column: str | None = field(default=None, metadata={"help": "The texts' column where it is not called text."})
+    features_column: str = field(default="features", metadata={"help": "Used in place of pictures where it exists."})
+    keep_columns: list[str] = field(default_factory=list, metadata={"help": "Columns to keep besides the texts."})
+    text_function: str | None = field(
+        default=None, metadata={"help": "`file.py:function` that makes `texts` and `prompts` of a row."}
+    )
+    patch_choice: str | None = field(
+        default=None, metadata={"help": "Experiment: `file.py:function` that chooses patches in the selector's place."}
+    )
+    dtype: str = field(default="float32", metadata={"help": "The tokenizer's."})
+    use_cpu: bool = field(default=False, metadata={"help": "Needed where several processes have no accelerator."})
+    batch_size: int = 64
+    rows_per_shard: int = field(default=1024, metadata={"help": "A WebDataset shard becomes one shard, however long."})
+    seed: int = 0
+
+    def __post_init__(self):
+        Part.parse(self.part)
+
+
+class PretokenizeRun:
+    """
+    One split of a data set, about to be tokenized.
+
+    Args:
+        settings ([`PretokenizeSettings`]):
+            What is tokenized, and how.
+        split (`str`):
+            The split.
+
+    Raises:
+        TrainingError: If the data set cannot be found, is empty, or lacks a column.
+    """
+
+    def __init__(self, settings: PretokenizeSettings, split: str):
+        self.settings, self.split = settings, split
+        self.output = Path(settings.output) / split
+        with PartialState(cpu=settings.use_cpu).main_process_first():
+            dataset = load_pairs(settings, split)
+        self.pretokenizer = Pretokenizer(
+            load_tokenizer(settings),
+            dataset,
+            LaVITImageProcessor.from_pretrained(settings.visual_tokenizer),
+            rows=settings.rows,
+            image_column=settings.image_column,
+            features_column=settings.features_column,
+            keep_columns=settings.keep_columns,
+            make_texts=load_function(settings.text_function) if settings.text_function else None,
+            choose_patches=load_function(settings.patch_choice) if settings.patch_choice else None,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+        )
+
+    @property
+    def rows_per_shard(self) -> int:
+        """Rows of a shard, or files where the data set streams."""
+        return 1 if self.pretokenizer.streams else self.settings.rows_per_shard
+
+    def prepare(self) -> list[Shard]:
+        """The shards of this run's part, written or not; makes their folder."""
+        return prepare_shards(
+            self.pretokenizer.num_rows,
+            self.output,
+            self._describe(),
+            self.rows_per_shard,
+            Part.parse(self.settings.part),
+        )
+
+    def write_all(self) -> list[Shard]:
+        """Writes the shards of this run's part that are missing, over all processes, and gives all of the part."""
+        return write_shards(
+            self.pretokenizer.num_rows,
+            self.pretokenizer.encode,
+            self.output,
+            self.pretokenizer.schema,
+            self._describe(),
+            self.rows_per_shard,
+            Part.parse(self.settings.part),
+        )
+
+    def write(self, shard: Shard) -> None:
+        """Writes one shard."""
+        shard.write(self.pretokenizer.encode, self.pretokenizer.schema)
+
+    def report(self, shards: list[Shard]) -> str:
+        """What was written, in words."""
+        part = f" as part {self.settings.part}" if self.settings.part else ""
+        written = sum(shard.count() for shard in shards)
+        text = f"{self.split}: {written} rows in {len(shards)} shards of {self.output}{part}"
+        if self.pretokenizer.streams:
+            return text
+        return f"{text}, {sum(len(shard.rows) for shard in shards) - written} pictures left out"
+
+    def _describe(self) -> dict:
+        """What the shards depend on; a tokenizer that was trained again in its old folder is another one."""
+        described = {name: value for name, value in asdict(self.settings).items() if name not in FREE_TO_CHANGE}
+        codebook = self.pretokenizer.visual_tokenizer.quantizer.codebook.weight.detach().float().cpu().numpy()
+        return {**described, "split": self.split, "codebook": hashlib.sha256(codebook.tobytes()).hexdigest()}
+
+
+def load_pairs(settings: PretokenizeSettings, split: str) -> Dataset | IterableDataset:
+    """The split, its texts in the column `text`."""
+    dataset = load_split(settings.dataset, split, streaming=are_tar_shards(settings.dataset))
+    names = dataset.column_names or ()
+    if settings.image_column in names:  # a stream would decode, and stumble, where it renames
+        dataset = dataset.cast_column(settings.image_column, Image(decode=False))
+    if settings.text_column not in (None, "text"):
+        if settings.text_column not in names:
+            raise TrainingError(
+                f"{settings.dataset} has no column {settings.text_column!r} for texts, only {', '.join(names)}."
+            )
+        dataset = dataset.rename_column(settings.text_column, "text")
+    return dataset
+
+
+def load_tokenizer(settings: PretokenizeSettings) -> LaVITVisualTokenizer:
+    """The trained tokenizer, where it is to run."""
+    kwargs = {"selection": settings.selection} if settings.selection else {}
+    tokenizer = LaVITVisualTokenizer.from_pretrained(
+        settings.visual_tokenizer, dtype=getattr(torch, settings.dtype), **kwargs
+    )
+    return tokenizer.to(PartialState().device).eval()
+
+
+__all__ = ["PretokenizeRun", "PretokenizeSettings"]
