@@ -24,6 +24,10 @@ ATTRIBUTION = Path(__file__).with_name("ATTRIBUTION.md")
 FIRST = Path(__file__).with_name("results") / "lavit-emoji-1.json"  # what the first lavit-emoji reached
 KEPT_PATCHES = "kept-patches.jpg"
 
+# What the page offers to ask.
+QUESTIONS = ["What is this?", "What category is this?", "What color is it?", "How many drawings are there?"]
+PROMPTS = ["strawberry", "rocket", "penguin", "red heart", "castle"]
+
 DESCRIPTION = """A small LaVIT ([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)), {megabytes:.0f} MB, that
 `lavit_hf` ships: one language model that reads and writes emoji. The encoder is EfficientNet-Lite0, frozen; the rest
 was trained from scratch on two CPU cores, by the scripts that `make checkpoint` runs.{note}"""
@@ -155,6 +159,7 @@ def main(
         language="en",
         license="apache-2.0",
         tags=["emoji"],
+        lavit={"knows": "emoji", "questions": QUESTIONS, "prompts": PROMPTS},
     )
     with atomic_update(model) as folder:
         card.save(folder / "README.md")

@@ -23,7 +23,14 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 from conftest import tiny_visual_config
-from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITImageProcessorPil, LaVITProcessor, LaVITVisualTokenizer
+from lavit_hf import (
+    LaVITConfig,
+    LaVITForCausalLM,
+    LaVITImageProcessorPil,
+    LaVITProcessor,
+    LaVITVisualTokenizer,
+    LaVITVisualTokenizerOutput,
+)
 
 
 PARITY = {"rtol": 0, "atol": 1e-4}
@@ -193,9 +200,11 @@ class TestParity:
             text = golden.facts["generation_runs"][0]["prompts"][0]
             picture = str(golden.image_paths[3])
             inputs = processor(images=picture, text=text, generation_mode="image", return_tensors="pt")
-            tokens = [torch.tensor([32000, *[i for i in run["prompt_ids"] if i >= 32000], 32001])]
+            first_code = golden_model.config.first_code_token_id
+            codes = torch.tensor([id - first_code for id in run["prompt_ids"] if id >= first_code])
+            outputs = LaVITVisualTokenizerOutput(codes=[codes])
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(golden_model, "get_image_tokens", lambda *args, **kwargs: tokens)
+                patch.setattr(golden_model, "tokenize_images", lambda *args, **kwargs: outputs)
                 self.check_images(golden_model, inputs, run, 24)
         else:
             self.check_images(golden_model, inputs, run, 24)

@@ -23,6 +23,7 @@ from lavit_hf.cli.app import app
 from lavit_hf.page.serving import start
 from lavit_hf.tasks.addresses import claim_port
 from lavit_hf.tasks.failures import Failure
+from lavit_hf.tasks.kept import KeptPatches
 from lavit_hf.tasks.limits import InputLimits
 from lavit_hf.tasks.options import ModelOptions
 
@@ -41,12 +42,11 @@ from lavit_hf.page.inspection import describe_steps, inspect_images
 from lavit_hf.page.messages import shown
 from lavit_hf.page.model import PageModel, load_page_model
 from lavit_hf.page.page import MAX_WAITING, build_page
-from lavit_hf.page.selection import keeping, watching
 from lavit_hf.page.uploads import example_paths
 
 
 SEED = 3
-AS_TRAINED = ("As trained", 0.5)
+AS_TRAINED = ("As trained", 0.5, 0.5)
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0")
 
 
@@ -232,14 +232,14 @@ class TestServer:
     def test_load_is_bounded(self, client, picture, monkeypatch):
         gate, started, running, most = threading.Event(), threading.Event(), [], []
 
-        def wait(model, image, keep_ratio):
+        def wait(model, image, keep):
             running.append(1)
             most.append(len(running))
             started.set()
             gate.wait(60)
             running.pop()
             # No two alike: gradio writes a result into a file named after its content, even while that is sent.
-            return torch.arange(64) != len(most)
+            return KeptPatches(torch.arange(64) != len(most))
 
         monkeypatch.setattr("lavit_hf.page.read_tab.find_kept", wait)
 
@@ -283,11 +283,21 @@ class TestRead:
     def test_share_of_the_patches(self, client, model, picture):
         before = model.visual_tokenizer.config.to_dict()
         for share, count in ((0.25, 16), (1, 64)):
-            _, note = client.predict(handle_file(picture), "A share of them", share, api_name="/keep")
+            _, note = client.predict(handle_file(picture), "A share", share, 0.5, api_name="/keep")
             assert note.startswith(f"{count} of 64 patches kept")
-        note = client.predict(handle_file(picture), "A share of them", 0.5, api_name="/caption")[-1]
+        note = client.predict(handle_file(picture), "A share", 0.5, 0.5, api_name="/caption")[-1]
         assert note.startswith("32 of 64")
         assert model.visual_tokenizer.config.to_dict() == before
+
+    def test_as_many_patches_as_an_error_needs(self, client, model, picture):
+        pixel_values = model.prepare(Image.open(picture).convert("RGB"))
+        outputs = model.visual_tokenizer(pixel_values, keep_error=0.95)
+        for api_name in ("/keep", "/caption"):
+            note = client.predict(handle_file(picture), "As many as needed", 0.5, 0.95, api_name=api_name)[-1]
+            assert note.startswith(f"{int(outputs.keep_mask.sum())} of 64 patches kept")
+            assert f"the error is {float(outputs.rebuild_errors[0]):.2f}" in note.lower()
+        _, note = client.predict(handle_file(picture), "As many as needed", 0.5, 0.05, api_name="/keep")
+        assert note.startswith("64 of 64") and "needs more than there are" in note
 
     def test_no_picture_no_overlay(self, client):
         overlay, note = client.predict(None, *AS_TRAINED, api_name="/keep")
@@ -369,6 +379,12 @@ class TestDraw:
     def test_pictures_alone(self, client, picture):
         assert len(self.draw(client, "", [picture])[0]) == 1
 
+    def test_candidates(self, client, repo, tmp_path):
+        drawn, _ = client.predict("a cat", [], 1, *self.SETTINGS, 2, 3, api_name="/draw")
+        options = ("--model", repo, "--seed", 2, "--steps", 1, "--guidance", 1, "--token-guidance", 1)
+        assert run("draw", "a cat", *options, "--candidates", 3, "-o", tmp_path / "a.png").exit_code == 0
+        assert Image.open(drawn[0]["image"]).tobytes() == Image.open(tmp_path / "a.png").tobytes()
+
     def test_progress(self, model):
         reports = []
         settings = DrawSettings(2, 3, 1.0, 1.0)
@@ -390,9 +406,9 @@ class TestDraw:
     def test_prompts_that_are_refused(self, client, prompt, message):
         assert message in refused(client, prompt, [], 1, *self.SETTINGS, None, api_name="/draw")
 
-    @pytest.mark.parametrize("index", range(5))
+    @pytest.mark.parametrize("index", range(6))
     def test_settings_out_of_bounds(self, client, index):
-        settings = [1, 1, 1.0, 1.0, 0]
+        settings = [1, 1, 1.0, 1.0, 0, 1]
         settings[index] = 2**60
         assert "maximum" in refused(client, "a cat", [], *settings, api_name="/draw")
 
@@ -436,7 +452,7 @@ class TestLookInside:
 
     def test_rebuilt_features(self, model, picture):
         image = Image.open(picture).convert("RGB")
-        inspection = inspect_images(model, [image], keep_ratio=1.0)[0]
+        inspection = inspect_images(model, [image], {"keep_ratio": 1.0})[0]
         outputs = model.visual_tokenizer(model.prepare(image), torch.ones(1, 64, dtype=torch.bool))
         assert inspection.codes == outputs.codes[0].tolist()
         rebuilt = model.pipeline.detokenizer(outputs.quantized).features
@@ -444,7 +460,7 @@ class TestLookInside:
         assert inspection.similarity == pytest.approx(cosines.mean().item(), abs=1e-3)
 
     def test_figures(self, model, picture):
-        inspection = inspect_images(model, [Image.open(picture).convert("RGB")], keep_ratio=0.25)[0]
+        inspection = inspect_images(model, [Image.open(picture).convert("RGB")], {"keep_ratio": 0.25})[0]
         codes = draw_codes(inspection)
         assert codes.size == (GRID_SIZE, GRID_SIZE)
         assert draw_probabilities(inspection).mode == "RGB"
@@ -470,7 +486,7 @@ class TestLookInside:
 
     def test_patches_of_a_code(self, model, golden):
         images = [Image.open(path).convert("RGB") for path in golden.image_paths]
-        inspections = inspect_images(model, images, keep_ratio=0.5)
+        inspections = inspect_images(model, images, {"keep_ratio": 0.5})
         code = inspections[1].codes[5]
         similarities = compare_codes(model, code)
         assert nearest_codes(similarities, code, 2)[0].code == code
@@ -484,28 +500,6 @@ class TestLookInside:
         assert "no code yet" in refused(client, None, api_name="/show_code")
         with pytest.raises(Failure, match=f"0 to {size - 1}"):
             compare_codes(model, size)
-
-
-class TestSelection:
-    def test_rule_comes_back_after_an_error(self, model):
-        config = model.visual_tokenizer.config
-        before = (config.selection, config.keep_ratio)
-        with pytest.raises(RuntimeError), keeping(model.language_model, 0.1):
-            assert (config.selection, config.keep_ratio) == ("ratio", 0.1)
-            raise RuntimeError
-        assert (config.selection, config.keep_ratio) == before
-        with pytest.raises(Exception, match="keep_ratio"), keeping(model.language_model, "half"):
-            pytest.fail("half is no share")
-        assert (config.selection, config.keep_ratio) == before
-
-    def test_mask_is_the_one_that_was_read(self, model, picture):
-        pixel_values = model.prepare(Image.open(picture).convert("RGB"))
-        with watching(model.language_model) as masks, torch.no_grad():
-            rows = model.language_model.get_image_features(pixel_values).pooler_output
-        assert [int(mask.sum()) for mask in masks] == [len(rows[0])]
-        with torch.no_grad():
-            model.language_model.get_image_features(pixel_values)
-        assert len(masks) == 1
 
 
 class TestMessages:

@@ -166,14 +166,24 @@ class Page:
         self.until(lambda: all(min(size) > 0 for size in self.driver.execute_script(sizes, f"{selector} img")))
         return self.driver.execute_script(sizes, f"{selector} img")
 
-    def message(self) -> str:
-        """What the message says that is shown; closes it."""
-        message = self.wait_for(".toast-body").text
+    def message(self, area: str) -> str:
+        """What the message says that is shown beneath a button; it covers no button."""
+        message = self.wait_for(f"{area} p").text
         self.save("message")
-        for button in self.all(".toast-close"):
-            button.click()
-        self.until(lambda: not self.all(".toast-body"))
+        assert not self.all(".toast-body")
+        covered = (
+            "return [...document.querySelectorAll('button')].filter(b => b.checkVisibility()).filter(b => {"
+            " const [m, r] = [arguments[0].getBoundingClientRect(), b.getBoundingClientRect()];"
+            " return r.left < m.right && m.left < r.right && r.top < m.bottom && m.top < r.bottom && r.width })"
+            ".map(b => b.outerHTML.slice(0, 100))"
+        )
+        assert self.driver.execute_script(covered, self.wait_for(f"{area} p")) == []
         return message
+
+    def wait_until_gone(self, selector: str) -> None:
+        self.until(
+            lambda: not any(element.is_displayed() for element in self.all(selector)), f"{selector} never leaves"
+        )
 
     def check(self, name: str) -> None:
         """Saves a screenshot, and makes sure that nothing is wider than the window."""
@@ -224,11 +234,14 @@ def test_share_of_the_patches(browser):
     browser.open()
     browser.click(".examples button")
     browser.wait_for_text("#read-note", "patches kept")
-    browser.click("input[type=radio][value='A share of them']")
+    browser.click("input[type=radio][value='A share']")
     share = browser.wait_for("input[type=range]")
     share.send_keys(Keys.END)
     browser.wait_for_text("#read-note", "64 of 64 patches kept (100%)")
     browser.check("share")
+    browser.click("input[type=radio][value='As many as needed']")
+    browser.wait_for_text("#read-note", "rror is")
+    browser.check("error")
 
 
 def test_new_picture_clears_what_was_said_of_the_last(browser):
@@ -250,6 +263,30 @@ def test_draw(browser):
     assert len({tuple(size) for size in sizes}) == 1
     browser.wait_for_text("#draw-note", "Seed 0.")
     browser.check("draw")
+    assert shown_sizes(browser, "#draw-drawn .grid-wrap img") == [sizes[0]] * 4
+
+
+def shown_sizes(browser, selector: str) -> list[list[int]]:
+    """How large pictures are on the page, what scales them down in their boxes counted in."""
+    return browser.driver.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map(i => {"
+        " const box = i.getBoundingClientRect(), scale = getComputedStyle(i).objectFit == 'scale-down'"
+        " ? Math.min(1, box.width / i.naturalWidth, box.height / i.naturalHeight)"
+        " : Math.min(box.width / i.naturalWidth, box.height / i.naturalHeight);"
+        " return [i.naturalWidth * scale, i.naturalHeight * scale].map(Math.round) })",
+        selector,
+    )
+
+
+def test_texts_to_start_with(browser):
+    browser.open()
+    browser.wait_for(".chips button").click()
+    assert browser.text_of("#read-question") == browser.wait_for(".chips button").text
+    assert "emoji" in browser.wait_for(".knowledge").text
+    browser.switch_to("Draw")
+    chip = next(chip for chip in browser.all(".chips button") if chip.is_displayed())
+    chip.click()
+    assert browser.text_of("#draw-prompt") == chip.text
 
 
 def test_draw_of_text_and_pictures(browser):
@@ -267,8 +304,7 @@ def test_look_inside(browser):
     browser.upload("#read-picture", PICTURE)
     browser.wait_for_pictures("#read-overlay")
     browser.switch_to("Look inside")
-    browser.wait_for_pictures("#inside-picture")  # came along
-    browser.click("#inside-start")
+    browser.wait_for_pictures("#inside-picture")  # came along, and is looked into at once
     browser.wait_for_pictures("#inside-painted")
     browser.wait_for_text("#inside-steps", "patches kept")
     ids = browser.text_of("#inside-ids").split()
@@ -277,6 +313,22 @@ def test_look_inside(browser):
     assert len(browser.wait_for_pictures("#inside-alone", 4)) == 4
     assert len(browser.wait_for_pictures("#inside-patches", 8)) == 8
     browser.check("inside")
+
+
+def test_look_inside_follows_the_last_picture(browser):
+    browser.open()
+    browser.click(".examples button")
+    browser.wait_for_pictures("#read-overlay")
+    browser.switch_to("Look inside")
+    browser.wait_for_pictures("#inside-painted")
+    first = browser.text_of("#inside-ids")
+    browser.switch_to("Read")
+    overlay = browser.wait_for("#read-overlay img").get_attribute("src")
+    browser.click(".examples button:nth-child(3)")
+    browser.until(lambda: browser.wait_for("#read-overlay img").get_attribute("src") != overlay, "no other overlay")
+    browser.switch_to("Look inside")
+    field = browser.wait_for("#inside-ids textarea")
+    browser.until(lambda: field.get_property("value") not in ("", first), "still the first picture")
 
 
 def tap_a_kept_patch(browser, ids: list[int]) -> None:
@@ -289,10 +341,11 @@ def tap_a_kept_patch(browser, ids: list[int]) -> None:
         browser.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", image)
         offsets = [round((place + 0.5) * side / 8 - side / 2) for place in (column, row)]
         webdriver.ActionChains(browser.driver).move_to_element_with_offset(image, *offsets).click().perform()
-        browser.wait_for(".toast-body, #inside-alone img")
-        if not browser.all(".toast-body"):
+        browser.wait_for("#inside-tap-problem p, #inside-alone img")
+        if browser.all("#inside-alone img"):
             break
-        assert "was dropped" in browser.message()
+        assert "was dropped" in browser.message("#inside-tap-problem")
+    browser.wait_until_gone("#inside-tap-problem p")
     code = int(browser.wait_for("#inside-code input").get_property("value"))
     first_code = ids[-1] + 1  # codes follow on [/IMG], which ends the ids
     assert first_code + code in ids
@@ -301,29 +354,33 @@ def tap_a_kept_patch(browser, ids: list[int]) -> None:
 def test_messages(browser, tmp_path):
     browser.open()
     browser.click("#read-describe")
-    assert "There is no picture yet" in browser.message()
+    assert "There is no picture yet" in browser.message("#read-describe-problem")
     (tmp_path / "note.png").write_bytes(b"no picture")
     browser.upload("#read-picture", tmp_path / "note.png")
-    assert '"note.png" is not an image' in browser.message()
+    assert '"note.png" is not an image' in browser.message("#read-picture-problem")
     browser.until(lambda: browser.all("#read-picture input[type=file]"))
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     browser.upload("#read-picture", tmp_path / "huge.png")
-    assert '"huge.png" has more than' in browser.message()
+    browser.wait_for_text("#read-picture-problem", '"huge.png" has more than')
     browser.click("#read-ask")
-    assert "The text is empty" in browser.message()
+    assert "The text is empty" in browser.message("#read-ask-problem")
+    browser.check("messages")
+    browser.upload("#read-picture", PICTURE)
+    browser.wait_for_pictures("#read-overlay")
+    browser.wait_until_gone(".problem p")  # as this succeeded
     browser.check("after-messages")
 
 
 def test_messages_of_draw(browser):
     browser.open("Draw")
     browser.click("#draw-start")
-    assert "The text is empty" in browser.message()
+    assert "The text is empty" in browser.message("#draw-problem")
     browser.type("#draw-prompt textarea", "<image> red")
     browser.click("#draw-start")
-    assert "<image>" in browser.message()  # spelled out, not taken for HTML
+    browser.wait_for_text("#draw-problem", "<image>")  # spelled out, not taken for HTML
     browser.paste("#draw-prompt textarea", "cat " * 50_000)
     browser.click("#draw-start")
-    assert "200,000 characters" in browser.message()
+    browser.wait_for_text("#draw-problem", "200,000 characters")
 
 
 def test_nothing_is_fetched_from_elsewhere(browser):

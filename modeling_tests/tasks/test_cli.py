@@ -199,6 +199,14 @@ class TestCaptionAndAsk:
         assert message in fail("ask", text, images[0], exit_code=2)
         assert message in fail("draw", text, exit_code=2)
 
+    def test_share_of_the_patches(self, repo, images):
+        model, processor = LaVITForCausalLM.from_pretrained(repo), LaVITProcessor.from_pretrained(repo)
+        inputs = processor(images=images[0], return_tensors="pt")
+        ids = model.generate(**inputs, keep_ratio=0.1)[:, inputs.input_ids.shape[1] :]
+        expected = processor.post_process_caption(processor.post_process_image_text_to_text(ids))
+        line = json.loads(succeed("caption", images[0], "--model", repo, "--keep-ratio", 0.1, "--json"))
+        assert (line["caption"], line["kept"], line["patches"]) == (expected[0], 6, 64)
+
     def test_quantized(self, repo, images):
         pytest.importorskip("bitsandbytes")
         options = ("--model", repo, "--max-new-tokens", 2, "--num-beams", 1)
@@ -225,6 +233,29 @@ class TestTokenize:
         num_patches = LaVITVisualTokenizer.from_pretrained(repo).config.num_patches
         ids = json.loads(succeed("tokenize", images[0], "--model", repo, "--keep-ratio", 0.25))
         assert len(ids) == num_patches / 4 + 2
+
+    def test_as_few_patches_as_an_error_allows(self, repo, images):
+        tokenizer = LaVITVisualTokenizer.from_pretrained(repo)
+        processor = LaVITProcessor.from_pretrained(repo).image_processor
+        outputs = tokenizer(processor(images, return_tensors="pt").pixel_values, keep_error=0.99)
+        lines = json_lines(run("tokenize", *images, "--model", repo, "--keep-error", 0.99, "--json").stdout)
+        assert [line["kept"] for line in lines] == outputs.keep_mask.sum(dim=1).tolist()
+        assert [line["rebuild_error"] for line in lines] == pytest.approx(outputs.rebuild_errors.tolist(), abs=1e-5)
+        assert [line["reaches_keep_error"] for line in lines] == outputs.reaches_keep_error.tolist()
+
+    def test_error_that_is_not_reached(self, repo, images):
+        result = run("tokenize", images[0], "--model", repo, "--keep-error", 0.001, "--json")
+        line = json.loads(result.stdout)
+        assert line["kept"] == line["patches"] == 64
+        assert not line["reaches_keep_error"]
+        message = f"even with all 64 patches the error is {line['rebuild_error']:.2f}, so all are kept."
+        assert result.stderr == f"lavit: {images[0]}: {message}\n"
+
+    @pytest.mark.parametrize("command", [("caption",), ("ask", "What?"), ("tokenize",), ("reconstruct",)])
+    def test_settings_that_cannot_be(self, images, command):
+        message = fail(*command, images[0], "--keep-ratio", 0.5, "--keep-error", 0.5, exit_code=2)
+        assert "--keep-ratio and --keep-error each say which patches are kept" in message
+        assert "--keep-ratio must lie in (0, 1]" in fail(*command, images[0], "--keep-ratio", 0, exit_code=2)
 
     def test_standard_input_and_url(self, repo, images, golden, serve):
         url = serve(partial(SimpleHTTPRequestHandler, directory=golden.root / "images"))

@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -211,7 +212,8 @@ class TestPacking:
         model = build()
         features = batch.pop("image_features"), batch.pop("keep_mask")
         embedded = model.visual_tokenizer.embedding(features[0].float())
-        rows = model.understanding(embedded, model.visual_tokenizer.selector, features[1])
+        choose_patches = partial(model.visual_tokenizer.choose_patches, features[0].float())
+        rows, _ = model.understanding(embedded, choose_patches, features[1])
         filled = model.model.fill_slots(rows, batch["input_ids"], attention_mask=batch["attention_mask"])
         labels = filled.spread(batch["labels"].masked_fill(model.model.find_marks(batch["input_ids"]), -100), -100)
         reference = model(inputs_embeds=filled.inputs_embeds, attention_mask=filled.attention_mask).logits

@@ -14,11 +14,15 @@ from .options import (
     Device,
     DTypeOption,
     Images,
+    KeepError,
+    KeepRatio,
+    KeepThreshold,
     MaxNewTokens,
     Model,
     NumBeams,
     Quantize,
     Seed,
+    check_keep,
     check_text,
 )
 
@@ -31,6 +35,9 @@ def ask(
     batch_size: BatchSize = 8,
     num_beams: NumBeams = None,
     max_new_tokens: MaxNewTokens = None,
+    keep_ratio: KeepRatio = None,
+    keep_threshold: KeepThreshold = None,
+    keep_error: KeepError = None,
     model: Model = None,
     device: Device = "auto",
     dtype: DTypeOption = DType.auto,
@@ -39,8 +46,9 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Answer a question about each picture."""
+    keep = check_keep(keep_ratio=keep_ratio, keep_threshold=keep_threshold, keep_error=keep_error)
     request = request_pictures(images, ModelOptions(model, device, dtype, quantize))
     from ..tasks.reading import answer_to, write_texts
 
-    wishes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
+    wishes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, **keep}
     write_texts(answer_to(question), request, wishes, batch_size, seed, as_json)

@@ -4,7 +4,22 @@
 
 from ..tasks.options import DType, ModelOptions
 from ..tasks.requests import request_pictures
-from .options import AsJson, BatchSize, Device, DTypeOption, Images, MaxNewTokens, Model, NumBeams, Quantize, Seed
+from .options import (
+    AsJson,
+    BatchSize,
+    Device,
+    DTypeOption,
+    Images,
+    KeepError,
+    KeepRatio,
+    KeepThreshold,
+    MaxNewTokens,
+    Model,
+    NumBeams,
+    Quantize,
+    Seed,
+    check_keep,
+)
 
 
 def caption(
@@ -12,6 +27,9 @@ def caption(
     batch_size: BatchSize = 8,
     num_beams: NumBeams = None,
     max_new_tokens: MaxNewTokens = None,
+    keep_ratio: KeepRatio = None,
+    keep_threshold: KeepThreshold = None,
+    keep_error: KeepError = None,
     model: Model = None,
     device: Device = "auto",
     dtype: DTypeOption = DType.auto,
@@ -20,8 +38,9 @@ def caption(
     as_json: AsJson = False,
 ) -> None:
     """Say in words what each picture shows."""
+    keep = check_keep(keep_ratio=keep_ratio, keep_threshold=keep_threshold, keep_error=keep_error)
     request = request_pictures(images, ModelOptions(model, device, dtype, quantize))
     from ..tasks.reading import CAPTION, write_texts
 
-    wishes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
+    wishes = {"num_beams": num_beams, "max_new_tokens": max_new_tokens, **keep}
     write_texts(CAPTION, request, wishes, batch_size, seed, as_json)

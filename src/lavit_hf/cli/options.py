@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..lavit.keep_settings import KEEP_SETTINGS, KeepSettings, check_keep_settings
 from ..pixels.picture_sizes import ASPECT_RATIOS
 from ..tasks.failures import Failure
 from ..tasks.options import DType, Quantization
@@ -17,6 +18,7 @@ PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 MODEL_PANEL = "Model"
 OUTPUT_PANEL = "Output"
+PATCHES_PANEL = "Patches to keep (one of these)"
 
 
 def check_text(text: str | None) -> str | None:
@@ -27,18 +29,22 @@ def check_text(text: str | None) -> str | None:
         raise typer.BadParameter(str(failure)) from failure
 
 
+def check_keep(**settings: float | None) -> KeepSettings:
+    """What the options say of the patches to keep; refuses, as a usage error, what cannot be."""
+    try:
+        return check_keep_settings(**settings)
+    except ValueError as error:
+        option_names = str(error)
+        for name in KEEP_SETTINGS:
+            option_names = option_names.replace(name, f"--{name.replace('_', '-')}")
+        raise typer.BadParameter(option_names) from error
+
+
 def check_aspect_ratio(name: str | None) -> str | None:
     """Refuses an aspect ratio that there are no sizes for."""
     if name is not None and name not in ASPECT_RATIOS:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(ASPECT_RATIOS)}.")
     return name
-
-
-def check_keep_ratio(share: float | None) -> float | None:
-    """Refuses a share of the patches that would keep none."""
-    if share is not None and not share > 0:
-        raise typer.BadParameter(f"{share:g} is not above 0: at least one patch is kept.")
-    return share
 
 
 def check_picture_name(path: Path) -> Path:
@@ -95,9 +101,22 @@ MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest text, in 
 KeepRatio = Annotated[
     float | None,
     typer.Option(
-        max=1.0,
-        callback=check_keep_ratio,
-        help="Keep this share of the patches, above 0; by default the checkpoint's own rule decides.",
+        help="Keep this share of the patches, above 0 and at most 1; by default the checkpoint's own rule decides.",
+        rich_help_panel=PATCHES_PANEL,
+    ),
+]
+KeepThreshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Keep the patches that the selector finds likelier than this, between 0 and 1.",
+        rich_help_panel=PATCHES_PANEL,
+    ),
+]
+KeepError = Annotated[
+    float | None,
+    typer.Option(
+        help="Keep as few patches as rebuild the picture's features with this error, between 0 and 1.",
+        rich_help_panel=PATCHES_PANEL,
     ),
 ]
 AsJson = Annotated[

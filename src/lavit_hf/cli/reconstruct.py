@@ -14,11 +14,14 @@ from .options import (
     Force,
     Guidance,
     Images,
+    KeepError,
     KeepRatio,
+    KeepThreshold,
     Model,
     OutputFolder,
     Seed,
     Steps,
+    check_keep,
 )
 
 
@@ -27,6 +30,8 @@ def reconstruct(
     output: OutputFolder = Path("reconstructed"),
     force: Force = False,
     keep_ratio: KeepRatio = None,
+    keep_threshold: KeepThreshold = None,
+    keep_error: KeepError = None,
     steps: Steps = None,
     guidance: Guidance = None,
     batch_size: BatchSize = 4,
@@ -37,8 +42,9 @@ def reconstruct(
     as_json: AsJson = False,
 ) -> None:
     """Turn each picture into tokens and paint it anew from these."""
+    keep = check_keep(keep_ratio=keep_ratio, keep_threshold=keep_threshold, keep_error=keep_error)
     request = request_pictures(images, ModelOptions(model, device, dtype), output, force)
     from ..tasks.painting import reconstruct_images
 
     painting = {"num_inference_steps": steps, "guidance_scale": guidance}
-    reconstruct_images(request, painting, keep_ratio, batch_size, seed, as_json)
+    reconstruct_images(request, painting, keep, batch_size, seed, as_json)

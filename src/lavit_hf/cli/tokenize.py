@@ -9,7 +9,21 @@ import typer
 
 from ..tasks.options import DType, ModelOptions
 from ..tasks.requests import request_pictures
-from .options import OUTPUT_PANEL, AsJson, BatchSize, Device, DTypeOption, Force, Images, KeepRatio, Model, Seed
+from .options import (
+    OUTPUT_PANEL,
+    AsJson,
+    BatchSize,
+    Device,
+    DTypeOption,
+    Force,
+    Images,
+    KeepError,
+    KeepRatio,
+    KeepThreshold,
+    Model,
+    Seed,
+    check_keep,
+)
 
 
 def tokenize(
@@ -24,6 +38,8 @@ def tokenize(
     ] = None,
     force: Force = False,
     keep_ratio: KeepRatio = None,
+    keep_threshold: KeepThreshold = None,
+    keep_error: KeepError = None,
     batch_size: BatchSize = 8,
     model: Model = None,
     device: Device = "auto",
@@ -32,7 +48,8 @@ def tokenize(
     as_json: AsJson = False,
 ) -> None:
     """Print the token ids that stand for each picture, as a JSON list."""
+    keep = check_keep(keep_ratio=keep_ratio, keep_threshold=keep_threshold, keep_error=keep_error)
     request = request_pictures(images, ModelOptions(model, device, dtype), overlay, force, "--overlay")
     from ..tasks.tokenizing import print_tokens
 
-    print_tokens(request, keep_ratio, batch_size, seed, as_json)
+    print_tokens(request, keep, batch_size, seed, as_json)

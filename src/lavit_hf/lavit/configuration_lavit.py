@@ -5,7 +5,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -20,6 +20,7 @@ from .checkpoint_index import (
     read_model_type,
     visual_tokenizer_index_name,
 )
+from .keep_settings import check_keep_range, check_keep_settings
 from .remote_code import ships_code
 from .untrusted_files import check_counts, naming_checkpoint
 
@@ -140,6 +141,28 @@ class LaVITDetokenizerConfig(LaVITBaseConfig):
                 f"num_negative_embeds must lie between 0 and the {self.num_patches} rows of the condition, got "
                 f"{self.num_negative_embeds}."
             )
+
+
+class SelectionRule(NamedTuple):
+    """
+    By what a selector keeps patches.
+
+    Args:
+        name (`str`):
+            `"sample"`, `"threshold"`, `"ratio"`, `"count"`, or `"error"`, under which the selector keeps all and the
+            visual tokenizer finds out how few of them are enough.
+        keep_threshold (`float`, *optional*):
+            Least probability of a kept patch under `"threshold"`.
+        num_kept (`int`, *optional*):
+            How many are kept of every image, where that is known beforehand.
+        keep_error (`float`, *optional*):
+            The error that is enough under `"error"`.
+    """
+
+    name: str
+    keep_threshold: float | None = None
+    num_kept: int | None = None
+    keep_error: float | None = None
 
 
 @strict
@@ -298,10 +321,35 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
                 f"selection='count' needs keep_count between 1 and the {self.num_patches} patches, "
                 f"got {self.keep_count}."
             )
-        if not 0 < self.keep_ratio <= 1:
-            raise ValueError(f"keep_ratio must lie in (0, 1], got {self.keep_ratio}.")
-        if not 0 < self.keep_threshold < 1:
-            raise ValueError(f"keep_threshold must lie in (0, 1), got {self.keep_threshold}.")
+        for name in ("keep_ratio", "keep_threshold"):
+            check_keep_range(name, getattr(self, name))
+
+    def selection_rule(self, keep_mask: Any = None, **settings: float | None) -> SelectionRule:
+        """
+        The rule by which patches are kept in a call.
+
+        Args:
+            keep_mask (`torch.BoolTensor`, *optional*):
+                A mask that the call was given, which leaves no rule anything to decide.
+            settings:
+                What the call says in place of `selection`, as in [`KeepSettings`].
+
+        Returns:
+            [`SelectionRule`].
+
+        Raises:
+            ValueError: If more than one is given, one is out of its range, or the configuration's own cannot be.
+        """
+        if keep_mask is None:
+            self.check_selection()
+        given = check_keep_settings(keep_mask=keep_mask, **settings)
+        if "keep_threshold" in given:
+            return SelectionRule("threshold", given["keep_threshold"])
+        if "keep_ratio" in given:
+            return SelectionRule("ratio", num_kept=self._share_of_patches(given["keep_ratio"]))
+        if "keep_error" in given:
+            return SelectionRule("error", keep_error=given["keep_error"])
+        return SelectionRule(self.selection, self.keep_threshold, None if keep_mask is not None else self.num_kept)
 
     def _or_from_encoder(self, name: str, encoder_name: str) -> int:
         value = getattr(self, name)
@@ -332,8 +380,11 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
     def num_kept(self) -> int | None:
         """Number of patches that the selection rule keeps of every image. `None` where images decide."""
         if self.selection == "ratio":
-            return max(1, round(self.keep_ratio * self.num_patches))
+            return self._share_of_patches(self.keep_ratio)
         return self.keep_count if self.selection == "count" else None
+
+    def _share_of_patches(self, ratio: float) -> int:
+        return max(1, round(ratio * self.num_patches))
 
 
 def _has_file(repo: str | os.PathLike, name: str, hub_kwargs: dict) -> bool:

@@ -17,10 +17,12 @@ from transformers.generation import (
     RepetitionPenaltyLogitsProcessor,
     SequenceBiasLogitsProcessor,
 )
+from transformers.utils import ModelOutput
 from transformers.utils.deprecation import deprecate_kwarg
 
 from .cached_prompt import CachedPrompt, count_sequences
 from .configuration_lavit import LaVITConfig
+from .keep_settings import KeepSettings, check_keep_settings
 from .modeling_layers import find_image_slots, pad_left
 from .token_sampling import (
     Generators,
@@ -44,6 +46,9 @@ DEFAULT_IMAGE_GENERATION = {
     "max_new_tokens": 200,
     "guidance_scale": 4.0,
 }
+
+# What `generate` tells of the images that it has read.
+KEPT = ("keep_mask", "rebuild_errors", "reaches_keep_error")
 
 # Processors of transformers to which it matters which ids stand in a prompt, and not only how many.
 READ_PROMPTS = (
@@ -74,6 +79,8 @@ class FilledPrompt:
             Number of prompts.
         past_length (`int`):
             Number of positions in the cache.
+        kept (`dict[str, torch.Tensor]`):
+            Which patches are kept of the images that were read, by the names of what `generate` gives.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -82,6 +89,7 @@ class FilledPrompt:
     num_images: int
     batch_size: int
     past_length: int
+    kept: dict[str, torch.Tensor]
 
     @property
     def new_length(self) -> int:
@@ -125,6 +133,9 @@ class LaVITGenerationMixin(GenerationMixin):
         generator: Generators = None,
         position_ids: torch.LongTensor | None = None,
         cache: Cache | None = None,
+        keep_threshold: float | None = None,
+        keep_ratio: float | None = None,
+        keep_error: float | None = None,
         **kwargs,
     ) -> torch.LongTensor:
         r"""
@@ -169,12 +180,16 @@ class LaVITGenerationMixin(GenerationMixin):
                 That of an earlier call, to go on from. `input_ids` are then all ids so far and those that follow, and
                 the images of earlier calls are not read again. As in transformers, they may also be those that follow
                 alone, where `attention_mask` covers the cache too.
+            keep_threshold, keep_ratio, keep_error (`float`, *optional*):
+                How many patches are kept of the images that are read, as in [`~LaVITVisualTokenizer.forward`].
             kwargs:
                 Everything else that transformers' `generate` takes.
 
         Returns:
             `torch.LongTensor` of shape `(batch_size, sequence_length + new_tokens)`: the prompts as they were given,
-            slots unfilled, and the new ids; or transformers' output class where `return_dict_in_generate` is set.
+            slots unfilled, and the new ids; or transformers' output class where `return_dict_in_generate` is set. It
+            holds too, where images were read, their `keep_mask`, of shape `(num_images, num_patches)`, and under
+            `keep_error` `rebuild_errors` and `reaches_keep_error`, `(num_images,)`.
 
         Raises:
             ValueError: On an unknown mode, a prompt for an image in text mode, guidance below 1 or in text mode, slots
@@ -195,6 +210,9 @@ class LaVITGenerationMixin(GenerationMixin):
                 generation_config=generation_config, logits_processor=logits_processor, **given, **kwargs
             )
         check_generation_mode(generation_mode)
+        keep_settings = check_keep_settings(
+            keep_threshold=keep_threshold, keep_ratio=keep_ratio, keep_error=keep_error
+        )
         given = self._close_prompt(generation_mode, given)
         prompt_length = _prompt_length(given)
         generation_config, kwargs = self._mode_generation_config(
@@ -204,7 +222,7 @@ class LaVITGenerationMixin(GenerationMixin):
         given = self._complete_prompt(generation_mode, given, generation_config)
         _check_generators(generator, given)
         self._check_given(given, pixel_values, guidance, generation_config)
-        prompt = self._fill_prompt(generation_mode, given, pixel_values, generator)
+        prompt = self._fill_prompt(generation_mode, given, pixel_values, generator, keep_settings)
         if guidance is not None:
             prompt = self._double_prompt(prompt, negative_prompt_ids, negative_prompt_attention_mask)
             kwargs["guidance"] = guidance
@@ -215,9 +233,13 @@ class LaVITGenerationMixin(GenerationMixin):
         processors += logits_processor or []
         if generator is not None:
             kwargs["sampler"] = TokenSampler(generator)
-        return super().generate(
+        outputs = super().generate(
             generation_config=generation_config, logits_processor=processors, **prompt.inputs, **kwargs
         )
+        if isinstance(outputs, ModelOutput):
+            for name, value in prompt.kept.items():
+                outputs[name] = value
+        return outputs
 
     def _mode_generation_config(
         self, generation_mode: str, prompt_length: int, generation_config: GenerationConfig | None, kwargs: dict
@@ -334,6 +356,7 @@ class LaVITGenerationMixin(GenerationMixin):
         given: dict[str, torch.Tensor],
         pixel_values: torch.FloatTensor | None,
         generator: Generators,
+        keep_settings: KeepSettings,
     ) -> FilledPrompt:
         """The prompts with the images in their slots, as far as the cache does not hold them."""
         inputs = dict(given)
@@ -353,9 +376,13 @@ class LaVITGenerationMixin(GenerationMixin):
         if mask is not None:
             inputs["attention_mask"] = mask
         new = {name: given[name][:, num_held:] for name in ("input_ids", "inputs_embeds") if name in given}
+        kept = {}
         if pixel_values is not None:
             new_mask = None if mask is None else mask[:, past_length:]
-            filled, codes = self._fill_slots(generation_mode, new, new_mask, pixel_values, generator)
+            generator = repeat_for_images(generator, self._count_slots(new))
+            outputs = self._read_images(generation_mode, pixel_values, generator, keep_settings)
+            kept = {name: outputs[name] for name in KEPT if outputs.get(name) is not None}
+            filled, codes = self._fill_slots(generation_mode, new, new_mask, outputs)
             inputs |= {
                 "inputs_embeds": filled.inputs_embeds,
                 "attention_mask": filled.extend_mask(mask, past_length),
@@ -366,7 +393,7 @@ class LaVITGenerationMixin(GenerationMixin):
             inputs["inputs_embeds"] = new["inputs_embeds"]
         num_images = (num_images or 0) + (0 if pixel_values is None else len(pixel_values))
         num_ids = length if num_held or not past_length else past.count_ids(past_length) + length
-        return FilledPrompt(inputs, ids, num_ids, num_images, batch_size, past_length)
+        return FilledPrompt(inputs, ids, num_ids, num_images, batch_size, past_length, kept)
 
     def _count_slots(self, prompt: dict[str, torch.Tensor]) -> list[int]:
         """Number of image slots of each prompt."""
@@ -411,20 +438,28 @@ class LaVITGenerationMixin(GenerationMixin):
         is_padding[:, first:] = mask[:, mask.shape[1] - ids.shape[1] + first :] == 0
         return ids.masked_fill(is_padding, self.config.text_config.vocab_size)
 
+    def _read_images(
+        self,
+        generation_mode: str,
+        pixel_values: torch.FloatTensor,
+        generator: Generators,
+        keep_settings: KeepSettings,
+    ) -> ModelOutput:
+        """The images as rows in text mode, as codes in image mode, and which patches were kept of them."""
+        read = self.get_image_features if generation_mode == "text" else self.tokenize_images
+        return read(pixel_values, generator=generator, **keep_settings)
+
     def _fill_slots(
         self,
         generation_mode: str,
         prompt: dict[str, torch.Tensor],
         attention_mask: torch.Tensor | None,
-        pixel_values: torch.FloatTensor,
-        generator: Generators,
+        images: ModelOutput,
     ) -> tuple:
         """The prompts with the images in their slots, and in image mode, where there are ids, with their codes."""
-        generator = repeat_for_images(generator, self._count_slots(prompt))
         if generation_mode == "text":
-            rows = self.get_image_features(pixel_values, generator=generator).pooler_output
-            return self.model.fill_slots(rows, attention_mask=attention_mask, **prompt), None
-        codes = [tokens[1:-1] for tokens in self.get_image_tokens(pixel_values, generator=generator)]
+            return self.model.fill_slots(images.pooler_output, attention_mask=attention_mask, **prompt), None
+        codes = [image + self.config.first_code_token_id for image in images.codes]
         rows = [self.get_input_embeddings()(image) for image in codes]
         settings = {"attention_mask": attention_mask, "keep_marks": False}
         filled = self.model.fill_slots(rows, **prompt, **settings)

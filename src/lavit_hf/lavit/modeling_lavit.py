@@ -30,12 +30,20 @@ from .atomic_saving import name_of, saves_atomically
 from .backbone_checks import apply_after_head, check_language_model, count_positions, takes_positions
 from .cached_prompt import CachedPrompt, count_sequences
 from .checkpoint_index import MAX_SHARD_SIZE, find_weights_folder, finish_saving
-from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig
+from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig, SelectionRule
 from .generation_lavit import LaVITGenerationMixin, guide
+from .keep_settings import KEEP_SETTINGS, KeepSettings
 from .modeling_base import LaVITBaseModel
 from .modeling_layers import IGNORE_INDEX, find_image_slots
-from .modeling_visual_tokenizer import LaVITVisualTokenizer, TokenMerger, TokenSelector, count_kept
-from .own_pixel_decoder import load_pixel_decoder
+from .modeling_visual_tokenizer import (
+    LaVITVisualTokenizer,
+    LaVITVisualTokenizerOutput,
+    PatchSelection,
+    TokenMerger,
+    TokenSelector,
+    count_kept,
+)
+from .own_pixel_decoder import load_detokenizer, load_pixel_decoder
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import ships_code
 from .repo_names import SELECTOR_NAMES, rename_layers, rename_parts
@@ -245,6 +253,29 @@ class LaVITCausalLMOutputWithPast(CausalLMOutputWithPast):
     image_outputs: BaseModelOutputWithPooling | None = None
 
 
+@dataclass
+class LaVITImageFeaturesOutput(BaseModelOutputWithPooling):
+    r"""
+    Output of [`~LaVITModel.get_image_features`].
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(num_images, num_patches, feature_size)`):
+            The encoder's features.
+        pooler_output (`list[torch.FloatTensor]`, each of shape `(kept, text_hidden_size)`):
+            The rows of each image.
+        hidden_states, attentions (`tuple[torch.FloatTensor]`, *optional*):
+            The encoder's own, where they are asked for.
+        keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`):
+            The kept patches.
+        rebuild_errors, reaches_keep_error (`torch.Tensor` of shape `(num_images,)`, *optional*):
+            Under `keep_error`, as in [`LaVITVisualTokenizerOutput`].
+    """
+
+    keep_mask: torch.BoolTensor | None = None
+    rebuild_errors: torch.FloatTensor | None = None
+    reaches_keep_error: torch.BoolTensor | None = None
+
+
 class LaVITUnderstanding(nn.Module):
     """
     The way from encoder features to rows the language model reads: continuous, not quantised (paper, section 3.2),
@@ -261,30 +292,34 @@ class LaVITUnderstanding(nn.Module):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        shared_selector: Callable,
+        choose_patches: Callable[..., PatchSelection],
         keep_mask: torch.Tensor | None = None,
         generator: Generators = None,
-    ) -> list[torch.Tensor]:
+        rule: SelectionRule | None = None,
+    ) -> tuple[list[torch.Tensor], PatchSelection]:
         """
         Args:
             hidden_states (`torch.Tensor` of shape `(num_images, num_patches, hidden_size)`):
                 The encoder's features, embedded.
-            shared_selector (`Callable`):
-                The visual tokenizer's, which decides where there is none of its own. Not the module itself, which
-                accelerate's hooks would move as they move tensors, even where its weights are on the disk.
+            choose_patches (`Callable`):
+                [`~LaVITVisualTokenizer.choose_patches`] of these features, which runs the selector of its own or else
+                the visual tokenizer's. Not that module itself, which accelerate's hooks would move as they move
+                tensors, even where its weights are on the disk.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of the selector's draws; of a list, one for each image.
+            rule ([`SelectionRule`], *optional*):
+                The rule of a call that names one.
 
         Returns:
-            `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.
+            The rows of each image, `(kept, text_hidden_size)`, and [`PatchSelection`].
         """
-        selector = shared_selector if self.selector is None else self.selector
-        num_kept = self.merger.config.num_kept if keep_mask is None else None
-        keep_mask, _ = selector(hidden_states, keep_mask, generator)
-        counts = count_kept(keep_mask, num_kept)
-        return list(self.projection(self.merger(hidden_states, keep_mask, counts)).split(counts.numbers))
+        rule = self.merger.config.selection_rule(keep_mask) if rule is None else rule
+        selection = choose_patches(hidden_states, keep_mask, generator, rule, self.selector)
+        counts = count_kept(selection.keep_mask, rule.num_kept)
+        rows = self.projection(self.merger(hidden_states, selection.keep_mask, counts))
+        return list(rows.split(counts.numbers)), selection
 
 
 class LaVITPreTrainedModel(LaVITBaseModel):
@@ -415,6 +450,7 @@ class LaVITModel(LaVITPreTrainedModel):
         pixel_values: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
         generator: Generators = None,
+        **keep_settings: Unpack[KeepSettings],
     ) -> list[torch.Tensor]:
         """
         Images as sentences of the language model.
@@ -426,16 +462,38 @@ class LaVITModel(LaVITPreTrainedModel):
                 Patches to keep. By default the selector decides.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of the selector's draws; of a list, one for each image.
+            keep_settings:
+                `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITVisualTokenizer.forward`].
 
         Returns:
             `list[torch.LongTensor]`: for each image `[IMG]`, its codes' ids and `[/IMG]`, of shape `(kept + 2,)`.
         """
-        codes = self.visual_tokenizer(pixel_values, keep_mask, generator).codes
+        codes = self.tokenize_images(pixel_values, keep_mask, generator, **keep_settings).codes
         start, end = [self.config.image_start_token_id], [self.config.image_end_token_id]
         return [
             torch.cat([image.new_tensor(start), image + self.config.first_code_token_id, image.new_tensor(end)])
             for image in codes
         ]
+
+    def tokenize_images(
+        self,
+        pixel_values: torch.Tensor,
+        keep_mask: torch.Tensor | None = None,
+        generator: Generators = None,
+        **keep_settings: Unpack[KeepSettings],
+    ) -> LaVITVisualTokenizerOutput:
+        """
+        What the visual tokenizer gives for images, with the detokenizer of the model's repo under `keep_error`.
+
+        Args:
+            pixel_values, keep_mask, generator, keep_settings:
+                As in [`~LaVITModel.get_image_tokens`].
+
+        Returns:
+            [`LaVITVisualTokenizerOutput`].
+        """
+        self._selection_rule(keep_mask, keep_settings)
+        return self.visual_tokenizer(pixel_values, keep_mask, generator, **keep_settings)
 
     @can_return_tuple
     def get_image_features(
@@ -443,8 +501,11 @@ class LaVITModel(LaVITPreTrainedModel):
         pixel_values: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
         generator: Generators = None,
+        keep_threshold: float | None = None,
+        keep_ratio: float | None = None,
+        keep_error: float | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutputWithPooling:
+    ) -> LaVITImageFeaturesOutput:
         """
         Images as the language model reads them: continuous rows.
 
@@ -455,17 +516,25 @@ class LaVITModel(LaVITPreTrainedModel):
                 Patches to keep. By default the selector decides.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of the selector's draws; of a list, one for each image.
+            keep_threshold, keep_ratio, keep_error (`float`, *optional*):
+                As in [`~LaVITVisualTokenizer.forward`]. The order of the patches is that of the selector that is used
+                for reading; the error is that of their codes.
 
         Returns:
-            `BaseModelOutputWithPooling`: `pooler_output` is the list of rows, each `(kept, text_hidden_size)`;
-            `last_hidden_state` the encoder's features, `(num_images, num_patches, feature_size)`.
+            [`LaVITImageFeaturesOutput`]: `pooler_output` is the list of rows, each `(kept, text_hidden_size)`.
         """
+        settings = {"keep_threshold": keep_threshold, "keep_ratio": keep_ratio, "keep_error": keep_error}
+        rule = self._selection_rule(keep_mask, settings)
         encoded = self.visual_tokenizer.encode(pixel_values, **kwargs)
-        return BaseModelOutputWithPooling(
+        rows, selection = self._read(encoded.last_hidden_state, keep_mask, generator, rule)
+        return LaVITImageFeaturesOutput(
             last_hidden_state=encoded.last_hidden_state,
-            pooler_output=self.read_features(encoded.last_hidden_state, keep_mask, generator),
+            pooler_output=rows,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
+            keep_mask=selection.keep_mask > 0.5,
+            rebuild_errors=selection.rebuild_errors,
+            reaches_keep_error=selection.reaches_keep_error,
         )
 
     def read_features(
@@ -473,6 +542,7 @@ class LaVITModel(LaVITPreTrainedModel):
         features: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
         generator: Generators = None,
+        **keep_settings: Unpack[KeepSettings],
     ) -> list[torch.Tensor]:
         """
         Turns the encoder's features into the rows that the language model reads.
@@ -484,13 +554,27 @@ class LaVITModel(LaVITPreTrainedModel):
                 Patches to keep, in place of the selection rule's choice.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of the draws; of a list, one for each image.
+            keep_settings:
+                `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITVisualTokenizer.forward`].
 
         Returns:
             `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.
         """
+        return self._read(features, keep_mask, generator, self._selection_rule(keep_mask, keep_settings))[0]
+
+    def _read(
+        self, features: torch.Tensor, keep_mask: torch.Tensor | None, generator: Generators, rule: SelectionRule
+    ) -> tuple[list[torch.Tensor], PatchSelection]:
         hidden_states = self.visual_tokenizer.embedding(features)
-        shared_selector = partial(self.visual_tokenizer.select, features)
-        return self.understanding(hidden_states, shared_selector, keep_mask, generator)
+        choose_patches = partial(self.visual_tokenizer.choose_patches, features)
+        return self.understanding(hidden_states, choose_patches, keep_mask, generator, rule)
+
+    def _selection_rule(self, keep_mask: torch.Tensor | None, settings: KeepSettings) -> SelectionRule:
+        """The rule of a call; for an error, the visual tokenizer has the detokenizer of this model's repo then."""
+        rule = self.visual_tokenizer.config.selection_rule(keep_mask, **settings)
+        if rule.keep_error is not None and not self.visual_tokenizer.has_detokenizer:
+            self.visual_tokenizer.attach_detokenizer(load_detokenizer(self))
+        return rule
 
     @can_return_tuple
     @deprecate_kwarg("past_key_values", "5.40.0", new_name="cache")
@@ -521,6 +605,9 @@ class LaVITModel(LaVITPreTrainedModel):
                 Keys and values of earlier steps. `input_ids` are then those that follow.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
                 Embeddings in place of `input_ids`.
+            kwargs:
+                `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITModel.get_image_features`]; and what the
+                language model takes.
 
         Returns:
             [`LaVITModelOutputWithPast`].
@@ -530,6 +617,7 @@ class LaVITModel(LaVITPreTrainedModel):
                 the cache, or positions are given that cannot be used: together with images, of another length, or to
                 a language model that has none.
         """
+        keep_settings = {name: kwargs.pop(name) for name in KEEP_SETTINGS if name in kwargs}
         prompts = inputs_embeds if input_ids is None else input_ids
         if prompts is None:
             raise ValueError("there is nothing to read: pass input_ids, with a slot `[IMG][/IMG]` for each image.")
@@ -548,7 +636,7 @@ class LaVITModel(LaVITPreTrainedModel):
                 nothing = self.read_nothing()
                 input_ids, inputs_embeds = None, self.get_input_embeddings()(input_ids) + nothing
         else:
-            image_outputs = self.get_image_features(pixel_values, return_dict=True)
+            image_outputs = self.get_image_features(pixel_values, return_dict=True, **keep_settings)
             new_mask = None if attention_mask is None else attention_mask[:, past_length:]
             filled = self.fill_slots(image_outputs.pooler_output, input_ids, inputs_embeds, new_mask)
             input_ids, inputs_embeds = None, filled.inputs_embeds
@@ -825,7 +913,11 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         """See [`~LaVITModel.get_image_tokens`]."""
         return self.model.get_image_tokens(pixel_values, *args, **kwargs)
 
-    def get_image_features(self, pixel_values: torch.Tensor, *args, **kwargs) -> BaseModelOutputWithPooling:
+    def tokenize_images(self, pixel_values: torch.Tensor, *args, **kwargs) -> LaVITVisualTokenizerOutput:
+        """See [`~LaVITModel.tokenize_images`]."""
+        return self.model.tokenize_images(pixel_values, *args, **kwargs)
+
+    def get_image_features(self, pixel_values: torch.Tensor, *args, **kwargs) -> LaVITImageFeaturesOutput:
         """See [`~LaVITModel.get_image_features`]."""
         return self.model.get_image_features(pixel_values, *args, **kwargs)
 
@@ -878,8 +970,8 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
                 those that are not -100, but for the first of each row. The loss is the mean over all targets of the
                 batch if each of these labels is a target, as in those of the processor.
             kwargs:
-                `shift_labels`, targets in place of `labels`, each beside the id in front of it; and what the language
-                model takes.
+                `shift_labels`, targets in place of `labels`, each beside the id in front of it; and what
+                [`~LaVITModel.forward`] takes.
 
         Returns:
             [`LaVITCausalLMOutputWithPast`].

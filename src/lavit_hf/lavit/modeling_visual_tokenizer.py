@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
@@ -36,10 +37,13 @@ from transformers.utils.generic import can_return_tuple
 
 from .backbone_checks import check_encoder
 from .checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME, visual_tokenizer_index_name
-from .configuration_lavit import LaVITVisualTokenizerConfig
+from .configuration_lavit import LaVITVisualTokenizerConfig, SelectionRule
+from .fewest_patches import find_fewest
 from .input_checks import check_has_values, check_is_dense
+from .keep_settings import KeepSettings
 from .modeling_base import LaVITBaseModel
 from .modeling_layers import LaVITLayer, concat_rows, factors_to_scores, gather_rows
+from .own_pixel_decoder import load_detokenizer
 from .remote_code import ships_code
 from .repo_names import QUANTIZER_NAMES, SELECTOR_NAMES, rename_layers, rename_parts
 from .token_sampling import Generators
@@ -195,6 +199,27 @@ class LaVITVisionEncoder(nn.Module):
 KEEP, DROP = 0, 1  # the selector's two classes
 
 
+class PatchSelection(NamedTuple):
+    """
+    Which patches of images are kept.
+
+    Args:
+        keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
+            Kept patches, boolean or the straight-through mask of [`TokenSelector`].
+        log_probs (`torch.FloatTensor` of shape `(batch_size, num_patches, 2)`):
+            The selector's log-probabilities of keeping and dropping.
+        rebuild_errors (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
+            Under `keep_error`, what the kept patches leave to rebuild.
+        reaches_keep_error (`torch.BoolTensor` of shape `(batch_size,)`, *optional*):
+            Under `keep_error`, which images reach it.
+    """
+
+    keep_mask: torch.Tensor
+    log_probs: torch.Tensor
+    rebuild_errors: torch.Tensor | None = None
+    reaches_keep_error: torch.Tensor | None = None
+
+
 class TokenSelector(nn.Module):
     """
     Scores every patch from its own features and the image's average, in fp32 whatever the model's dtype: a rounded
@@ -233,6 +258,7 @@ class TokenSelector(nn.Module):
         features: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
         generator: Generators = None,
+        rule: SelectionRule | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
@@ -244,6 +270,8 @@ class TokenSelector(nn.Module):
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of the draws under `"sample"`; torch's global one by default. Of a list, one for
                 each image.
+            rule ([`SelectionRule`], *optional*):
+                What [`~LaVITVisualTokenizerConfig.selection_rule`] gave for a call that names a rule of its own.
 
         Returns:
             The keep mask, `(batch_size, num_patches)`: boolean, or where gradients are recorded ones and zeros whose
@@ -255,7 +283,7 @@ class TokenSelector(nn.Module):
         """
         log_probs = self.log_probs(features)
         if keep_mask is None:
-            return self._select(log_probs, generator), log_probs
+            return self._select(log_probs, generator, rule or self.config.selection_rule()), log_probs
         _check_keep_mask(keep_mask, log_probs)
         return keep_mask, log_probs
 
@@ -268,12 +296,11 @@ class TokenSelector(nn.Module):
             pooled = pooled.mean(dim=1, keepdim=True).expand_as(local)
             return self.classifier(torch.cat([local, pooled], dim=-1)).log_softmax(dim=-1)
 
-    def _select(self, log_probs: torch.Tensor, generator: Generators) -> torch.Tensor:
-        self.config.check_selection()
-        if self.config.selection == "sample":
+    def _select(self, log_probs: torch.Tensor, generator: Generators, rule: SelectionRule) -> torch.Tensor:
+        if rule.name == "sample":
             log_probs = log_probs + _gumbel_noise(log_probs, generator)
         log_odds = log_probs[..., KEEP] - log_probs[..., DROP]
-        kept = self._chosen(log_odds)
+        kept = _chosen(log_odds, rule)
         best = one_hot(log_odds.argmax(dim=-1), log_odds.shape[-1]).bool()
         # An image of NaN keeps none, which shows when the kept ones are counted.
         kept = kept | (best & ~kept.any(dim=-1, keepdim=True) & ~log_odds.isnan())
@@ -282,13 +309,16 @@ class TokenSelector(nn.Module):
         probs = log_odds.sigmoid()
         return kept + (probs - probs.detach())  # ones and zeros to the last digit
 
-    def _chosen(self, log_odds: torch.Tensor) -> torch.Tensor:
-        if self.config.selection == "sample":
-            return log_odds >= 0
-        if self.config.selection == "threshold":
-            return log_odds > math.log(self.config.keep_threshold / (1 - self.config.keep_threshold))
-        best = log_odds.topk(self.config.num_kept, dim=-1).indices
-        return torch.zeros_like(log_odds, dtype=torch.bool).scatter(-1, best, True)
+
+def _chosen(log_odds: torch.Tensor, rule: SelectionRule) -> torch.Tensor:
+    if rule.name == "error":
+        return ~log_odds.isnan()
+    if rule.name == "sample":
+        return log_odds >= 0
+    if rule.name == "threshold":
+        return log_odds > math.log(rule.keep_threshold / (1 - rule.keep_threshold))
+    best = log_odds.topk(rule.num_kept, dim=-1).indices
+    return torch.zeros_like(log_odds, dtype=torch.bool).scatter(-1, best, True)
 
 
 def _gumbel_noise(log_probs: torch.Tensor, generator: Generators) -> torch.Tensor:
@@ -541,6 +571,10 @@ class LaVITVisualTokenizerOutput(ModelOutput):
             The codebook's rows of the codes.
         hidden_states, attentions (`tuple[torch.FloatTensor]`, *optional*):
             The encoder's own, where they are asked for.
+        rebuild_errors (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
+            Under `keep_error`, how far the detokenizer is from the encoder's features: 1 minus the mean cosine.
+        reaches_keep_error (`torch.BoolTensor` of shape `(batch_size,)`, *optional*):
+            Under `keep_error`, which images reach it. Of the others all patches are kept.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
@@ -551,6 +585,8 @@ class LaVITVisualTokenizerOutput(ModelOutput):
     quantized: list[torch.FloatTensor] | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
+    rebuild_errors: torch.FloatTensor | None = None
+    reaches_keep_error: torch.BoolTensor | None = None
 
 
 class FeatureEmbedding(nn.Module):
@@ -627,7 +663,10 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
 
     >>> image_processor = LaVITImageProcessor.from_pretrained(path)
     >>> visual_tokenizer = LaVITVisualTokenizer.from_pretrained(path, selection="threshold")
-    >>> codes = visual_tokenizer(**image_processor(images, return_tensors="pt")).codes
+    >>> pixel_values = image_processor(images, return_tensors="pt").pixel_values
+    >>> codes = visual_tokenizer(pixel_values).codes
+    >>> fewer = visual_tokenizer(pixel_values, keep_ratio=0.1).codes
+    >>> as_many_as_it_takes = visual_tokenizer(pixel_values, keep_error=0.3).codes
     ```
     """
 
@@ -647,7 +686,25 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         self.selector = TokenSelector(config)
         self.merger = TokenMerger(config)
         self.quantizer = VectorQuantizer(config)
+        # No part of it: neither saved with it nor moved, which its place in a dictionary says.
+        self._attached: dict[str, nn.Module] = {}
         self.post_init()
+
+    def attach_detokenizer(self, detokenizer: nn.Module) -> None:
+        """
+        Lets `keep_error` and [`~LaVITVisualTokenizer.rebuild_errors`] rebuild features by another detokenizer than
+        that of the repo which the model was loaded from.
+
+        Args:
+            detokenizer ([`LaVITDetokenizer`]):
+                What was trained with this visual tokenizer, or for it.
+        """
+        self._attached["detokenizer"] = detokenizer
+
+    @property
+    def has_detokenizer(self) -> bool:
+        """Whether a detokenizer is attached."""
+        return "detokenizer" in self._attached
 
     def get_input_embeddings(self) -> nn.Module | None:
         """The encoder's; `None` where it has none that transformers knows, as most backbones."""
@@ -679,6 +736,9 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         pixel_values: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
         generator: Generators = None,
+        keep_threshold: float | None = None,
+        keep_ratio: float | None = None,
+        keep_error: float | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LaVITVisualTokenizerOutput:
         r"""
@@ -690,15 +750,27 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of the draws under `selection="sample"`; torch's global one by default. Of a list, one for
                 each image.
+            keep_threshold (`float`, *optional*):
+                Keep the patches likelier than this, in place of the rule `config.selection`.
+            keep_ratio (`float`, *optional*):
+                Keep this share of the patches, the best by the selector's log-odds: `round(keep_ratio * num_patches)`
+                of every image, and at least one.
+            keep_error (`float`, *optional*):
+                Keep the fewest of the best patches from which the detokenizer rebuilds the features with at most this
+                error, 1 minus the mean cosine; all of an image that never reaches it. See [`find_fewest`].
 
         Returns:
             [`LaVITVisualTokenizerOutput`].
 
         Raises:
-            ValueError: If `pixel_values` or `keep_mask` has a wrong shape, dtype or content.
+            ValueError: If `pixel_values` or `keep_mask` has a wrong shape, dtype or content; if more than one of
+                `keep_mask` and the three settings is given, or one is out of its range; under `keep_error`, if there
+                is no detokenizer.
         """
+        settings = {"keep_threshold": keep_threshold, "keep_ratio": keep_ratio, "keep_error": keep_error}
+        self.config.selection_rule(keep_mask, **settings)  # refuses before the encoder runs
         encoded = self.encode(pixel_values, **kwargs)
-        outputs = self.tokenize(encoded.last_hidden_state, keep_mask, generator)
+        outputs = self.tokenize(encoded.last_hidden_state, keep_mask, generator, **settings)
         for name in ("hidden_states", "attentions"):
             if getattr(encoded, name) is not None:
                 outputs[name] = getattr(encoded, name)
@@ -709,6 +781,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         features: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
         generator: Generators = None,
+        **keep_settings: Unpack[KeepSettings],
     ) -> LaVITVisualTokenizerOutput:
         r"""
         All that follows on the encoder, for features that were computed before.
@@ -721,27 +794,119 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of the draws under `selection="sample"`; torch's global one by default. Of a list, one for
                 each image.
+            keep_settings:
+                `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITVisualTokenizer.forward`].
 
         Returns:
             [`LaVITVisualTokenizerOutput`].
 
         Raises:
-            ValueError: If `keep_mask` has a wrong shape, dtype or content.
+            ValueError: If `keep_mask` has a wrong shape, dtype or content, or a setting cannot be used.
         """
+        rule = self.config.selection_rule(keep_mask, **keep_settings)
         hidden_states = self.embedding(features)
-        num_kept = self.config.num_kept if keep_mask is None else None
-        keep_mask, keep_log_probs = self.select(features, hidden_states, keep_mask, generator)
-        counts = count_kept(keep_mask, num_kept)
-        merged = self.merger(hidden_states, keep_mask, counts)
+        selection = self.choose_patches(features, hidden_states, keep_mask, generator, rule)
+        counts = count_kept(selection.keep_mask, rule.num_kept)
+        merged = self.merger(hidden_states, selection.keep_mask, counts)
         quantized, codes = self.quantizer(merged)
         return LaVITVisualTokenizerOutput(
             last_hidden_state=features,
             codes=list(codes.split(counts.numbers)),
-            keep_mask=keep_mask > 0.5,
-            keep_log_probs=keep_log_probs,
+            keep_mask=selection.keep_mask > 0.5,
+            keep_log_probs=selection.log_probs,
             merged=list(merged.split(counts.numbers)),
             quantized=list(quantized.split(counts.numbers)),
+            rebuild_errors=selection.rebuild_errors,
+            reaches_keep_error=selection.reaches_keep_error,
         )
+
+    def choose_patches(
+        self,
+        features: torch.Tensor,
+        hidden_states: torch.Tensor,
+        keep_mask: torch.Tensor | None = None,
+        generator: Generators = None,
+        rule: SelectionRule | None = None,
+        selector: TokenSelector | None = None,
+    ) -> PatchSelection:
+        """
+        Runs a selector and, under `keep_error`, searches how few of the best patches are enough.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
+                What [`~LaVITVisualTokenizer.encode`] gave.
+            hidden_states (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
+                The same, embedded.
+            keep_mask, generator, rule:
+                What [`TokenSelector`] takes.
+            selector ([`TokenSelector`], *optional*):
+                Another than its own, as that of the understanding branch.
+
+        Returns:
+            [`PatchSelection`].
+        """
+        select = partial(self.select, features) if selector is None else selector
+        keep_mask, log_probs = select(hidden_states, keep_mask, generator, rule)
+        if rule is None or rule.keep_error is None:
+            return PatchSelection(keep_mask, log_probs)
+        log_odds = log_probs[..., KEEP] - log_probs[..., DROP]
+        found = [self._keep_fewest(*image, rule.keep_error) for image in zip(features, hidden_states, log_odds)]
+        masks, errors = map(torch.stack, zip(*found, strict=True))
+        return PatchSelection((keep_mask > 0.5) & masks, log_probs, errors, errors <= rule.keep_error)
+
+    @torch.no_grad()
+    def _keep_fewest(
+        self, features: torch.Tensor, hidden_states: torch.Tensor, log_odds: torch.Tensor, keep_error: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mask and error of one image. What is found does not depend on the others of a batch."""
+
+        def errors_of(masks: torch.Tensor) -> torch.Tensor:
+            repeated = (tensor.expand(len(masks), -1, -1) for tensor in (features, hidden_states))
+            return self._rebuild_errors(*repeated, masks)
+
+        return find_fewest(log_odds, errors_of, keep_error)
+
+    @torch.no_grad()
+    def rebuild_errors(self, features: torch.Tensor, keep_mask: torch.Tensor) -> torch.Tensor:
+        """
+        How far the detokenizer is from the encoder's features when it rebuilds them from the codes of some patches.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
+                What [`~LaVITVisualTokenizer.encode`] gave.
+            keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
+                Patches to keep, at least one of each image.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch_size,)`: 1 minus the cosine of rebuilt and own features, averaged over
+            the patches, those that were dropped among them.
+
+        Raises:
+            ValueError: If there is no detokenizer, or `keep_mask` keeps no patch of an image.
+        """
+        return self._rebuild_errors(features, self.embedding(features), keep_mask)
+
+    def _rebuild_errors(
+        self, features: torch.Tensor, hidden_states: torch.Tensor, keep_mask: torch.Tensor
+    ) -> torch.Tensor:
+        counts = count_kept(keep_mask)
+        rows, _ = self.quantizer(self.merger(hidden_states, keep_mask, counts))
+        rebuilt = self._fitting_detokenizer()(code_rows=rows.split(counts.numbers)).features
+        cosines = nn.functional.cosine_similarity(rebuilt.to(features.device).float(), features.float(), dim=-1)
+        return 1 - cosines.mean(dim=1)
+
+    def _fitting_detokenizer(self) -> nn.Module:
+        if not self.has_detokenizer:
+            self.attach_detokenizer(load_detokenizer(self))
+        detokenizer = self._attached["detokenizer"]
+        for name in ("num_patches", "feature_size", "codebook_dim"):
+            own, other = getattr(self.config, name), getattr(detokenizer.config, name)
+            if own != other:
+                raise ValueError(
+                    f"the detokenizer's {name} is {other}, the visual tokenizer's {own}: they are not of one release. "
+                    "Attach another by visual_tokenizer.attach_detokenizer."
+                )
+        return detokenizer
 
     def select(
         self,
@@ -749,6 +914,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         hidden_states: torch.Tensor,
         keep_mask: torch.Tensor | None = None,
         generator: Generators = None,
+        rule: SelectionRule | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Runs the selector on what it reads: the embedded features, or the first channels of the features themselves.
@@ -758,7 +924,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
                 What [`~LaVITVisualTokenizer.encode`] gave.
             hidden_states (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
                 The same, embedded.
-            keep_mask, generator:
+            keep_mask, generator, rule:
                 What [`TokenSelector`] takes.
 
         Returns:
@@ -766,7 +932,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         """
         width = self.config.selector_feature_size
         inputs = hidden_states if width is None else features[..., :width]
-        return self.selector(inputs, keep_mask, generator)
+        return self.selector(inputs, keep_mask, generator, rule)
 
     def _check_pixel_values(self, pixel_values: torch.Tensor) -> None:
         _check_values(pixel_values, "pixel_values", self.device)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the pixel decoder in the repo that a language model was loaded from."""
+"""Finds the pixel decoder, or of it the detokenizer alone, in the repo that a model was loaded from."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import PreTrainedModel
+from transformers.utils import CONFIG_NAME, cached_file
 
 from .checkpoint_index import PIPELINE_INDEX_NAME
-from .remote_code import load_pipeline
+from .remote_code import load_pipeline, own_class
 
 
 def load_pixel_decoder(model: PreTrainedModel) -> Any:
@@ -42,6 +43,42 @@ def load_pixel_decoder(model: PreTrainedModel) -> Any:
     return pipeline if model.device.type == "meta" else pipeline.to(model.device)
 
 
+DETOKENIZER_FOLDER = "detokenizer"
+
+
+def load_detokenizer(model: PreTrainedModel) -> PreTrainedModel:
+    """
+    Loads the detokenizer of a model's repo, and nothing else of its pixel decoder, onto the model's device; on a CPU
+    in fp32, elsewhere in the model's dtype.
+
+    Args:
+        model (`LaVITForCausalLM` or `LaVITVisualTokenizer`):
+            The model.
+
+    Returns:
+        [`LaVITDetokenizer`].
+
+    Raises:
+        ValueError: If the repo has none, or the model comes from no repo.
+    """
+    repo, revision = _find_repo(model.name_or_path), getattr(model.config, "_commit_hash", None)
+    place = {"subfolder": DETOKENIZER_FOLDER, "revision": revision}
+    if repo is None or cached_file(repo, CONFIG_NAME, **place, _raise_exceptions_for_missing_entries=False) is None:
+        reason = (
+            f"there is none in {model.name_or_path}" if model.name_or_path else "the model was loaded from no repo"
+        )
+        raise ValueError(
+            f"features are rebuilt by a detokenizer, and {reason}: call visual_tokenizer.attach_detokenizer("
+            f"LaVITDetokenizer.from_pretrained(path, subfolder='{DETOKENIZER_FOLDER}')) with a repo that has one."
+        )
+    is_on_cpu = model.device.type in ("cpu", "meta")
+    detokenizer_class = own_class("modeling_detokenizer", "LaVITDetokenizer", repo, revision)
+    dtype = torch.float32 if is_on_cpu else model.dtype
+    with torch.random.fork_rng(devices=[]):
+        detokenizer = detokenizer_class.from_pretrained(repo, dtype=dtype, **place)
+    return detokenizer.eval() if is_on_cpu else detokenizer.eval().to(model.device)
+
+
 def _find_repo(name: str) -> str | None:
     """The repo of a pipeline, of which the model may be a component; `None` where the folder is no such repo."""
     folder = Path(name)
@@ -59,4 +96,4 @@ def _describe_lack(model: PreTrainedModel) -> str:
     )
 
 
-__all__ = ["load_pixel_decoder"]
+__all__ = ["load_detokenizer", "load_pixel_decoder"]

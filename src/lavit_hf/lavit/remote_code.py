@@ -11,7 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers.dynamic_module_utils import get_relative_import_files
+from transformers.dynamic_module_utils import get_class_from_dynamic_module, get_relative_import_files
 from transformers.utils import (
     CONFIG_NAME,
     IMAGE_PROCESSOR_NAME,
@@ -128,6 +128,26 @@ def load_pipeline(repo: str, revision: str | None = None, **kwargs: Any) -> Any:
     return DiffusionPipeline.from_pretrained(repo, revision=revision, **source, **kwargs)
 
 
+def own_class(module: str, name: str, repo: str, revision: str | None = None) -> type:
+    """
+    A class that is no part of the model, out of the package or, where this source came out of a repo, of that repo.
+
+    Args:
+        module (`str`):
+            The module that holds it.
+        name (`str`):
+            Its name.
+        repo (`str`):
+            Path or Hub id.
+        revision (`str`, *optional*):
+            The repo's revision.
+    """
+    package = __name__.split(".")[0]
+    if package != TRANSFORMERS_DYNAMIC_MODULE_NAME:
+        return getattr(sys.modules[package], name)
+    return get_class_from_dynamic_module(f"{CODE_FOLDER}/{module}.{name}", repo, revision=revision)
+
+
 def write_remote_code(folder: str | os.PathLike) -> None:
     """
     Copies the modules that a saved LaVIT needs into its folder and names their classes in its configurations.
@@ -182,4 +202,4 @@ def _needed_modules() -> list[Path]:
     return sorted(modules | imported)
 
 
-__all__ = ["comes_from_a_repo", "load_pipeline", "remove_remote_code", "ships_code", "write_remote_code"]
+__all__ = ["comes_from_a_repo", "load_pipeline", "own_class", "remove_remote_code", "ships_code", "write_remote_code"]

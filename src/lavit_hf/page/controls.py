@@ -2,22 +2,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Controls and event settings that the tabs share."""
 
-import gradio as gr
-import torch
+import html
+from collections.abc import Sequence
 
+import gradio as gr
+
+from ..lavit.keep_settings import KeepSettings
+from ..tasks.kept import KeptPatches
 from .model import PageModel
 from .uploads import example_paths
 
 
-AS_TRAINED, A_SHARE = "As trained", "A share of them"
+AS_TRAINED, A_SHARE, AS_NEEDED = "As trained", "A share", "As many as needed"
+DEFAULT_ERROR = 0.4
+KNOWLEDGE = (
+    "This checkpoint knows {knows}. Anything else, such as a photograph, it describes as the {knows} that it looks "
+    "most like."
+)
 
 # All that runs the model stands in one line, one at a time.
 ON_THE_MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
 
 
-def selection_controls(model: PageModel) -> tuple[gr.Radio, gr.Slider]:
-    """How patches are kept: by the model's own rule, or a share that a slider sets."""
-    rule = gr.Radio([AS_TRAINED, A_SHARE], value=AS_TRAINED, label="Patches to keep")
+def selection_controls(model: PageModel) -> tuple[gr.Radio, gr.Slider, gr.Slider]:
+    """How patches are kept: by the model's own rule, a share, or as many as an error needs; sliders set the two."""
+    rules = [AS_TRAINED, A_SHARE, *([] if model.pipeline is None else [AS_NEEDED])]
+    rule = gr.Radio(rules, value=AS_TRAINED, label="Patches to keep")
     share = gr.Slider(
         0.05,
         1.0,
@@ -26,18 +36,33 @@ def selection_controls(model: PageModel) -> tuple[gr.Radio, gr.Slider]:
         label="Share of the patches",
         visible=False,
     )
-    rule.change(lambda rule: gr.Slider(visible=rule == A_SHARE), rule, share, queue=False, api_visibility="private")
-    return rule, share
+    error = gr.Slider(
+        0.05,
+        0.95,
+        value=DEFAULT_ERROR,
+        step=0.01,
+        label="Error allowed",
+        info="How much of the picture's features the tokens may lose. A smaller error needs more patches.",
+        visible=False,
+    )
+    rule.change(
+        lambda rule: (gr.Slider(visible=rule == A_SHARE), gr.Slider(visible=rule == AS_NEEDED)),
+        rule,
+        [share, error],
+        queue=False,
+        api_visibility="private",
+    )
+    return rule, share, error
 
 
-def keep_ratio(rule: str, share: float) -> float | None:
-    """The share of patches to keep; `None` where the model's own rule decides."""
-    return float(share) if rule == A_SHARE else None  # browsers write 1.0 as 1
+def keep_settings(rule: str, share: float, error: float) -> KeepSettings:
+    """What the controls say of the patches to keep; nothing where the model's own rule decides."""
+    return {A_SHARE: {"keep_ratio": share}, AS_NEEDED: {"keep_error": error}}.get(rule, {})
 
 
 def picture_output(label: str, **kwargs) -> gr.Image:
     """A place for a picture that the model made or that shows what it did."""
-    return gr.Image(label=label, interactive=False, elem_classes="picture", **{"buttons": ["fullscreen"], **kwargs})
+    return gr.Image(label=label, interactive=False, **{"buttons": ["fullscreen"], "elem_classes": "picture", **kwargs})
 
 
 def example_pictures(picture: gr.Image) -> None:
@@ -48,8 +73,24 @@ def example_pictures(picture: gr.Image) -> None:
             gr.Examples([[str(path)] for path in paths], picture, label="Or one of these")
 
 
-def describe_mask(keep_mask: torch.Tensor) -> str:
+def describe_knowledge(model: PageModel) -> None:
+    """Says which pictures the model knows, where its card names one kind only."""
+    if model.suggestions.knows:
+        knows = html.escape(model.suggestions.knows)
+        gr.HTML(f"<p>{KNOWLEDGE.format(knows=knows)}</p>", elem_classes=["plain", "note", "knowledge"])
+
+
+def chips(texts: Sequence[str], box: gr.Textbox) -> None:
+    """Texts to start with; a tap writes one into a text field."""
+    with gr.Column(elem_classes="chips"):
+        gr.Examples([[text] for text in texts], box, label="For instance")
+
+
+def describe_kept(kept: KeptPatches) -> str:
     """How many patches were kept, in words."""
-    kept, patches = int(keep_mask.sum()), len(keep_mask)
-    dropped = " What the grey ones show is folded into these." if kept < patches else ""
-    return f"{kept} of {patches} patches kept ({kept / patches:.0%}).{dropped}"
+    count, patches = int(kept.mask.sum()), len(kept.mask)
+    dropped = " What the grey ones show is folded into these." if count < patches else ""
+    error = "" if kept.rebuild_error is None else f" The error is {kept.rebuild_error:.2f}."
+    if kept.reaches_keep_error is False:
+        error = f" Even so the error is {kept.rebuild_error:.2f}: this picture needs more than there are."
+    return f"{count} of {patches} patches kept ({count / patches:.0%}).{dropped}{error}"

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from .controls import ON_THE_MODEL
+from .controls import ON_THE_MODEL, chips
 from .drawing import DrawSettings, default_settings, draw
-from .messages import shown
+from .messages import problem_area, show_problems, shown
 from .model import NO_PIXEL_DECODER, PageModel
 from .uploads import read_pictures
 
 
-MOST_IMAGES, MOST_STEPS, MOST_GUIDANCE = 8, 100, 20.0
+MOST_IMAGES, MOST_CANDIDATES, MOST_STEPS, MOST_GUIDANCE = 8, 8, 100, 20.0
 MOST_SEED = 2**53 - 1  # browsers' numbers hold it exactly
 
 HINT = "Write `<image>` where a picture stands. Without it, the pictures come before the text."
@@ -32,11 +32,12 @@ def add_draw_tab(model: PageModel) -> None:
         return
     with gr.Row():
         with gr.Column(min_width=280):
-            prompt, pictures = _lay_out_prompt()
+            prompt, pictures = _lay_out_prompt(model)
             num_images = gr.Slider(1, MOST_IMAGES, value=4, step=1, label="How many")
             with gr.Accordion("Settings", open=False):
                 settings = _lay_out_settings(model)
             start = gr.Button("Draw", variant="primary", elem_id="draw-start")
+            problem = problem_area("draw-problem")
         with gr.Column(min_width=280):
             drawn = gr.Gallery(
                 label="Drawn",
@@ -47,10 +48,10 @@ def add_draw_tab(model: PageModel) -> None:
                 interactive=False,
                 buttons=["download", "fullscreen"],
                 elem_id="draw-drawn",
-                elem_classes="picture",
+                elem_classes=["picture", "drawn"],
             )
             note = gr.Markdown(elem_classes="note", elem_id="draw-note")
-    gr.on(
+    drawing = gr.on(
         [start.click, prompt.submit],
         _make_draw_pictures(model),
         [prompt, pictures, num_images, *settings],
@@ -60,10 +61,13 @@ def add_draw_tab(model: PageModel) -> None:
         scroll_to_output=True,
         **ON_THE_MODEL,
     )
+    show_problems((drawing, problem))
 
 
-def _lay_out_prompt() -> tuple[gr.Textbox, gr.Gallery]:
-    prompt = gr.Textbox(label="What to draw", lines=2, placeholder="red apple", elem_id="draw-prompt")
+def _lay_out_prompt(model: PageModel) -> tuple[gr.Textbox, gr.Gallery]:
+    prompts = model.suggestions.prompts
+    prompt = gr.Textbox(label="What to draw", lines=2, placeholder=prompts[0], elem_id="draw-prompt")
+    chips(prompts, prompt)
     pictures = gr.Gallery(
         label="Pictures for the prompt (optional)",
         file_types=["image"],
@@ -80,9 +84,17 @@ def _lay_out_prompt() -> tuple[gr.Textbox, gr.Gallery]:
     return prompt, pictures
 
 
-def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Number]:
-    """Steps, guidance of the painting and of the tokens, and the seed."""
+def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Number, gr.Slider]:
+    """Steps, guidance of the painting and of the tokens, the seed, and candidates."""
     defaults = default_settings(model)
+    candidates = gr.Slider(
+        1,
+        MOST_CANDIDATES,
+        value=1,
+        step=1,
+        label="Candidates",
+        info="Each picture is painted this many times, and the one most like its tokens is kept.",
+    )
     steps = gr.Slider(1, MOST_STEPS, value=defaults.steps, step=1, label="Steps", info="More are slower and finer.")
     guidance = gr.Slider(
         1.0,
@@ -108,7 +120,7 @@ def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider
         label="Seed",
         info="The same seed gives the same pictures. Empty: new ones each time.",
     )
-    return steps, guidance, token_guidance, seed
+    return steps, guidance, token_guidance, seed, candidates
 
 
 def _make_draw_pictures(model: PageModel) -> Callable:
@@ -121,10 +133,11 @@ def _make_draw_pictures(model: PageModel) -> Callable:
         guidance: float,
         token_guidance: float,
         seed: int | None,
+        candidates: int,
         progress=gr.Progress(),  # noqa: B008, gradio finds it by this default
     ):
         images = read_pictures([path for path, _ in pictures or ()])
-        settings = DrawSettings(num_images, steps, guidance, token_guidance, seed)
+        settings = DrawSettings(num_images, steps, guidance, token_guidance, candidates, seed)
 
         def report(done: int, total: int, what: str) -> None:
             progress((done, total), desc=what)

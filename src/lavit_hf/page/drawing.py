@@ -35,6 +35,8 @@ class DrawSettings:
             Guidance of the U-Net.
         token_guidance (`float`):
             Guidance of the language model.
+        num_candidates (`int`, *optional*, defaults to 1):
+            How often each picture is painted; the one most like its tokens is kept.
         seed (`int`, *optional*):
             Seed of all draws; by default they differ from run to run.
     """
@@ -43,6 +45,7 @@ class DrawSettings:
     steps: int
     guidance: float
     token_guidance: float
+    num_candidates: int = 1
     seed: int | None = None
 
 
@@ -96,6 +99,7 @@ def draw(
         guidance_scale=settings.guidance,
         llm_guidance_scale=settings.token_guidance,
         num_images_per_prompt=settings.num_images,
+        num_candidates=settings.num_candidates,
         generation_kwargs={"stopping_criteria": [counter]},
         generator=generator,
         callback_on_step_end=after_step,

@@ -11,11 +11,18 @@ from PIL import Image
 
 from ..tasks.failures import Failure
 from .codebook import Match, compare_codes, nearest_codes, nearest_patches
-from .controls import ON_THE_MODEL, example_pictures, keep_ratio, picture_output, selection_controls
+from .controls import (
+    ON_THE_MODEL,
+    describe_knowledge,
+    example_pictures,
+    keep_settings,
+    picture_output,
+    selection_controls,
+)
 from .drawing import default_settings
 from .figures import draw_codes, draw_patch, draw_probabilities, patch_at
 from .inspection import Inspection, describe_steps, inspect_images, paint
-from .messages import shown
+from .messages import problem_area, show_problems, shown
 from .model import PageModel
 from .uploads import example_paths, picture_input, read_picture
 
@@ -32,49 +39,63 @@ CODE_HINT = (
 )
 
 
-def add_inside_tab(model: PageModel) -> gr.Image:
+def add_inside_tab(model: PageModel, tab: gr.Tab, read_picture: gr.Image) -> None:
     """
     Lays the tab out.
 
     Args:
         model (`PageModel`):
             What is looked into.
-
-    Returns:
-        `gradio.Image`: its picture.
+        tab (`gradio.Tab`):
+            The tab, which opens on the picture at hand: the last that was given here or to be read.
+        read_picture (`gradio.Image`):
+            Where pictures are given to be read.
     """
-    state = gr.State(time_to_live=STATE_SECONDS)
+    state, looked_into = gr.State(time_to_live=STATE_SECONDS), gr.State(time_to_live=STATE_SECONDS)
     with gr.Row():
         with gr.Column(min_width=280):
             picture = picture_input("Picture", "inside-picture")
             example_pictures(picture)
+            describe_knowledge(model)
         with gr.Column(min_width=280):
-            rule, share = selection_controls(model)
+            rules = selection_controls(model)
             start = gr.Button("Look inside", variant="primary", elem_id="inside-start")
+            problem = problem_area("inside-problem")
             steps = gr.HTML(EMPTY, elem_id="inside-steps", elem_classes="plain")
-    codes, *others = _lay_out_views(model)
-    code, show, alone, patches = _lay_out_codebook(model)
+    codes, tap_problem, *others = _lay_out_views(model)
+    code, show, code_problem, alone, patches = _lay_out_codebook(model)
 
-    start.click(
-        _make_look_inside(model),
-        [picture, rule, share],
-        [state, steps, codes, *others],
-        api_name="look_inside",
-        **ON_THE_MODEL,
-    )
+    look_inside, views = _make_look_inside(model), [state, steps, codes, *others]
+    looking = start.click(look_inside, [picture, *rules], views, api_name="look_inside", **ON_THE_MODEL)
+
+    def look_if_new(path: str | None, last_path: str | None, *rules):
+        is_new = path is not None and path != last_path
+        return look_inside(path, *rules) if is_new else [gr.skip()] * len(views)
+
+    read_picture.change(lambda path: path or gr.skip(), read_picture, picture, queue=False, api_visibility="private")
+    opening = tab.select(look_if_new, [picture, looked_into, *rules], views, api_visibility="private", **ON_THE_MODEL)
+    for event in (looking, opening):
+        event.success(lambda path: path, picture, looked_into, queue=False, api_visibility="private")
     show_code = _make_show_code(model)
-    gr.on([show.click, code.submit], show_code, [code, state], [alone, patches], api_name="show_code", **ON_THE_MODEL)
-    codes.select(_choose_patch, state, code, queue=False, api_visibility="private").success(
-        show_code, [code, state], [alone, patches], api_visibility="private", **ON_THE_MODEL
+    showing = gr.on(
+        [show.click, code.submit], show_code, [code, state], [alone, patches], api_name="show_code", **ON_THE_MODEL
     )
-    return picture
+    tapping = codes.select(_choose_patch, state, code, queue=False, api_visibility="private")
+    tapped = tapping.success(show_code, [code, state], [alone, patches], api_visibility="private", **ON_THE_MODEL)
+    show_problems(
+        (looking, problem), (opening, problem), (showing, code_problem), (tapping, tap_problem), (tapped, code_problem)
+    )
 
 
-def _lay_out_views(model: PageModel) -> tuple[gr.Image, gr.Image, gr.Image, gr.Image, gr.Textbox]:
-    """Codes over the patches, their chances, the picture as the model gets it, painted from tokens, and the ids."""
+def _lay_out_views(model: PageModel) -> tuple[gr.Image, gr.HTML, gr.Image, gr.Image, gr.Image, gr.Textbox]:
+    """
+    Codes over the patches with a place for problems, their chances, the picture as the model gets it, painted from
+    tokens, and the ids.
+    """
     with gr.Row():
         with gr.Column(min_width=280):
             codes = picture_output("Kept patches and their codes: tap one", elem_id="inside-codes")
+            problem = problem_area("inside-tap-problem")
         with gr.Column(min_width=280):
             with gr.Row():
                 seen = picture_output("As the model gets it", min_width=150)
@@ -84,6 +105,7 @@ def _lay_out_views(model: PageModel) -> tuple[gr.Image, gr.Image, gr.Image, gr.I
                     visible=model.pipeline is not None,
                     min_width=150,
                     elem_id="inside-painted",
+                    elem_classes=["picture", "drawn"],
                 )
             with gr.Row():
                 likely = picture_output("Chance to be kept", min_width=150)
@@ -95,11 +117,14 @@ def _lay_out_views(model: PageModel) -> tuple[gr.Image, gr.Image, gr.Image, gr.I
                     min_width=150,
                     elem_id="inside-ids",
                 )
-    return codes, likely, seen, painted, sentence
+    return codes, problem, likely, seen, painted, sentence
 
 
-def _lay_out_codebook(model: PageModel) -> tuple[gr.Number, gr.Button, gr.Gallery, gr.Gallery]:
-    """A code to choose, the button that shows it, what is painted from it alone, and the patches that got it."""
+def _lay_out_codebook(model: PageModel) -> tuple[gr.Number, gr.Button, gr.HTML, gr.Gallery, gr.Gallery]:
+    """
+    A code to choose, the button that shows it with a place for problems, what is painted from it alone, and the
+    patches that got it.
+    """
     last = model.visual_tokenizer.config.codebook_size - 1
     gr.Markdown("### The codebook")
     with gr.Row(elem_classes="bottom"):
@@ -113,6 +138,7 @@ def _lay_out_codebook(model: PageModel) -> tuple[gr.Number, gr.Button, gr.Galler
             elem_id="inside-code",
         )
         show = gr.Button("Show this code", min_width=150, elem_id="inside-show")
+    problem = problem_area("inside-code-problem")
     with gr.Row():
         alone = _gallery(
             "Painted from this code alone, and from its neighbours",
@@ -121,14 +147,14 @@ def _lay_out_codebook(model: PageModel) -> tuple[gr.Number, gr.Button, gr.Galler
         )
         patches = _gallery("Patches that got this code, or the nearest", "inside-patches")
     gr.Markdown(CODE_HINT, elem_classes="note")
-    return code, show, alone, patches
+    return code, show, problem, alone, patches
 
 
 def _make_look_inside(model: PageModel) -> Callable:
     @shown
-    def look_inside(path: str | None, rule: str, share: float):
+    def look_inside(path: str | None, rule: str, share: float, error: float):
         image = read_picture(path)
-        inspection = inspect_images(model, [image], keep_ratio(rule, share))[0]
+        inspection = inspect_images(model, [image], keep_settings(rule, share, error))[0]
         paints = model.pipeline is not None
         rebuilt = paint(model, [inspection.token_ids], default_settings(model))[0] if paints else None
         return (

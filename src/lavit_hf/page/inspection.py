@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from ..lavit.image_loading import reduce_long_sides
+from ..lavit.keep_settings import KeepSettings
 from ..lavit.modeling_visual_tokenizer import KEEP, LaVITVisualTokenizerOutput
 from ..tasks.tokenizing import OVERLAY_SIZE, mark_codes
 from .drawing import DrawSettings
 from .model import PageModel
-from .selection import keeping
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Inspection:
 
 @torch.no_grad()
 def inspect_images(
-    model: PageModel, images: Sequence[Image.Image], keep_ratio: float | None = None
+    model: PageModel, images: Sequence[Image.Image], keep: KeepSettings | None = None
 ) -> list[Inspection]:
     """
     Looks at what becomes of pictures.
@@ -72,15 +72,14 @@ def inspect_images(
             The model.
         images (`Sequence[PIL.Image.Image]`):
             The pictures.
-        keep_ratio (`float`, *optional*):
-            The share of patches to keep; by default the model's own rule decides.
+        keep ([`KeepSettings`], *optional*):
+            How many patches to keep; by default the model's own rule decides.
 
     Returns:
         `list[Inspection]`.
     """
     generator, _ = model.make_generator()
-    with keeping(model.language_model, keep_ratio):
-        outputs = model.visual_tokenizer(model.prepare(*images), generator=generator)
+    outputs = model.visual_tokenizer(model.prepare(*images), generator=generator, **keep or {})
     similarities = _compare_features(model, outputs)
     return [
         Inspection(

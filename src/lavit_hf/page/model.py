@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one model behind the page, loaded once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from PIL import Image
@@ -14,6 +14,9 @@ from ..pixels.pipeline_lavit import LaVITPipeline
 from ..tasks.failures import Failure
 from ..tasks.loading import make_generator
 from ..tasks.options import ModelOptions
+from ..tasks.repo_files import open_repo
+from ..tasks.repos import find_repo
+from ..tasks.suggestions import Suggestions, read_suggestions
 from ..tasks.whole_model import NO_PIXEL_DECODER, load_whole_model
 
 
@@ -33,6 +36,8 @@ class PageModel:
             What paints; `None` where the repo has no pixel decoder.
         seed (`int`, *optional*):
             Seed of the draws that name none; by default they differ from run to run.
+        suggestions ([`Suggestions`], *optional*):
+            What it can be asked.
     """
 
     name: str
@@ -40,6 +45,7 @@ class PageModel:
     language_model: LaVITForCausalLM
     pipeline: LaVITPipeline | None = None
     seed: int | None = None
+    suggestions: Suggestions = field(default_factory=Suggestions)
 
     @property
     def visual_tokenizer(self) -> LaVITVisualTokenizer:
@@ -75,4 +81,5 @@ def load_page_model(options: ModelOptions, seed: int | None = None) -> PageModel
     Returns:
         [`PageModel`].
     """
-    return PageModel(*load_whole_model(options), seed)
+    suggestions = read_suggestions(open_repo(find_repo(options.model)))
+    return PageModel(*load_whole_model(options), seed, suggestions)

@@ -17,6 +17,7 @@ MAX_WAITING = 16  # requests in the queue
 DELETE_UPLOADS = (600, 3600)  # every so many seconds those older than so many
 
 HEAD = """
+<style>:root {{ --picture-size: {size}px; }}</style>
 <h1>LaVIT</h1>
 <p>One language model that reads and writes pictures. This is {name}, on {device} in {dtype}.</p>
 """
@@ -43,16 +44,7 @@ def build_page(model: PageModel) -> gr.Blocks:
             with gr.Tab("Draw", id="draw"):
                 add_draw_tab(model)
             with gr.Tab("Look inside", id="inside") as inside:
-                picture = add_inside_tab(model)
-        # The picture that was read is most likely the one to look into.
-        inside.select(
-            lambda read, inside: inside or read,
-            [read_picture, picture],
-            picture,
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+                add_inside_tab(model, inside, read_picture)
     for block in page.blocks.values():
         take_uploads_only(block)
     # Requests stand in the queue or are refused: nothing passes it by.
@@ -62,4 +54,5 @@ def build_page(model: PageModel) -> gr.Blocks:
 def _head(model: PageModel) -> str:
     dtype = str(model.language_model.dtype).removeprefix("torch.")
     facts = {"name": model.name, "device": str(model.language_model.device), "dtype": dtype}
-    return HEAD.format(**{name: html.escape(value) for name, value in facts.items()})
+    size = 0 if model.pipeline is None else model.pipeline.picture_size
+    return HEAD.format(size=size, **{name: html.escape(value) for name, value in facts.items()})

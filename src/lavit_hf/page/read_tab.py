@@ -12,13 +12,15 @@ from ..tasks.reading import CAPTION, Task, answer_to
 from ..visualization import draw_keep_mask
 from .controls import (
     ON_THE_MODEL,
-    describe_mask,
+    chips,
+    describe_kept,
+    describe_knowledge,
     example_pictures,
-    keep_ratio,
+    keep_settings,
     picture_output,
     selection_controls,
 )
-from .messages import shown
+from .messages import problem_area, show_problems, shown
 from .model import PageModel
 from .reading import find_kept, write_about
 from .uploads import HEIGHT, picture_input, read_picture
@@ -44,32 +46,29 @@ def add_read_tab(model: PageModel) -> gr.Image:
     with gr.Row():
         with gr.Column(min_width=280):
             picture = picture_input("Picture", "read-picture")
+            picture_problem = problem_area("read-picture-problem")
             example_pictures(picture)
+            describe_knowledge(model)
         with gr.Column(min_width=280):
-            describe = gr.Button("Describe", variant="primary", elem_id="read-describe")
-            caption = _result("Description", "read-caption")
-            question = gr.Textbox(
-                label="Question", placeholder="What category is this?", max_lines=4, elem_id="read-question"
-            )
-            ask = gr.Button("Ask", elem_id="read-ask")
-            answer = _result("Answer", "read-answer")
+            describe, describe_problem, caption = _lay_out_description()
+            question, ask, ask_problem, answer = _lay_out_question(model)
     with gr.Row():
         with gr.Column(min_width=280):
             overlay = picture_output(
                 "What was read", height=HEIGHT, buttons=["fullscreen", "download"], elem_id="read-overlay"
             )
         with gr.Column(min_width=280):
-            rule, share = selection_controls(model)
+            rule, share, error = selection_controls(model)
+            rule_problem = problem_area("read-rule-problem")
             note = gr.Markdown(HINT, elem_classes="note", elem_id="read-note")
 
     look, caption_picture, answer_question = _make_handlers(model)
-    chosen, seen = [picture, rule, share], [overlay, note]
+    chosen, seen = [picture, rule, share, error], [overlay, note]
     picture.change(lambda: ("", ""), None, [caption, answer], queue=False, api_visibility="private")
-    picture.change(look, chosen, seen, api_name="keep", **ON_THE_MODEL).failure(
-        lambda: None, None, picture, queue=False, api_visibility="private"
-    )
-    gr.on(
-        [rule.change, share.change],
+    looking = picture.change(look, chosen, seen, api_name="keep", **ON_THE_MODEL)
+    looking.failure(lambda: None, None, picture, queue=False, api_visibility="private")
+    turning = gr.on(
+        [rule.change, share.change, error.change],
         look,
         chosen,
         seen,
@@ -77,8 +76,8 @@ def add_read_tab(model: PageModel) -> gr.Image:
         api_visibility="private",
         **ON_THE_MODEL,
     )
-    describe.click(caption_picture, chosen, [caption, *seen], api_name="caption", **ON_THE_MODEL)
-    gr.on(
+    describing = describe.click(caption_picture, chosen, [caption, *seen], api_name="caption", **ON_THE_MODEL)
+    asking = gr.on(
         [ask.click, question.submit],
         answer_question,
         [question, *chosen],
@@ -86,33 +85,57 @@ def add_read_tab(model: PageModel) -> gr.Image:
         api_name="ask",
         **ON_THE_MODEL,
     )
+    show_problems(
+        (looking, picture_problem),
+        (turning, rule_problem),
+        (describing, describe_problem),
+        (asking, ask_problem),
+        picture=picture,
+    )
     return picture
+
+
+def _lay_out_description() -> tuple[gr.Button, gr.HTML, gr.Textbox]:
+    """What has a picture described, a place for problems, and the description."""
+    describe = gr.Button("Describe", variant="primary", elem_id="read-describe")
+    problem = problem_area("read-describe-problem")
+    return describe, problem, _result("Description", "read-caption")
+
+
+def _lay_out_question(model: PageModel) -> tuple[gr.Textbox, gr.Button, gr.HTML, gr.Textbox]:
+    """A question, what asks it, a place for problems, and the answer."""
+    questions = model.suggestions.questions
+    question = gr.Textbox(label="Question", placeholder=questions[0], max_lines=4, elem_id="read-question")
+    chips(questions, question)
+    ask = gr.Button("Ask", elem_id="read-ask")
+    problem = problem_area("read-ask-problem")
+    return question, ask, problem, _result("Answer", "read-answer")
 
 
 def _make_handlers(model: PageModel) -> tuple[Callable, Callable, Callable]:
     """What shows the kept patches, what captions, and what answers."""
 
     @shown
-    def look(path: str | None, rule: str, share: float):
+    def look(path: str | None, rule: str, share: float, error: float):
         if path is None:
             return None, HINT
         image = read_picture(path)
-        mask = find_kept(model, image, keep_ratio(rule, share))
-        return draw_keep_mask(image, mask), describe_mask(mask)
+        kept = find_kept(model, image, keep_settings(rule, share, error))
+        return draw_keep_mask(image, kept.mask), describe_kept(kept)
 
-    def write(task: Task, path: str | None, rule: str, share: float):
+    def write(task: Task, path: str | None, rule: str, share: float, error: float):
         image = read_picture(path)
-        text, mask = write_about(model, task, image, keep_ratio(rule, share))
-        return text or "(nothing)", draw_keep_mask(image, mask), describe_mask(mask)
+        text, kept = write_about(model, task, image, keep_settings(rule, share, error))
+        return text or "(nothing)", draw_keep_mask(image, kept.mask), describe_kept(kept)
 
     @shown
-    def caption_picture(path: str | None, rule: str, share: float):
-        return write(CAPTION, path, rule, share)
+    def caption_picture(path: str | None, rule: str, share: float, error: float):
+        return write(CAPTION, path, rule, share, error)
 
     @shown
-    def answer_question(question: str, path: str | None, rule: str, share: float):
+    def answer_question(question: str, path: str | None, rule: str, share: float, error: float):
         check_text(InputLimits().check_text(question))
-        return write(answer_to(question), path, rule, share)
+        return write(answer_to(question), path, rule, share, error)
 
     return look, caption_picture, answer_question
 

@@ -5,14 +5,13 @@
 import torch
 from PIL import Image
 
-from ..tasks.reading import Task, generate_texts
+from ..lavit.keep_settings import KeepSettings
+from ..tasks.kept import KeptPatches
+from ..tasks.reading import ReadText, Task, read_images
 from .model import PageModel
-from .selection import keeping, watching
 
 
-def write_about(
-    model: PageModel, task: Task, image: Image.Image, keep_ratio: float | None = None
-) -> tuple[str, torch.Tensor]:
+def write_about(model: PageModel, task: Task, image: Image.Image, keep: KeepSettings | None = None) -> ReadText:
     """
     Has the model write about a picture.
 
@@ -23,21 +22,19 @@ def write_about(
             What to write.
         image (`PIL.Image.Image`):
             The picture.
-        keep_ratio (`float`, *optional*):
-            The share of patches to keep; by default the model's own rule decides.
+        keep ([`KeepSettings`], *optional*):
+            How many patches to keep; by default the model's own rule decides.
 
     Returns:
-        The text, and which patches it was read from, `(num_patches,)`.
+        [`ReadText`]: the text, and the patches that it was read from.
     """
     generator, _ = model.make_generator()
     inputs = task.prepare(model.processor, image)
-    with keeping(model.language_model, keep_ratio), watching(model.language_model) as masks:
-        texts = generate_texts(task, [inputs], model.processor, model.language_model, generator)
-    return texts[0], masks[0][0]
+    return read_images(task, [inputs], model.processor, model.language_model, generator, keep)[0]
 
 
 @torch.no_grad()
-def find_kept(model: PageModel, image: Image.Image, keep_ratio: float | None = None) -> torch.Tensor:
+def find_kept(model: PageModel, image: Image.Image, keep: KeepSettings | None = None) -> KeptPatches:
     """
     The patches that would be read, without a text.
 
@@ -46,13 +43,12 @@ def find_kept(model: PageModel, image: Image.Image, keep_ratio: float | None = N
             The model.
         image (`PIL.Image.Image`):
             The picture.
-        keep_ratio (`float`, *optional*):
-            The share of patches to keep; by default the model's own rule decides.
+        keep ([`KeepSettings`], *optional*):
+            How many patches to keep; by default the model's own rule decides.
 
     Returns:
-        `torch.BoolTensor` of shape `(num_patches,)`.
+        [`KeptPatches`].
     """
     generator, _ = model.make_generator()
-    with keeping(model.language_model, keep_ratio), watching(model.language_model) as masks:
-        model.language_model.get_image_features(model.prepare(image), generator=generator)
-    return masks[0][0]
+    outputs = model.language_model.get_image_features(model.prepare(image), generator=generator, **keep or {})
+    return KeptPatches.of(outputs)[0]

@@ -36,6 +36,20 @@ button[role="tab"][aria-selected="true"] { color: var(--body-text-color) !import
 .examples .container img { width: 100%; height: 100%; object-fit: contain; }
 @media (max-width: 40rem) { .examples .gallery:not(.container) { grid-template-columns: repeat(4, 1fr); } }
 
+/* What the model draws is shown at its size, and smaller only where there is no room. */
+.drawn img { object-fit: scale-down; }
+.drawn .grid-container {
+    grid-template-columns: repeat(auto-fill, minmax(min(100%, calc(var(--picture-size) + 2rem)), 1fr)) !important;
+}
+
+/* Texts to tap. */
+.chips .gallery { display: flex; flex-wrap: wrap; gap: 0.5rem; }
+
+.problem p {
+    color: var(--error-text-color); background: var(--error-background-fill); overflow-wrap: anywhere;
+    border: 1px solid var(--error-border-color); border-radius: var(--radius-lg); margin: 0; padding: 0.5rem 0.75rem;
+}
+
 .steps { list-style: none; margin: 0; padding: 0; }
 .steps li { display: flex; flex-wrap: wrap; gap: 0 1rem; padding: 0.5rem 0; }
 .steps li + li { border-top: 1px solid var(--border-color-primary); }

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 from transformers.image_utils import ImageInput
+from transformers.processing_utils import Unpack
 
 from ..lavit.configuration_lavit import LaVITConfig
 from ..lavit.generation_lavit import DEFAULT_IMAGE_GENERATION
+from ..lavit.keep_settings import KeepSettings
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_layers import find_image_slots, pad_left
 from ..lavit.processing_lavit import LaVITProcessor
@@ -130,7 +132,9 @@ class ImageTokensMixin:
     """
 
     @torch.no_grad()
-    def tokenize_images(self, images: ImageInput | list, generator: Generators = None) -> list[torch.Tensor]:
+    def tokenize_images(
+        self, images: ImageInput | list, generator: Generators = None, **keep_settings: Unpack[KeepSettings]
+    ) -> list[torch.Tensor]:
         """
         Reads images as tokens.
 
@@ -139,6 +143,8 @@ class ImageTokensMixin:
                 The images.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of the patch selection's draws.
+            keep_settings:
+                `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITVisualTokenizer.forward`].
 
         Returns:
             `list[torch.LongTensor]`: the ids of each image, `(kept + 2,)`, its marks included.
@@ -150,7 +156,8 @@ class ImageTokensMixin:
         tokens = []
         for batch, source in _batches(pixel_values, generator):
             # As in `generate`, the number of draws leaves those that follow as they are.
-            tokens += model.get_image_tokens(batch.to(device, dtype), generator=spawn_generator(source, device))
+            draws = spawn_generator(source, device)
+            tokens += model.get_image_tokens(batch.to(device, dtype), generator=draws, **keep_settings)
         return tokens
 
     @torch.no_grad()

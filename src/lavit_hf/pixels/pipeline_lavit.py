@@ -191,7 +191,10 @@ class LaVITPipeline(
 
     def _share_codebook(self) -> None:
         if self.language_model is not None:
-            codebook = self.language_model.visual_tokenizer.quantizer.codebook.weight
+            visual_tokenizer = self.language_model.visual_tokenizer
+            if not visual_tokenizer.has_detokenizer:
+                visual_tokenizer.attach_detokenizer(self.detokenizer)
+            codebook = visual_tokenizer.quantizer.codebook.weight
             if self.detokenizer.codebook is None:
                 self.detokenizer.set_codebook(codebook)
             elif not torch.equal(self.detokenizer.codebook, codebook.to(self.detokenizer.codebook)):
@@ -286,8 +289,9 @@ class LaVITPipeline(
             llm_guidance_scale (`float`, *optional*):
                 Guidance of the language model. Defaults to its generation config's, 4.0 as released; 1 is none.
             generation_kwargs (`dict`, *optional*):
-                What else [`~LaVITForCausalLM.generate`] takes, as `do_sample`, `temperature`, `top_k`, `top_p` and
-                `max_new_tokens`, which can be no more than the number of patches of an image.
+                What else [`~LaVITForCausalLM.generate`] takes, as `do_sample`, `temperature`, `top_k`, `top_p`, for
+                `images` `keep_ratio`, and `max_new_tokens`, which can be no more than the number of patches of an
+                image.
             num_images_per_prompt (`int`, *optional*, defaults to 1):
                 Number of pictures for each prompt. Each is written anew by the language model.
             num_candidates (`int`, *optional*, defaults to 1):
@@ -415,6 +419,9 @@ class LaVITPipeline(
         images: ImageInput | list,
         generator: Generators = None,
         num_images_per_prompt: int = 1,
+        keep_threshold: float | None = None,
+        keep_ratio: float | None = None,
+        keep_error: float | None = None,
         **kwargs,
     ) -> LaVITPipelineOutput:
         """
@@ -427,6 +434,8 @@ class LaVITPipeline(
                 Source of the patch selection's draws and of the latents; of a list, one for each picture.
             num_images_per_prompt (`int`, *optional*, defaults to 1):
                 Number of pictures for each image. Each is read anew.
+            keep_threshold, keep_ratio, keep_error (`float`, *optional*):
+                How many patches are kept, as in [`~LaVITVisualTokenizer.forward`].
             kwargs:
                 What else the pipeline takes to decode tokens.
 
@@ -434,7 +443,9 @@ class LaVITPipeline(
             [`LaVITPipelineOutput`], the pictures of an image following each other.
         """
         images = [image for image in flatten_images(images) for _ in range(num_images_per_prompt)]
-        tokens = self.tokenize_images(images, generator)
+        tokens = self.tokenize_images(
+            images, generator, keep_threshold=keep_threshold, keep_ratio=keep_ratio, keep_error=keep_error
+        )
         return self(image_token_ids=tokens, generator=generator, **kwargs)
 
     # The stages.

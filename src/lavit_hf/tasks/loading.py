@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 from huggingface_hub.utils import enable_progress_bars
@@ -91,19 +91,11 @@ def load_language_model(repo: str, options: ModelOptions) -> LaVITForCausalLM:
 
 
 @collecting_afterwards
-def load_visual_tokenizer(repo: str, options: ModelOptions, keep_ratio: float | None = None) -> LaVITVisualTokenizer:
-    """Loads the visual tokenizer alone, with its own selection rule or one that keeps a share of the patches."""
+def load_visual_tokenizer(repo: str, options: ModelOptions) -> LaVITVisualTokenizer:
+    """Loads the visual tokenizer alone."""
     return LaVITVisualTokenizer.from_pretrained(
-        repo,
-        dtype=options.dtype.value,
-        device_map=find_device(options.device),
-        **selection_settings(keep_ratio),
+        repo, dtype=options.dtype.value, device_map=find_device(options.device)
     )
-
-
-def selection_settings(keep_ratio: float | None) -> dict[str, Any]:
-    """The visual tokenizer's settings that keep a share of the patches; none where its own rule is to decide."""
-    return {} if keep_ratio is None else {"selection": "ratio", "keep_ratio": keep_ratio}
 
 
 def make_generator(seed: int | None, device: torch.device) -> tuple[torch.Generator, int]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from diffusers.utils import logging as diffusers_logging
 
+from ..lavit.keep_settings import KeepSettings
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from ..pixels.pipeline_lavit import LaVITPipeline, LaVITPipelineOutput
@@ -88,7 +89,7 @@ def draw_images(
 def reconstruct_images(
     request: PictureRequest,
     painting: dict[str, Any],
-    keep_ratio: float | None,
+    keep: KeepSettings,
     batch_size: int,
     seed: int | None,
     as_json: bool,
@@ -101,8 +102,8 @@ def reconstruct_images(
             The pictures, the files to make of them, and which model.
         painting (`dict`):
             What the pipeline is told; `None` is its default.
-        keep_ratio (`float`, *optional*):
-            The share of patches to keep.
+        keep ([`KeepSettings`]):
+            How many patches to keep; nothing where the model's own rule decides.
         batch_size (`int`):
             Pictures at once.
         seed (`int`, *optional*):
@@ -112,7 +113,7 @@ def reconstruct_images(
     """
     with without_library_bars(), show_results(len(request.sources), as_json) as results:
         generator, seed = make_generator(seed, find_device(request.options.device))
-        tokenized = tokenize_images(request, keep_ratio, batch_size, generator)
+        tokenized = tokenize_images(request, keep, batch_size, generator)
         pipeline = None  # loaded when there is a picture for it
         for batch in _batched(tokenized, batch_size):
             pipeline = pipeline or _load_painter(request.repo, request.options)
@@ -123,6 +124,7 @@ def reconstruct_images(
                 save_image(picture, path)
                 fields = {"output": str(path), "token_ids": image.token_ids, **_flag(output, number), "seed": seed}
                 results.add(image.source, str(path), **fields)
+                image.kept.report_if_not_reached(image.source)
     request.skipped.exit_if_any()
 
 

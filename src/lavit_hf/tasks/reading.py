@@ -4,15 +4,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from transformers import BatchFeature
 
+from ..lavit.keep_settings import KEEP_SETTINGS
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from .images import read_batches
+from .kept import KeptPatches
 from .loading import (
     find_device,
     load_language_model,
@@ -75,6 +77,21 @@ def answer_to(question: str) -> Task:
     )
 
 
+class ReadText(NamedTuple):
+    """
+    What the model wrote about a picture.
+
+    Args:
+        text (`str`):
+            The text.
+        kept ([`KeptPatches`]):
+            The patches that it was read from.
+    """
+
+    text: str
+    kept: KeptPatches
+
+
 def write_texts(
     task: Task,
     request: PictureRequest,
@@ -92,7 +109,7 @@ def write_texts(
         request (`PictureRequest`):
             The pictures, and which model.
         wishes (`dict`):
-            Settings of `generate` that go before the task's; `None` is no wish.
+            Settings of `generate` that go before the task's, [`KeepSettings`] among them; `None` is no wish.
         batch_size (`int`):
             Pictures at once.
         seed (`int`, *optional*):
@@ -101,6 +118,7 @@ def write_texts(
             Whether to print JSON.
     """
     with without_library_bars(), show_results(len(request.sources), as_json) as results:
+        names_patches = any(wishes.get(name) is not None for name in KEEP_SETTINGS)
         generator, seed = make_generator(seed, find_device(request.options.device))
         processor = load_processor(request.repo, request.options)
         model = None  # loaded when there is a picture for it
@@ -108,9 +126,11 @@ def write_texts(
             request.sources, batch_size, lambda image: task.prepare(processor, image), request.skipped
         ):
             model = model or load_language_model(request.repo, request.options)
-            texts = generate_texts(task, [inputs for _, inputs in batch], processor, model, generator, wishes)
-            for (source, _), text in zip(batch, texts):
-                results.add(source, one_line(text), **{task.name: text}, seed=seed)
+            read = read_images(task, [inputs for _, inputs in batch], processor, model, generator, wishes)
+            for (source, _), (text, kept) in zip(batch, read):
+                fields = {task.name: text} | (kept.fields() if names_patches else {})
+                results.add(source, one_line(text), **fields, seed=seed)
+                kept.report_if_not_reached(source)
     request.skipped.exit_if_any()
 
 
@@ -122,6 +142,27 @@ def generate_texts(
     generator: torch.Generator,
     wishes: dict[str, Any] | None = None,
 ) -> list[str]:
+    """
+    Has the model write about pictures; [`read_images`] tells the patches too.
+
+    Args:
+        task, samples, processor, model, generator, wishes:
+            As in [`read_images`].
+
+    Returns:
+        `list[str]`: a text for each picture.
+    """
+    return [text for text, _ in read_images(task, samples, processor, model, generator, wishes)]
+
+
+def read_images(
+    task: Task,
+    samples: Sequence[BatchFeature],
+    processor: LaVITProcessor,
+    model: LaVITForCausalLM,
+    generator: torch.Generator,
+    wishes: dict[str, Any] | None = None,
+) -> list[ReadText]:
     """
     Has the model write about pictures.
 
@@ -140,12 +181,14 @@ def generate_texts(
             Settings of `generate` that go before the task's; `None` is no wish.
 
     Returns:
-        `list[str]`: a text for each picture.
+        `list[ReadText]`: one for each picture.
     """
     inputs = _stack(samples, processor, model)
     settings = _merge_settings(task.settings, wishes or {})
-    ids = model.generate(**inputs, generator=generator, **settings)[:, inputs["input_ids"].shape[1] :]
-    return task.clean(processor, processor.post_process_image_text_to_text(ids))
+    outputs = model.generate(**inputs, generator=generator, return_dict_in_generate=True, **settings)
+    ids = outputs.sequences[:, inputs["input_ids"].shape[1] :]
+    texts = task.clean(processor, processor.post_process_image_text_to_text(ids))
+    return [*map(ReadText, texts, KeptPatches.of(outputs))]
 
 
 def _merge_settings(settings: dict[str, Any], wishes: dict[str, Any]) -> dict[str, Any]:

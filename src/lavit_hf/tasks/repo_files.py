@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 from huggingface_hub import (
     hf_hub_download,
     list_repo_files,
+    metadata_load,
     parse_local_safetensors_file_metadata,
     parse_safetensors_file_metadata,
 )
+from yaml import YAMLError
 
 from ..lavit.untrusted_files import read_json
 
 
 WEIGHTS_ENDING = ".safetensors"
+MAX_CARD_BYTES = 2**20
 
 
 class TensorHeader(NamedTuple):
@@ -48,6 +51,11 @@ class RepoFiles:
         path = Path(self.repo, name)
         return read_json(path) if path.is_file() else None
 
+    def read_card(self, name: str) -> dict[str, Any]:
+        """The metadata of a model card; empty where there is no such file, or none in it that can be read."""
+        path = Path(self.repo, name)
+        return _read_metadata(path) if path.is_file() else {}
+
     def read_headers(self, name: str) -> list[TensorHeader]:
         """The tensors of a file of weights."""
         return _headers(parse_local_safetensors_file_metadata(Path(self.repo, name)))
@@ -74,6 +82,9 @@ class HubFiles(RepoFiles):
             return None
         return read_json(hf_hub_download(self.repo, name))
 
+    def read_card(self, name: str) -> dict[str, Any]:
+        return _read_metadata(Path(hf_hub_download(self.repo, name))) if name in self.names else {}
+
     def read_headers(self, name: str) -> list[TensorHeader]:
         return _headers(parse_safetensors_file_metadata(self.repo, name))
 
@@ -81,6 +92,15 @@ class HubFiles(RepoFiles):
 def open_repo(repo: str) -> RepoFiles:
     """The files of a folder or of a Hub id."""
     return RepoFiles(repo) if Path(repo).is_dir() else HubFiles(repo)
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MAX_CARD_BYTES:
+        return {}
+    try:
+        return metadata_load(path) or {}
+    except (ValueError, YAMLError):  # no card is needed to run a model
+        return {}
 
 
 def _headers(metadata) -> list[TensorHeader]:

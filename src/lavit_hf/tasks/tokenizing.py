@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 
 from ..lavit.configuration_lavit import LaVITConfig
+from ..lavit.keep_settings import KeepSettings
 from ..visualization import draw_keep_mask, save_image
 from ..wiring import LaVITImageProcessor
 from .images import read_batches
+from .kept import KeptPatches
 from .loading import find_device, load_visual_tokenizer, make_generator, without_library_bars
 from .requests import PictureRequest
 from .results import show_results
@@ -34,7 +36,7 @@ class TokenizedImage(NamedTuple):
             The picture.
         token_ids (`list[int]`):
             Ids of the language model: `[IMG]`, a code for each kept patch, `[/IMG]`.
-        keep_mask (`torch.BoolTensor` of shape `(num_patches,)`):
+        kept ([`KeptPatches`]):
             The kept patches.
         thumbnail (`PIL.Image.Image`, *optional*):
             The picture, made small.
@@ -42,12 +44,12 @@ class TokenizedImage(NamedTuple):
 
     source: str
     token_ids: list[int]
-    keep_mask: torch.Tensor
+    kept: KeptPatches
     thumbnail: Image.Image | None
 
 
 def print_tokens(
-    request: PictureRequest, keep_ratio: float | None, batch_size: int, seed: int | None, as_json: bool
+    request: PictureRequest, keep: KeepSettings, batch_size: int, seed: int | None, as_json: bool
 ) -> None:
     """
     Prints the tokens of each picture.
@@ -55,8 +57,8 @@ def print_tokens(
     Args:
         request (`PictureRequest`):
             The pictures, which model, and where pictures of the kept patches go, if anywhere.
-        keep_ratio (`float`, *optional*):
-            The share of patches to keep.
+        keep ([`KeepSettings`]):
+            How many patches to keep; nothing where the model's own rule decides.
         batch_size (`int`):
             Pictures at once.
         seed (`int`, *optional*):
@@ -66,25 +68,20 @@ def print_tokens(
     """
     with without_library_bars(), show_results(len(request.sources), as_json) as results:
         generator, seed = make_generator(seed, find_device(request.options.device))
-        for image in tokenize_images(
-            request, keep_ratio, batch_size, generator, with_thumbnails=bool(request.outputs)
-        ):
-            fields = {
-                "token_ids": image.token_ids,
-                "kept": int(image.keep_mask.sum()),
-                "patches": len(image.keep_mask),
-            }
+        for image in tokenize_images(request, keep, batch_size, generator, with_thumbnails=bool(request.outputs)):
+            fields = {"token_ids": image.token_ids, **image.kept.fields()}
             if request.outputs:
                 path = request.outputs[image.source]
-                save_image(draw_keep_mask(image.thumbnail, image.keep_mask, size=OVERLAY_SIZE), path)
+                save_image(draw_keep_mask(image.thumbnail, image.kept.mask, size=OVERLAY_SIZE), path)
                 fields["overlay"] = str(path)
             results.add(image.source, str(image.token_ids), **fields, seed=seed)
+            image.kept.report_if_not_reached(image.source)
     request.skipped.exit_if_any()
 
 
 def tokenize_images(
     request: PictureRequest,
-    keep_ratio: float | None,
+    keep: KeepSettings,
     batch_size: int,
     generator: torch.Generator,
     with_thumbnails: bool = False,
@@ -95,8 +92,8 @@ def tokenize_images(
     Args:
         request (`PictureRequest`):
             The pictures, and which model.
-        keep_ratio (`float`, *optional*):
-            The share of patches to keep.
+        keep ([`KeepSettings`]):
+            How many patches to keep; nothing where the model's own rule decides.
         batch_size (`int`):
             Pictures at once.
         generator (`torch.Generator`):
@@ -116,14 +113,14 @@ def tokenize_images(
 
     visual_tokenizer = None  # loaded when there is a picture for it
     for batch in read_batches(request.sources, batch_size, prepare, request.skipped):
-        visual_tokenizer = visual_tokenizer or load_visual_tokenizer(request.repo, request.options, keep_ratio)
+        visual_tokenizer = visual_tokenizer or load_visual_tokenizer(request.repo, request.options)
         pixel_values = torch.cat([prepared.pixel_values for _, prepared in batch])
         with torch.no_grad():
             outputs = visual_tokenizer(
-                pixel_values.to(visual_tokenizer.device, visual_tokenizer.dtype), generator=generator
+                pixel_values.to(visual_tokenizer.device, visual_tokenizer.dtype), generator=generator, **keep
             )
-        for (source, prepared), codes, mask in zip(batch, outputs.codes, outputs.keep_mask):
-            yield TokenizedImage(source, mark_codes(codes.tolist(), config), mask, prepared.thumbnail)
+        for (source, prepared), codes, kept in zip(batch, outputs.codes, KeptPatches.of(outputs)):
+            yield TokenizedImage(source, mark_codes(codes.tolist(), config), kept, prepared.thumbnail)
 
 
 def mark_codes(codes: Iterable[int], config: LaVITConfig) -> list[int]:

@@ -1,0 +1,49 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Which patches were kept of a picture, for results."""
+
+from typing import Any, NamedTuple
+
+import torch
+from transformers.utils import ModelOutput
+
+from .failures import report
+
+
+class KeptPatches(NamedTuple):
+    """
+    The kept patches of a picture.
+
+    Args:
+        mask (`torch.BoolTensor` of shape `(num_patches,)`):
+            True for those that were kept.
+        rebuild_error (`float`, *optional*):
+            Where an error was asked for, the one that they leave.
+        reaches_keep_error (`bool`, *optional*):
+            Where an error was asked for, whether it is reached.
+    """
+
+    mask: torch.Tensor
+    rebuild_error: float | None = None
+    reaches_keep_error: bool | None = None
+
+    @classmethod
+    def of(cls, outputs: ModelOutput) -> list["KeptPatches"]:
+        """Those of each image that a model has read, out of what it gave."""
+        masks = outputs.keep_mask.cpu()
+        if outputs.get("rebuild_errors") is None:
+            return [cls(mask) for mask in masks]
+        return [*map(cls, masks, outputs.rebuild_errors.tolist(), outputs.reaches_keep_error.tolist())]
+
+    def fields(self) -> dict[str, Any]:
+        """What JSON says of them."""
+        counts = {"kept": int(self.mask.sum()), "patches": len(self.mask)}
+        if self.rebuild_error is None:
+            return counts
+        return counts | {"rebuild_error": self.rebuild_error, "reaches_keep_error": self.reaches_keep_error}
+
+    def report_if_not_reached(self, source: str) -> None:
+        """Says on stderr where the wanted error is not reached, and that all patches are kept."""
+        if self.reaches_keep_error is False:
+            error = f"{self.rebuild_error:.2f}"
+            report(f"{source}: even with all {len(self.mask)} patches the error is {error}, so all are kept.")
