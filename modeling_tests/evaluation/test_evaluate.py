@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from transformers.utils import ModelOutput
 
 from benchmark_files import (
     CAPTIONS,
@@ -89,15 +90,16 @@ class Spy:
     def __init__(self, processor, say):
         self.processor, self.say, self.calls = processor, say, []
 
-    def __call__(self, model, input_ids, pixel_values, attention_mask, generator, **settings):
-        model.get_image_features(pixel_values, generator=generator)
+    def __call__(self, model, input_ids, pixel_values, attention_mask, generator, return_dict_in_generate, **settings):
+        keep_mask = model.get_image_features(pixel_values, generator=generator).keep_mask
         prompts = [self.processor.decode(ids[mask.bool()]) for ids, mask in zip(input_ids, attention_mask)]
         self.calls.append((prompts, settings))
         tokenizer = self.processor.tokenizer
         written = [tokenizer(self.say(prompt), add_special_tokens=False)["input_ids"] for prompt in prompts]
         longest = max(map(len, written))
         ids = [row + [tokenizer.pad_token_id] * (longest - len(row)) for row in written]
-        return torch.cat([input_ids, torch.tensor(ids)], dim=1)
+        sequences = torch.cat([input_ids, torch.tensor(ids)], dim=1)
+        return ModelOutput(sequences=sequences, keep_mask=keep_mask)
 
 
 @pytest.fixture

@@ -60,8 +60,8 @@ def test_sizes_far_from_the_training(warnings, height, width):
     ("config", "names"), [({}, [progress.WRITING, progress.PAINTING]), ({"desc": "x"}, ["x"] * 2)]
 )
 def test_two_named_progress_bars(pipeline, monkeypatch, config, names):
-    bars, make = [], pipeline.progress_bar
-    monkeypatch.setattr(pipeline, "progress_bar", lambda **kwargs: bars.append(make(**kwargs)) or bars[-1])
+    bars, make = [], progress.tqdm
+    monkeypatch.setattr(progress, "tqdm", lambda **kwargs: bars.append(make(**kwargs)) or bars[-1])
     pipeline.set_progress_bar_config(**config)
     pipeline("a cat", **FAST)
     assert [bar.desc.removesuffix(": ") for bar in bars] == names

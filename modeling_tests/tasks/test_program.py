@@ -70,7 +70,7 @@ class TestRefusals:
             "--force": ["draw", "a cat", "-o", str(taken)],
             "is a file": ["draw", "a cat", "-o", str(taken / "new.png")],
             "multiple of": ["draw", "a cat", "-o", new, "-m", repo, "--height", "33"],
-            "unknown aspect_ratio": ["draw", "a cat", "-o", new, "-m", repo, "--aspect-ratio", "7:1"],
+            "is none of 1:1": ["draw", "a cat", "-o", new, "-m", repo, "--aspect-ratio", "7:1"],
             "No such option": ["caption", picture, "--nope"],
             "exists already": ["convert", str(golden.original), str(tmp_path)],
             "converted already": ["convert", repo, str(tmp_path / "new")],

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captions and answers, written by batches."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from ..tasks.loading import load_language_model, load_processor
 from ..tasks.options import ModelOptions
-from ..tasks.reading import CAPTION, QUESTION_SETTINGS, Task, answer_to, generate_texts
+from ..tasks.reading import CAPTION, QUESTION_SETTINGS, ReadText, Task, answer_to, read_images
 from .protocols import ANSWERABLE_QUESTION, TextProtocol
 from .samples import Sample, Samples
 
@@ -77,11 +76,11 @@ class TextWriter:
         Returns:
             `list[dict]`: of each sample the text, `answer`, and the number of its picture's rows, `tokens`.
         """
-        with counting_tokens(self.model) as counts:
-            texts = self._generate([inputs[0] for inputs in prepared], samples[0], generator)
+        read = self._read([inputs[0] for inputs in prepared], samples[0], generator)
+        texts = [text for text, _ in read]
         if self.protocol.asks_if_answerable and samples[0].text is not None:
             texts = self._answer_answerable(texts, samples, prepared, generator)
-        return [{"answer": text, "tokens": count} for text, count in zip(texts, counts, strict=True)]
+        return [{"answer": text, "tokens": kept.count} for text, (_, kept) in zip(texts, read)]
 
     def _answer_answerable(
         self,
@@ -94,14 +93,14 @@ class TextWriter:
         texts = [UNANSWERABLE if verdict.lower() == NO else None for verdict in verdicts]
         open_ones = [number for number, text in enumerate(texts) if text is None]
         if open_ones:
-            answers = self._generate([prepared[number][1] for number in open_ones], samples[0], generator)
-            for number, answer in zip(open_ones, answers):
+            read = self._read([prepared[number][1] for number in open_ones], samples[0], generator)
+            for number, (answer, _) in zip(open_ones, read):
                 texts[number] = answer
         return texts
 
-    def _generate(self, inputs: Sequence[BatchFeature], sample: Sample, generator: torch.Generator) -> list[str]:
+    def _read(self, inputs: Sequence[BatchFeature], sample: Sample, generator: torch.Generator) -> list[ReadText]:
         task = self._tasks(sample.text)[-1]  # of a batch all are alike but for their prompts
-        return generate_texts(task, inputs, self.processor, self.model, generator)
+        return read_images(task, inputs, self.processor, self.model, generator)
 
     def _tasks(self, question: str | None) -> list[Task]:
         if question is None:
@@ -116,16 +115,3 @@ class TextWriter:
             task.make_prompt if template is None else lambda _: template.replace("{}", question.strip())
         )
         return Task(task.name, prompt, task.clean, self.protocol.generation or QUESTION_SETTINGS)
-
-
-@contextmanager
-def counting_tokens(model: LaVITForCausalLM) -> Iterator[list[int]]:
-    """Counts the rows of each picture that a model reads, in the order it reads them."""
-    counts: list[int] = []
-    hook = model.understanding.register_forward_hook(
-        lambda module, inputs, rows: counts.extend(len(picture) for picture in rows)
-    )
-    try:
-        yield counts
-    finally:
-        hook.remove()

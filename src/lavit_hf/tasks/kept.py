@@ -35,9 +35,14 @@ class KeptPatches(NamedTuple):
             return [cls(mask) for mask in masks]
         return [*map(cls, masks, outputs.rebuild_errors.tolist(), outputs.reaches_keep_error.tolist())]
 
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return int(self.mask.sum())
+
     def fields(self) -> dict[str, Any]:
         """What JSON says of them."""
-        counts = {"kept": int(self.mask.sum()), "patches": len(self.mask)}
+        counts = {"kept": self.count, "patches": len(self.mask)}
         if self.rebuild_error is None:
             return counts
         return counts | {"rebuild_error": self.rebuild_error, "reaches_keep_error": self.reaches_keep_error}

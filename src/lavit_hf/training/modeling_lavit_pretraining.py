@@ -192,7 +192,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
                 input_ids, pixel_values, attention_mask, position_ids, logits_to_keep=logits_to_keep, **kwargs
             )
         given = {"image_rows": image_rows, "image_features": image_features, "pixel_values": pixel_values}
-        images, nothing = self._read_images(given, keep_mask)
+        images, nothing = self._read_given(given, keep_mask)
         packed, tokens = self._pack(images, input_ids, attention_mask, labels)
         if not images:
             # Not to the loss: the gradient must pass the language model in every process.
@@ -203,7 +203,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
         output.num_tokens = packed.num_tokens
         return output
 
-    def _read_images(
+    def _read_given(
         self, given: dict[str, torch.Tensor | None], keep_mask: torch.Tensor | None
     ) -> tuple[list[torch.Tensor], torch.Tensor | float]:
         """The rows of each image, `(kept, text_hidden_size)`, and [`~LaVITModel.read_nothing`] without any."""
