@@ -124,7 +124,7 @@ def load_model(settings: TokenizerSettings) -> LaVITVisualTokenizerForPreTrainin
     model.config.selection = settings.selection or model.config.selection
     model.config.keep_ratio = settings.keep_ratio or model.config.keep_ratio
     model.config.merge_dropped = settings.merge_dropped
-    model.choose_patches = load_function(settings.patch_choice) if settings.patch_choice else None
+    model.patch_choice = load_function(settings.patch_choice) if settings.patch_choice else None
     model.knows_places = settings.know_places
     return model
 

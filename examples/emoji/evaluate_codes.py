@@ -26,7 +26,7 @@ def load_run(folder: Path) -> LaVITVisualTokenizerForPreTraining:
     model = LaVITVisualTokenizerForPreTraining.from_pretrained(folder).eval()
     settings = json.loads((folder / RUN_NAME).read_text())
     model.knows_places = settings["know_places"]
-    model.choose_patches = load_function(settings["patch_choice"]) if settings["patch_choice"] else None
+    model.patch_choice = load_function(settings["patch_choice"]) if settings["patch_choice"] else None
     return model
 
 

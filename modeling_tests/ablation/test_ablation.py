@@ -4,7 +4,11 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -132,6 +136,26 @@ class TestRuns:
             read_figures(step)
         Runner().run([[step]])
         assert 1000 < read_figures(step)["seconds"] < 1100 and read_figures(step)["value"] == 1
+
+    def test_an_interruption_ends_the_step_and_it_is_taken_again(self, folder, tmp_path):
+        started, go_on = folder / "started", folder / "go on"
+        (folder / "train.py").write_text(
+            f"import pathlib, time\npathlib.Path({str(started)!r}).touch()\n"
+            f"while not pathlib.Path({str(go_on)!r}).exists():\n    time.sleep(0.05)\n" + SCRIPT
+        )
+        command = ["ablate", "--plans", str(folder), "--work", str(tmp_path / "work"), "--data", "somewhere"]
+        process = subprocess.Popen([sys.executable, "-m", "lavit_hf.cli", *command], stderr=subprocess.PIPE, text=True)
+        while not started.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130 and "Traceback" not in said
+        (record,) = (json.loads(path.read_text()) for path in (tmp_path / "work").rglob(DONE_NAME))
+        assert record["done"] is False and not calls(folder)  # the step's process has ended too, and did nothing
+        go_on.touch()
+        run(folder / "width.yaml", tmp_path / "work")
+        assert len(calls(folder)) == 8
 
     def test_two_at_once_do_not_do_the_same(self, folder, tmp_path):
         threads = [

@@ -8,20 +8,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from transformers import TrainingArguments
 
 
 pytest.importorskip("datasets")
 pytest.importorskip("vector_quantize_pytorch")
 
+from lavit_hf import LaVITForCausalLM, LaVITProcessor, bundled_checkpoint
 from lavit_hf.ablation.plans import find_plans, load_plan
 from lavit_hf.ablation.steps import chain_of
+from lavit_hf.training.feature_rows import to_bytes
 from training_runs import EXAMPLES, load_script
 
 
 sys.path.insert(0, str(EXAMPLES / "emoji"))
 import choices
 from measure_meaning import group_by_code, purity, shuffle
+from measure_reading import TokenReader
+from reading import CAPTION_SETTINGS
 
 
 PLANS = find_plans(EXAMPLES / "ablations")
@@ -96,3 +101,42 @@ class TestMeaning:
         assert sorted(code for image in shuffled for code in image) == sorted(list(range(20)) * 5)
         assert shuffled != [[number] * 5 for number in range(20)]
         assert shuffled == shuffle([[number] * 5 for number in range(20)], seed=0)
+
+
+class TestReading:
+    """The names that a step of the plans measures are those that `generate` gives of the pictures."""
+
+    @pytest.fixture(scope="class")
+    def model(self):
+        return LaVITForCausalLM.from_pretrained(bundled_checkpoint(), dtype=torch.float32).eval()
+
+    @pytest.fixture(scope="class")
+    def processor(self):
+        return LaVITProcessor.from_pretrained(bundled_checkpoint())
+
+    @pytest.fixture(scope="class")
+    def pixel_values(self, processor):
+        paths = [EXAMPLES / "images" / "emoji" / f"{name}.png" for name in ("penguin", "rocket", "camel")]
+        return processor.image_processor([Image.open(path).convert("RGB") for path in paths], return_tensors="pt")[
+            "pixel_values"
+        ]
+
+    def test_from_rows(self, model, processor, pixel_values):
+        model.understanding.merger.load_state_dict(model.visual_tokenizer.merger.state_dict())  # as rows are merged
+        tokenized = model.visual_tokenizer(pixel_values)
+        images = [{"rows": to_bytes(rows)} for rows in tokenized.merged]
+        said = TokenReader(model, processor, read_codes=False).caption(images)
+        slots = torch.tensor([[model.config.image_start_token_id, model.config.image_end_token_id]] * len(images))
+        ids = model.generate(slots, pixel_values, do_sample=False, **CAPTION_SETTINGS)[:, 2:]
+        assert said == processor.post_process_caption(processor.batch_decode(ids, skip_special_tokens=True))
+
+    def test_from_codes(self, model, processor, pixel_values):
+        codes = [image.tolist() for image in model.visual_tokenizer(pixel_values).codes]
+        said = TokenReader(model, processor, read_codes=True).caption([{"codes": image} for image in codes])
+        first, start, end = (
+            getattr(model.config, f"{name}_token_id") for name in ("first_code", "image_start", "image_end")
+        )
+        for text, image in zip(said, codes):  # one by one, without padding
+            prompt = torch.tensor([[start, *(first + code for code in image), end]])
+            ids = model.generate(prompt, do_sample=False, **CAPTION_SETTINGS)[:, prompt.shape[1] :]
+            assert [text] == processor.post_process_caption(processor.batch_decode(ids, skip_special_tokens=True))

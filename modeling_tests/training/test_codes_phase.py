@@ -149,7 +149,7 @@ class TestShuffledSelection:
     def test_in_training_and_evaluation(self, model):
         model.freeze_selection()
         kept = model.eval()(pictures(8)).keep_mask
-        model.choose_patches = lambda masks, features, generator: shuffle_patches(masks, generator)
+        model.patch_choice = lambda masks, features, generator: shuffle_patches(masks, generator)
         for mode in (True, False):
             mask = model.train(mode)(pictures(8)).keep_mask
             assert torch.equal(mask.sum(dim=1), kept.sum(dim=1)) and not torch.equal(mask, kept)

@@ -69,7 +69,7 @@ class TestChosenPatches:
             seen.update(masks=masks, features=features)
             return wanted
 
-        model.choose_patches = choose
+        model.patch_choice = choose
         features = draw(2, NUM_PATCHES, model.config.feature_size)
         assert torch.equal(model(features=features).keep_mask, wanted)
         assert torch.equal(seen["features"], features) and seen["masks"].dtype == torch.bool

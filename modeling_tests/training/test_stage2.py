@@ -437,6 +437,18 @@ class TestData:
             [row(n, **{name: values[n] for name, values in columns.items()}) for n in range(number)]
         )
 
+    def test_images_that_are_read_by_their_codes(self, processor, build):
+        """`[IMG] codes [/IMG]`, the text, and an end; the text and the end alone are learned."""
+        model, start, end = build(), processor.image_start_token_id, processor.tokenizer.image_end_token_id
+        sample = SampleMaker(["image_text"], read_codes=True).pair(row(), 0)
+        batch = collator(processor, model)([sample])
+        assert not batch.keys() & {"image_features", "image_rows", "pixel_values", "keep_mask"}
+        text = processor.tokenizer(CAPTION, add_special_tokens=False)["input_ids"]
+        codes = [model.config.first_code_token_id + code for code in row()["codes"]]
+        answer = [*text, processor.tokenizer.eos_token_id]
+        assert batch["input_ids"].tolist() == [[start, *codes, end, *answer]]
+        assert batch["labels"].tolist() == [[-100] * (len(codes) + 2) + answer]
+
     def test_layouts_take_turns(self):
         data = LanguageDataset(self.pairs(), SampleMaker())
         first = [sample["layout"] for sample in data.__getitems__(list(range(8)))]

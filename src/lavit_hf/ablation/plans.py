@@ -17,7 +17,7 @@ Plans of ablations, read from YAML: the steps that all arms take, and what each 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +183,6 @@ def _load_step(name: str, described: Mapping[str, Any], chain_path: Path) -> Ste
 
 def _checked(values: Mapping[str, Any], kind: type, path: Path, given: set[str] = frozenset()) -> dict[str, Any]:
     """The values, if a dataclass has fields for them and nothing that it needs is missing."""
-    from dataclasses import MISSING
-
     known = {item.name: item for item in fields(kind) if item.name not in given}
     needed = [name for name, item in known.items() if item.default is MISSING and item.default_factory is MISSING]
     if unknown := sorted(values.keys() - known.keys()):

@@ -84,7 +84,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     ([`freeze_selection`]) and a codebook that begins from the rows of many images ([`start_codebook`]). While
     `warming_up` is true, rows stay as they are in place of codes: codes that begin before rows mean anything collapse.
 
-    Two more attributes are for experiments: `choose_patches` is a [`PatchChoice`], which has the last word on what is
+    Two more attributes are for experiments: `patch_choice` is a [`PatchChoice`], which has the last word on what is
     kept; `knows_places` tells the detokenizer's place head where each code belongs.
 
     Needs `config.detokenizer_config` and the extra `training`.
@@ -110,7 +110,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         self.detokenizer = LaVITDetokenizer(config.detokenizer_config)
         self.codebook_trainer = CodebookTrainer(config)
         self.warming_up = self.selection_is_frozen = self.knows_places = False
-        self.choose_patches: PatchChoice | None = None
+        self.patch_choice: PatchChoice | None = None
         self._freeze()
         self.post_init()
         if SELECTION_PHASE in (config.architectures or ()):  # which writes no detokenizer
@@ -252,8 +252,8 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         keep_mask, _ = self.visual_tokenizer.select(features, hidden_states, generator=generator)
         if self.selection_is_frozen:
             keep_mask = keep_mask.detach() > 0.5
-        if self.choose_patches is not None:
-            keep_mask = self.choose_patches(keep_mask > 0.5, features, generator)
+        if self.patch_choice is not None:
+            keep_mask = self.patch_choice(keep_mask > 0.5, features, generator)
         return features, keep_mask, self.visual_tokenizer.merger(hidden_states, keep_mask)
 
     def _copy_codebook(self) -> None:

@@ -91,7 +91,7 @@ class PretokenizeRun:
             features_column=settings.features_column,
             keep_columns=settings.keep_columns,
             make_texts=load_function(settings.text_function) if settings.text_function else None,
-            choose_patches=load_function(settings.patch_choice) if settings.patch_choice else None,
+            patch_choice=load_function(settings.patch_choice) if settings.patch_choice else None,
             batch_size=settings.batch_size,
             seed=settings.seed,
         )

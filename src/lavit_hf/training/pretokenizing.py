@@ -54,7 +54,7 @@ class Pretokenizer:
             Images to tokenize at once.
         seed (`int`, *optional*, defaults to 0):
             Seed of the selector's draws, if it draws.
-        choose_patches (`PatchChoice`, *optional*):
+        patch_choice (`PatchChoice`, *optional*):
             Chooses patches in the selector's place, as an experiment.
 
     Raises:
@@ -73,7 +73,7 @@ class Pretokenizer:
         make_texts: Callable[[dict], dict] | None = None,
         batch_size: int = 64,
         seed: int = 0,
-        choose_patches: PatchChoice | None = None,
+        patch_choice: PatchChoice | None = None,
     ):
         if rows not in ROW_COLUMNS:
             raise TrainingError(f"rows must be one of {', '.join(ROW_COLUMNS)}, got {rows!r}.")
@@ -81,7 +81,7 @@ class Pretokenizer:
         self.row_column = ROW_COLUMNS[rows]
         self.features_column = features_column if features_column in dataset.column_names else None
         self.image_column = image_column
-        self.make_texts, self.choose_patches = make_texts, choose_patches
+        self.make_texts, self.patch_choice = make_texts, patch_choice
         self.batch_size, self.seed = batch_size, seed
         needed = [*keep_columns, *([] if self.features_column else [image_column])]
         if missing := [name for name in needed if name not in dataset.column_names]:
@@ -161,11 +161,11 @@ class Pretokenizer:
         rows, images = zip(*batch)
         features = self._features(images)
         keep_mask = None
-        if self.choose_patches is not None:
+        if self.patch_choice is not None:
             keep_mask, _ = self.visual_tokenizer.select(
                 features, self.visual_tokenizer.embedding(features), generator=generator
             )
-            keep_mask = self.choose_patches(keep_mask, features, generator)
+            keep_mask = self.patch_choice(keep_mask, features, generator)
         outputs = self.visual_tokenizer.tokenize(features, keep_mask, generator)
         kept = {"features": outputs.last_hidden_state, "rows": outputs.merged}
         for number, row in enumerate(rows):
