@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Every block of code in the documents runs, or says in a comment above it why not; every link leads somewhere."""
+"""Every block of code in the documents runs and prints what the page says, or is excused; links lead somewhere."""
 
 import ast
 from pathlib import Path
@@ -81,6 +81,18 @@ class TestRule:
         (tmp_path / "fails.py").write_text("raise SystemExit('no')")
         with pytest.raises(AssertionError, match="no"):
             run_blocks("page.md", [Block("bash", "python fails.py", 1, None)])
+
+    @pytest.mark.parametrize(
+        "code",
+        ["```python\nprint('cat')\n```", "```bash\nprintf 'c\\nat' | tr -d '\\n'\n```", "```bash\npython cat.py\n```"],
+    )
+    def test_outputs_are_compared(self, code, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        Path("cat.py").write_text("print('cat')")
+        page = code + "\n\n<!-- output -->\n```text\n{}\n```\n"
+        run_blocks("page.md", read_blocks(page.format("cat")))
+        with pytest.raises(AssertionError, match="prints\ncat"):
+            run_blocks("page.md", read_blocks(page.format("dog")))
 
     def test_yaml_with_a_name_is_a_file(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

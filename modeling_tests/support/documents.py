@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The documents' blocks of code: found, and run as a reader would run them."""
 
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -35,7 +37,8 @@ NOT_RUN = re.compile(r"<!-- not run: (?P<reason>\S.*?) -->", flags=re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w-]+\.yaml)\n")
 SHELL_SYNTAX = re.compile(r"[|<>;&$`]")
 READ = {"json": json.loads, "yaml": yaml.safe_load}
-OUTPUT = "text"  # what a command prints
+SHOWN = "text"  # for readers only
+OUTPUT = "<!-- output -->"  # above a block: it is what the block before it prints
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,22 @@ class Block:
             The page's line that the code begins on.
         excuse (`str`, *optional*):
             Why it is not run: the comment `<!-- not run: reason -->` above it.
+        is_output (`bool`, defaults to `False`):
+            Whether it is what the block before it prints: the comment `<!-- output -->` above it.
     """
 
     language: str
     code: str
     line: int
     excuse: str | None
+    is_output: bool = False
 
 
 def read_blocks(markdown: str) -> list[Block]:
     """The fenced blocks of a page."""
     tokens = MarkdownIt().parse(markdown)
     return [
-        Block(token.info.strip(), token.content, token.map[0] + 2, _excuse(before))
+        Block(token.info.strip(), token.content, token.map[0] + 2, _excuse(before), _announces_output(before))
         for before, token in zip([None, *tokens], tokens)
         if token.type == "fence"
     ]
@@ -94,7 +100,7 @@ def find_missing_files(text: str, folder: Path) -> list[str]:
             Where it lies.
     """
     made = set(re.findall(r"^# ([\w-]+\.yaml)$", text, flags=re.MULTILINE))
-    shown = "".join(block.code for block in read_blocks(text) if block.language == OUTPUT)
+    shown = "".join(block.code for block in read_blocks(text) if block.language == SHOWN)
     names = sorted(set(NAMED_FILE.findall(text)) - set(NAMED_FILE.findall(shown)) - made)
     return [name for name in names if not _is_there(name, folder)]
 
@@ -113,8 +119,8 @@ def prepare_folder(folder: Path) -> None:
 
 def run_blocks(page: str, blocks: list[Block]) -> None:
     """
-    Runs blocks in order, in the current folder. Python shares its names, as in one session; YAML whose first line is
-    the comment of a file's name becomes that file.
+    Runs blocks in order, in the current folder, and compares what they print with the outputs that the page shows.
+    Python shares its names, as in one session. YAML that starts with a comment of a file's name becomes that file.
 
     Args:
         page (`str`):
@@ -123,29 +129,44 @@ def run_blocks(page: str, blocks: list[Block]) -> None:
             Blocks without an excuse.
 
     Raises:
+        AssertionError: If a block prints something other than the output that follows it on the page.
         ValueError: If nothing is known to do with a block's language.
     """
-    names = {"__name__": "__main__"}
+    names, printed = {"__name__": "__main__"}, ""
     for block in blocks:
-        if block.language == "python":
+        if block.is_output:
+            assert printed.strip() == block.code.strip(), f"{page}:{block.line}: the block before prints\n{printed}"
+        else:
+            printed = _run_block(page, block, names)
+
+
+def _run_block(page: str, block: Block, names: dict) -> str:
+    """What a block prints."""
+    if block.language == "python":
+        with redirect_stdout(io.StringIO()) as printed:
             exec(compile("\n" * (block.line - 1) + block.code, page, "exec"), names)
-        elif block.language == "bash":
-            run_commands(block.code)
-        elif block.language in READ:
-            READ[block.language](block.code)
-            if named := FILE_NAME.match(block.code):
-                Path(named[1]).write_text(block.code)
-        elif block.language != OUTPUT:
-            raise ValueError(
-                f"{page}:{block.line} has a block of {block.language!r}: mark what is no python, bash, json, yaml or "
-                "text as `<!-- not run: reason -->`."
-            )
+        return printed.getvalue()
+    if block.language == "bash":
+        return run_commands(block.code)
+    if block.language in READ:
+        READ[block.language](block.code)
+        if named := FILE_NAME.match(block.code):
+            Path(named[1]).write_text(block.code)
+    elif block.language != SHOWN:
+        raise ValueError(
+            f"{page}:{block.line} has a block of {block.language!r}: mark what is no python, bash, json, yaml or "
+            "text as `<!-- not run: reason -->`."
+        )
+    return ""
 
 
-def run_commands(script: str) -> None:
+def run_commands(script: str) -> str:
     """
     Runs what a block of bash says. Plain commands of `lavit` and `python` run in this process, which has the libraries
     loaded; all else in a shell.
+
+    Returns:
+        `str`: What it prints.
 
     Raises:
         AssertionError: If a command fails.
@@ -153,34 +174,39 @@ def run_commands(script: str) -> None:
     commands = [shlex.split(line, comments=True) for line in script.replace("\\\n", " ").splitlines()]
     commands = [command for command in commands if command]
     if SHELL_SYNTAX.search(script) or any(command[0] not in RUN_HERE for command in commands):
-        _run_in_shell(script)
-        return
-    for name, *arguments in commands:
-        RUN_HERE[name](arguments)
+        return _run_in_shell(script)
+    return "".join(RUN_HERE[name](arguments) for name, *arguments in commands)
 
 
-def _run_lavit(arguments: list[str]) -> None:
+def _run_lavit(arguments: list[str]) -> str:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, f"lavit {shlex.join(arguments)}: {result.output}"
+    return result.stdout
 
 
-def _run_python(arguments: list[str]) -> None:
-    with patch.object(sys, "argv", arguments):
+def _run_python(arguments: list[str]) -> str:
+    with patch.object(sys, "argv", arguments), redirect_stdout(io.StringIO()) as printed:
         try:
             runpy.run_path(arguments[0], run_name="__main__")
         except SystemExit as end:
             assert not end.code, f"python {shlex.join(arguments)}: {end.code}"
+    return printed.getvalue()
 
 
 RUN_HERE = {"lavit": _run_lavit, "python": _run_python}
 
 
-def _run_in_shell(script: str) -> None:
+def _run_in_shell(script: str) -> str:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     process = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], env=environment, capture_output=True, text=True, timeout=300
     )
     assert process.returncode == 0, f"{script}\n{process.stdout[-2000:]}\n{process.stderr[-4000:]}"
+    return process.stdout
+
+
+def _announces_output(before: Token | None) -> bool:
+    return before is not None and before.type == "html_block" and before.content.strip() == OUTPUT
 
 
 def _excuse(before: Token | None) -> str | None:
