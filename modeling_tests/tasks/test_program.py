@@ -13,8 +13,9 @@ import pytest
 from benchmark_files import coco_name, write_coco
 from lavit_hf import LaVITConfig
 from lavit_hf.tasks.devices import check_device
-from lavit_hf.tasks.failures import Failure
+from lavit_hf.tasks.failures import Failure, report
 from lavit_hf.tasks.loading import load_visual_tokenizer
+from lavit_hf.tasks.loading_note import ERASE_LINE, hide_loading, show_loading
 from lavit_hf.tasks.options import ModelOptions
 from lavit_hf.tasks.repos import MODEL_TYPE
 
@@ -176,3 +177,24 @@ def test_garbage_is_collected_once_a_model_is_loaded(repos):
     finally:
         gc.unfreeze()
         gc.enable()
+
+
+class TestLoadingNote:
+    @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+    def test_terminal_shows_it_until_the_model_is_loaded(self, golden, repos):
+        terminal, stderr = os.openpty()
+        command = ["-m", "lavit_hf.cli", "caption", str(golden.image_paths[0]), "--model", str(repos["lowres"])]
+        process = subprocess.run([sys.executable, *command], stderr=stderr, stdout=subprocess.PIPE, text=True)
+        said = os.read(terminal, 100_000).decode()
+        os.close(stderr)
+        os.close(terminal)
+        assert process.returncode == 0 and process.stdout.strip()
+        assert said == f"loading lowres{ERASE_LINE}"
+
+    @pytest.mark.parametrize(("is_terminal", "note"), [(True, f"loading org/lavit{ERASE_LINE}"), (False, "")])
+    def test_errors_take_its_place(self, is_terminal, note, monkeypatch, capsys):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+        show_loading("org/lavit")
+        report("no such picture")
+        hide_loading()
+        assert capsys.readouterr().err == f"{note}lavit: no such picture\n"

@@ -13,6 +13,7 @@ from functools import wraps
 import typer
 
 from ..tasks.failures import EXIT_FAILURE, EXIT_INTERRUPTED, debugging, explain, report
+from ..tasks.loading_note import hide_loading
 
 
 def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
@@ -44,6 +45,8 @@ def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             if debugging():
                 traceback.print_exc()
             raise typer.Exit(EXIT_FAILURE) from error
+        finally:
+            hide_loading()
 
     return run
 

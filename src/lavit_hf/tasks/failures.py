@@ -5,6 +5,7 @@
 import os
 import sys
 
+from .loading_note import hide_loading
 from .printing import one_line
 
 
@@ -23,6 +24,7 @@ _EXPLAINED = (Failure, ValueError, OSError, ImportError)
 
 def report(message: str, command: str | None = None) -> None:
     """Prints one line on stderr."""
+    hide_loading()
     # Not by typer.echo, which writes into a progress bar rather than above it.
     print(f"lavit{f' {command}' if command else ''}: {one_line(message)}", file=sys.stderr)
 

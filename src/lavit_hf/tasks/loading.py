@@ -27,6 +27,7 @@ from .adapters import (
 )
 from .devices import device_refusal
 from .failures import Failure
+from .loading_note import hide_loading
 from .options import DType, ModelOptions, Quantization
 from .shared_switch import SharedSwitch
 
@@ -62,12 +63,16 @@ def load_processor(repo: str, options: ModelOptions) -> LaVITProcessor:
     return LaVITProcessor.from_pretrained(find_processor(repo, options.model))
 
 
-def collecting_afterwards(load: Callable[P, T]) -> Callable[P, T]:
-    """Has Python look for garbage again when a model is loaded, where the program put it off, in what is made then."""
+def last_of_loading(load: Callable[P, T]) -> Callable[P, T]:
+    """
+    Marks the end of loading: the terminal no longer says so, and where the program put off looking for garbage, Python
+    does so again, in what is made from then on.
+    """
 
     @wraps(load)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         loaded = load(*args, **kwargs)
+        hide_loading()
         if not gc.isenabled():
             gc.freeze()
             gc.enable()
@@ -76,7 +81,7 @@ def collecting_afterwards(load: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
-@collecting_afterwards
+@last_of_loading
 def load_language_model(repo: str, options: ModelOptions) -> LaVITForCausalLM:
     """Loads what reads and writes texts and image tokens, with the adapter in it where the options name one."""
     model = LaVITForCausalLM.from_pretrained(
@@ -90,7 +95,7 @@ def load_language_model(repo: str, options: ModelOptions) -> LaVITForCausalLM:
     return apply_adapter(model, options.model, repo, merge=options.quantize is None)
 
 
-@collecting_afterwards
+@last_of_loading
 def load_visual_tokenizer(repo: str, options: ModelOptions) -> LaVITVisualTokenizer:
     """Loads the visual tokenizer alone."""
     return LaVITVisualTokenizer.from_pretrained(

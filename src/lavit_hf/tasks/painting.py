@@ -17,9 +17,9 @@ from ..pixels.pipeline_lavit import LaVITPipeline, LaVITPipelineOutput
 from ..visualization import save_image
 from .images import read_image
 from .loading import (
-    collecting_afterwards,
     find_device,
     find_dtype,
+    last_of_loading,
     load_language_model,
     load_processor,
     make_generator,
@@ -41,7 +41,7 @@ _diffusers_bars = SharedSwitch(
 )
 
 
-@collecting_afterwards
+@last_of_loading
 def load_pipeline(
     repo: str, options: ModelOptions, processor: LaVITProcessor, language_model: LaVITForCausalLM | None
 ) -> LaVITPipeline:

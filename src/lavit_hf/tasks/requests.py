@@ -9,6 +9,7 @@ from typing import Any
 
 from .devices import check_device
 from .images import Skipped, find_images
+from .loading_note import show_loading
 from .options import ModelOptions
 from .repos import find_repo
 from .saving import check_free, name_outputs, number_outputs
@@ -93,7 +94,9 @@ def request_pictures(
     sources = find_images(images, skipped)
     outputs = {} if folder is None else name_outputs(sources, folder)
     check_free(outputs.values(), force, folder_option)
-    return PictureRequest(sources, skipped, find_model(options), options, outputs)
+    repo = find_model(options)
+    show_loading(repo)
+    return PictureRequest(sources, skipped, repo, options, outputs)
 
 
 def request_painting(
@@ -131,6 +134,7 @@ def request_painting(
         from .repo_files import open_repo
 
         check_picture_size(open_repo(repo), **size)
+    show_loading(repo)
     return PaintingRequest(sources, outputs, repo, options)
 
 
