@@ -32,9 +32,11 @@ step "stage 1: the visual tokenizer, first what it keeps, then its codes"
 "$PYTHON" examples/train_token_selection.py examples/runs/emoji_token_selection.yaml "$@"
 "$PYTHON" examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml "$@"
 
-step "stage 2: the language model"
+step "stage 2: the language model reads and writes, then reads only, then does both again"
 "$PYTHON" examples/pretokenize.py examples/runs/emoji_pretokenize.yaml
-"$PYTHON" examples/pretrain.py examples/runs/emoji_pretrain.yaml "$@"
+for run in pretrain pretrain_reading pretrain_both; do
+    "$PYTHON" examples/pretrain.py "examples/runs/emoji_$run.yaml" "$@"
+done
 
 step "the pixel decoder"
 "$PYTHON" examples/emoji/fit_autoencoder.py --data "$WORK/set" --output "$WORK/autoencoder"
