@@ -1,6 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""A step of ablations: how many drawings a LaVIT calls by their names, from what pretokenize.py kept of them."""
+"""
+A step of ablations: how many drawings a LaVIT calls by their names, and how likely it finds these, from what
+pretokenize.py kept of the drawings.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +14,17 @@ from measuring import BATCH_SIZE, write_figures
 from reading import CAPTION_SETTINGS
 from scoring import score_names
 
-from lavit_hf import LaVITForCausalLM, LaVITProcessor
+from lavit_hf import LaVITProcessor
 from lavit_hf.lavit.modeling_layers import pad_left
 from lavit_hf.training.data import load_split
 from lavit_hf.training.feature_rows import from_bytes
+from lavit_hf.training.language_collator import LanguageCollator
+from lavit_hf.training.language_data import CODES_TEXT
+from lavit_hf.training.modeling_lavit_pretraining import LaVITForPreTraining
 from lavit_hf.training.settings import load_settings
+
+
+MAX_NAME = 64  # tokens, more than any name has
 
 
 @dataclass
@@ -34,12 +43,12 @@ class TokenReader:
     Has a LaVIT name images that are tokenized already.
 
     Args:
-        model ([`LaVITForCausalLM`]): The LaVIT.
+        model ([`LaVITForPreTraining`]): The LaVIT.
         processor ([`LaVITProcessor`]): Its processor.
         read_codes (`bool`): Whether it reads codes; otherwise merged rows.
     """
 
-    def __init__(self, model: LaVITForCausalLM, processor: LaVITProcessor, read_codes: bool):
+    def __init__(self, model: LaVITForPreTraining, processor: LaVITProcessor, read_codes: bool):
         self.model, self.processor, self.read_codes = model, processor, read_codes
 
     @torch.inference_mode()
@@ -52,6 +61,22 @@ class TokenReader:
             ids = self.model.generate(**prompts, do_sample=False, **CAPTION_SETTINGS)
             captions += self.processor.batch_decode(ids[:, self._prompt_length(prompts) :], skip_special_tokens=True)
         return self.processor.post_process_caption(captions)
+
+    @torch.inference_mode()
+    def loss(self, images: Sequence[Mapping]) -> float:
+        """The mean cross-entropy of a token of the images' names: finer than counting which are right."""
+        collate = LanguageCollator(self.processor, self.model.config, MAX_NAME)
+        total = num_tokens = 0
+        for batch in batches(images, BATCH_SIZE):
+            outputs = self.model(**collate([self._sample(image) for image in batch]))
+            total += float(outputs.text_loss * outputs.num_text_targets)
+            num_tokens += int(outputs.num_text_targets)
+        return total / num_tokens
+
+    def _sample(self, image: Mapping) -> dict:
+        """A row as the collator takes it."""
+        layout = CODES_TEXT if self.read_codes else "image_text"
+        return {"layout": layout, "prompt": "", "answer": image["name"], "codes": image["codes"], "image": image}
 
     def _prompts_of_codes(self, images: Sequence[Mapping]) -> dict[str, torch.Tensor]:
         config = self.model.config
@@ -80,14 +105,14 @@ class TokenReader:
 def main() -> None:
     """Measure it."""
     (settings,) = load_settings(Settings)
-    model = LaVITForCausalLM.from_pretrained(settings.model, dtype=torch.float32).eval()
+    model = LaVITForPreTraining.from_pretrained(settings.model, dtype=torch.float32).eval()
     reader = TokenReader(model, LaVITProcessor.from_pretrained(settings.model), settings.read_codes)
     # Drawings alone: a sheet has questions.
     images = [row for row in load_split(settings.tokens, settings.split) if row["name"] and not row["questions"]]
     said = reader.caption(images)
     figures = score_names(said, [row["name"] for row in images], [row["keywords"] for row in images])
     tokens = sum(len(row["codes"]) for row in images) / len(images)
-    write_figures(figures | {"tokens": tokens}, settings.output)
+    write_figures(figures | {"loss": reader.loss(images), "tokens": tokens}, settings.output)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ from transformers import TrainingArguments
 pytest.importorskip("datasets")
 pytest.importorskip("vector_quantize_pytorch")
 
-from lavit_hf import LaVITForCausalLM, LaVITProcessor, bundled_checkpoint
+from lavit_hf import LaVITProcessor, bundled_checkpoint
 from lavit_hf.ablation.plans import find_plans, load_plan
 from lavit_hf.ablation.steps import chain_of
 from lavit_hf.training.feature_rows import to_bytes
+from lavit_hf.training.modeling_lavit_pretraining import LaVITForPreTraining
 from training_runs import EXAMPLES, load_script
 
 
@@ -108,7 +109,7 @@ class TestReading:
 
     @pytest.fixture(scope="class")
     def model(self):
-        return LaVITForCausalLM.from_pretrained(bundled_checkpoint(), dtype=torch.float32).eval()
+        return LaVITForPreTraining.from_pretrained(bundled_checkpoint(), dtype=torch.float32).eval()
 
     @pytest.fixture(scope="class")
     def processor(self):
@@ -140,3 +141,30 @@ class TestReading:
             prompt = torch.tensor([[start, *(first + code for code in image), end]])
             ids = model.generate(prompt, do_sample=False, **CAPTION_SETTINGS)[:, prompt.shape[1] :]
             assert [text] == processor.post_process_caption(processor.batch_decode(ids, skip_special_tokens=True))
+
+    @pytest.mark.parametrize("read_codes", [False, True])
+    def test_loss_is_that_of_the_names_tokens(self, model, processor, pixel_values, read_codes):
+        model.understanding.merger.load_state_dict(model.visual_tokenizer.merger.state_dict())  # as rows are merged
+        tokenized = model.visual_tokenizer(pixel_values)
+        names = ["penguin", "rocket", "two-hump camel"]
+        images = [
+            {"rows": to_bytes(rows), "codes": codes.tolist(), "keep_mask": keep_mask.tolist(), "name": name}
+            for rows, codes, keep_mask, name in zip(tokenized.merged, tokenized.codes, tokenized.keep_mask, names)
+        ]
+        loss = TokenReader(model, processor, read_codes).loss(images)
+
+        losses, config = [], model.config
+        for number, (name, codes) in enumerate(zip(names, tokenized.codes)):  # one by one, as `generate` sees them
+            slot = [config.image_start_token_id, *(config.first_code_token_id + codes if read_codes else ())]
+            prompt = torch.tensor([[*slot, config.image_end_token_id]])
+            answer = torch.tensor(
+                [[*processor.tokenizer.encode(name, add_special_tokens=False), processor.tokenizer.eos_token_id]]
+            )
+            inputs = {"input_ids": torch.cat([prompt, answer], dim=1)}
+            logits = model(
+                **inputs, **({} if read_codes else {"pixel_values": pixel_values[number : number + 1]})
+            ).logits
+            losses.append(
+                torch.nn.functional.cross_entropy(logits[0, -answer.shape[1] - 1 : -1], answer[0], reduction="none")
+            )
+        torch.testing.assert_close(loss, float(torch.cat(losses).mean()), rtol=1e-4, atol=1e-5)
