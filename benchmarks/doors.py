@@ -204,7 +204,7 @@ def table(repo: str) -> str:
             cells.append(_is_same(read_through(door, repo, question), expected[question]) if asks else None)
         cells.append(is_same_picture(door, repo) if door in PAINTING_DOORS else None)
         rows.append((door, *({True: "yes", False: "**no**", None: ""}[cell] for cell in cells)))
-    return format_table(("door", *questions, "same picture by seed"), rows)
+    return format_table(("interface", *questions, "same image for a seed"), rows)
 
 
 def _is_same(inputs: Inputs, expected: Inputs) -> bool:

@@ -56,7 +56,7 @@ QUANTIZATIONS = {
 # How the model is loaded, and the column of `lavit info` that counts it.
 COLUMNS = {"4 bits": "4bit", "8 bits": "8bit", "16 bits": "16bit", "from disk": "16bit"}
 READING_PARTS = ("visual tokenizer", "reading branch", "language model")
-SECONDS = {"loading": "of them loading", "first": "to the first token", "token": "for each other"}
+SECONDS = {"loading": "of which loading", "first": "to the first token", "token": "per further token"}
 GB = 1e9
 
 
@@ -250,7 +250,7 @@ def print_steps(steps: list[Step]) -> None:
         )
         for step in steps
     ]
-    print_table(("step", "seconds", *SECONDS.values(), "own memory, GB", "with mapped files, GB"), rows)
+    print_table(("step", "seconds", *SECONDS.values(), "private memory, GB", "with mapped files, GB"), rows)
 
 
 def print_weights(steps: list[Step], parts: list[PartSize]) -> None:

@@ -30,7 +30,7 @@ PICTURES = {
     "square, 50 million pixels": (7071, 7071),
     "square, 64 million pixels": (8000, 8000),
     "strip of a million": (1, 1_000_000),
-    "strip of a million, lying": (1_000_000, 1),
+    "horizontal strip of a million": (1_000_000, 1),
     "strip of 20 million": (1, 20_000_000),
 }
 BACKENDS = {"pil": LaVITImageProcessorPil, "torchvision": LaVITImageProcessor}

@@ -50,10 +50,10 @@ def cached_tokens(config: LaVITConfig, generation: GenerationConfig) -> dict[str
     drawn = PROMPT_LENGTH + 1 + generation.image_generation["max_new_tokens"]
     return {
         "a token": 1,
-        f"an image that keeps its share, {kept} tokens": kept,
-        f"an image that keeps all, {longest} tokens": longest,
+        f"an image at the target ratio of patches, {kept} tokens": kept,
+        f"an image with all patches, {longest} tokens": longest,
         f"a caption of {generation.max_new_tokens} tokens, {beams} beams": beams * (kept + generation.max_new_tokens),
-        f"a picture of {drawn - PROMPT_LENGTH - 1} tokens for {PROMPT_LENGTH} of text, with guidance": branches
+        f"an image of {drawn - PROMPT_LENGTH - 1} tokens from {PROMPT_LENGTH} text tokens, with guidance": branches
         * drawn,
     }
 
@@ -62,12 +62,12 @@ def weights_table() -> str:
     """Weights of each part and of what is loaded together."""
     reader = measure_parts(open_repo(str(RELEASE)))
     rows = [_weights_row(part.name, part) for part in reader]
-    rows.append(_weights_row("**reads, and writes image tokens**", add_up(reader)))
+    rows.append(_weights_row("**total without pixel decoder**", add_up(reader)))
     for resolution, pixels in DECODERS.items():
         decoder = measure_parts(open_repo(str(PIXEL_DECODER_CONFIGS / resolution)))
         rows += [_weights_row(f"{_called(part)}, {pixels}", part) for part in decoder]
-        rows.append(_weights_row(f"**paints as well, {pixels}**", add_up([*reader, *decoder])))
-    return format_table(("part", "million parameters", *(f"{name}, GB" for name in COLUMNS.values())), rows)
+        rows.append(_weights_row(f"**total with pixel decoder, {pixels}**", add_up([*reader, *decoder])))
+    return format_table(("part", "parameters, millions", *(f"{name}, GB" for name in COLUMNS.values())), rows)
 
 
 def cache_table() -> str:
@@ -75,7 +75,7 @@ def cache_table() -> str:
     config, generation = LaVITConfig.from_pretrained(RELEASE), GenerationConfig.from_pretrained(RELEASE)
     one = cache_bytes_per_token(config.text_config)
     rows = [(name, _small(count * one)) for name, count in cached_tokens(config, generation).items()]
-    return format_table(("keys and values of", "bf16, fp16"), rows)
+    return format_table(("KV cache for", "bf16, fp16"), rows)
 
 
 def peak_table() -> str:
@@ -86,15 +86,15 @@ def peak_table() -> str:
     *_, caption, drawn = (
         count * cache_bytes_per_token(config.text_config) for count in cached_tokens(config, generation).values()
     )
-    rows = {name: [] for name in ("caption", "picture, all parts in memory", "picture, a part at a time")}
+    rows = {name: [] for name in ("caption", "image, all parts in memory", "image, one part at a time")}
     for column in PEAK_COLUMNS:
         parts = {name: sizes[column] + WORK.get(name, 0) for name, sizes in decoder.items()}
         weights = reader[column] + sum(sizes[column] for sizes in decoder.values())
         rows["caption"].append(reader[column] + caption)
-        rows["picture, all parts in memory"].append(weights + max(drawn, *WORK.values()))
-        rows["picture, a part at a time"].append(max(reader[column] + drawn, *parts.values()))
+        rows["image, all parts in memory"].append(weights + max(drawn, *WORK.values()))
+        rows["image, one part at a time"].append(max(reader[column] + drawn, *parts.values()))
     return format_table(
-        ("at most at once, for one image", *(f"{COLUMNS[column]}, GB" for column in PEAK_COLUMNS)),
+        ("peak memory for one image", *(f"{COLUMNS[column]}, GB" for column in PEAK_COLUMNS)),
         [(name, *(f"{size / GB:.1f}" for size in sizes)) for name, sizes in rows.items()],
     )
 

@@ -104,7 +104,7 @@ def main() -> None:
                     figures = (rate, statistics.median(seconds), max(seconds))
                     print(kind, num_clients, name, *figures, file=sys.stderr)
                     rows.append((kind, str(num_clients), name, *(f"{figure:.2f}" for figure in figures)))
-    print_table(("request", "clients", "served", "requests / s", "median s", "longest s"), rows)
+    print_table(("request", "clients", "served", "requests/s", "median, s", "longest, s"), rows)
 
 
 if __name__ == "__main__":

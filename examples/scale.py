@@ -224,9 +224,9 @@ def bytes_per_image(sizes: Sizes, assumptions: Assumptions) -> dict[str, float]:
     codes = 4 * sizes.kept + sizes.patches / 8
     half = 2  # bytes
     return {
-        "pixels, as JPEG": assumptions.jpeg_bytes,
-        "pixels, ready for the encoder": 3 * sizes.visual.image_size**2 * half,
-        "`rows: none`, codes alone": codes,
+        "images, as JPEG": assumptions.jpeg_bytes,
+        "pixels, preprocessed for the encoder": 3 * sizes.visual.image_size**2 * half,
+        "`rows: none`, codes only": codes,
         "`rows: merged`": codes + sizes.kept * sizes.visual.hidden_size * half,
         "`rows: features`": codes + sizes.patches * sizes.visual.feature_size * half,
     }
@@ -272,9 +272,9 @@ def tables(assumptions: Assumptions | None = None) -> str:
     parts = [
         ("Sizes", _sizes_table(sizes)),
         ("Data", _data_table(sizes, assumptions)),
-        ("Memory of a GPU, in GB", _memory_table(sizes, assumptions)),
+        ("Memory per GPU, in GB", _memory_table(sizes, assumptions)),
         ("Computation", _work_table(sizes, assumptions)),
-        ("Hours and money", _time_table(sizes, assumptions)),
+        ("Time and cost", _time_table(sizes, assumptions)),
         ("Measured", _measured_table()),
     ]
     return "\n\n".join(f"### {title}\n\n{table}" for title, table in parts)
@@ -284,7 +284,7 @@ def _sizes_table(sizes: Sizes) -> str:
     rows = [(name, f"{count / 1e6:,.0f}") for name, count in sizes.parameters.items()]
     rows.append(("**trained in stage 1**", f"{sizes.trained_in_stage_1 / 1e6:,.0f}"))
     rows.append(("**trained in stage 2**", f"{sizes.trained_in_stage_2 / 1e6:,.0f}"))
-    return _table(("part", "million parameters"), rows)
+    return _table(("part", "parameters, millions"), rows)
 
 
 def _data_table(sizes: Sizes, assumptions: Assumptions) -> str:
@@ -293,19 +293,19 @@ def _data_table(sizes: Sizes, assumptions: Assumptions) -> str:
         (form, f"{size / 1e3:,.1f}", *(f"{size * count / 1e12:.2f}" for count in counts.values()))
         for form, size in bytes_per_image(sizes, assumptions).items()
     ]
-    columns = [f"TB for the {count / 1e6:.0f} million {what}" for what, count in counts.items()]
-    return _table(("what is stored", "KB an image", *columns), rows)
+    columns = [f"TB for {count / 1e6:.0f} million pairs {what}" for what, count in counts.items()]
+    return _table(("data", "KB per image", *columns), rows)
 
 
 def _memory_table(sizes: Sizes, assumptions: Assumptions) -> str:
-    settings = {"stage 1, DDP, any number": stage_1_memory(sizes, assumptions)}
+    settings = {"stage 1, DDP, any number of GPUs": stage_1_memory(sizes, assumptions)}
     for count in COUNTS:
         settings[f"stage 2, FSDP, {count} GPUs"] = stage_2_memory(sizes, assumptions, count)
     rows = [
         (name, *(f"{size / 1e9:.1f}" for size in memory.values()), f"**{sum(memory.values()) / 1e9:.0f}**")
         for name, memory in settings.items()
     ]
-    return _table(("", "parameters", "gradients", "optimizer", "activations", "all"), rows)
+    return _table(("", "parameters", "gradients", "optimizer", "activations", "total"), rows)
 
 
 def _work_table(sizes: Sizes, assumptions: Assumptions) -> str:
@@ -318,7 +318,7 @@ def _work_table(sizes: Sizes, assumptions: Assumptions) -> str:
         )
         for work in works(sizes, assumptions)
     ]
-    return _table(("stage", "of", "GFLOP each", "FLOP"), rows)
+    return _table(("stage", "items", "GFLOP per item", "FLOP in total"), rows)
 
 
 def _time_table(sizes: Sizes, assumptions: Assumptions) -> str:
@@ -330,9 +330,9 @@ def _time_table(sizes: Sizes, assumptions: Assumptions) -> str:
             totals = {count: totals[count] + hours[count] for count in COUNTS}
             rate = work.items / (hours[COUNTS[0]] * 3600)
             rows.append((gpu, work.name, f"{rate:,.0f} {work.unit}/s", *_hours_and_money(hours, gpu)))
-        rows.append((gpu, "**all**", "", *_hours_and_money(totals, gpu)))
+        rows.append((gpu, "**total**", "", *_hours_and_money(totals, gpu)))
     columns = [f"{count} GPUs" for count in COUNTS]
-    return _table(("GPU", "stage", "rate of one", *columns), rows)
+    return _table(("GPU", "stage", "rate per GPU", *columns), rows)
 
 
 def _hours_and_money(hours: dict[int, float], gpu: str) -> Iterator[str]:
@@ -343,7 +343,7 @@ def _measured_table() -> str:
     rows = [
         (name, f"{AIMS[name]:.0%}", "not yet" if share is None else f"{share:.0%}") for name, share in MEASURED.items()
     ]
-    return _table(("share of the bare computation's speed", "aim", "measured"), rows)
+    return _table(("share of the bare computation's speed", "target", "measured"), rows)
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
