@@ -19,10 +19,12 @@ EMOJI = sorted((Path(__file__).parent / "images" / "emoji").glob("*.png"))
 
 
 def main(
-    question: Annotated[str, typer.Argument(help="The question.")] = "What category is this?",
+    question: Annotated[str, typer.Argument(help="The question to ask.")] = "What category is this?",
     images: Annotated[list[Path], typer.Argument(help="Pictures.", show_default="the example drawings")] = EMOJI,
-    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    model: Annotated[
+        str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
+    ] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
     """Answer a question about each picture."""
     processor = LaVITProcessor.from_pretrained(model)

@@ -22,10 +22,10 @@ DTYPE = torch.bfloat16  # what the weights are saved in
 
 
 def main(
-    language_model: Annotated[Path, typer.Option(help="What pretrain.py wrote.", exists=True)],
-    pixel_decoder: Annotated[Path, typer.Option(help="What train_pixel_decoder.py wrote.", exists=True)],
-    output: Annotated[Path, typer.Option(help="Folder for the whole.")],
-    guidance: Annotated[float | None, typer.Option(help="How closely pictures follow their tokens.")] = None,
+    language_model: Annotated[Path, typer.Option(help="Output of pretrain.py.", exists=True)],
+    pixel_decoder: Annotated[Path, typer.Option(help="Output of train_pixel_decoder.py.", exists=True)],
+    output: Annotated[Path, typer.Option(help="Folder for the complete repo.")],
+    guidance: Annotated[float | None, typer.Option(help="How closely images follow their tokens.")] = None,
 ) -> None:
     """Write the whole, which nothing may be in the way of."""
     pipeline = load_trained_parts(language_model, pixel_decoder, DTYPE, guidance)

@@ -17,10 +17,10 @@ from lavit_hf.conversion import ConversionError, convert_checkpoint
 
 
 def main(
-    source: Annotated[Path, typer.Argument(help="Top folder of the original.")],
-    destination: Annotated[Path, typer.Argument(help="Folder to make.")],
-    pixel_decoder: Annotated[str, typer.Option(help="none, highres or lowres.")] = "none",
-    heads: Annotated[int, typer.Option(help="Attention heads of the visual parts: LaVIT-7B's by default.")] = 16,
+    source: Annotated[Path, typer.Argument(help="Root folder of the original checkpoint.")],
+    destination: Annotated[Path, typer.Argument(help="Folder to create.")],
+    pixel_decoder: Annotated[str, typer.Option(help="Pixel decoder to convert: none, highres or lowres.")] = "none",
+    heads: Annotated[int, typer.Option(help="Attention heads of the vision modules; LaVIT-7B's by default.")] = 16,
 ) -> None:
     """Convert an original LaVIT checkpoint, and load what came out."""
     try:

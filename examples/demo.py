@@ -51,7 +51,7 @@ def read_page(pipeline: LaVITPipeline, paths: Sequence[Path], seed: int) -> Imag
     titles = [
         *(f'"{caption}"' for caption in captions),
         *(f"{count} patches kept" for count in kept),
-        *("painted from its tokens" for _ in images),
+        *("reconstructed from its tokens" for _ in images),
     ]
     return image_grid([*enlarge(images), *enlarge(overlays), *enlarge(rebuilt)], columns=len(paths), titles=titles)
 
@@ -85,9 +85,11 @@ def stack(pages: Sequence[Image.Image]) -> Image.Image:
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Folder for the page of pictures.")] = Path("demo"),
-    model: Annotated[str | None, typer.Option(help="Path or Hub id; the shipped checkpoint by default.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
+    output: Annotated[Path, typer.Option(help="Folder for the HTML page.")] = Path("demo"),
+    model: Annotated[
+        str | None, typer.Option(help="Path or Hub id of the model; the bundled checkpoint by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
     """Read the example pictures, answer, rebuild and paint; save one page of pictures."""
     pipeline = LaVITPipeline.from_pretrained(model or bundled_checkpoint())

@@ -22,11 +22,13 @@ PROMPTS = ["red apple", "blue heart", "rocket"]
 
 def main(
     prompts: Annotated[list[str], typer.Argument(help="Texts.")] = PROMPTS,
-    output: Annotated[Path, typer.Option(help="The contact sheet to save.")] = Path("drawn.png"),
-    guidance: Annotated[float | None, typer.Option(help="By default the checkpoint's own.")] = None,
-    seed: Annotated[int, typer.Option(help="Source of all draws.")] = 0,
-    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    output: Annotated[Path, typer.Option(help="File for the contact sheet.")] = Path("drawn.png"),
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the checkpoint's own by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    model: Annotated[
+        str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
+    ] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
     """Paint a picture of each text."""
     pipeline = LaVITPipeline.from_pretrained(model).to(device)

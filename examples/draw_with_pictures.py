@@ -22,13 +22,15 @@ TIGER = [Path(__file__).parent / "images" / "emoji" / "tiger.png"]
 
 
 def main(
-    prompt: Annotated[str, typer.Argument(help="Text with a placeholder for each picture.")] = "<image> red apple",
+    prompt: Annotated[str, typer.Argument(help="Text with a placeholder for each image.")] = "<image> red apple",
     images: Annotated[list[Path], typer.Argument(help="Pictures.", show_default="tiger.png")] = TIGER,
-    output: Annotated[Path, typer.Option(help="The contact sheet to save.")] = Path("mixed.png"),
-    guidance: Annotated[float | None, typer.Option(help="By default the checkpoint's own.")] = None,
-    seed: Annotated[int, typer.Option(help="Source of all draws.")] = 0,
-    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    output: Annotated[Path, typer.Option(help="File for the contact sheet.")] = Path("mixed.png"),
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the checkpoint's own by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    model: Annotated[
+        str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
+    ] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
     """Paint a picture of text and pictures mixed, and show it beside these."""
     pipeline = LaVITPipeline.from_pretrained(model).to(device)

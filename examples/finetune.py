@@ -72,25 +72,27 @@ CONVERSATIONS = "conversations"
 class FinetuneSettings:
     """What is taught, and how."""
 
-    model: str = field(metadata={"help": "Path or Hub id of the LaVIT to start from."})
-    dataset: str = field(metadata={"help": "Folder of pictures with a metadata.jsonl, a JSON file, or a Hub id."})
-    task: str = field(default="captions", metadata={"help": "captions, questions or conversations."})
+    model: str = field(metadata={"help": "Path or Hub id of the LaVIT model to start from."})
+    dataset: str = field(metadata={"help": "Folder of images with a metadata.jsonl, a JSON file, or a Hub id."})
+    task: str = field(default="captions", metadata={"help": "One of captions, questions and conversations."})
     train_split: str = "train"
     validation_split: str | None = None
     image_column: str = "image"
-    max_text_length: int = field(default=128, metadata={"help": "Most tokens of a text; longer ones are cut."})
+    max_text_length: int = field(
+        default=128, metadata={"help": "Maximum length of a text in tokens; longer ones are truncated."}
+    )
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.0
-    train_merger: bool = field(default=False, metadata={"help": "Whether how images are read is trained as well."})
-    quantize: str | None = field(default=None, metadata={"help": "Loads the base in 4bit or 8bit."})
-    save: str = field(default="adapter", metadata={"help": "adapter, or merged for a whole model besides."})
+    train_merger: bool = field(default=False, metadata={"help": "Whether to train how images are read as well."})
+    quantize: str | None = field(default=None, metadata={"help": "Load the base model in 4bit or 8bit."})
+    save: str = field(default="adapter", metadata={"help": "adapter, or merged to save the whole model as well."})
 
     def __post_init__(self):
         if self.task not in (*TASKS, CONVERSATIONS):
             raise TrainingError(f"task must be one of {', '.join((*TASKS, CONVERSATIONS))}, got {self.task!r}.")
         if self.quantize not in QUANTIZATIONS:
-            raise TrainingError(f"quantize must be 4bit or 8bit, or left out, got {self.quantize!r}.")
+            raise TrainingError(f"quantize must be 4bit, 8bit or unset, got {self.quantize!r}.")
         if self.save not in SAVED_AS:
             raise TrainingError(f"save must be one of {', '.join(SAVED_AS)}, got {self.save!r}.")
 
@@ -186,7 +188,7 @@ def main() -> None:
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     if collator.num_cut:
-        logger.warning("%d times a text was cut to %d tokens", collator.num_cut, settings.max_text_length)
+        logger.warning("%d texts were truncated to %d tokens", collator.num_cut, settings.max_text_length)
     save(trainer, settings)
 
 

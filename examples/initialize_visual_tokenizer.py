@@ -39,16 +39,18 @@ ENCODER_SETTINGS = (
 class StartSettings:
     """What the tokenizer is made of."""
 
-    encoder: str = field(metadata={"help": "Path or Hub id of a vision model, or of a LaVIT whose encoder is taken."})
+    encoder: str = field(
+        metadata={"help": "Path or Hub id of a vision model, or of a LaVIT model whose encoder is used."}
+    )
     output: str = field(metadata={"help": "Folder for the tokenizer and its image processor."})
     tokenizer: dict = field(default_factory=dict, metadata={"help": "Settings of LaVITVisualTokenizerConfig."})
     detokenizer: dict = field(default_factory=dict, metadata={"help": "Settings of LaVITDetokenizerConfig."})
     dataset: str | None = field(
-        default=None, metadata={"help": "Pictures for the statistics of channels, needed for standardize_features."}
+        default=None, metadata={"help": "Images for the channel statistics, needed for standardize_features."}
     )
     train_split: str = "train"
     image_column: str = "image"
-    statistics_images: int = field(default=1024, metadata={"help": "Number of pictures for the statistics."})
+    statistics_images: int = field(default=1024, metadata={"help": "Number of images for the statistics."})
     seed: int = 0
 
 

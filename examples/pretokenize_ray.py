@@ -23,9 +23,9 @@ from lavit_hf.training.shards import Shard
 class ClusterSettings:
     """What works."""
 
-    workers: int = field(default=1, metadata={"help": "Number of workers, each with a tokenizer of its own."})
-    gpus_per_worker: float = field(default=1.0, metadata={"help": "Of each worker; none with use_cpu."})
-    address: str | None = field(default=None, metadata={"help": "Of the cluster, such as auto."})
+    workers: int = field(default=1, metadata={"help": "Number of workers, each with its own tokenizer."})
+    gpus_per_worker: float = field(default=1.0, metadata={"help": "GPUs per worker; none with use_cpu."})
+    address: str | None = field(default=None, metadata={"help": "Address of the cluster, such as auto."})
 
 
 class ShardWriter:

@@ -350,7 +350,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
 
 
-def main(write: Annotated[bool, typer.Option(help="Whether to put the tables into scale.md.")] = False) -> None:
+def main(write: Annotated[bool, typer.Option(help="Whether to write the tables to scale.md.")] = False) -> None:
     """Print the tables."""
     text = tables()
     print(text)

@@ -24,10 +24,14 @@ PENGUIN = Path(__file__).parent / "images" / "emoji" / "penguin.png"
 @torch.no_grad()
 def main(
     image: Annotated[Path, typer.Argument(help="A picture.", show_default="penguin.png")] = PENGUIN,
-    output: Annotated[Path, typer.Option(help="The picture with its kept patches.")] = Path("kept.png"),
-    keep_ratio: Annotated[float | None, typer.Option(help="Share of the patches; else the selector decides.")] = None,
-    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    output: Annotated[Path, typer.Option(help="File for the image with its kept patches.")] = Path("kept.png"),
+    keep_ratio: Annotated[
+        float | None, typer.Option(help="Share of patches to keep; by default the selector decides.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
+    ] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
     """Print the ids that stand for a picture, and draw which patches they are of."""
     rule = {} if keep_ratio is None else {"selection": "ratio", "keep_ratio": keep_ratio}

@@ -20,11 +20,11 @@ from lavit_hf.training.text_tokenizer import train_tokenizer
 class TextTokenizerSettings:
     """What it is trained on."""
 
-    dataset: str = field(metadata={"help": "Data set with texts."})
+    dataset: str = field(metadata={"help": "Dataset with texts."})
     output: str = field(metadata={"help": "Folder for the tokenizer."})
     train_split: str = "train"
     text_column: str = "text"
-    vocab_size: int = field(default=32000, metadata={"help": "Most ids that there may be."})
+    vocab_size: int = field(default=32000, metadata={"help": "Maximum number of ids."})
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     with atomic_update(settings.output) as folder:
         tokenizer.save_pretrained(folder)
     num_ids = sum(map(len, tokenizer(texts).input_ids))
-    print(f"{len(tokenizer)} ids, {num_ids / len(texts):.1f} for a text on average, in {settings.output}")
+    print(f"{len(tokenizer)} ids, {num_ids / len(texts):.1f} per text on average, in {settings.output}")
 
 
 if __name__ == "__main__":

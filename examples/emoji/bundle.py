@@ -45,10 +45,10 @@ def _without_path(entries: dict) -> dict:
 
 
 def main(
-    language_model: Annotated[Path, typer.Option(help="What pretrain.py wrote.")],
-    pixel_decoder: Annotated[Path, typer.Option(help="What train_pixel_decoder.py wrote.")],
+    language_model: Annotated[Path, typer.Option(help="Output of pretrain.py.")],
+    pixel_decoder: Annotated[Path, typer.Option(help="Output of train_pixel_decoder.py.")],
     output: Annotated[Path, typer.Option(help="Folder for the repo.")],
-    guidance: Annotated[float, typer.Option(help="The pictures' own guidance, chosen on the validation split.")] = 4.0,
+    guidance: Annotated[float, typer.Option(help="Guidance of the image, chosen on the validation split.")] = 4.0,
 ) -> None:
     """Write the repo anew."""
     pipeline = load_trained_parts(language_model, pixel_decoder, torch.bfloat16, guidance)
@@ -58,7 +58,9 @@ def main(
         forget_paths(folder)
         size = repo_megabytes(folder)
         if size > MOST_MEGABYTES:
-            raise TrainingError(f"the repo has {size:.1f} MB, more than the {MOST_MEGABYTES} MB that are shipped.")
+            raise TrainingError(
+                f"the repo has {size:.1f} MB, more than the {MOST_MEGABYTES} MB allowed in the package."
+            )
     print(f"{output}: {size:.1f} MB")
 
 

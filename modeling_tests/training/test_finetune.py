@@ -294,7 +294,7 @@ class TestBadInput:
         ("settings", "message"),
         [
             ({"task": "poems"}, "task must be one of captions, questions, conversations, got 'poems'"),
-            ({"quantize": "2bit"}, "quantize must be 4bit or 8bit, or left out, got '2bit'"),
+            ({"quantize": "2bit"}, "quantize must be 4bit, 8bit or unset, got '2bit'"),
             ({"save": "all"}, "save must be one of adapter, merged, got 'all'"),
             ({"max_text_length": 10**6}, "Lower max_text_length"),
         ],
