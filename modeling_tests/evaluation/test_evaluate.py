@@ -315,7 +315,9 @@ class TestRefusals:
     )
     def test_result_of_something_else(self, name, change, done, data, repo, no_model):
         before = {path: path.read_bytes() for path in done.iterdir()}
-        with pytest.raises(Failure, match=rf"coco\.json has results of a run that differs in {name}. Delete it, or choose another"):
+        with pytest.raises(
+            Failure, match=rf"coco\.json has results of a run that differs in {name}. Delete it, or choose another"
+        ):
             evaluate(options("coco", data / "coco", repo, done, **{"limit": 2, **change}))
         assert {path: path.read_bytes() for path in done.iterdir()} == before
 
@@ -363,8 +365,8 @@ class TestRefusals:
                 "pycocoevalcap",
                 r"needs pycocoevalcap, which is not installed. Run `pip install 'lavit_hf\[eval\]'`",
             ),
-            ("coco-images", "torchmetrics", r"by torchmetrics, which is not installed"),
-            ("coco-images", "torch_fidelity", r"by torch_fidelity, which is not installed"),
+            ("coco-images", "torchmetrics", r"needs torchmetrics, which is not installed"),
+            ("coco-images", "torch_fidelity", r"needs torch_fidelity, which is not installed"),
         ],
     )
     def test_no_extra(self, task, missing, message, data, repo, tmp_path, monkeypatch, no_model):

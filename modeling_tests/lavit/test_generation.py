@@ -410,7 +410,7 @@ class TestSecondTurn:
         cache = model(**inputs, use_cache=True).cache
         ids = self.go_on(model, inputs["input_ids"], [7, 8])
         settings = {"num_beams": 3, **GREEDY}
-        with pytest.raises(ValueError, match="the cache holds 2 sequences, but 6 are to be written"):
+        with pytest.raises(ValueError, match="the cache holds 2 sequences, but 6 are to be generated"):
             model.generate(ids, cache=cache, **settings)
         cache.batch_repeat_interleave(3)
         expected = model.generate(ids, pixel_values[:2], **settings)

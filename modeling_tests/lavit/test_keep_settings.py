@@ -266,7 +266,7 @@ class TestDetokenizer:
 
     def test_of_another_release(self, tokenizer, pixel_values):
         tokenizer.attach_detokenizer(tiny_detokenizer(highres=False))
-        with pytest.raises(ValueError, match="feature_size is 16, the visual tokenizer's 32"):
+        with pytest.raises(ValueError, match="feature_size is 16, but the visual tokenizer's is 32"):
             tokenizer(pixel_values, keep_error=0.5)
 
 

@@ -101,7 +101,7 @@ class TestHelp:
 
     def test_unknown_aspect_ratio(self):
         message = fail("draw", "a cat", "--aspect-ratio", "5:7", "--model", "nowhere", exit_code=2)
-        assert "'5:7' is none of 1:1, 4:3, 3:2, 16:9, 2:3, 3:4" in message
+        assert "'5:7' is not one of 1:1, 4:3, 3:2, 16:9, 2:3, 3:4" in message
 
 
 def count_from_two(sources, folder) -> dict:

@@ -70,7 +70,7 @@ class TestRefusals:
             "--force": ["draw", "a cat", "-o", str(taken)],
             "is a file": ["draw", "a cat", "-o", str(taken / "new.png")],
             "multiple of": ["draw", "a cat", "-o", new, "-m", repo, "--height", "33"],
-            "is none of 1:1": ["draw", "a cat", "-o", new, "-m", repo, "--aspect-ratio", "7:1"],
+            "is not one of 1:1": ["draw", "a cat", "-o", new, "-m", repo, "--aspect-ratio", "7:1"],
             "No such option": ["caption", picture, "--nope"],
             "already exists": ["convert", str(golden.original), str(tmp_path)],
             "already been converted": ["convert", repo, str(tmp_path / "new")],

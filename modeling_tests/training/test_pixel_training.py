@@ -463,7 +463,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match="latents have 4"):
             LaVITPipeline(None, tiny_processor(), detokenizer, unet, tiny_vae(), schedule)
         detokenizer.config.num_patches = 15
-        with pytest.raises(ValueError, match="15 patches make no square"):
+        with pytest.raises(ValueError, match="15 patches do not form a square"):
             LaVITPixelDecoderForTraining(tiny_unet(False, sees_map=True), detokenizer, tiny_vae(), schedule)
 
     def test_settings(self):

@@ -287,7 +287,7 @@ class TestBadInput:
             model.visual_tokenizer.selector.classifier[-1].weight.zero_()
         with caplog.at_level(logging.WARNING):
             calibrate_threshold(model, [{"pixel_values": pictures()}], 1 / 3)
-        assert "no threshold keeps 0.33 of the patches, the nearest keeps 1.00" in caplog.text
+        assert "no threshold keeps 0.33 of the patches; the nearest keeps 1.00" in caplog.text
         assert 0 < model.config.keep_threshold < 1
 
     def test_nothing_to_calibrate_by(self, model):

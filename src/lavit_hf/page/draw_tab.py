@@ -40,7 +40,7 @@ def add_draw_tab(model: PageModel) -> None:
             problem = problem_area("draw-problem")
         with gr.Column(min_width=280):
             drawn = gr.Gallery(
-                label="Drawn",
+                label="Images",
                 columns=2,
                 height="auto",
                 object_fit="contain",
