@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Answers a question about pictures.
+Answers a question about images.
 
     python examples/ask.py
     python examples/ask.py "What is on the sofa?" cat.jpg --model lavit-7b
@@ -26,7 +26,7 @@ def main(
     ] = bundled_checkpoint(),
     device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
-    """Answer a question about each picture."""
+    """Answer a question about each image."""
     processor = LaVITProcessor.from_pretrained(model)
     lavit = LaVITForCausalLM.from_pretrained(model, device_map=device)
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Says in words what pictures show.
+Describes images in words.
 
     python examples/caption.py
     python examples/caption.py my-pictures/*.jpg --model lavit-7b
@@ -25,7 +25,7 @@ def main(
     ] = bundled_checkpoint(),
     device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
-    """Say in words what pictures show."""
+    """Describe images in words."""
     processor = LaVITProcessor.from_pretrained(model)
     lavit = LaVITForCausalLM.from_pretrained(model, device_map=device)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped LaVIT at work, on pictures that it was not trained on: it reads them, answers and paints."""
+"""The bundled checkpoint at work on images that it was not trained on: it reads, answers and draws."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,7 +91,7 @@ def main(
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Read the example pictures, answer, rebuild and paint; save one page of pictures."""
+    """Read the example images, answer, reconstruct and draw; save one page of images."""
     pipeline = LaVITPipeline.from_pretrained(model or bundled_checkpoint())
     pipeline.set_progress_bar_config(disable=True)
     paths = sorted(PICTURES.glob("*.png"))

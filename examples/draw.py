@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Paints pictures of texts.
+Draws images from texts.
 
     python examples/draw.py "red apple" "blue heart"
     python examples/draw.py "a sculpture of a duck made of wool" --model lavit-7b
@@ -30,7 +30,7 @@ def main(
     ] = bundled_checkpoint(),
     device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
-    """Paint a picture of each text."""
+    """Draw an image of each text."""
     pipeline = LaVITPipeline.from_pretrained(model).to(device)
     # One generator for each picture makes it depend on nothing but its own text and seed.
     generators = [torch.Generator().manual_seed(seed) for _ in prompts]

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Paints a picture of text and other pictures mixed; `<image>` says where each of them stands.
+Draws an image from text and images mixed; `<image>` marks where each of them goes.
 
     python examples/draw_with_pictures.py "<image> red apple" examples/images/emoji/tiger.png
     python examples/draw_with_pictures.py "<image> in the style of <image>" cat.jpg starry_night.jpg --model lavit-7b
@@ -32,7 +32,7 @@ def main(
     ] = bundled_checkpoint(),
     device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
-    """Paint a picture of text and pictures mixed, and show it beside these."""
+    """Draw an image from text and images mixed, and show it next to them."""
     pipeline = LaVITPipeline.from_pretrained(model).to(device)
     generator = torch.Generator().manual_seed(seed)
     sources = [str(image) for image in images]

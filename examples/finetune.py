@@ -1,15 +1,15 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Teaches a LaVIT to caption, to answer questions about, or to talk about your own pictures, by LoRA.
+Finetunes a LaVIT model with LoRA on captions, questions or conversations about your own images.
 
     accelerate launch examples/finetune.py examples/runs/finetune_captions.yaml --dataset my-pictures
 
-The folder holds pictures and a `metadata.jsonl` with a line for each: `{"file_name": "cat.jpg", "text": "a cat"}` for
+The folder holds images and a `metadata.jsonl` with a line for each: `{"file_name": "cat.jpg", "text": "a cat"}` for
 `task: captions`, `{"file_name": "cat.jpg", "question": "Who is it?", "answer": "a cat"}` for `task: questions`.
 
-`task: conversations` takes LLaVA's form, in a JSON file beside the pictures or a folder with a `train.json`. A row has
-one picture, several or none; answers alone are learned.
+`task: conversations` takes LLaVA's format, in a JSON file next to the images or a folder with a `train.json`. A row
+has one image, several or none; only answers are learned.
 
     [{"image": "cat.jpg", "conversations": [
         {"from": "human", "value": "<image>Who is it?"}, {"from": "gpt", "value": "a cat"}]}]
@@ -19,13 +19,14 @@ The base may be loaded in 4 or 8 bits (`quantize: 4bit`). The adapter is saved t
     base = LaVITForCausalLM.from_pretrained("lavit-7b")
     model = PeftModel.from_pretrained(base, "output_dir/adapter")
 
-With `save: merged` a LaVIT that has learned it, in the base's own dtype, is saved to `<output_dir>/merged` as well:
+With `save: merged`, the merged model in the base's own dtype is saved to `<output_dir>/merged` as well:
 
     model = LaVITForCausalLM.from_pretrained("output_dir/merged")
 
-and what paints with it, if the base has that. The command line takes both: `lavit caption --model output_dir/adapter`.
+together with the pixel decoder, if the base has one. The command line takes both:
+`lavit caption --model output_dir/adapter`.
 
-In both cases the processor is beside it: `LaVITProcessor.from_pretrained("output_dir/adapter")`.
+Both folders contain the processor: `LaVITProcessor.from_pretrained("output_dir/adapter")`.
 """
 
 import logging
@@ -164,7 +165,7 @@ def save(trainer: LaVITTrainer, settings: FinetuneSettings) -> None:
 
 
 def main() -> None:
-    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    """Train, resuming from the last checkpoint in `output_dir` if there is one."""
     settings, training_args = load_settings(FinetuneSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings])
     training_args.remove_unused_columns = False

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-For small pictures: fits the autoencoder that the pixel decoder paints in, in seconds.
+For small images: fits the autoencoder whose latents the pixel decoder generates, in seconds.
 
     python examples/fit_patch_autoencoder.py examples/runs/toy_autoencoder.yaml
 """
@@ -38,7 +38,7 @@ class AutoencoderSettings:
 
 
 def main() -> None:
-    """Fit it, and say what share of the pictures it keeps."""
+    """Fit the autoencoder, and print how much of the variance it keeps."""
     (settings,) = load_settings(AutoencoderSettings)
     pictures = skip_broken_images(load_split(settings.dataset, settings.train_split), settings.image_column)
     rows = list(islice(pictures.shuffle(seed=settings.seed), settings.num_pictures))

@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 0: an untrained visual tokenizer around a pretrained encoder, which stage 1 starts from.
+Stage 0: an untrained visual tokenizer with a pretrained encoder, from which stage 1 starts.
 
     python examples/initialize_visual_tokenizer.py examples/runs/toy_stage_0.yaml
 
-The encoder is any vision model of transformers that gives patches, or that of a LaVIT.
+The encoder is any vision model of transformers that returns patches, or the encoder of a LaVIT model.
 """
 
 from dataclasses import dataclass, field
@@ -89,7 +89,7 @@ def fit_standardizer(
 
 
 def main() -> None:
-    """Build and save it."""
+    """Build the visual tokenizer and save it."""
     (settings,) = load_settings(StartSettings)
     set_seed(settings.seed)
     encoder, known, image_processor = load_encoder(settings.encoder)

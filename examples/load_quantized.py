@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Loads a LaVIT with its language model in 8 or 4 bits, and shows that pictures keep their ids.
+Loads a LaVIT model with its language model in 8 or 4 bits, and shows that image ids stay the same.
 
     python examples/load_quantized.py
     python examples/load_quantized.py --bits 4 --model lavit-7b
@@ -32,7 +32,7 @@ def main(
     ] = bundled_checkpoint(),
     device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
-    """Compare a LaVIT in its own dtype with the same in fewer bits."""
+    """Compare a LaVIT model in its own dtype with the same model in fewer bits."""
     if bits not in QUANTIZATIONS:
         raise typer.BadParameter("--bits must be 8 or 4.")
     processor = LaVITProcessor.from_pretrained(model)

@@ -5,7 +5,7 @@ Does what pretokenize.py does, to the same shards, on a Ray cluster that shares 
 
     python examples/pretokenize_ray.py examples/runs/7b_pretokenize.yaml --workers 64 --address auto
 
-Without `--address` Ray starts on this machine. Cut short, it goes on with the shards that are missing.
+Without `--address` Ray starts on this machine. An interrupted run resumes with the missing shards.
 """
 
 from dataclasses import dataclass, field, replace

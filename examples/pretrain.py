@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 2: the language model learns to read and write images (paper, section 3.2), from what pretokenize.py wrote.
+Stage 2: the language model learns to read and write images (paper, section 3.2), from the output of pretokenize.py.
 
     accelerate launch examples/pretrain.py examples/runs/emoji_pretrain.yaml
 """
@@ -198,7 +198,7 @@ def save(trainer: LaVITTrainer, settings: ModelSettings) -> None:
 
 
 def main() -> None:
-    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    """Train, resuming from the last checkpoint in `output_dir` if there is one."""
     settings, data_settings, training_args = load_settings(ModelSettings, DataSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings, data_settings])
     training_args.remove_unused_columns = False

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Turns pictures into tokens and paints them anew from these.
+Turns images into tokens and reconstructs them from these.
 
     python examples/reconstruct.py
     python examples/reconstruct.py cat.jpg --model lavit-7b
@@ -31,7 +31,7 @@ def main(
     ] = bundled_checkpoint(),
     device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
-    """Save pictures in a first row, and what is painted from their tokens in a second."""
+    """Save a sheet with the images in the first row and their reconstructions in the second."""
     pipeline = LaVITPipeline.from_pretrained(model).to(device)
     originals = [Image.open(image).convert("RGB") for image in images]
     generator = torch.Generator().manual_seed(seed)

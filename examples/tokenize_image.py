@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Shows the tokens of a picture: their ids, and which patches they stand for.
+Shows the tokens of an image: their ids, and the patches they stand for.
 
     python examples/tokenize_image.py
     python examples/tokenize_image.py cat.jpg --keep-ratio 0.25
@@ -33,7 +33,7 @@ def main(
     ] = bundled_checkpoint(),
     device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
-    """Print the ids that stand for a picture, and draw which patches they are of."""
+    """Print the token ids of an image, and draw the patches they stand for."""
     rule = {} if keep_ratio is None else {"selection": "ratio", "keep_ratio": keep_ratio}
     tokenizer = LaVITVisualTokenizer.from_pretrained(model, device_map=device, **rule)
     image_processor = LaVITImageProcessor.from_pretrained(model)

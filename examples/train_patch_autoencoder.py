@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Trains the decoder of an autoencoder of small pictures, whose components are fitted, to smooth what is painted.
+Trains the decoder of a fitted autoencoder for small images, which smooths what the pixel decoder generates.
 
     accelerate launch examples/train_patch_autoencoder.py examples/runs/emoji_patch_autoencoder.yaml
 """
@@ -63,7 +63,7 @@ def decode_noisy(model: PatchAutoencoderForTraining, pixel_values: torch.Tensor)
 
 
 def main() -> None:
-    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    """Train, resuming from the last checkpoint in `output_dir` if there is one."""
     settings, training_args = load_settings(PatchAutoencoderSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings])
     training_args.remove_unused_columns = False

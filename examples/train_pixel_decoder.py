@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Trains the pixel decoder: a U-Net learns to paint pictures from their codes (paper, section 3.1).
+Trains the pixel decoder: a U-Net learns to generate images from their codes (paper, section 3.1).
 
     accelerate launch examples/train_pixel_decoder.py examples/runs/emoji_pixel_decoder.yaml
 """
@@ -222,7 +222,7 @@ def paint_pairs(
 
 
 def main() -> None:
-    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    """Train, resuming from the last checkpoint in `output_dir` if there is one."""
     settings, training_args = load_settings(PixelDecoderSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings])
     training_args.remove_unused_columns = False

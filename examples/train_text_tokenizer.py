@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Trains the text tokenizer of a language model that is made from nothing, on the captions of a data set.
+Trains the text tokenizer for a language model trained from scratch, on the captions of a dataset.
 
     python examples/train_text_tokenizer.py examples/runs/toy_text_tokenizer.yaml
 """
@@ -28,7 +28,7 @@ class TextTokenizerSettings:
 
 
 def main() -> None:
-    """Train it, and say how long texts become."""
+    """Train the tokenizer, and print how many ids a text takes."""
     (settings,) = load_settings(TextTokenizerSettings)
     data = load_split(settings.dataset, settings.train_split)
     if settings.text_column not in data.column_names:

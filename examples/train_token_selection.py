@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 1, phase 1: trains the selector to keep the patches from which the others can be rebuilt (paper, section 3.1).
+Stage 1, phase 1: trains the selector to keep patches from which the others can be reconstructed (paper, section 3.1).
 
     accelerate launch examples/train_token_selection.py examples/runs/emoji_token_selection.yaml
 """
@@ -119,7 +119,7 @@ def calibration_batches(trainer: LaVITTrainer, number: int) -> Iterator[dict[str
 
 
 def main() -> None:
-    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    """Train, resuming from the last checkpoint in `output_dir` if there is one."""
     settings, training_args = load_settings(SelectionSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings])
     training_args.remove_unused_columns = False

@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 1: trains the visual tokenizer to rebuild the frozen encoder's features (paper, section 3.1).
+Stage 1: trains the visual tokenizer to reconstruct the frozen encoder's features (paper, section 3.1).
 
     accelerate launch examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml
 
-With `freeze_selection` it is stage 1's second phase, after `train_token_selection.py`.
+With `freeze_selection`, this is the second phase of stage 1, after `train_token_selection.py`.
 """
 
 from dataclasses import dataclass, field
@@ -159,7 +159,7 @@ def add_codebook_start(trainer: LaVITTrainer, settings: TokenizerSettings) -> No
 
 
 def main() -> None:
-    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    """Train, resuming from the last checkpoint in `output_dir` if there is one."""
     settings, training_args = load_settings(TokenizerSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings])
     training_args.remove_unused_columns = False

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Ask a vLLM server about a picture: LaVIT's visual half runs here, its language model in vLLM.
+Asks a vLLM server about an image: LaVIT's visual tokenizer runs here, its language model in vLLM.
 
     lavit export-llm lavit-llm
     vllm serve lavit-llm --enable-prompt-embeds --port 8001

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Puts what the three stages trained together into one repo, in bf16, as the package ships it.
+Combines the outputs of the three stages in one repo, in bf16, as shipped with the package.
 
     python examples/emoji/bundle.py --language-model .cache/emoji/language-model \
         --pixel-decoder .cache/emoji/pixel-decoder --output .cache/emoji/lavit-emoji
@@ -50,7 +50,7 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for the repo.")],
     guidance: Annotated[float, typer.Option(help="Guidance of the image, chosen on the validation split.")] = 4.0,
 ) -> None:
-    """Write the repo anew."""
+    """Write the repo, replacing an earlier one."""
     pipeline = load_trained_parts(language_model, pixel_decoder, torch.bfloat16, guidance)
     with atomic_folder(output, replace=True) as folder:
         pipeline.save_pretrained(folder)

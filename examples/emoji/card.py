@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Writes the model card of `lavit-emoji`, its table from what `evaluate.py` measured.
+Writes the model card of `lavit-emoji`, with a table of the results of `evaluate.py`.
 
     python examples/emoji/card.py --model .cache/emoji/lavit-emoji --evaluation .cache/emoji/evaluation/evaluation.json
 """
@@ -133,7 +133,7 @@ def main(
     runs: Annotated[Path, typer.Option(help="Folder with the runs of all stages.")] = Path(".cache/emoji"),
     before: Annotated[Path, typer.Option(help="Figures of the checkpoint to compare with.")] = FIRST,
 ) -> None:
-    """Write the card, and keep the figures beside it."""
+    """Write the card, and save the figures next to it."""
     try:
         figures, others = read_complete(evaluation), json.loads(before.read_text())
     except (OSError, ValueError) as error:

@@ -85,7 +85,7 @@ def main(
     prompts: Annotated[int, typer.Option(help="Number of held-out drawings whose names are drawn.")] = 100,
     seeds: Annotated[int, typer.Option(help="How many times each is drawn.")] = 3,
 ) -> None:
-    """Print how often the judge knows what was painted, for each number of steps."""
+    """Print how often the judge recognises what was drawn, for each number of steps."""
     dataset = load_from_disk(data)
     pipeline = LaVITPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)

@@ -174,7 +174,7 @@ def main(
     limit: Annotated[int | None, typer.Option(help="Maximum number of drawings, for a trial run.")] = None,
     seed: Annotated[int, typer.Option(help="Random seed, for rules that sample.")] = 0,
 ) -> None:
-    """Measure the dial, and draw it."""
+    """Measure the dial and plot it."""
     rows = load_split(str(data), split)
     rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
     subject = Subject(model, Drawings.of(rows), seed)

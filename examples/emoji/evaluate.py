@@ -6,8 +6,8 @@ What a LaVIT trained on emoji can do, on drawings and sheets that it never saw: 
     python examples/emoji/evaluate.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set \
         --sheets .cache/emoji/sheets --output .cache/emoji/evaluation
 
-Cut short, it goes on with the part where it stopped. `--only captions` measures one part alone. A repo without pixel
-decoder has no pictures, a visual tokenizer of stage 1 only what it keeps; their other parts are left out.
+An interrupted run resumes with the part where it stopped. `--only captions` measures a single part. Parts that a model
+lacks are left out: a repo without pixel decoder has no images, and a visual tokenizer of stage 1 only what it keeps.
 """
 
 import json

@@ -34,7 +34,7 @@ def main(
     sample: Annotated[int, typer.Option(help="Number of drawings to fit it to.")] = 2048,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """Fit it, and say how well it keeps drawings that it was not fitted to."""
+    """Fit the autoencoder, and print how well it reconstructs held-out drawings."""
     drawings = load_from_disk(data)
     vae = PatchAutoencoder.fit(
         load_pictures(drawings["train"].shuffle(seed=seed).take(sample), size),

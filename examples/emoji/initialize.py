@@ -75,7 +75,7 @@ def main(
     sample: Annotated[int, typer.Option(help="Number of images for the channel statistics.")] = 1024,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """Build the tokenizer, with the encoder's weights and its channels' statistics."""
+    """Build the tokenizer, with the encoder's weights and channel statistics."""
     torch.manual_seed(seed)
     encoder = load_encoder(fetch_weights(cache))
     model = LaVITVisualTokenizerForPreTraining(tokenizer_config(encoder.config), encoder).eval()

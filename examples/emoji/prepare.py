@@ -228,7 +228,7 @@ def main(
     fewest_styles: Annotated[int, typer.Option(min=1, help="Leave out concepts drawn in fewer styles.")] = 1,
     people: Annotated[bool, typer.Option(help="Keep people in roles and families.")] = True,
 ) -> None:
-    """Fetch, render, split and save the emoji set."""
+    """Download, render, split and save the emoji set."""
     disable_progress_bars()
     sizes = Sizes(held_out_drawings, held_out_concepts, validation)
     try:

@@ -136,7 +136,7 @@ def main(
     ] = 400,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
 ) -> None:
-    """Make sheets of drawings of the splits train, validation and test_drawings."""
+    """Make sheets of drawings from the splits train, validation and test_drawings."""
     disable_progress_bars()
     try:
         number = views * len(load_from_disk(data)["train"])

@@ -43,7 +43,7 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for the shards.")],
     batch_size: Annotated[int, typer.Option(help="Number of images per batch.")] = 64,
 ) -> None:
-    """Rebuild a split and write parquet shards."""
+    """Reconstruct a split and write parquet shards."""
     rows = load_split(str(tokens), split)
     trained = LaVITVisualTokenizerForPreTraining.from_pretrained(tokenizer).eval()
     detokenizer = trained.detokenizer

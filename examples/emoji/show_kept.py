@@ -67,7 +67,7 @@ def main(
     drawings: Annotated[int, typer.Option(min=0, help="Number of drawings.")] = 6,
     number: Annotated[int, typer.Option("--number", min=0, help="Number of sheets.")] = 12,
 ) -> None:
-    """Draw the picture, the photographs last."""
+    """Draw the image, with the photographs last."""
     rows = load_from_disk(data)[split]
     singles = list(rows.select(range(min(drawings, len(rows))))["image"])
     photographs = [Image.open(path) for path in sorted(PHOTOGRAPHS.glob("*.jpg"))]
