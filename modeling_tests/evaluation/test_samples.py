@@ -158,7 +158,7 @@ class TestRefusals:
         for number in (2, 4):
             (folder / "val2014" / coco_name(number)).rename(folder / f"{number}.jpg")
         with pytest.raises(
-            Failure, match=r"of the 5 annotated pictures 2 are not in .*, as val2014/COCO_val2014_0*2\.jpg"
+            Failure, match=r"2 of the 5 annotated images are not in .*, such as val2014/COCO_val2014_0*2\.jpg"
         ):
             read("coco", folder)
 

@@ -485,10 +485,10 @@ class TestSecondTurn:
         others = ids.clone()
         others[0, 1:3] = 7
         for message, settings in {
-            "only 4 were given": {"input_ids": ids[:, :4]},
+            "only 4 were passed": {"input_ids": ids[:, :4]},
             "holds 2 images, but .* have 1 image slots": {"input_ids": others},
             "holds 2 sequences, but 1 are": {"input_ids": ids[:1]},
-            "hold 0 image slots, but 1 images": {"input_ids": ids, "pixel_values": pixel_values[:1]},
+            "have 0 image slots, but 1 images": {"input_ids": ids, "pixel_values": pixel_values[:1]},
             "must cover the prompts": {"input_ids": ids, "attention_mask": torch.ones(2, 5, dtype=torch.long)},
         }.items():
             with pytest.raises(ValueError, match=message):

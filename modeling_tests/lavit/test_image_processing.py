@@ -484,8 +484,8 @@ def endless_server():
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("endless", "has more than 1 MB"),
-        ("packed-gzip", "has more than 1 MB"),
+        ("endless", "is larger than 1 MB"),
+        ("packed-gzip", "is larger than 1 MB"),
         ("packed-br", "encoding 'br', which was not requested"),
         ("around", "cannot be downloaded.*redirects"),
         ("slow-body", "not downloaded within"),

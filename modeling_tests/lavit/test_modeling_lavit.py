@@ -745,7 +745,7 @@ class TestBadInput:
             model.generate(torch.tensor([[5]]), guidance_scale=2.0)
 
     def test_negative_prompt_of_another_batch_size(self, model):
-        with pytest.raises(ValueError, match="negative_prompt_ids hold 2 prompts"):
+        with pytest.raises(ValueError, match="negative_prompt_ids has 2 prompts"):
             model.generate(
                 torch.tensor([[5, START]]),
                 generation_mode="image",

@@ -404,8 +404,8 @@ class TestErrors:
             ([["a", "b"]], 1, "Prompt 0 is of type list. `text` must be a string or a list of strings"),
             ("a \ud800 b", 0, r"Prompt 0 is not valid Unicode: character 2, '\\ud800', is half of a surrogate pair"),
             (["a", "\U0001f34e \udc4e"], 2, r"Prompt 1 is not valid Unicode: character 2, '\\udc4e'"),
-            ("<image>", 0, "Prompt 0 has 0 images, but <image> 1 times"),
-            ("<image> and <image>", 1, "Prompt 0 has 1 images, but <image> 2 times"),
+            ("<image>", 0, "Prompt 0 has 0 images, but contains <image> 1 times"),
+            ("<image> and <image>", 1, "Prompt 0 has 1 images, but contains <image> 2 times"),
             (["<image>", "b"], 2, r"2 images cannot be assigned to texts with \[1, 0\] image placeholders"),
             (["a", "b", "c"], 2, r"2 images cannot be assigned to texts with \[1, 1, 1\] image placeholders"),
         ],
@@ -417,7 +417,7 @@ class TestErrors:
     def test_nested_images_that_do_not_match(self, processor, images):
         with pytest.raises(ValueError, match="There are 2 texts, but 1 lists of images"):
             processor(images=[images[:2]], text=["a", "b"])
-        with pytest.raises(ValueError, match="Prompt 1 has 2 images, but <image> 1 times"):
+        with pytest.raises(ValueError, match="Prompt 1 has 2 images, but contains <image> 1 times"):
             processor(images=[[], images[:2]], text=["a", "<image> b"])
 
     @pytest.mark.parametrize("mode", ["audio", None, ["text"]])

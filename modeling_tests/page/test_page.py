@@ -198,7 +198,7 @@ class TestServer:
             headers={"Content-Type": "application/json"},
         )
         assert response.status_code == 413
-        assert "more than 1 MB" in response.text
+        assert "larger than 1 MB" in response.text
 
     def test_a_full_disk_takes_no_more(self, url, tmp_path):
         """What lies in the folder counts, whoever uploaded it."""
@@ -497,7 +497,7 @@ class TestLookInside:
     def test_no_such_code(self, client, model):
         size = model.visual_tokenizer.config.codebook_size
         assert "maximum" in refused(client, size, api_name="/show_code")
-        assert "no code is chosen" in refused(client, None, api_name="/show_code")
+        assert "No code is chosen" in refused(client, None, api_name="/show_code")
         with pytest.raises(Failure, match=f"0 to {size - 1}"):
             compare_codes(model, size)
 

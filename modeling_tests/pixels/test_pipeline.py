@@ -388,14 +388,14 @@ class TestBadInput:
             ({"prompt": "a dog", "num_images_per_prompt": 0}, "num_images_per_prompt must be at least 1"),
             ({"prompt": "a dog", "num_candidates": 0}, "num_candidates must be at least 1"),
             ({"prompt": "a dog", "output_type": "jpg"}, "unknown output_type 'jpg'"),
-            ({"prompt": "a dog", "generator": generators(1, 2)}, "2 generators for 1 pictures"),
+            ({"prompt": "a dog", "generator": generators(1, 2)}, "2 generators for 1 images"),
             (
                 {"image_token_ids": [torch.tensor([CODE])], "generator": generators(1, 2)},
-                "2 generators for 1 pictures",
+                "2 generators for 1 images",
             ),
             (
                 {"image_token_ids": [torch.tensor([CODE])], "generator": generators(1, 2), "num_candidates": 2},
-                "2 generators for 1 pictures",
+                "2 generators for 1 images",
             ),
             ({"prompt": ["a", "b"], "negative_prompt": ["c"]}, "1 negative prompts for 2 prompts"),
             ({"image_token_ids": [torch.tensor([CODE])], "latents": torch.zeros(1, 4, 9, 9)}, r"\(1, 4, 8, 8\)"),

@@ -396,7 +396,7 @@ class TestPromptEmbeds:
             ),
             ({"num_candidates": 2}, "num_candidates compares"),
             ({"num_images_per_prompt": 0}, "num_images_per_prompt must be at least 1"),
-            ({"generator": [torch.Generator()] * 2}, "2 generators for 1 pictures"),
+            ({"generator": [torch.Generator()] * 2}, "2 generators for 1 images"),
         ],
     )
     def test_bad_input(self, pipeline, changes, message):

@@ -424,7 +424,7 @@ class TestBadInput:
             lambda: ask(client, user(*[pictures[0]] * 4)),
             lambda: client.images.edit(image=[("a.png", pictures[0].read_bytes())] * 4, prompt="a"),
         ):
-            with pytest.raises(openai.APIStatusError, match="more than 3 pictures") as error:
+            with pytest.raises(openai.APIStatusError, match="more than 3 images") as error:
                 send()
             assert error.value.status_code == 413
 

@@ -34,8 +34,8 @@ def test_pictures_within_the_limits(tmp_path):
             [(1000, 2000), (1000, 1001)],
             "together, the images have more than 3 million pixels.*picture 2",
         ),
-        ({"pictures": 2}, [(1, 1)] * 3, "more than 2 pictures"),
-        ({"picture_bytes": 50}, [(9, 9)], "picture 1 has more than 0 MB"),
+        ({"pictures": 2}, [(1, 1)] * 3, "more than 2 images"),
+        ({"picture_bytes": 50}, [(9, 9)], "picture 1 is larger than 0 MB"),
     ],
 )
 def test_pictures_beyond_the_limits(limits, sizes, message):

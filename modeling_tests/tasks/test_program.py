@@ -78,7 +78,14 @@ class TestRefusals:
             "not a Hub id": ["ask", "What?", picture, "-m", str(tmp_path / "nowhere")],
             "text is empty": ["ask", " ", picture],
             "there is no folder": ["eval", "coco", "--data", str(tmp_path / "nowhere"), "--tokenizer", "words"],
-            "1 are not in": ["eval", "coco", "--data", str(benchmark), "--tokenizer", "words"],
+            "1 of the 5 annotated images are not in": [
+                "eval",
+                "coco",
+                "--data",
+                str(benchmark),
+                "--tokenizer",
+                "words",
+            ],
         }
         process = run_python(REFUSALS, input=json.dumps(list(cases.values())))
         assert process.returncode == 0, process.stderr

@@ -411,7 +411,7 @@ class TestShards:
 
         with pytest.raises(KeyboardInterrupt):
             self.write(tmp_path, encode=encode)
-        with pytest.raises(TrainingError, match=r"holds 1 of 3 shards.*goes on"):
+        with pytest.raises(TrainingError, match=r"has 1 of 3 shards.*resumes"):
             read_shards(tmp_path / "train")
         self.write(tmp_path, encode=encode)
         assert encoded == [0, 4, 4, 8]
