@@ -593,8 +593,8 @@ def _match_images_with_texts(
         count = count_placeholders(text, image_token)
         if count not in (0, len(sample)):
             raise ValueError(
-                f"Prompt {number} has {len(sample)} images, but contains {image_token} {count} times. Write it once for "
-                "each image, or leave it out to put the images first."
+                f"Prompt {number} has {len(sample)} images, but contains {image_token} {count} times. Write it once "
+                "for each image, or leave it out to put the images first."
             )
     return texts, images
 
