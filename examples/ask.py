@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Answers a question about pictures.
+Answers a question about images.
 
     python examples/ask.py
     python examples/ask.py "What is on the sofa?" cat.jpg --model lavit-7b
@@ -19,12 +19,14 @@ EMOJI = sorted((Path(__file__).parent / "images" / "emoji").glob("*.png"))
 
 
 def main(
-    question: Annotated[str, typer.Argument(help="The question.")] = "What category is this?",
+    question: Annotated[str, typer.Argument(help="The question to ask.")] = "What category is this?",
     images: Annotated[list[Path], typer.Argument(help="Pictures.", show_default="the example drawings")] = EMOJI,
-    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    model: Annotated[
+        str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
+    ] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
-    """Answer a question about each picture."""
+    """Answer a question about each image."""
     processor = LaVITProcessor.from_pretrained(model)
     lavit = LaVITForCausalLM.from_pretrained(model, device_map=device)
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Puts what the stages trained into one folder, which `lavit` and `LaVITPipeline` open.
+Combines the outputs of the training stages in one folder, which `lavit` and `LaVITPipeline` load.
 
     python examples/bundle.py --language-model toy/language-model --pixel-decoder toy/pixel-decoder --output toy/lavit
 """
@@ -22,12 +22,12 @@ DTYPE = torch.bfloat16  # what the weights are saved in
 
 
 def main(
-    language_model: Annotated[Path, typer.Option(help="What pretrain.py wrote.", exists=True)],
-    pixel_decoder: Annotated[Path, typer.Option(help="What train_pixel_decoder.py wrote.", exists=True)],
-    output: Annotated[Path, typer.Option(help="Folder for the whole.")],
-    guidance: Annotated[float | None, typer.Option(help="How closely pictures follow their tokens.")] = None,
+    language_model: Annotated[Path, typer.Option(help="Output of pretrain.py.", exists=True)],
+    pixel_decoder: Annotated[Path, typer.Option(help="Output of train_pixel_decoder.py.", exists=True)],
+    output: Annotated[Path, typer.Option(help="Folder for the complete repo.")],
+    guidance: Annotated[float | None, typer.Option(help="How closely images follow their tokens.")] = None,
 ) -> None:
-    """Write the whole, which nothing may be in the way of."""
+    """Write the complete repo to a folder that does not exist yet."""
     pipeline = load_trained_parts(language_model, pixel_decoder, DTYPE, guidance)
     with atomic_folder(output) as folder:
         pipeline.save_pretrained(folder)

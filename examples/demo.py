@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped LaVIT at work, on pictures that it was not trained on: it reads them, answers and paints."""
+"""The bundled checkpoint at work on images that it was not trained on: it reads, answers and draws."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,7 +51,7 @@ def read_page(pipeline: LaVITPipeline, paths: Sequence[Path], seed: int) -> Imag
     titles = [
         *(f'"{caption}"' for caption in captions),
         *(f"{count} patches kept" for count in kept),
-        *("painted from its tokens" for _ in images),
+        *("reconstructed from its tokens" for _ in images),
     ]
     return image_grid([*enlarge(images), *enlarge(overlays), *enlarge(rebuilt)], columns=len(paths), titles=titles)
 
@@ -85,11 +85,13 @@ def stack(pages: Sequence[Image.Image]) -> Image.Image:
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Folder for the page of pictures.")] = Path("demo"),
-    model: Annotated[str | None, typer.Option(help="Path or Hub id; the shipped checkpoint by default.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
+    output: Annotated[Path, typer.Option(help="Folder for the HTML page.")] = Path("demo"),
+    model: Annotated[
+        str | None, typer.Option(help="Path or Hub id of the model; the bundled checkpoint by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Read the example pictures, answer, rebuild and paint; save one page of pictures."""
+    """Read the example images, answer, reconstruct and draw; save one page of images."""
     pipeline = LaVITPipeline.from_pretrained(model or bundled_checkpoint())
     pipeline.set_progress_bar_config(disable=True)
     paths = sorted(PICTURES.glob("*.png"))

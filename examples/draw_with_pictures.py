@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Paints a picture of text and other pictures mixed; `<image>` says where each of them stands.
+Draws an image from text and images mixed; `<image>` marks where each of them goes.
 
     python examples/draw_with_pictures.py "<image> red apple" examples/images/emoji/tiger.png
     python examples/draw_with_pictures.py "<image> in the style of <image>" cat.jpg starry_night.jpg --model lavit-7b
@@ -22,15 +22,17 @@ TIGER = [Path(__file__).parent / "images" / "emoji" / "tiger.png"]
 
 
 def main(
-    prompt: Annotated[str, typer.Argument(help="Text with a placeholder for each picture.")] = "<image> red apple",
+    prompt: Annotated[str, typer.Argument(help="Text with a placeholder for each image.")] = "<image> red apple",
     images: Annotated[list[Path], typer.Argument(help="Pictures.", show_default="tiger.png")] = TIGER,
-    output: Annotated[Path, typer.Option(help="The contact sheet to save.")] = Path("mixed.png"),
-    guidance: Annotated[float | None, typer.Option(help="By default the checkpoint's own.")] = None,
-    seed: Annotated[int, typer.Option(help="Source of all draws.")] = 0,
-    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    output: Annotated[Path, typer.Option(help="File for the contact sheet.")] = Path("mixed.png"),
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the checkpoint's own by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    model: Annotated[
+        str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
+    ] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
-    """Paint a picture of text and pictures mixed, and show it beside these."""
+    """Draw an image from text and images mixed, and show it next to them."""
     pipeline = LaVITPipeline.from_pretrained(model).to(device)
     generator = torch.Generator().manual_seed(seed)
     sources = [str(image) for image in images]

@@ -1,15 +1,15 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Teaches a LaVIT to caption, to answer questions about, or to talk about your own pictures, by LoRA.
+Finetunes a LaVIT model with LoRA on captions, questions or conversations about your own images.
 
     accelerate launch examples/finetune.py examples/runs/finetune_captions.yaml --dataset my-pictures
 
-The folder holds pictures and a `metadata.jsonl` with a line for each: `{"file_name": "cat.jpg", "text": "a cat"}` for
+The folder holds images and a `metadata.jsonl` with a line for each: `{"file_name": "cat.jpg", "text": "a cat"}` for
 `task: captions`, `{"file_name": "cat.jpg", "question": "Who is it?", "answer": "a cat"}` for `task: questions`.
 
-`task: conversations` takes LLaVA's form, in a JSON file beside the pictures or a folder with a `train.json`. A row has
-one picture, several or none; answers alone are learned.
+`task: conversations` takes LLaVA's format, in a JSON file next to the images or a folder with a `train.json`. A row
+has one image, several or none; only answers are learned.
 
     [{"image": "cat.jpg", "conversations": [
         {"from": "human", "value": "<image>Who is it?"}, {"from": "gpt", "value": "a cat"}]}]
@@ -19,13 +19,14 @@ The base may be loaded in 4 or 8 bits (`quantize: 4bit`). The adapter is saved t
     base = LaVITForCausalLM.from_pretrained("lavit-7b")
     model = PeftModel.from_pretrained(base, "output_dir/adapter")
 
-With `save: merged` a LaVIT that has learned it, in the base's own dtype, is saved to `<output_dir>/merged` as well:
+With `save: merged`, the merged model in the base's own dtype is saved to `<output_dir>/merged` as well:
 
     model = LaVITForCausalLM.from_pretrained("output_dir/merged")
 
-and what paints with it, if the base has that. The command line takes both: `lavit caption --model output_dir/adapter`.
+together with the pixel decoder, if the base has one. The command line takes both:
+`lavit caption --model output_dir/adapter`.
 
-In both cases the processor is beside it: `LaVITProcessor.from_pretrained("output_dir/adapter")`.
+Both folders contain the processor: `LaVITProcessor.from_pretrained("output_dir/adapter")`.
 """
 
 import logging
@@ -72,25 +73,27 @@ CONVERSATIONS = "conversations"
 class FinetuneSettings:
     """What is taught, and how."""
 
-    model: str = field(metadata={"help": "Path or Hub id of the LaVIT to start from."})
-    dataset: str = field(metadata={"help": "Folder of pictures with a metadata.jsonl, a JSON file, or a Hub id."})
-    task: str = field(default="captions", metadata={"help": "captions, questions or conversations."})
+    model: str = field(metadata={"help": "Path or Hub id of the LaVIT model to start from."})
+    dataset: str = field(metadata={"help": "Folder of images with a metadata.jsonl, a JSON file, or a Hub id."})
+    task: str = field(default="captions", metadata={"help": "One of captions, questions and conversations."})
     train_split: str = "train"
     validation_split: str | None = None
     image_column: str = "image"
-    max_text_length: int = field(default=128, metadata={"help": "Most tokens of a text; longer ones are cut."})
+    max_text_length: int = field(
+        default=128, metadata={"help": "Maximum length of a text in tokens; longer ones are truncated."}
+    )
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.0
-    train_merger: bool = field(default=False, metadata={"help": "Whether how images are read is trained as well."})
-    quantize: str | None = field(default=None, metadata={"help": "Loads the base in 4bit or 8bit."})
-    save: str = field(default="adapter", metadata={"help": "adapter, or merged for a whole model besides."})
+    train_merger: bool = field(default=False, metadata={"help": "Whether to train how images are read as well."})
+    quantize: str | None = field(default=None, metadata={"help": "Load the base model in 4bit or 8bit."})
+    save: str = field(default="adapter", metadata={"help": "adapter, or merged to save the whole model as well."})
 
     def __post_init__(self):
         if self.task not in (*TASKS, CONVERSATIONS):
             raise TrainingError(f"task must be one of {', '.join((*TASKS, CONVERSATIONS))}, got {self.task!r}.")
         if self.quantize not in QUANTIZATIONS:
-            raise TrainingError(f"quantize must be 4bit or 8bit, or left out, got {self.quantize!r}.")
+            raise TrainingError(f"quantize must be 4bit, 8bit or unset, got {self.quantize!r}.")
         if self.save not in SAVED_AS:
             raise TrainingError(f"save must be one of {', '.join(SAVED_AS)}, got {self.save!r}.")
 
@@ -162,7 +165,7 @@ def save(trainer: LaVITTrainer, settings: FinetuneSettings) -> None:
 
 
 def main() -> None:
-    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    """Train, resuming from the last checkpoint in `output_dir` if there is one."""
     settings, training_args = load_settings(FinetuneSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings])
     training_args.remove_unused_columns = False
@@ -186,7 +189,7 @@ def main() -> None:
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     if collator.num_cut:
-        logger.warning("%d times a text was cut to %d tokens", collator.num_cut, settings.max_text_length)
+        logger.warning("%d texts were truncated to %d tokens", collator.num_cut, settings.max_text_length)
     save(trainer, settings)
 
 

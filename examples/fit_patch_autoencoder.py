@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-For small pictures: fits the autoencoder that the pixel decoder paints in, in seconds.
+For small images: fits the autoencoder whose latents the pixel decoder generates, in seconds.
 
     python examples/fit_patch_autoencoder.py examples/runs/toy_autoencoder.yaml
 """
@@ -24,21 +24,21 @@ class AutoencoderSettings:
     """What is fitted, to what."""
 
     dataset: str = field(metadata={"help": "Pictures."})
-    output: str = field(metadata={"help": "Folder for the autoencoder, in `vae`."})
-    size: int = field(default=64, metadata={"help": "Side of the pictures in pixels."})
-    patch_size: int = field(default=8, metadata={"help": "Side of a patch in pixels."})
-    latent_channels: int = field(default=32, metadata={"help": "Components that are kept of a patch."})
+    output: str = field(metadata={"help": "Folder for the autoencoder, saved to `vae` in it."})
+    size: int = field(default=64, metadata={"help": "Image size in pixels."})
+    patch_size: int = field(default=8, metadata={"help": "Patch size in pixels."})
+    latent_channels: int = field(default=32, metadata={"help": "Number of components kept per patch."})
     decoder_channels: list[int] = field(
-        default_factory=list, metadata={"help": "Channels of a decoder to be trained later, coarsest first."}
+        default_factory=list, metadata={"help": "Channels of the decoder to train later, coarsest first."}
     )
     train_split: str = "train"
     image_column: str = "image"
-    num_pictures: int = field(default=2048, metadata={"help": "How many pictures it is fitted to."})
+    num_pictures: int = field(default=2048, metadata={"help": "Number of images to fit it to."})
     seed: int = 0
 
 
 def main() -> None:
-    """Fit it, and say what share of the pictures it keeps."""
+    """Fit the autoencoder, and print how much of the variance it keeps."""
     (settings,) = load_settings(AutoencoderSettings)
     pictures = skip_broken_images(load_split(settings.dataset, settings.train_split), settings.image_column)
     rows = list(islice(pictures.shuffle(seed=settings.seed), settings.num_pictures))
@@ -48,7 +48,10 @@ def main() -> None:
     )
     lost = (vae.decode_components(vae.encode(pixels).latent_dist.mode()) - pixels).var() / pixels.var()
     vae.save_pretrained(Path(settings.output) / "vae")
-    print(f"{settings.latent_channels} of {vae.mean.numel()} components keep {1 - lost:.1%} of {len(rows)} pictures")
+    print(
+        f"{settings.latent_channels} of {vae.mean.numel()} components keep {1 - lost:.1%} of the variance of "
+        f"{len(rows)} images"
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 0: an untrained visual tokenizer around a pretrained encoder, which stage 1 starts from.
+Stage 0: an untrained visual tokenizer with a pretrained encoder, from which stage 1 starts.
 
     python examples/initialize_visual_tokenizer.py examples/runs/toy_stage_0.yaml
 
-The encoder is any vision model of transformers that gives patches, or that of a LaVIT.
+The encoder is any vision model of transformers that returns patches, or the encoder of a LaVIT model.
 """
 
 from dataclasses import dataclass, field
@@ -39,16 +39,18 @@ ENCODER_SETTINGS = (
 class StartSettings:
     """What the tokenizer is made of."""
 
-    encoder: str = field(metadata={"help": "Path or Hub id of a vision model, or of a LaVIT whose encoder is taken."})
+    encoder: str = field(
+        metadata={"help": "Path or Hub id of a vision model, or of a LaVIT model whose encoder is used."}
+    )
     output: str = field(metadata={"help": "Folder for the tokenizer and its image processor."})
     tokenizer: dict = field(default_factory=dict, metadata={"help": "Settings of LaVITVisualTokenizerConfig."})
     detokenizer: dict = field(default_factory=dict, metadata={"help": "Settings of LaVITDetokenizerConfig."})
     dataset: str | None = field(
-        default=None, metadata={"help": "Pictures for the statistics of channels, needed for standardize_features."}
+        default=None, metadata={"help": "Images for the channel statistics, needed for standardize_features."}
     )
     train_split: str = "train"
     image_column: str = "image"
-    statistics_images: int = field(default=1024, metadata={"help": "Number of pictures for the statistics."})
+    statistics_images: int = field(default=1024, metadata={"help": "Number of images for the statistics."})
     seed: int = 0
 
 
@@ -87,7 +89,7 @@ def fit_standardizer(
 
 
 def main() -> None:
-    """Build and save it."""
+    """Build the visual tokenizer and save it."""
     (settings,) = load_settings(StartSettings)
     set_seed(settings.seed)
     encoder, known, image_processor = load_encoder(settings.encoder)

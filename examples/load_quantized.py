@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Loads a LaVIT with its language model in 8 or 4 bits, and shows that pictures keep their ids.
+Loads a LaVIT model with its language model in 8 or 4 bits, and shows that image ids stay the same.
 
     python examples/load_quantized.py
     python examples/load_quantized.py --bits 4 --model lavit-7b
@@ -27,10 +27,12 @@ QUANTIZATIONS = {
 @torch.no_grad()
 def main(
     bits: Annotated[int, typer.Option(help="8 or 4.")] = 8,
-    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    model: Annotated[
+        str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
+    ] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
-    """Compare a LaVIT in its own dtype with the same in fewer bits."""
+    """Compare a LaVIT model in its own dtype with the same model in fewer bits."""
     if bits not in QUANTIZATIONS:
         raise typer.BadParameter("--bits must be 8 or 4.")
     processor = LaVITProcessor.from_pretrained(model)
@@ -46,7 +48,7 @@ def main(
         ids.append([image.cpu() for image in lavit.get_image_tokens(pixel_values.to(lavit.device))])
         print(f"{name}: {lavit.get_memory_footprint() / 1e6:.1f} MB")
     same = all(torch.equal(one, other) for one, other in zip(*ids))
-    print(f"the ids of {len(pictures)} pictures are {'the same' if same else 'not the same'}")
+    print(f"the ids of {len(pictures)} images are {'the same' if same else 'not the same'}")
 
 
 if __name__ == "__main__":

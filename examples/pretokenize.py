@@ -1,16 +1,16 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Images -> codes and what is read of them, in parquet shards, so that stage 2 never runs the encoder.
+Turns images into codes and features in parquet shards, so that stage 2 never runs the encoder.
 
     accelerate launch examples/pretokenize.py examples/runs/emoji_pretokenize.yaml
 
-Pictures come from a folder, the Hub or WebDataset shards (`--input 'shards/{0000..9999}.tar'`). Any number of
+Images come from a folder, the Hub or WebDataset shards (`--input 'shards/{0000..9999}.tar'`). Any number of
 processes share the work, and any number of jobs, such as those of a SLURM array:
 
     python examples/pretokenize.py examples/runs/7b_pretokenize.yaml --part $SLURM_ARRAY_TASK_ID/64
 
-Cut short, it goes on with the first shard that is missing. pretokenize_ray.py does the same on a Ray cluster.
+An interrupted run resumes with the first missing shard. pretokenize_ray.py does the same on a Ray cluster.
 """
 
 from accelerate import PartialState

@@ -5,7 +5,7 @@ Does what pretokenize.py does, to the same shards, on a Ray cluster that shares 
 
     python examples/pretokenize_ray.py examples/runs/7b_pretokenize.yaml --workers 64 --address auto
 
-Without `--address` Ray starts on this machine. Cut short, it goes on with the shards that are missing.
+Without `--address` Ray starts on this machine. An interrupted run resumes with the missing shards.
 """
 
 from dataclasses import dataclass, field, replace
@@ -23,9 +23,9 @@ from lavit_hf.training.shards import Shard
 class ClusterSettings:
     """What works."""
 
-    workers: int = field(default=1, metadata={"help": "Number of workers, each with a tokenizer of its own."})
-    gpus_per_worker: float = field(default=1.0, metadata={"help": "Of each worker; none with use_cpu."})
-    address: str | None = field(default=None, metadata={"help": "Of the cluster, such as auto."})
+    workers: int = field(default=1, metadata={"help": "Number of workers, each with its own tokenizer."})
+    gpus_per_worker: float = field(default=1.0, metadata={"help": "GPUs per worker; none with use_cpu."})
+    address: str | None = field(default=None, metadata={"help": "Address of the cluster, such as auto."})
 
 
 class ShardWriter:

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 2: the language model learns to read and write images (paper, section 3.2), from what pretokenize.py wrote.
+Stage 2: the language model learns to read and write images (paper, section 3.2), from the output of pretokenize.py.
 
     accelerate launch examples/pretrain.py examples/runs/emoji_pretrain.yaml
 """
@@ -57,46 +57,63 @@ logger = logging.getLogger(__name__)
 class ModelSettings:
     """What is trained: a LaVIT, or a visual tokenizer with a language model, pretrained or made from a config."""
 
-    model: str | None = field(default=None, metadata={"help": "Path or Hub id of a LaVIT to go on from."})
-    visual_tokenizer: str | None = field(default=None, metadata={"help": "Path or Hub id of a trained tokenizer."})
+    model: str | None = field(default=None, metadata={"help": "Path or Hub id of a LaVIT model to continue from."})
+    visual_tokenizer: str | None = field(
+        default=None, metadata={"help": "Path or Hub id of a trained visual tokenizer."}
+    )
     text_model: str | None = field(default=None, metadata={"help": "Path or Hub id of the language model."})
-    text_config: dict | None = field(default=None, metadata={"help": "Configuration of a language model to make."})
-    text_tokenizer: str | None = field(default=None, metadata={"help": "Its tokenizer; the text_model's by default."})
+    text_config: dict | None = field(default=None, metadata={"help": "Configuration of a new language model."})
+    text_tokenizer: str | None = field(
+        default=None, metadata={"help": "Tokenizer of the language model; the text_model's by default."}
+    )
     codes_from_codebook: bool = field(
-        default=False, metadata={"help": "Whether embeddings of codes begin as a projection of the codebook."}
+        default=False,
+        metadata={"help": "Whether to initialise the embeddings of codes with a projection of the codebook."},
     )
-    attn_implementation: str | None = field(default=None, metadata={"help": "Such as eager or flash_attention_2."})
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "Attention implementation, such as eager or flash_attention_2."}
+    )
     model_class: str | None = field(
-        default=None, metadata={"help": "Experiment: `file.py:class` in place of LaVITForPreTraining."}
+        default=None, metadata={"help": "Experimental: `file.py:class` to use instead of LaVITForPreTraining."}
     )
-    lora_rank: int | None = field(default=None, metadata={"help": "Trains adapters of this rank; all without it."})
+    lora_rank: int | None = field(
+        default=None, metadata={"help": "Rank of the adapters to train; everything is trained if unset."}
+    )
     lora_alpha: int = 32
-    generation: dict = field(default_factory=dict, metadata={"help": "Defaults of generate, saved with the model."})
-    image_generation: dict = field(default_factory=dict, metadata={"help": "The same for images."})
+    generation: dict = field(
+        default_factory=dict, metadata={"help": "Defaults of generate for text, saved with the model."}
+    )
+    image_generation: dict = field(
+        default_factory=dict, metadata={"help": "Defaults of generate for images, saved with the model."}
+    )
 
 
 @dataclass
 class DataSettings:
     """What it is trained on."""
 
-    dataset: str = field(metadata={"help": "What pretokenize.py wrote."})
+    dataset: str = field(metadata={"help": "Output of pretokenize.py."})
     train_split: str = "train"
     validation_split: str | None = None
     streaming: bool = False
     layouts: list[str] = field(
-        default_factory=lambda: ["image_text", "text_image"], metadata={"help": "What a pair is in turn."}
+        default_factory=lambda: ["image_text", "text_image"], metadata={"help": "The layouts that pairs take in turn."}
     )
     condition_dropout: float = field(default=0.1, metadata={"help": "Share of images written without their text."})
-    read_codes: bool = field(default=False, metadata={"help": "Experiment: images are read by their codes."})
+    read_codes: bool = field(default=False, metadata={"help": "Experimental: read images by their codes."})
     example_share: float = field(
-        default=0.0, metadata={"help": "Share of images written with another one before the text, as an example."}
+        default=0.0, metadata={"help": "Share of images written with another image before the text, as an example."}
     )
-    example_column: str | None = field(default=None, metadata={"help": "What an image and its example share."})
-    text_dataset: str | None = field(default=None, metadata={"help": "Texts alone, to mix in."})
+    example_column: str | None = field(
+        default=None, metadata={"help": "Column whose value an image and its example share."}
+    )
+    text_dataset: str | None = field(default=None, metadata={"help": "Text-only dataset to mix in."})
     text_split: str = "train"
-    text_share: float = field(default=0.0, metadata={"help": "Their share of the samples."})
-    max_text_length: int = field(default=128, metadata={"help": "Most tokens of a text; longer ones are cut."})
-    pack_length: int | None = field(default=None, metadata={"help": "Packs samples into rows of that many tokens."})
+    text_share: float = field(default=0.0, metadata={"help": "Share of text-only samples."})
+    max_text_length: int = field(
+        default=128, metadata={"help": "Maximum length of a text in tokens; longer ones are truncated."}
+    )
+    pack_length: int | None = field(default=None, metadata={"help": "Pack samples into rows of this many tokens."})
 
 
 def load_model(settings: ModelSettings) -> tuple[LaVITForPreTraining, LaVITProcessor]:
@@ -161,7 +178,7 @@ def load_data(
     if settings.text_dataset:
         texts = leave_out_empty(load_split(settings.text_dataset, settings.text_split, settings.streaming))
     if settings.streaming and settings.example_share:
-        raise TrainingError("examples are looked up in the whole data set: set streaming or example_share, not both.")
+        raise TrainingError("examples are looked up in the whole dataset. Set streaming or example_share, not both.")
     mix = stream_samples if settings.streaming else partial(LanguageDataset, example_column=settings.example_column)
     validation_data = None
     if settings.validation_split:
@@ -181,7 +198,7 @@ def save(trainer: LaVITTrainer, settings: ModelSettings) -> None:
 
 
 def main() -> None:
-    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    """Train, resuming from the last checkpoint in `output_dir` if there is one."""
     settings, data_settings, training_args = load_settings(ModelSettings, DataSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings, data_settings])
     training_args.remove_unused_columns = False
@@ -217,7 +234,7 @@ def main() -> None:
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     if collate.num_cut:
-        logger.warning("%d times a text was cut to %d tokens", collate.num_cut, data_settings.max_text_length)
+        logger.warning("%d texts were truncated to %d tokens", collate.num_cut, data_settings.max_text_length)
     save(trainer, settings)
 
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Turns pictures into tokens and paints them anew from these.
+Turns images into tokens and reconstructs them from these.
 
     python examples/reconstruct.py
     python examples/reconstruct.py cat.jpg --model lavit-7b
@@ -23,13 +23,15 @@ EMOJI = sorted((Path(__file__).parent / "images" / "emoji").glob("*.png"))
 
 def main(
     images: Annotated[list[Path], typer.Argument(help="Pictures.", show_default="the example drawings")] = EMOJI,
-    output: Annotated[Path, typer.Option(help="The contact sheet to save.")] = Path("reconstructed.png"),
-    guidance: Annotated[float | None, typer.Option(help="By default the checkpoint's own.")] = None,
-    seed: Annotated[int, typer.Option(help="Source of all draws.")] = 0,
-    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    output: Annotated[Path, typer.Option(help="File for the contact sheet.")] = Path("reconstructed.png"),
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the checkpoint's own by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    model: Annotated[
+        str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
+    ] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
-    """Save pictures in a first row, and what is painted from their tokens in a second."""
+    """Save a sheet with the images in the first row and their reconstructions in the second."""
     pipeline = LaVITPipeline.from_pretrained(model).to(device)
     originals = [Image.open(image).convert("RGB") for image in images]
     generator = torch.Generator().manual_seed(seed)

@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What training a LaVIT-7B takes, on paper: data, memory, hours and money. Sizes come from the configurations; all else
-is in `Assumptions`, `GPUS` and `MEASURED` below, to be replaced by your own.
+What training LaVIT-7B takes, on paper: data, memory, hours and money. Sizes come from the configurations; everything
+else is in `Assumptions`, `GPUS` and `MEASURED` below, to be replaced with your own.
 
     python examples/scale.py           # prints the tables
-    python examples/scale.py --write   # and puts them into scale.md
+    python examples/scale.py --write   # and writes them to scale.md
 """
 
 import re
@@ -350,7 +350,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))
 
 
-def main(write: Annotated[bool, typer.Option(help="Whether to put the tables into scale.md.")] = False) -> None:
+def main(write: Annotated[bool, typer.Option(help="Whether to write the tables to scale.md.")] = False) -> None:
     """Print the tables."""
     text = tables()
     print(text)

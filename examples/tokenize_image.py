@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Shows the tokens of a picture: their ids, and which patches they stand for.
+Shows the tokens of an image: their ids, and the patches they stand for.
 
     python examples/tokenize_image.py
     python examples/tokenize_image.py cat.jpg --keep-ratio 0.25
@@ -24,12 +24,16 @@ PENGUIN = Path(__file__).parent / "images" / "emoji" / "penguin.png"
 @torch.no_grad()
 def main(
     image: Annotated[Path, typer.Argument(help="A picture.", show_default="penguin.png")] = PENGUIN,
-    output: Annotated[Path, typer.Option(help="The picture with its kept patches.")] = Path("kept.png"),
-    keep_ratio: Annotated[float | None, typer.Option(help="Share of the patches; else the selector decides.")] = None,
-    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    output: Annotated[Path, typer.Option(help="File for the image with its kept patches.")] = Path("kept.png"),
+    keep_ratio: Annotated[
+        float | None, typer.Option(help="Share of patches to keep; by default the selector decides.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
+    ] = bundled_checkpoint(),
+    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
 ) -> None:
-    """Print the ids that stand for a picture, and draw which patches they are of."""
+    """Print the token ids of an image, and draw the patches they stand for."""
     rule = {} if keep_ratio is None else {"selection": "ratio", "keep_ratio": keep_ratio}
     tokenizer = LaVITVisualTokenizer.from_pretrained(model, device_map=device, **rule)
     image_processor = LaVITImageProcessor.from_pretrained(model)

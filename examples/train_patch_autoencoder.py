@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Trains the decoder of an autoencoder of small pictures, whose components are fitted, to smooth what is painted.
+Trains the decoder of a fitted autoencoder for small images, which smooths what the pixel decoder generates.
 
     accelerate launch examples/train_patch_autoencoder.py examples/runs/emoji_patch_autoencoder.yaml
 """
@@ -28,14 +28,16 @@ from lavit_hf.training.trainer import LaVITTrainer
 class PatchAutoencoderSettings:
     """What is trained, on what."""
 
-    vae: str = field(metadata={"help": "What holds the fitted autoencoder, with a decoder, in a folder `vae`."})
+    vae: str = field(metadata={"help": "Folder whose `vae` holds the fitted autoencoder, with a decoder."})
     dataset: str = field(metadata={"help": "Pictures."})
-    size: int = field(default=64, metadata={"help": "Side of the pictures in pixels."})
-    largest_noise: float = field(default=0.5, metadata={"help": "Most noise that latents of unit spread get."})
+    size: int = field(default=64, metadata={"help": "Image size in pixels."})
+    largest_noise: float = field(default=0.5, metadata={"help": "Maximum noise added to latents of unit variance."})
     train_split: str = "train"
     validation_split: str | None = None
     image_column: str = "image"
-    sample_pictures: int = field(default=24, metadata={"help": "Held-out pictures to decode at each evaluation."})
+    sample_pictures: int = field(
+        default=24, metadata={"help": "Number of held-out images to decode at each evaluation."}
+    )
 
 
 def load_model(settings: PatchAutoencoderSettings) -> PatchAutoencoderForTraining:
@@ -61,7 +63,7 @@ def decode_noisy(model: PatchAutoencoderForTraining, pixel_values: torch.Tensor)
 
 
 def main() -> None:
-    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    """Train, resuming from the last checkpoint in `output_dir` if there is one."""
     settings, training_args = load_settings(PatchAutoencoderSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings])
     training_args.remove_unused_columns = False

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Trains the pixel decoder: a U-Net learns to paint pictures from their codes (paper, section 3.1).
+Trains the pixel decoder: a U-Net learns to generate images from their codes (paper, section 3.1).
 
     accelerate launch examples/train_pixel_decoder.py examples/runs/emoji_pixel_decoder.yaml
 """
@@ -50,30 +50,45 @@ from lavit_hf.training.trainer import LaVITTrainer
 class PixelDecoderSettings:
     """What is trained, on what."""
 
-    tokenizer: str = field(metadata={"help": "Path or Hub id of what stage 1 trained, or of a LaVIT."})
-    vae: str = field(metadata={"help": "Path or Hub id of what holds the autoencoder in a folder `vae`."})
-    dataset: str = field(metadata={"help": "Pictures, with or without their codes or features."})
+    tokenizer: str = field(
+        metadata={"help": "Path or Hub id of a visual tokenizer trained in stage 1, or of a LaVIT model."}
+    )
+    vae: str = field(metadata={"help": "Path or Hub id of a repo whose `vae` holds the autoencoder."})
+    dataset: str = field(metadata={"help": "Images, with or without their codes or features."})
     conditions: str | None = field(
-        default=None, metadata={"help": "Codes or features of the same pictures, row by row."}
+        default=None, metadata={"help": "Codes or features of the same images, row by row."}
     )
     detokenizer: str | None = field(
-        default=None, metadata={"help": "What holds it in a folder `detokenizer`, if not what stage 1 trained."}
+        default=None, metadata={"help": "Repo whose `detokenizer` is used instead of the one trained in stage 1."}
     )
-    unet: str | None = field(default=None, metadata={"help": "What holds a U-Net to go on from in a folder `unet`."})
-    unet_config: dict | None = field(default=None, metadata={"help": "Or the configuration of a new one."})
+    unet: str | None = field(default=None, metadata={"help": "Repo whose `unet` to continue from."})
+    unet_config: dict | None = field(default=None, metadata={"help": "Configuration of a new U-Net, instead of unet."})
     scheduler: dict = field(default_factory=dict, metadata={"help": "Settings of the DDIMScheduler."})
     train_split: str = "train"
     validation_split: str | None = None
     streaming: bool = False
     image_column: str = "image"
-    codes_column: str = field(default="codes", metadata={"help": "Painted from where it exists."})
-    features_column: str = field(default="features", metadata={"help": "Read in place of pictures where it exists."})
-    condition: str = field(default="codes", metadata={"help": "`codes`, or `features` as they are given."})
-    condition_dropout: float = field(default=0.1, metadata={"help": "Share of pictures learned without condition."})
-    min_snr_gamma: float | None = field(default=None, metadata={"help": "Bound on the weight of little noise."})
-    ema_decay: float = field(default=0.9999, metadata={"help": "The averaged weights are what is saved."})
+    codes_column: str = field(
+        default="codes", metadata={"help": "Column of codes, used as the condition if it exists."}
+    )
+    features_column: str = field(
+        default="features",
+        metadata={"help": "Column of precomputed features, used instead of the images if it exists."},
+    )
+    condition: str = field(
+        default="codes", metadata={"help": "What the U-Net is conditioned on: `codes`, or `features` as they are."}
+    )
+    condition_dropout: float = field(default=0.1, metadata={"help": "Share of images trained without a condition."})
+    min_snr_gamma: float | None = field(
+        default=None, metadata={"help": "Bound on the weight of steps with little noise."}
+    )
+    ema_decay: float = field(
+        default=0.9999, metadata={"help": "Decay of the averaged weights, which are the ones saved."}
+    )
     cache_latents: bool = field(default=False, metadata={"help": "Compute the latents once, before training."})
-    sample_pictures: int = field(default=24, metadata={"help": "Held-out pictures to paint at each evaluation."})
+    sample_pictures: int = field(
+        default=24, metadata={"help": "Number of held-out images to draw at each evaluation."}
+    )
     sample_guidance: float = 3.0
     sample_steps: int = 25
 
@@ -117,7 +132,7 @@ def load_autoencoder(settings: PixelDecoderSettings) -> AutoencoderKL | PatchAut
 def load_unet(settings: PixelDecoderSettings) -> UNet2DConditionModel:
     """A trained U-Net, or a new one."""
     if (settings.unet is None) == (settings.unet_config is None):
-        raise TrainingError("set either unet, to go on from a trained one, or unet_config, to make a new one.")
+        raise TrainingError("set either unet, to continue from a trained one, or unet_config, to create a new one.")
     if settings.unet is not None:
         return UNet2DConditionModel.from_pretrained(settings.unet, subfolder="unet")
     return UNet2DConditionModel.from_config(settings.unet_config)
@@ -137,7 +152,7 @@ def load_rows(settings: PixelDecoderSettings, split: str | None):
     pictures = load_split(settings.dataset, split, settings.streaming)
     if settings.streaming:
         if settings.conditions or settings.cache_latents:
-            raise TrainingError("data that stream have their codes beside them, and no latents cached.")
+            raise TrainingError("streamed data must contain its codes, and its latents cannot be cached.")
         return skip_broken_images(pictures, settings.image_column)
     conditions = load_split(settings.conditions, split) if settings.conditions else None
     return pair_rows(pictures, conditions, settings.image_column)
@@ -207,7 +222,7 @@ def paint_pairs(
 
 
 def main() -> None:
-    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    """Train, resuming from the last checkpoint in `output_dir` if there is one."""
     settings, training_args = load_settings(PixelDecoderSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings])
     training_args.remove_unused_columns = False

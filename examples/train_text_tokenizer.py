@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Trains the text tokenizer of a language model that is made from nothing, on the captions of a data set.
+Trains the text tokenizer for a language model trained from scratch, on the captions of a dataset.
 
     python examples/train_text_tokenizer.py examples/runs/toy_text_tokenizer.yaml
 """
@@ -20,15 +20,15 @@ from lavit_hf.training.text_tokenizer import train_tokenizer
 class TextTokenizerSettings:
     """What it is trained on."""
 
-    dataset: str = field(metadata={"help": "Data set with texts."})
+    dataset: str = field(metadata={"help": "Dataset with texts."})
     output: str = field(metadata={"help": "Folder for the tokenizer."})
     train_split: str = "train"
     text_column: str = "text"
-    vocab_size: int = field(default=32000, metadata={"help": "Most ids that there may be."})
+    vocab_size: int = field(default=32000, metadata={"help": "Maximum number of ids."})
 
 
 def main() -> None:
-    """Train it, and say how long texts become."""
+    """Train the tokenizer, and print how many ids a text takes."""
     (settings,) = load_settings(TextTokenizerSettings)
     data = load_split(settings.dataset, settings.train_split)
     if settings.text_column not in data.column_names:
@@ -40,7 +40,7 @@ def main() -> None:
     with atomic_update(settings.output) as folder:
         tokenizer.save_pretrained(folder)
     num_ids = sum(map(len, tokenizer(texts).input_ids))
-    print(f"{len(tokenizer)} ids, {num_ids / len(texts):.1f} for a text on average, in {settings.output}")
+    print(f"{len(tokenizer)} ids, {num_ids / len(texts):.1f} per text on average, in {settings.output}")
 
 
 if __name__ == "__main__":

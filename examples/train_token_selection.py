@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 1, phase 1: trains the selector to keep the patches from which the others can be rebuilt (paper, section 3.1).
+Stage 1, phase 1: trains the selector to keep patches from which the others can be reconstructed (paper, section 3.1).
 
     accelerate launch examples/train_token_selection.py examples/runs/emoji_token_selection.yaml
 """
@@ -35,24 +35,37 @@ class SelectionSettings:
     """What is trained, on what."""
 
     model: str = field(metadata={"help": "Path or Hub id of the tokenizer to start from."})
-    dataset: str = field(metadata={"help": "Pictures, or features that were computed before."})
+    dataset: str = field(metadata={"help": "Images, or precomputed features."})
     train_split: str = "train"
-    validation_dataset: str | None = field(default=None, metadata={"help": "Pictures to evaluate on and to show."})
+    validation_dataset: str | None = field(
+        default=None, metadata={"help": "Images for evaluation and for the figures."}
+    )
     validation_split: str = "validation"
     streaming: bool = False
     image_column: str = "image"
-    features_column: str = field(default="features", metadata={"help": "Used in place of pictures where it exists."})
+    features_column: str = field(
+        default="features",
+        metadata={"help": "Column of precomputed features, used instead of the images if it exists."},
+    )
     complexity_column: str | None = field(
-        default=None, metadata={"help": "What the number of kept patches is compared with, such as what is drawn."}
+        default=None,
+        metadata={"help": "Column that the number of kept patches is compared with, such as the drawn area."},
     )
     attn_implementation: str | None = field(
-        default=None, metadata={"help": "Of transformers; by default what it thinks best. On a CPU eager is faster."}
+        default=None,
+        metadata={
+            "help": "Attention implementation of transformers; its own choice by default. On a CPU, eager is faster."
+        },
     )
-    selection_gradient: str = field(default="antithetic", metadata={"help": "Or straight_through, the paper's."})
-    random_mask_steps: int = field(default=150, metadata={"help": "Steps with random masks."})
-    places_by_rank: bool = field(default=False, metadata={"help": "Experiment: the decoder knows a row's rank alone."})
-    calibration_images: int = field(default=4096, metadata={"help": "Images that the threshold is found by."})
-    num_pictures: int = field(default=24, metadata={"help": "Pictures to show at every evaluation."})
+    selection_gradient: str = field(
+        default="antithetic", metadata={"help": "antithetic, or straight_through as in the paper."}
+    )
+    random_mask_steps: int = field(default=150, metadata={"help": "Number of steps with random masks."})
+    places_by_rank: bool = field(
+        default=False, metadata={"help": "Experimental: the decoder only knows the rank of a row."}
+    )
+    calibration_images: int = field(default=4096, metadata={"help": "Number of images to calibrate the threshold on."})
+    num_pictures: int = field(default=24, metadata={"help": "Number of images to show at every evaluation."})
 
 
 class Collator:
@@ -106,7 +119,7 @@ def calibration_batches(trainer: LaVITTrainer, number: int) -> Iterator[dict[str
 
 
 def main() -> None:
-    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    """Train, resuming from the last checkpoint in `output_dir` if there is one."""
     settings, training_args = load_settings(SelectionSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings])
     training_args.remove_unused_columns = False

@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 1: trains the visual tokenizer to rebuild the frozen encoder's features (paper, section 3.1).
+Stage 1: trains the visual tokenizer to reconstruct the frozen encoder's features (paper, section 3.1).
 
     accelerate launch examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml
 
-With `freeze_selection` it is stage 1's second phase, after `train_token_selection.py`.
+With `freeze_selection`, this is the second phase of stage 1, after `train_token_selection.py`.
 """
 
 from dataclasses import dataclass, field
@@ -36,32 +36,48 @@ class TokenizerSettings:
     """What is trained, on what."""
 
     model: str = field(metadata={"help": "Path or Hub id of the tokenizer to start from."})
-    dataset: str = field(metadata={"help": "Pictures, or features that were computed before."})
+    dataset: str = field(metadata={"help": "Images, or precomputed features."})
     train_split: str = "train"
     validation_split: str | None = None
     streaming: bool = False
     image_column: str = "image"
-    features_column: str = field(default="features", metadata={"help": "Used in place of pictures where it exists."})
+    features_column: str = field(
+        default="features",
+        metadata={"help": "Column of precomputed features, used instead of the images if it exists."},
+    )
     selection: str | None = field(
-        default=None, metadata={"help": "How patches are kept in training; by default as the model says."}
+        default=None, metadata={"help": "How patches are kept during training; as the model says by default."}
     )
-    final_selection: str | None = field(default=None, metadata={"help": "How they are kept at the end of it."})
-    final_selection_share: float = field(default=0.25, metadata={"help": "The share of steps that is the end."})
+    final_selection: str | None = field(
+        default=None, metadata={"help": "How patches are kept at the end of training."}
+    )
+    final_selection_share: float = field(default=0.25, metadata={"help": "Share of the steps that counts as the end."})
     attn_implementation: str | None = field(
-        default=None, metadata={"help": "Of transformers; by default what it thinks best. On a CPU eager is faster."}
+        default=None,
+        metadata={
+            "help": "Attention implementation of transformers; its own choice by default. On a CPU, eager is faster."
+        },
     )
-    freeze_selection: bool = field(default=False, metadata={"help": "Phase 2: keep what phase 1 selects."})
+    freeze_selection: bool = field(default=False, metadata={"help": "Phase 2: keep the selection of phase 1."})
     codebook_rows: int | None = field(
-        default=None, metadata={"help": "Rows that the codes begin from by k-means; by default the first batch's."}
+        default=None,
+        metadata={"help": "Number of rows to initialise the codebook with by k-means; the first batch's by default."},
     )
-    codebook_start_step: int = field(default=0, metadata={"help": "With codebook_rows, the step at which they begin."})
-    keep_ratio: float | None = field(default=None, metadata={"help": "With selection=ratio, the share of patches."})
-    merge_dropped: bool = field(default=True, metadata={"help": "Experiment: false loses what is dropped."})
+    codebook_start_step: int = field(
+        default=0, metadata={"help": "With codebook_rows, the step at which the codebook is initialised."}
+    )
+    keep_ratio: float | None = field(
+        default=None, metadata={"help": "With selection=ratio, the share of patches to keep."}
+    )
+    merge_dropped: bool = field(
+        default=True, metadata={"help": "Experimental: false discards dropped patches instead of merging them."}
+    )
     patch_choice: str | None = field(
-        default=None, metadata={"help": "Experiment: `file.py:function` that chooses patches in the selector's place."}
+        default=None,
+        metadata={"help": "Experimental: `file.py:function` that selects patches instead of the selector."},
     )
-    place_head: bool = field(default=True, metadata={"help": "Experiment: false leaves the place head out."})
-    know_places: bool = field(default=False, metadata={"help": "Experiment: the place head is told the places."})
+    place_head: bool = field(default=True, metadata={"help": "Experimental: false leaves out the place head."})
+    know_places: bool = field(default=False, metadata={"help": "Experimental: give the place head the true places."})
 
 
 class SwitchSelection(TrainerCallback):
@@ -116,8 +132,8 @@ def load_model(settings: TokenizerSettings) -> LaVITVisualTokenizerForPreTrainin
     if settings.freeze_selection:
         if LaVITTokenSelectionForPreTraining.__name__ not in (model.config.architectures or ()):
             raise TrainingError(
-                f"freeze_selection keeps what a trained selector keeps, but {settings.model} was not written by "
-                "train_token_selection.py: run that first, or leave freeze_selection out to train the selector "
+                f"freeze_selection keeps the selection of a trained selector, but {settings.model} was not written "
+                "by train_token_selection.py. Run that first, or leave freeze_selection out to train the selector "
                 "together with the codes."
             )
         model.freeze_selection()
@@ -143,7 +159,7 @@ def add_codebook_start(trainer: LaVITTrainer, settings: TokenizerSettings) -> No
 
 
 def main() -> None:
-    """Train, going on from the last checkpoint in `output_dir` where there is one."""
+    """Train, resuming from the last checkpoint in `output_dir` if there is one."""
     settings, training_args = load_settings(TokenizerSettings, TrainingArguments)
     checkpoint = find_checkpoint(training_args, [settings])
     training_args.remove_unused_columns = False

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Ask a vLLM server about a picture: LaVIT's visual half runs here, its language model in vLLM.
+Asks a vLLM server about an image: LaVIT's visual tokenizer runs here, its language model in vLLM.
 
     lavit export-llm lavit-llm
     vllm serve lavit-llm --enable-prompt-embeds --port 8001
@@ -43,11 +43,11 @@ def encode(tensor: torch.Tensor) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", help="file or URL of a picture")
-    parser.add_argument("question", nargs="?", help="a question about it; a caption without one")
-    parser.add_argument("--model", default=None, help="the LaVIT that was exported; by default the bundled one")
-    parser.add_argument("--url", default="http://127.0.0.1:8001/v1", help="the vLLM server")
-    parser.add_argument("--max-tokens", type=int, default=24, help="longest text")
+    parser.add_argument("image", help="file or URL of an image")
+    parser.add_argument("question", nargs="?", help="a question about it; without one, it is captioned")
+    parser.add_argument("--model", default=None, help="the exported LaVIT model; the bundled one by default")
+    parser.add_argument("--url", default="http://127.0.0.1:8001/v1", help="URL of the vLLM server")
+    parser.add_argument("--max-tokens", type=int, default=24, help="maximum length of the text")
     arguments = parser.parse_args()
 
     path = arguments.model or bundled_checkpoint()

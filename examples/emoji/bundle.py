@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Puts what the three stages trained together into one repo, in bf16, as the package ships it.
+Combines the outputs of the three stages in one repo, in bf16, as shipped with the package.
 
     python examples/emoji/bundle.py --language-model .cache/emoji/language-model \
         --pixel-decoder .cache/emoji/pixel-decoder --output .cache/emoji/lavit-emoji
@@ -45,12 +45,12 @@ def _without_path(entries: dict) -> dict:
 
 
 def main(
-    language_model: Annotated[Path, typer.Option(help="What pretrain.py wrote.")],
-    pixel_decoder: Annotated[Path, typer.Option(help="What train_pixel_decoder.py wrote.")],
+    language_model: Annotated[Path, typer.Option(help="Output of pretrain.py.")],
+    pixel_decoder: Annotated[Path, typer.Option(help="Output of train_pixel_decoder.py.")],
     output: Annotated[Path, typer.Option(help="Folder for the repo.")],
-    guidance: Annotated[float, typer.Option(help="The pictures' own guidance, chosen on the validation split.")] = 4.0,
+    guidance: Annotated[float, typer.Option(help="Guidance of the image, chosen on the validation split.")] = 4.0,
 ) -> None:
-    """Write the repo anew."""
+    """Write the repo, replacing an earlier one."""
     pipeline = load_trained_parts(language_model, pixel_decoder, torch.bfloat16, guidance)
     with atomic_folder(output, replace=True) as folder:
         pipeline.save_pretrained(folder)
@@ -58,7 +58,9 @@ def main(
         forget_paths(folder)
         size = repo_megabytes(folder)
         if size > MOST_MEGABYTES:
-            raise TrainingError(f"the repo has {size:.1f} MB, more than the {MOST_MEGABYTES} MB that are shipped.")
+            raise TrainingError(
+                f"the repo has {size:.1f} MB, more than the {MOST_MEGABYTES} MB allowed in the package."
+            )
     print(f"{output}: {size:.1f} MB")
 
 

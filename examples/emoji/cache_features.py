@@ -58,13 +58,13 @@ def encode_rows(
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
-    split: Annotated[str, typer.Option(help="Its split.")],
-    visual_tokenizer: Annotated[Path, typer.Option(help="What initialize.py wrote.")],
+    data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
+    split: Annotated[str, typer.Option(help="Split to encode.")],
+    visual_tokenizer: Annotated[Path, typer.Option(help="Output of initialize.py.")],
     output: Annotated[Path, typer.Option(help="Folder for the shards.")],
-    sheets: Annotated[Path | None, typer.Option(help="What prepare_sheets.py wrote; none if not given.")] = None,
-    num_views: Annotated[int, typer.Option(help="Views of each drawing; the first is the drawing as it is.")] = 1,
-    batch_size: Annotated[int, typer.Option(help="Pictures to encode at once.")] = 64,
+    sheets: Annotated[Path | None, typer.Option(help="Output of prepare_sheets.py, to encode its sheets too.")] = None,
+    num_views: Annotated[int, typer.Option(help="Number of views per drawing; the first is the drawing itself.")] = 1,
+    batch_size: Annotated[int, typer.Option(help="Number of images per batch.")] = 64,
 ) -> None:
     """Encode a split and write parquet shards."""
     pictures = Pictures.load(data, split, num_views, sheets)

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Writes the model card of `lavit-emoji`, its table from what `evaluate.py` measured.
+Writes the model card of `lavit-emoji`, with a table of the results of `evaluate.py`.
 
     python examples/emoji/card.py --model .cache/emoji/lavit-emoji --evaluation .cache/emoji/evaluation/evaluation.json
 """
@@ -122,18 +122,18 @@ def read_complete(evaluation: Path) -> dict:
     figures = json.loads(evaluation.read_text())
     missing = [name for name in PARTS if name not in figures]
     if missing:
-        raise ValueError(f"{evaluation} has no {missing[0]}: run evaluate.py until it is through.")
+        raise ValueError(f"{evaluation} has no {missing[0]}. Run evaluate.py until it finishes.")
     return figures
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="The repo that bundle.py wrote.")],
-    evaluation: Annotated[Path, typer.Option(help="The figures that evaluate.py wrote.")],
-    note: Annotated[str, typer.Option(help="What else is to be said of how it was trained.")] = "",
-    runs: Annotated[Path, typer.Option(help="Folder of the stages' runs.")] = Path(".cache/emoji"),
-    before: Annotated[Path, typer.Option(help="The figures of the checkpoint to compare it with.")] = FIRST,
+    model: Annotated[Path, typer.Option(help="Output of bundle.py.")],
+    evaluation: Annotated[Path, typer.Option(help="Figures written by evaluate.py.")],
+    note: Annotated[str, typer.Option(help="What else to say about the training.")] = "",
+    runs: Annotated[Path, typer.Option(help="Folder with the runs of all stages.")] = Path(".cache/emoji"),
+    before: Annotated[Path, typer.Option(help="Figures of the checkpoint to compare with.")] = FIRST,
 ) -> None:
-    """Write the card, and keep the figures beside it."""
+    """Write the card, and save the figures next to it."""
     try:
         figures, others = read_complete(evaluation), json.loads(before.read_text())
     except (OSError, ValueError) as error:

@@ -78,14 +78,14 @@ def score_steps(
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="The repo whose painter is looked at.")],
-    data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
+    model: Annotated[Path, typer.Option(help="Repo whose pixel decoder is measured.")],
+    data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
     cache: Annotated[Path, typer.Option(help="Folder for the encoder's features of the training drawings.")],
     steps: Annotated[list[int] | None, typer.Option(help="Numbers of steps; 5, 10, 15 and 25 by default.")] = None,
-    prompts: Annotated[int, typer.Option(help="Held-out drawings whose names are painted.")] = 100,
-    seeds: Annotated[int, typer.Option(help="Times that each is painted.")] = 3,
+    prompts: Annotated[int, typer.Option(help="Number of held-out drawings whose names are drawn.")] = 100,
+    seeds: Annotated[int, typer.Option(help="How many times each is drawn.")] = 3,
 ) -> None:
-    """Print how often the judge knows what was painted, for each number of steps."""
+    """Print how often the judge recognises what was drawn, for each number of steps."""
     dataset = load_from_disk(data)
     pipeline = LaVITPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)

@@ -75,7 +75,7 @@ def read_concepts(archive: Path) -> dict[str, Concept]:
     """
     files = read_members(archive, NAMES, GROUPS, UNICODE_NAMES)
     if not {NAMES, GROUPS, UNICODE_NAMES} <= files.keys():
-        raise ValueError(f"{archive} holds no names: {NAMES}, {GROUPS} and {UNICODE_NAMES} are needed.")
+        raise ValueError(f"{archive} has no names: {NAMES}, {GROUPS} and {UNICODE_NAMES} are needed.")
     records, groups, unicode_names = (json.loads(files[path]) for path in (NAMES, GROUPS, UNICODE_NAMES))
     records = [record for record in records if "group" in record and _is_wanted(record, groups)]
     concepts = [

@@ -80,7 +80,7 @@ class Subject:
         )
         detokenizer = load_detokenizer(self.folder, tokenizer)
         if detokenizer is None:
-            raise typer.BadParameter(f"{self.folder} has no detokenizer, which tells what is rebuilt.")
+            raise typer.BadParameter(f"{self.folder} has no detokenizer, which reconstructs the features.")
         tokenizer.attach_detokenizer(detokenizer)
         return tokenizer
 
@@ -167,14 +167,14 @@ def curves_of(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str,
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="A repo with a pixel decoder, or a checkpoint of stage 1.")],
-    data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
-    output: Annotated[Path, typer.Option(help="Folder for table, figures and curves.")],
-    split: Annotated[str, typer.Option(help="Its split.")] = "test_drawings",
-    limit: Annotated[int | None, typer.Option(help="Most drawings, to rehearse.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draws of a rule that draws.")] = 0,
+    model: Annotated[Path, typer.Option(help="Repo with a pixel decoder, or a checkpoint of stage 1.")],
+    data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
+    output: Annotated[Path, typer.Option(help="Folder for the table, the figures and the plots.")],
+    split: Annotated[str, typer.Option(help="Split to measure on.")] = "test_drawings",
+    limit: Annotated[int | None, typer.Option(help="Maximum number of drawings, for a trial run.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed, for rules that sample.")] = 0,
 ) -> None:
-    """Measure the dial, and draw it."""
+    """Measure the dial and plot it."""
     rows = load_split(str(data), split)
     rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
     subject = Subject(model, Drawings.of(rows), seed)

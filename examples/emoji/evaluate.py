@@ -6,8 +6,8 @@ What a LaVIT trained on emoji can do, on drawings and sheets that it never saw: 
     python examples/emoji/evaluate.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set \
         --sheets .cache/emoji/sheets --output .cache/emoji/evaluation
 
-Cut short, it goes on with the part where it stopped. `--only captions` measures one part alone. A repo without pixel
-decoder has no pictures, a visual tokenizer of stage 1 only what it keeps; their other parts are left out.
+An interrupted run resumes with the part where it stopped. `--only captions` measures a single part. Parts that a model
+lacks are left out: a repo without pixel decoder has no images, and a visual tokenizer of stage 1 only what it keeps.
 """
 
 import json
@@ -243,22 +243,24 @@ def parse_parts(only: str | None, parts: Sequence[str]) -> list[str]:
     wanted = only.split(",") if only else list(parts)
     unknown = [name for name in wanted if name not in parts]
     if unknown:
-        raise ValueError(f"of this repo {unknown[0]!r} cannot be measured, only {', '.join(parts)}.")
+        raise ValueError(f"this repo has no part {unknown[0]!r} to measure, only {', '.join(parts)}.")
     return wanted
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="The repo to evaluate.")],
-    data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
-    sheets: Annotated[Path, typer.Option(help="What prepare_sheets.py wrote.")],
-    output: Annotated[Path, typer.Option(help="Folder for figures and contact sheets.")],
+    model: Annotated[Path, typer.Option(help="Repo to evaluate.")],
+    data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
+    sheets: Annotated[Path, typer.Option(help="Output of prepare_sheets.py.")],
+    output: Annotated[Path, typer.Option(help="Folder for the figures and the contact sheets.")],
     only: Annotated[
-        str | None, typer.Option(help=f"Parts, separated by commas, of {', '.join(PARTS)}; all by default.")
+        str | None, typer.Option(help=f"Parts to measure, separated by commas: {', '.join(PARTS)}; all by default.")
     ] = None,
-    again: Annotated[bool, typer.Option(help="Measure anew what is in the file already.")] = False,
-    cache: Annotated[Path, typer.Option(help="Folder for features of drawings.")] = Path(".cache/emoji/looks"),
-    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=2, help="Most rows of a split, to rehearse.")] = None,
+    again: Annotated[bool, typer.Option(help="Measure again what is in the file already.")] = False,
+    cache: Annotated[Path, typer.Option(help="Folder to cache features of drawings in.")] = Path(".cache/emoji/looks"),
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=2, help="Maximum number of rows per split, for a trial run.")
+    ] = None,
 ) -> None:
     """Evaluate on held-out drawings and sheets, and write `evaluation.json`."""
     for disable_bars in (

@@ -46,11 +46,11 @@ def code_figures(model: LaVITVisualTokenizerForPreTraining, sheets: Sheets, seed
 
 
 def main(
-    runs: Annotated[list[Path], typer.Argument(help="What train_visual_tokenizer.py wrote, one folder or more.")],
-    sheets: Annotated[Path, typer.Option(help="What prepare_sheets.py wrote.")],
-    split: Annotated[str, typer.Option(help="Its split.")] = "validation",
+    runs: Annotated[list[Path], typer.Argument(help="One or more outputs of train_visual_tokenizer.py.")],
+    sheets: Annotated[Path, typer.Option(help="Output of prepare_sheets.py.")],
+    split: Annotated[str, typer.Option(help="Split to measure on.")] = "validation",
     output: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of random patches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random patches.")] = 0,
 ) -> None:
     """Print the figures of every run."""
     rows = load_split(str(sheets), split)

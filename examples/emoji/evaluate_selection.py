@@ -45,12 +45,12 @@ def rebuilt_figures(model: LaVITTokenSelectionForPreTraining, probs: torch.Tenso
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="What train_token_selection.py wrote.")],
-    sheets: Annotated[Path, typer.Option(help="What prepare_sheets.py wrote.")],
-    split: Annotated[str, typer.Option(help="Its split.")] = "validation",
+    model: Annotated[Path, typer.Option(help="Output of train_token_selection.py.")],
+    sheets: Annotated[Path, typer.Option(help="Output of prepare_sheets.py.")],
+    split: Annotated[str, typer.Option(help="Split to measure on.")] = "validation",
     output: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="File for a picture of kept patches.")] = None,
-    num_pictures: Annotated[int, typer.Option(help="Sheets on the picture.")] = 24,
+    picture: Annotated[Path | None, typer.Option(help="File for an image of the kept patches.")] = None,
+    num_pictures: Annotated[int, typer.Option(help="Number of sheets in the image.")] = 24,
     seed: Annotated[int, typer.Option(help="Seed of the random patches.")] = 0,
 ) -> None:
     """Print the figures of a split."""

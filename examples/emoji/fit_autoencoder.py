@@ -23,18 +23,18 @@ def load_pictures(drawings: Dataset, size: int) -> torch.Tensor:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
-    output: Annotated[Path, typer.Option(help="Folder for the autoencoder, in `vae`.")],
-    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
-    patch_size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 8,
-    latent_channels: Annotated[int, typer.Option(help="Components that are kept of a patch.")] = 32,
+    data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
+    output: Annotated[Path, typer.Option(help="Folder for the autoencoder, saved to `vae` in it.")],
+    size: Annotated[int, typer.Option(help="Image size in pixels.")] = 64,
+    patch_size: Annotated[int, typer.Option(help="Patch size in pixels.")] = 8,
+    latent_channels: Annotated[int, typer.Option(help="Number of components kept per patch.")] = 32,
     decoder_channels: Annotated[
-        tuple[int, int, int], typer.Option(help="Channels of the decoder that is trained later, coarsest first.")
+        tuple[int, int, int], typer.Option(help="Channels of the decoder to train later, coarsest first.")
     ] = (96, 64, 32),
-    sample: Annotated[int, typer.Option(help="How many drawings it is fitted to.")] = 2048,
+    sample: Annotated[int, typer.Option(help="Number of drawings to fit it to.")] = 2048,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """Fit it, and say how well it keeps drawings that it was not fitted to."""
+    """Fit the autoencoder, and print how well it reconstructs held-out drawings."""
     drawings = load_from_disk(data)
     vae = PatchAutoencoder.fit(
         load_pictures(drawings["train"].shuffle(seed=seed).take(sample), size),
@@ -46,7 +46,7 @@ def main(
     rebuilt = vae.decode(vae.encode(held_out).latent_dist.mode()).sample
     psnr = -10 * torch.log10(((rebuilt - held_out) / 2).square().mean())
     vae.save_pretrained(output / "vae")
-    print(f"{latent_channels} of {vae.mean.numel()} components keep held-out drawings at {psnr:.1f} dB")
+    print(f"{latent_channels} of {vae.mean.numel()} components reconstruct held-out drawings at {psnr:.1f} dB")
 
 
 if __name__ == "__main__":

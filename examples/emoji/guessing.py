@@ -39,7 +39,7 @@ class WordGuesser:
 
     def __init__(self, questions: Sequence[str], answers: Sequence[str]):
         if not questions or len(questions) != len(answers):
-            raise ValueError(f"{len(questions)} questions with {len(answers)} answers are nothing to learn from.")
+            raise ValueError(f"{len(questions)} questions with {len(answers)} answers are not enough to learn from.")
         self.answers, labels = np.unique(answers, return_inverse=True)
         bags = [words(question) for question in questions]
         self.index = {word: number for number, word in enumerate(sorted(set().union(*bags)))}
@@ -112,8 +112,8 @@ def score_guesses(train: Iterable[Mapping], test: Iterable[Mapping]) -> dict[str
 
 
 def main(
-    sheets: Annotated[Path, typer.Option(help="What prepare_sheets.py wrote.")],
-    split: Annotated[str, typer.Option(help="The split whose questions are answered.")] = "test_drawings",
+    sheets: Annotated[Path, typer.Option(help="Output of prepare_sheets.py.")],
+    split: Annotated[str, typer.Option(help="Split whose questions are answered.")] = "test_drawings",
 ) -> None:
     """Learn from the train split and print how far guessing gets."""
     columns = ["kinds", "questions", "answers"]

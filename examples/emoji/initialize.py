@@ -69,13 +69,13 @@ def tokenizer_config(encoder_config) -> LaVITVisualTokenizerConfig:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
+    data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
     output: Annotated[Path, typer.Option(help="Folder for the tokenizer and its image processor.")],
     cache: Annotated[Path, typer.Option(help="Folder for the downloaded weights.")] = Path(".cache/emoji/packages"),
-    sample: Annotated[int, typer.Option(help="How many pictures the channels' statistics are taken from.")] = 1024,
+    sample: Annotated[int, typer.Option(help="Number of images for the channel statistics.")] = 1024,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """Build the tokenizer, with the encoder's weights and its channels' statistics."""
+    """Build the tokenizer, with the encoder's weights and channel statistics."""
     torch.manual_seed(seed)
     encoder = load_encoder(fetch_weights(cache))
     model = LaVITVisualTokenizerForPreTraining(tokenizer_config(encoder.config), encoder).eval()

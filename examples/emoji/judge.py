@@ -62,7 +62,7 @@ class Judge:
         """
         unknown = sorted(set(names) - self.index.keys())
         if unknown:
-            raise ValueError(f"The judge knows no {unknown[0]!r}, of which there is no training drawing.")
+            raise ValueError(f"The judge does not know {unknown[0]!r}, which has no training drawing.")
         scores = looks @ self.weight + self.bias
         right = scores.gather(1, torch.tensor([self.index[name] for name in names])[:, None])
         if among is not None:

@@ -26,7 +26,7 @@ class Settings:
 
 
 def main() -> None:
-    """Measure it."""
+    """Measure the step and write its figures."""
     (settings,) = load_settings(Settings)
     model = load_run(Path(settings.tokenizer))
     image_processor = LaVITImageProcessor.from_pretrained(settings.tokenizer)

@@ -78,7 +78,7 @@ def draw_codes(rows: Dataset, codes: Sequence[Sequence[int]], pictures: Sequence
 
 
 def main() -> None:
-    """Measure it."""
+    """Measure the step and write its figures."""
     (settings,) = load_settings(Settings)
     rows = load_split(settings.tokens, settings.split)
     told = rows.select_columns(["name", "subcategory", "view", "row", "questions"])

@@ -103,7 +103,7 @@ class TokenReader:
 
 
 def main() -> None:
-    """Measure it."""
+    """Measure the step and write its figures."""
     (settings,) = load_settings(Settings)
     model = LaVITForPreTraining.from_pretrained(settings.model, dtype=torch.float32).eval()
     reader = TokenReader(model, LaVITProcessor.from_pretrained(settings.model), settings.read_codes)

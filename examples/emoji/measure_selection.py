@@ -25,7 +25,7 @@ class Settings:
 
 
 def main() -> None:
-    """Measure it."""
+    """Measure the step and write its figures."""
     (settings,) = load_settings(Settings)
     model = LaVITTokenSelectionForPreTraining.from_pretrained(settings.selection).eval()
     image_processor = LaVITImageProcessor.from_pretrained(settings.selection)

@@ -77,7 +77,7 @@ def load_means(settings: Settings, feature_size: int) -> ClassMeans:
 
 
 def main() -> None:
-    """Measure it."""
+    """Measure the step and write its figures."""
     (settings,) = load_settings(Settings)
     torch.manual_seed(settings.seed)
     tokenizer = LaVITVisualTokenizerForPreTraining.from_pretrained(settings.tokenizer).eval()

@@ -78,7 +78,7 @@ class Style:
 
     def __post_init__(self):
         if self.use not in USES:
-            raise ValueError(f"Style {self.name} has the use {self.use!r}: use one of {', '.join(USES)}.")
+            raise ValueError(f"Style {self.name} has the use {self.use!r}. Use one of {', '.join(USES)}.")
 
 
 def read_package_list(path: Path) -> tuple[Package, list[Style]]:
@@ -113,7 +113,7 @@ def fetch(package: Package, cache: Path) -> Path:
     if not path.exists():
         _npm_pack(package, path)
     if integrity(path) != package.integrity:
-        raise ValueError(f"{path} is not {package.name}@{package.version} as pinned: delete it and run again.")
+        raise ValueError(f"{path} is not the pinned {package.name}@{package.version}. Delete it and run again.")
     return path
 
 
@@ -121,7 +121,7 @@ def _npm_pack(package: Package, path: Path):
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError(
-            f"npm is needed to fetch {package.name}: install Node.js, or put {path.name} in place."
+            f"npm is needed to download {package.name}. Install Node.js, or put {path.name} in place."
         )
     with tempfile.TemporaryDirectory() as folder, atomic_file(path) as file:
         command = [npm, "pack", "--silent", f"{package.name}@{package.version}"]

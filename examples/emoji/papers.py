@@ -68,7 +68,7 @@ def recolor(image: Image.Image, mask: Image.Image, word: str) -> Image.Image:
         `ValueError`: If the word is none of those.
     """
     if word not in WORDS:
-        raise ValueError(f"There is no colour for the word {word!r}: use one of {', '.join(WORDS)}.")
+        raise ValueError(f"There is no colour for the word {word!r}. Use one of {', '.join(WORDS)}.")
     covered = np.asarray(mask, dtype=np.float32)[..., None] / 255
     light = np.asarray(image.convert("L"), dtype=np.float32)[..., None]
     light = np.where(covered > 0, 255 - (255 - light) / np.maximum(covered, 1e-3), 255).clip(0, 255)  # of the ink

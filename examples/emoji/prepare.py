@@ -92,7 +92,7 @@ def prepare(
         `ValueError`: If a package is not what the list says, or too little was found to hold anything out.
     """
     if output.exists():
-        raise FileExistsError(f"{output} exists: delete it, or choose another --output.")
+        raise FileExistsError(f"{output} already exists. Delete it, or choose another --output.")
     sizes = sizes or Sizes()
     names, styles = read_package_list(packages)
     concepts, skipped = clean_concepts(read_concepts(fetch(names, cache)))
@@ -101,7 +101,7 @@ def prepare(
     collection = collect(styles, cache, concepts, size)
     collection.rows = often_drawn(collection.rows, styles, fewest_styles)
     if not collection.rows:
-        raise ValueError(f"No drawings were found: do the packages in {packages} belong to the names in {names.name}?")
+        raise ValueError(f"No drawings were found. Do the packages in {packages} belong to the names in {names.name}?")
     twins = find_twins([row["image"] for row in collection.rows], [row["concept"] for row in collection.rows])
     drawings = [(row["concept"], row["style"]) for row in collection.rows]
     splits = split_drawings(drawings, twins, {style.name: style for style in styles}, sizes, seed)
@@ -218,17 +218,17 @@ def save(dataset: DatasetDict, record: dict, output: Path):
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Folder for the set; must not exist.")],
-    cache: Annotated[Path, typer.Option(help="Folder of the npm packages.")] = Path(".cache/emoji"),
-    size: Annotated[int, typer.Option(min=16, help="Width and height of the pictures.")] = 128,
+    output: Annotated[Path, typer.Option(help="Folder for the dataset; it must not exist yet.")],
+    cache: Annotated[Path, typer.Option(help="Folder with the npm packages.")] = Path(".cache/emoji"),
+    size: Annotated[int, typer.Option(min=16, help="Image size in pixels.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
-    held_out_drawings: Annotated[int, typer.Option(min=0, help="Concepts with one drawing held out.")] = 300,
-    held_out_concepts: Annotated[int, typer.Option(min=0, help="Concepts held out whole.")] = 50,
-    validation: Annotated[int, typer.Option(min=0, help="Concepts with one drawing to choose things by.")] = 100,
-    fewest_styles: Annotated[int, typer.Option(min=1, help="Leave out concepts that fewer styles drew.")] = 1,
+    held_out_drawings: Annotated[int, typer.Option(min=0, help="Number of concepts with one drawing held out.")] = 300,
+    held_out_concepts: Annotated[int, typer.Option(min=0, help="Number of concepts held out entirely.")] = 50,
+    validation: Annotated[int, typer.Option(min=0, help="Number of concepts with one drawing for validation.")] = 100,
+    fewest_styles: Annotated[int, typer.Option(min=1, help="Leave out concepts drawn in fewer styles.")] = 1,
     people: Annotated[bool, typer.Option(help="Keep people in roles and families.")] = True,
 ) -> None:
-    """Fetch, render, split and save the emoji set."""
+    """Download, render, split and save the emoji set."""
     disable_progress_bars()
     sizes = Sizes(held_out_drawings, held_out_concepts, validation)
     try:

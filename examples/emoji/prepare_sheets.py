@@ -105,7 +105,7 @@ def prepare_sheets(data: Path, output: Path, splits: Mapping[str, SheetSplit], s
         `ValueError`: If the set lacks a split or masks, or a split has too few things to draw.
     """
     if output.exists():
-        raise FileExistsError(f"{output} exists: delete it, or choose another --output.")
+        raise FileExistsError(f"{output} already exists. Delete it, or choose another --output.")
     drawings = load_from_disk(data)
     missing = sorted({split.drawings for split in splits.values()} - set(drawings))
     if missing:
@@ -126,17 +126,17 @@ def prepare_sheets(data: Path, output: Path, splits: Mapping[str, SheetSplit], s
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
-    output: Annotated[Path, typer.Option(help="Folder for the sheets; must not exist.")],
-    views: Annotated[int, typer.Option(min=1, help="Sheets for each drawing of the train split.")] = 4,
-    validation: Annotated[int, typer.Option(min=1, help="Sheets to choose things by.")] = 500,
-    test: Annotated[int, typer.Option(min=1, help="Sheets to report on.")] = 1000,
+    data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
+    output: Annotated[Path, typer.Option(help="Folder for the sheets; it must not exist yet.")],
+    views: Annotated[int, typer.Option(min=1, help="Number of sheets per drawing of the train split.")] = 4,
+    validation: Annotated[int, typer.Option(min=1, help="Number of sheets for validation.")] = 500,
+    test: Annotated[int, typer.Option(min=1, help="Number of sheets for the final figures.")] = 1000,
     one_size: Annotated[
-        int, typer.Option(min=4, help="Sheets of drawings of one size, of one to four in turn.")
+        int, typer.Option(min=4, help="Number of sheets with drawings of one size, one to four in turn.")
     ] = 400,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
 ) -> None:
-    """Make sheets of drawings of the splits train, validation and test_drawings."""
+    """Make sheets of drawings from the splits train, validation and test_drawings."""
     disable_progress_bars()
     try:
         number = views * len(load_from_disk(data)["train"])

@@ -37,13 +37,13 @@ def rebuild_rows(tokens: Dataset, rows: range, detokenizer: LaVITDetokenizer, ba
 
 
 def main(
-    tokens: Annotated[Path, typer.Option(help="What pretokenize.py wrote.")],
-    split: Annotated[str, typer.Option(help="Its split.")],
-    tokenizer: Annotated[Path, typer.Option(help="What train_visual_tokenizer.py wrote.")],
+    tokens: Annotated[Path, typer.Option(help="Output of pretokenize.py.")],
+    split: Annotated[str, typer.Option(help="Split to use.")],
+    tokenizer: Annotated[Path, typer.Option(help="Output of train_visual_tokenizer.py.")],
     output: Annotated[Path, typer.Option(help="Folder for the shards.")],
-    batch_size: Annotated[int, typer.Option(help="Pictures to rebuild at once.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Number of images per batch.")] = 64,
 ) -> None:
-    """Rebuild a split and write parquet shards."""
+    """Reconstruct a split and write parquet shards."""
     rows = load_split(str(tokens), split)
     trained = LaVITVisualTokenizerForPreTraining.from_pretrained(tokenizer).eval()
     detokenizer = trained.detokenizer

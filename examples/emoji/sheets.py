@@ -53,7 +53,7 @@ class SheetSettings:
         for number, (least, most) in self.sizes.items():
             if not 4 <= least <= most <= self.size:
                 given = f"{least} to {most} pixels for sheets of {number}"
-                raise ValueError(f"Drawings cannot have {given}: give a range within 4 to {self.size}.")
+                raise ValueError(f"Drawings cannot have {given}. Pass a range within 4 to {self.size}.")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class SheetMaker:
 
     def __init__(self, drawings: Dataset, seed: int = 0, settings: SheetSettings | None = None):
         if "mask" not in drawings.column_names:
-            raise ValueError("The drawings have no masks: make the set anew with prepare.py.")
+            raise ValueError("The drawings have no masks. Make the dataset again with prepare.py.")
         self.seed, self.settings, self.things = seed, settings or SheetSettings(), Things(drawings)
         self.drawings = drawings.select_columns(["image", "mask"])
 

@@ -59,15 +59,15 @@ def show_kept(
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="A LaVIT, or a visual tokenizer of stage 1.")],
-    data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
-    sheets: Annotated[Path, typer.Option(help="What prepare_sheets.py wrote.")],
-    output: Annotated[Path, typer.Option(help="The picture.")],
-    split: Annotated[str, typer.Option(help="The split of drawings and sheets.")] = "test_drawings",
-    drawings: Annotated[int, typer.Option(min=0, help="How many drawings.")] = 6,
-    number: Annotated[int, typer.Option("--number", min=0, help="How many sheets.")] = 12,
+    model: Annotated[Path, typer.Option(help="A LaVIT model, or a visual tokenizer of stage 1.")],
+    data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
+    sheets: Annotated[Path, typer.Option(help="Output of prepare_sheets.py.")],
+    output: Annotated[Path, typer.Option(help="File for the image.")],
+    split: Annotated[str, typer.Option(help="Split of the drawings and sheets.")] = "test_drawings",
+    drawings: Annotated[int, typer.Option(min=0, help="Number of drawings.")] = 6,
+    number: Annotated[int, typer.Option("--number", min=0, help="Number of sheets.")] = 12,
 ) -> None:
-    """Draw the picture, the photographs last."""
+    """Draw the image, with the photographs last."""
     rows = load_from_disk(data)[split]
     singles = list(rows.select(range(min(drawings, len(rows))))["image"])
     photographs = [Image.open(path) for path in sorted(PHOTOGRAPHS.glob("*.jpg"))]

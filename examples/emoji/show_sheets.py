@@ -44,11 +44,11 @@ def show(rows: Iterable[Mapping], patches: bool = False) -> Image.Image:
 
 
 def main(
-    sheets: Annotated[Path, typer.Option(help="What prepare_sheets.py wrote.")],
-    output: Annotated[Path, typer.Option(help="The picture.")],
-    split: Annotated[str, typer.Option(help="A split of the sheets.")] = "train",
-    number: Annotated[int, typer.Option(min=1, help="How many sheets, from the first on.")] = 24,
-    patches: Annotated[bool, typer.Option(help="Dim the patches in which nothing is drawn.")] = False,
+    sheets: Annotated[Path, typer.Option(help="Output of prepare_sheets.py.")],
+    output: Annotated[Path, typer.Option(help="File for the image.")],
+    split: Annotated[str, typer.Option(help="Split of the sheets.")] = "train",
+    number: Annotated[int, typer.Option(min=1, help="Number of sheets, from the first on.")] = 24,
+    patches: Annotated[bool, typer.Option(help="Dim the patches where nothing is drawn.")] = False,
 ) -> None:
     """Draw the contact sheet."""
     rows = load_from_disk(sheets)[split]

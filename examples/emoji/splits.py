@@ -182,7 +182,7 @@ def _stands_apart(group: list[int], twins: Sequence[set[int]]) -> bool:
 def _first(concepts: Iterable[str], count: int, seed: int, what: str) -> list[str]:
     ranked = sorted(concepts, key=lambda key: _rank(seed, key))
     if len(ranked) < count:
-        raise ValueError(f"Only {len(ranked)} concepts can have {what} held out, not {count}: ask for fewer.")
+        raise ValueError(f"Only {len(ranked)} concepts can have {what} held out, not {count}. Ask for fewer.")
     return ranked[:count]
 
 

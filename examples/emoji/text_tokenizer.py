@@ -32,9 +32,9 @@ def written_on_sheets(sheets: Dataset) -> list[str]:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
+    data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
     output: Annotated[Path, typer.Option(help="Folder for the tokenizer.")],
-    sheets: Annotated[Path | None, typer.Option(help="What prepare_sheets.py wrote; none if not given.")] = None,
+    sheets: Annotated[Path | None, typer.Option(help="Output of prepare_sheets.py, to add its texts.")] = None,
     vocab_size: Annotated[int, typer.Option(help="Number of ids.")] = 1500,
 ) -> None:
     """Train the tokenizer on the train split."""
@@ -46,7 +46,7 @@ def main(
     with atomic_update(output) as folder:
         tokenizer.save_pretrained(folder)
     num_ids = sum(len(ids) for ids in tokenizer(texts)["input_ids"])
-    print(f"{len(tokenizer)} ids from {len(texts)} texts, {num_ids / len(texts):.1f} for each on average, in {output}")
+    print(f"{len(tokenizer)} ids from {len(texts)} texts, {num_ids / len(texts):.1f} per text on average, in {output}")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class Things:
                 self.things.setdefault(row["concept"], _thing(row))
         if len(self.things) < 8:
             raise ValueError(
-                f"Only {len(self.things)} things can be named on sheets: 8 are needed. Use a larger split."
+                f"Only {len(self.things)} things can be named on sheets, but 8 are needed. Use a larger split."
             )
         self.all = list(self.things.values())
         self.countable = [thing for thing in self.all if thing.is_countable]

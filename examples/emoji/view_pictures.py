@@ -38,12 +38,12 @@ def draw_rows(pictures: Pictures, rows: range, size: int) -> Iterator[dict]:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="What prepare.py wrote.")],
-    split: Annotated[str, typer.Option(help="Its split.")],
+    data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
+    split: Annotated[str, typer.Option(help="Split to use.")],
     output: Annotated[Path, typer.Option(help="Folder for the shards.")],
-    sheets: Annotated[Path | None, typer.Option(help="What prepare_sheets.py wrote; none if not given.")] = None,
-    num_views: Annotated[int, typer.Option(help="Views of each drawing; the first is the drawing as it is.")] = 1,
-    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
+    sheets: Annotated[Path | None, typer.Option(help="Output of prepare_sheets.py, to add its sheets.")] = None,
+    num_views: Annotated[int, typer.Option(help="Number of views per drawing; the first is the drawing itself.")] = 1,
+    size: Annotated[int, typer.Option(help="Image size in pixels.")] = 64,
 ) -> None:
     """Draw a split and write parquet shards."""
     pictures = Pictures.load(data, split, num_views, sheets)

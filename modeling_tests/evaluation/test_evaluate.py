@@ -315,7 +315,9 @@ class TestRefusals:
     )
     def test_result_of_something_else(self, name, change, done, data, repo, no_model):
         before = {path: path.read_bytes() for path in done.iterdir()}
-        with pytest.raises(Failure, match=rf"coco\.json has figures of another {name}: delete it, or choose another"):
+        with pytest.raises(
+            Failure, match=rf"coco\.json has results of a run that differs in {name}. Delete it, or choose another"
+        ):
             evaluate(options("coco", data / "coco", repo, done, **{"limit": 2, **change}))
         assert {path: path.read_bytes() for path in done.iterdir()} == before
 
@@ -324,28 +326,28 @@ class TestRefusals:
         shutil.copytree(repo, other)
         (other / "language_model" / "more.safetensors").write_bytes(b"other weights")
         message = fail("eval", "coco", "--data", data / "coco", "-m", other, "-o", done, "--limit", 2, *WORDS)
-        assert "lavit eval: " in message and "figures of another weights" in message
+        assert "lavit eval: " in message and "differs in weights" in message
 
     def test_unfinished_run_of_something_else(self, data, repo, tmp_path, monkeypatch, no_model):
         (tmp_path / ".coco.unfinished").mkdir()
         (tmp_path / ".coco.unfinished" / "settings.json").write_text('{"task": "coco", "protocol": {"name": "own"}}')
-        with pytest.raises(Failure, match="figures of another protocol"):
+        with pytest.raises(Failure, match="differs in protocol"):
             evaluate(options("coco", data / "coco", repo, tmp_path))
 
     def test_files_of_something_else(self, data, repo, tmp_path, no_model):
         (tmp_path / "results.csv").write_text("a,b\n")
-        with pytest.raises(Failure, match="is no table of evaluations"):
+        with pytest.raises(Failure, match="is not a table of evaluations"):
             evaluate(options("coco", data / "coco", repo, tmp_path))
         (tmp_path / "results.csv").unlink()
         (tmp_path / "coco.json").write_text("[1, 2]")
-        with pytest.raises(Failure, match="is no result of an evaluation"):
+        with pytest.raises(Failure, match="is not the result of an evaluation"):
             evaluate(options("coco", data / "coco", repo, tmp_path))
         assert (tmp_path / "coco.json").read_text() == "[1, 2]"
 
     def test_pictures_of_something_else(self, data, repo, tmp_path, clip, no_model):
         (tmp_path / "coco-images").mkdir()
         settings = {"clip": str(clip), "fid": False, "protocol": "released"}
-        with pytest.raises(Failure, match="coco-images exists already"):
+        with pytest.raises(Failure, match="coco-images already exists"):
             evaluate(options("coco-images", data / "coco-images", repo, tmp_path, **settings))
 
     def test_no_java(self, data, repo, tmp_path, monkeypatch, no_model):
@@ -358,9 +360,13 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "task, missing, message",
         [
-            ("coco", "pycocoevalcap", r"by pycocoevalcap, which is not installed: `pip install 'lavit_hf\[eval\]'`"),
-            ("coco-images", "torchmetrics", r"by torchmetrics, which is not installed"),
-            ("coco-images", "torch_fidelity", r"by torch_fidelity, which is not installed"),
+            (
+                "coco",
+                "pycocoevalcap",
+                r"needs pycocoevalcap, which is not installed. Run `pip install 'lavit_hf\[eval\]'`",
+            ),
+            ("coco-images", "torchmetrics", r"needs torchmetrics, which is not installed"),
+            ("coco-images", "torch_fidelity", r"needs torch_fidelity, which is not installed"),
         ],
     )
     def test_no_extra(self, task, missing, message, data, repo, tmp_path, monkeypatch, no_model):
@@ -371,12 +377,12 @@ class TestRefusals:
     def test_no_spacy(self, data, repo, tmp_path, monkeypatch, no_model):
         monkeypatch.undo()
         monkeypatch.setattr(requirements, "_is_there", lambda package: package != "en_core_web_sm")
-        with pytest.raises(Failure, match=r"en_core_web_sm is missing: `python -m spacy download"):
+        with pytest.raises(Failure, match=r"which needs en_core_web_sm. Run `python -m spacy download"):
             evaluate(options("vqav2", data / "vqav2", repo, tmp_path))
 
     def test_no_scorer_weights(self, data, repo, tmp_path, no_model):
         arguments = ("eval", "coco-images", "--data", data / "coco-images", "-m", repo, "-o", tmp_path / "output")
-        assert "no file weights.pth with Inception's weights" in fail(*arguments, "--fid-weights", "weights.pth")
+        assert "no file weights.pth with the Inception weights" in fail(*arguments, "--fid-weights", "weights.pth")
         message = fail(*arguments, "--no-fid", "--clip", tmp_path)
         assert f"the CLIP {tmp_path} cannot be loaded" in message and "--clip" in message
         assert not (tmp_path / "output").exists()
@@ -390,7 +396,7 @@ class TestRefusals:
 
     def test_decoders(self, data, repos, converted, tmp_path, clip, no_model):
         settings = {"clip": str(clip), "fid": False, "protocol": "released"}
-        with pytest.raises(Failure, match=r"paints with the low-resolution decoder, and .* has the other"):
+        with pytest.raises(Failure, match=r"draws with the low-resolution decoder, but .* has the other"):
             evaluate(options("coco-images", data / "coco-images", str(repos["highres"]), tmp_path, **settings))
         with pytest.raises(Failure, match="has no pixel decoder"):
             evaluate(options("coco-images", data / "coco-images", str(converted), tmp_path, **settings))
@@ -412,7 +418,7 @@ class TestBrokenPictures:
         folder = WRITERS["coco"](tmp_path / "data")
         for path in (folder / "val2014").iterdir():
             path.write_bytes(b"nothing")
-        with pytest.raises(Failure, match="none of the 5 pictures can be read"):
+        with pytest.raises(Failure, match="none of the 5 images can be read"):
             evaluate(options("coco", folder, repo, tmp_path / "output"))
         assert list((tmp_path / "output").iterdir()) == []
 

@@ -144,7 +144,7 @@ class TestRows:
         datasets = pytest.importorskip("datasets")
         rows = [{"image": picture(1), "captions": captions} for captions in (["noise"], [])]
         datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)}).save_to_disk(tmp_path / "rows")
-        with pytest.raises(Failure, match=f"for the sample '1' there is {lacks}"):
+        with pytest.raises(Failure, match=f"the sample '1' has {lacks}"):
             read(task, tmp_path / "rows")
 
     def test_no_such_split(self, folder):
@@ -158,7 +158,7 @@ class TestRefusals:
         for number in (2, 4):
             (folder / "val2014" / coco_name(number)).rename(folder / f"{number}.jpg")
         with pytest.raises(
-            Failure, match=r"of the 5 annotated pictures 2 are not in .*, as val2014/COCO_val2014_0*2\.jpg"
+            Failure, match=r"2 of the 5 annotated images are not in .*, such as val2014/COCO_val2014_0*2\.jpg"
         ):
             read("coco", folder)
 
@@ -169,7 +169,7 @@ class TestRefusals:
         annotations["annotations"][0]["question_id"] = 77
         path.write_text(json.dumps(annotations))
         with pytest.raises(
-            Failure, match="do not belong together: 5 questions, 5 annotations, 1 questions without one"
+            Failure, match="do not belong together: 5 questions, 5 annotations, 1 questions without an annotation"
         ):
             read("vqav2", folder)
 
@@ -179,20 +179,20 @@ class TestRefusals:
         content = json.loads(path.read_text())
         content["annotations"][0]["image_id"] = 77
         path.write_text(json.dumps(content))
-        with pytest.raises(Failure, match="a caption of the picture 77, but no such picture"):
+        with pytest.raises(Failure, match="a caption for image 77, but no such image"):
             read("nocaps", folder)
 
     def test_pictures_of_one_name(self, tmp_path):
         folder = WRITERS["gqa"](tmp_path)
         save_pictures(folder / "small", ["n1.jpg"])
-        with pytest.raises(Failure, match=r"two pictures are called n1\.jpg"):
+        with pytest.raises(Failure, match=r"two images are called n1\.jpg"):
             read("gqa", folder)
 
     @pytest.mark.parametrize(
         "content, message",
         [
             ("{", "is damaged"),
-            ("[1]", "not in the layout of this benchmark"),
+            ("[1]", "not have the layout of this benchmark"),
             ("{}", "KeyError 'images'"),
             ("\x80", "is damaged"),
         ],
@@ -212,7 +212,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("task", BENCHMARKS)
     def test_nothing_there(self, task, tmp_path):
-        with pytest.raises(Failure, match=r"there is (neither .* nor|not) what the datasets library reads"):
+        with pytest.raises(Failure, match=r"contains (neither .* nor|no) data that the datasets library reads"):
             read(task, tmp_path)
         with pytest.raises(Failure, match="there is no folder"):
             read(task, tmp_path / "data")

@@ -202,7 +202,7 @@ def test_flat_drawing_takes_the_color_itself():
 
 
 def test_unknown_color():
-    with pytest.raises(ValueError, match="no colour for the word 'mauve': use one of red"):
+    with pytest.raises(ValueError, match=r"no colour for the word 'mauve'\. Use one of red"):
         recolor(Image.new("RGB", (2, 2)), Image.new("L", (2, 2), 255), "mauve")
 
 
@@ -594,7 +594,7 @@ def test_sheets_cannot_be_guessed(drawings):
 
 @pytest.mark.parametrize(("asked", "answers"), [([], []), (["Is it?"], ["yes", "no"])])
 def test_nothing_to_learn_from(asked, answers):
-    with pytest.raises(ValueError, match="nothing to learn from"):
+    with pytest.raises(ValueError, match="not enough to learn from"):
         WordGuesser(asked, answers)
 
 
@@ -663,12 +663,12 @@ def test_failed_save_of_sheets_leaves_nothing_behind(tmp_path, data, monkeypatch
 
 
 def test_too_few_things(drawings):
-    with pytest.raises(ValueError, match="Only 1 things can be named on sheets: 8 are needed"):
+    with pytest.raises(ValueError, match="Only 1 things can be named on sheets, but 8 are needed"):
         SheetMaker(drawings.filter(lambda name: name == "cat", input_columns="name"))
 
 
 def test_drawings_without_masks(drawings):
-    with pytest.raises(ValueError, match=r"have no masks: make the set anew with prepare\.py"):
+    with pytest.raises(ValueError, match=r"have no masks. Make the dataset again with prepare\.py"):
         SheetMaker(drawings.remove_columns("mask"))
 
 
@@ -680,7 +680,9 @@ def test_negative_index(drawings):
 def test_bad_settings():
     with pytest.raises(ValueError, match="Patches of 24 pixels do not fill a sheet of 128"):
         SheetSettings(patch_size=24)
-    with pytest.raises(ValueError, match="cannot have 20 to 200 pixels for sheets of 2: give a range within 4 to 128"):
+    with pytest.raises(
+        ValueError, match=r"cannot have 20 to 200 pixels for sheets of 2\. Pass a range within 4 to 128"
+    ):
         SheetSettings(sizes={2: (20, 200)})
 
 

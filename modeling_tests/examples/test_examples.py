@@ -146,7 +146,7 @@ def test_load_quantized(bits):
     output = run("load_quantized", "--bits", bits)
     stored, quantized = (float(size) for size in re.findall(r"([\d.]+) MB", output))
     assert quantized < stored
-    assert f"the ids of {len(PICTURES)} pictures are the same" in output
+    assert f"the ids of {len(PICTURES)} images are the same" in output
 
 
 def test_load_quantized_in_bits_that_there_are_not():

@@ -442,13 +442,13 @@ class TestCommandLine:
             assert result.exit_code == 1
             assert f"there is no model {repo_id}, neither as a folder nor on the Hub" in result.stderr
             assert "hf auth login" in result.stderr
-        assert "looks like org/name" in run_lavit("caption", CAT, "--model", "a/b/c").stderr
+        assert "not a Hub id such as org/name" in run_lavit("caption", CAT, "--model", "a/b/c").stderr
 
     def test_no_network(self, reader, published):
         with reader.unplugged():
             result = run_lavit("caption", CAT, "--model", published)
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "check the network" in result.stderr
+        assert "Check the network" in result.stderr
         assert len(result.stderr.splitlines()) == 1
 
 

@@ -35,7 +35,7 @@ class TestContent:
             "| text ids | 0 to 39 |",
             "| `[IMG]`, `[/IMG]`, code `k` | 40, 41, 42 + `k` |",
             "| parameters, visual tokenizer included | 12.3 million |",
-            "| pictures | 64 px |",
+            "| images | 64 px |",
         ):
             assert row in text
 

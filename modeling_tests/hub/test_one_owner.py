@@ -195,9 +195,12 @@ class TestRefused:
         if kind == "adapter":
             model._hf_peft_config_loaded = True  # as `add_adapter` leaves it
         saved, message = {
-            "visual tokenizer": (model.visual_tokenizer, "holds a full LaVIT, which a lavit_visual_tokenizer would"),
+            "visual tokenizer": (
+                model.visual_tokenizer,
+                "holds a full LaVIT model, which a lavit_visual_tokenizer would",
+            ),
             "its configuration": (model.visual_tokenizer.config, "holds a full LaVIT"),
-            "detokenizer": (pipeline.detokenizer, "holds a full LaVIT, which a lavit_detokenizer would"),
+            "detokenizer": (pipeline.detokenizer, "holds a full LaVIT model, which a lavit_detokenizer would"),
             "bare model": (model.model, "a LaVITModel without an output head"),
             "adapter": (model, "an adapter"),
         }[kind]

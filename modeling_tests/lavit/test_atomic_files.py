@@ -98,13 +98,13 @@ class TestFolder:
     def test_one_that_another_is_making(self, tmp_path):
         with atomic_folder(tmp_path / "made") as made:
             (made / "0.txt").write_text("first")
-            with pytest.raises(FileExistsError, match="another process is just making"):
+            with pytest.raises(FileExistsError, match="another process is writing"):
                 self.write(tmp_path)
         assert (tmp_path / "made" / "0.txt").read_text() == "first"
 
     def test_one_that_is_there(self, tmp_path):
         self.write(tmp_path, "old")
-        with pytest.raises(FileExistsError, match="exists already"):
+        with pytest.raises(FileExistsError, match="already exists"):
             self.write(tmp_path, replace=False)
         assert self.read(tmp_path) == {"old"} and os.listdir(tmp_path) == ["made"]
 

@@ -155,7 +155,7 @@ class TestPipelines:
 
     def test_any_to_any_says_what_pictures_need(self, repo):
         pipe = pipeline("any-to-any", model=str(repo))
-        with pytest.raises(ValueError, match=r"lavit has none: call model.attach_pixel_decoder"):
+        with pytest.raises(ValueError, match=r"lavit has none. Call model.attach_pixel_decoder"):
             pipe(
                 text=["a cat"],
                 generation_mode="image",

@@ -121,7 +121,7 @@ class TestWording:
 
     @pytest.mark.parametrize("template", ["Question:", "{} or {}", None, 3])
     def test_without_a_place_for_the_question(self, tokenizer, template):
-        with pytest.raises(ValueError, match=r"`question_template` is .*: it must be a text with one `{}`"):
+        with pytest.raises(ValueError, match=r"`question_template` is .*, but it must be a text with one `{}`"):
             LaVITProcessor(LaVITImageProcessorPil(), tokenizer, question_template=template)
 
 
@@ -180,11 +180,14 @@ class TestErrors:
             ({"role": "user", "content": "a"}, "A chat is a list of messages"),
             (3, "A chat is a list of messages"),
             ([3], "Chat messages should be dicts"),
-            ([{"content": "a"}], "The role of message 0 of chat 0 is None: LaVIT knows the roles 'system', 'user'"),
+            (
+                [{"content": "a"}],
+                "The role of message 0 of chat 0 is None, but LaVIT only knows the roles 'system', 'user'",
+            ),
             ([user("a"), user("b") | {"role": "tool"}], "The role of message 1 of chat 0 is 'tool'"),
             ([user({"type": "image_url"})], "not 'image_url' as in message 0 of chat 0"),
             ([user({"type": "table"})], "not 'table' as in message 0 of chat 0"),
-            ([[user("a")], [user({"type": "image"})]], "image' of message 0 of chat 1 holds no image: pass one, as"),
+            ([[user("a")], [user({"type": "image"})]], "image' of message 0 of chat 1 holds no image. Pass one, as"),
             ([user({"type": "image", "image": None})], "of message 0 of chat 0 holds no image"),
             ([user({"type": "image", "path": "a", "url": "b"})], r"holds several images \(url, path\)"),
         ],

@@ -202,7 +202,7 @@ class TestPrompts:
             model.generate(**left_pad([ids, [5, 6, 7]]), **GREEDY)
 
     def test_some_prompts_closed_and_others_not(self, model):
-        with pytest.raises(ValueError, match="some of the prompts are closed"):
+        with pytest.raises(ValueError, match="some of the prompts end with"):
             model.generate(**left_pad([[5, START], [6, 7]]), generation_mode="image")
 
     @torch.no_grad()
@@ -217,13 +217,13 @@ class TestPrompts:
             assert logits.argmax() == new[0, i]
 
     def test_positions_that_cannot_be_used_are_refused(self, model, pixel_values):
-        with pytest.raises(ValueError, match="position_ids cannot be given together"):
+        with pytest.raises(ValueError, match="position_ids cannot be combined"):
             model.generate(torch.tensor([[START, END]]), pixel_values[:1], position_ids=torch.tensor([[0, 1]]))
-        with pytest.raises(ValueError, match="position_ids cannot be given together"):
+        with pytest.raises(ValueError, match="position_ids cannot be combined"):
             model.generate(torch.tensor([[5, START]]), position_ids=torch.tensor([[0, 1]]), **GUIDED)
-        with pytest.raises(ValueError, match="position_ids have the shape"):
+        with pytest.raises(ValueError, match="position_ids has shape"):
             model.generate(torch.tensor([[5, 6, 7]]), position_ids=torch.tensor([[0, 1]]))
-        with pytest.raises(ValueError, match="position_ids have the shape"):
+        with pytest.raises(ValueError, match="position_ids has shape"):
             model(torch.tensor([[5, 6, 7]]), position_ids=torch.tensor([[0, 1]]))
 
     def test_a_language_model_without_positions(self):
@@ -235,9 +235,9 @@ class TestPrompts:
         ids = torch.tensor([[5, 6, 7]])
         alone = model.generate(ids, **GREEDY)
         assert torch.equal(model.generate(**left_pad([[5, 6, 7], [8, 9, 5, 6]]), **GREEDY)[0, 1:], alone[0])
-        with pytest.raises(ValueError, match="knows no positions"):
+        with pytest.raises(ValueError, match="uses no positions"):
             model(ids, position_ids=torch.arange(3)[None])
-        with pytest.raises(ValueError, match="knows no positions"):
+        with pytest.raises(ValueError, match="language model without positions"):
             model.generate(ids, position_ids=torch.arange(3)[None])
 
 
@@ -410,7 +410,7 @@ class TestSecondTurn:
         cache = model(**inputs, use_cache=True).cache
         ids = self.go_on(model, inputs["input_ids"], [7, 8])
         settings = {"num_beams": 3, **GREEDY}
-        with pytest.raises(ValueError, match="the cache holds 2 sequences, but 6 are to be written"):
+        with pytest.raises(ValueError, match="the cache holds 2 sequences, but 6 are to be generated"):
             model.generate(ids, cache=cache, **settings)
         cache.batch_repeat_interleave(3)
         expected = model.generate(ids, pixel_values[:2], **settings)
@@ -425,7 +425,7 @@ class TestSecondTurn:
         expected = model.generate(ids, pixel_values[[0, 0, 1, 1]], **GREEDY)
         assert torch.equal(model.generate(ids, cache=copy.deepcopy(first.cache), **GREEDY), expected)
         first.cache.batch_select_indices(torch.tensor([1, 2, 3]))
-        with pytest.raises(ValueError, match="attention_mask that covers it"):
+        with pytest.raises(ValueError, match="attention_mask that covers the cache"):
             model.generate(ids[1:], cache=first.cache, **GREEDY)
 
     @torch.no_grad()
@@ -437,7 +437,7 @@ class TestSecondTurn:
         mask = torch.tensor([[0, 0, 1, 1]])
         got = model(new, attention_mask=mask, cache=copy.deepcopy(cache)).logits[:, -1]
         torch.testing.assert_close(got, model(torch.tensor([[8, 9]])).logits[:, -1], rtol=0, atol=1e-5)
-        with pytest.raises(ValueError, match="attention_mask that covers it"):
+        with pytest.raises(ValueError, match="attention_mask that covers the cache"):
             model(new, cache=cache)
 
     def test_an_image_after_a_conversation(self, model, pixel_values):
@@ -485,16 +485,16 @@ class TestSecondTurn:
         others = ids.clone()
         others[0, 1:3] = 7
         for message, settings in {
-            "only 4 were given": {"input_ids": ids[:, :4]},
+            "only 4 were passed": {"input_ids": ids[:, :4]},
             "holds 2 images, but .* have 1 image slots": {"input_ids": others},
             "holds 2 sequences, but 1 are": {"input_ids": ids[:1]},
-            "hold 0 image slots, but 1 images": {"input_ids": ids, "pixel_values": pixel_values[:1]},
+            "have 0 image slots, but 1 images": {"input_ids": ids, "pixel_values": pixel_values[:1]},
             "must cover the prompts": {"input_ids": ids, "attention_mask": torch.ones(2, 5, dtype=torch.long)},
         }.items():
             with pytest.raises(ValueError, match=message):
                 model.generate(cache=copy.deepcopy(cache), **settings, **GREEDY)
         cache.crop(-2)
-        with pytest.raises(ValueError, match="within prompts of"):
+        with pytest.raises(ValueError, match="inside prompts of"):
             model.generate(ids, cache=cache, **GREEDY)
 
     @torch.no_grad()
@@ -509,7 +509,7 @@ class TestSecondTurn:
         for position_ids in (torch.arange(length, length + 2)[None], torch.arange(length + 2)[None]):
             got = model.generate(ids, cache=copy.deepcopy(cache), position_ids=position_ids, **GREEDY)
             assert torch.equal(got, expected)
-        with pytest.raises(ValueError, match="position_ids have the shape"):
+        with pytest.raises(ValueError, match="position_ids has shape"):
             model.generate(ids, cache=cache, position_ids=torch.arange(5)[None], **GREEDY)
 
     def test_what_reads_ids_alone_refuses_a_cache(self, model, pixel_values):
@@ -517,7 +517,7 @@ class TestSecondTurn:
         cache = model(ids, use_cache=True).cache
         ids = self.go_on(model, ids, [7, 8])
         for settings in ({"prompt_lookup_num_tokens": 2}, {"prefill_chunk_size": 1}):
-            with pytest.raises(ValueError, match="ids alone"):
+            with pytest.raises(ValueError, match="prompts without images"):
                 model.generate(ids, cache=cache, **settings, **GREEDY)
 
 

@@ -399,11 +399,11 @@ REFUSED = {
         lambda: tiny(
             "opt", hidden_size=32, word_embed_proj_dim=16, num_hidden_layers=1, num_attention_heads=2, ffn_dim=64
         ),
-        "its embeddings are 16 wide and its hidden states 32",
+        "its embeddings have width 16 and its hidden states 32",
     ),
     "a decoder that hides its embeddings": (
         lambda: tiny("bart", **DECODER_SIZES),
-        "does not show its input embeddings",
+        "does not expose its input embeddings",
     ),
     "a state, which is no cache": (
         lambda: tiny("mamba", hidden_size=32, num_hidden_layers=1, state_size=4),
@@ -411,7 +411,7 @@ REFUSED = {
     ),
     "a state, which heeds no padding": (
         lambda: tiny("rwkv", hidden_size=32, num_hidden_layers=2, attention_hidden_size=32),
-        "padding in front of a prompt changes what it says",
+        "padding before a prompt changes its output",
     ),
     "a state beside the cache": (
         lambda: tiny(
@@ -427,13 +427,13 @@ REFUSED = {
             use_mamba_kernels=False,
             initializer_range=0.2,
         ),
-        "onto which tokens can be put, one by one and many at once",
+        "that can be extended by one token or by many",
     ),
     "no cache": (lambda: tiny("openai-gpt", n_embd=32, n_layer=1, n_head=2), "it keeps no cache"),
     "tied, with two weights": (lambda: falsely_tied(True), "but the two hold different weights"),
     "tied, unsaid": (lambda: falsely_tied(False), "its head is its embeddings, but"),
     "a class that would not be loaded": (another_class, "transformers builds LlamaForCausalLM"),
-    "adapters": (with_lora_inside, "adapters around one must be merged"),
+    "adapters": (with_lora_inside, "merge adapters into it"),
     "more than a language model": (
         lambda: LaVITForCausalLM(plain_config()),
         "LaVITForCausalLM: it is more than a language model",
@@ -448,7 +448,7 @@ class TestRefused:
         torch.manual_seed(0)
         with pytest.raises(ValueError, match=message) as raised:
             LaVITForCausalLM.from_backbones(vision_model(), build(), **VISUAL_SETTINGS)
-        assert str(raised.value).startswith("a LaVIT cannot be built on ")
+        assert str(raised.value).startswith("LaVIT cannot be built on ")
 
     def test_a_refused_model_is_as_it_was(self):
         text = tiny("bert", **ENCODER_SIZES).train()
@@ -478,7 +478,7 @@ class TestRefused:
         config = LaVITConfig(text_config=grown(text).config, visual_tokenizer_config=tiny_visual_config())
         module = text.lm_head if part == "head" else text.model.embed_tokens
         module.weight = torch.nn.Parameter(module.weight[:-1].detach())
-        with pytest.raises(ValueError, match=rf"its {part} ha(ve|s) 65 rows, but the vocab_size .* is 66"):
+        with pytest.raises(ValueError, match=rf"its {part} ha(ve|s) 65 rows, but its configuration has vocab_size 66"):
             LaVITForCausalLM(config, None, text)
 
     def test_tied_head_of_another_shape(self):
@@ -543,7 +543,7 @@ class TestEncoders:
 
     def test_tokens_behind_the_patches(self):
         """YOLOS puts the tokens of its detections there."""
-        with pytest.raises(ValueError, match="YolosModel: a changed patch changes other features than its own"):
+        with pytest.raises(ValueError, match="YolosModel: changing a patch changes other features than its own"):
             self.build("yolos", image_size=[32, 32], num_detection_tokens=20)
 
     def test_patches_by_columns(self):
@@ -565,7 +565,7 @@ class TestEncoders:
         ],
     )
     def test_number_of_patches(self, model_type, settings):
-        with pytest.raises(ValueError, match=r"features have the shape|raster order|does not run"):
+        with pytest.raises(ValueError, match=r"features have shape|raster order|does not run"):
             self.build(model_type, **settings)
 
     def test_final_norm_of_an_unknown_name(self):

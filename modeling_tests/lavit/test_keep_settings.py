@@ -259,14 +259,14 @@ class TestDetokenizer:
         assert found is None or torch.equal(found.rebuild_errors, outputs.rebuild_errors)
 
     def test_none(self, tiny_tokenizer, converted, pixel_values, inputs):
-        with pytest.raises(ValueError, match=r"loaded from no repo.*attach_detokenizer"):
+        with pytest.raises(ValueError, match=r"not loaded from a repo.*attach_detokenizer"):
             tiny_tokenizer()(pixel_values, keep_error=0.5)
-        with pytest.raises(ValueError, match=r"there is none in .*attach_detokenizer"):
+        with pytest.raises(ValueError, match=r"has none.*attach_detokenizer"):
             LaVITVisualTokenizer.from_pretrained(converted)(inputs["pixel_values"], keep_error=0.5)
 
     def test_of_another_release(self, tokenizer, pixel_values):
         tokenizer.attach_detokenizer(tiny_detokenizer(highres=False))
-        with pytest.raises(ValueError, match="feature_size is 16, the visual tokenizer's 32"):
+        with pytest.raises(ValueError, match="feature_size is 16, but the visual tokenizer's is 32"):
             tokenizer(pixel_values, keep_error=0.5)
 
 
@@ -274,8 +274,8 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"keep_ratio": 0.5, "keep_error": 0.5}, "keep_ratio and keep_error each say"),
-            (dict.fromkeys(KEEP_SETTINGS, 0.5), "give only one"),
+            ({"keep_ratio": 0.5, "keep_error": 0.5}, "keep_ratio and keep_error each decide"),
+            (dict.fromkeys(KEEP_SETTINGS, 0.5), "Pass only one"),
             ({"keep_ratio": 0}, r"keep_ratio must lie in \(0, 1\]"),
             ({"keep_ratio": 1.01}, "keep_ratio must lie"),
             ({"keep_threshold": 1}, r"keep_threshold must lie in \(0, 1\)"),
@@ -299,7 +299,7 @@ class TestBadInput:
 
     def test_mask_and_setting(self, tokenizer, pixel_values):
         mask = torch.ones(3, 16, dtype=torch.bool)
-        with pytest.raises(ValueError, match="keep_mask and keep_ratio each say"):
+        with pytest.raises(ValueError, match="keep_mask and keep_ratio each decide"):
             tokenizer(pixel_values, mask, keep_ratio=0.5)
 
     def test_pixels_that_are_not_finite(self, tokenizer, pixel_values):

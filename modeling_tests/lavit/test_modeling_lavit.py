@@ -741,11 +741,11 @@ class TestBadInput:
             model.generate(torch.tensor([[5, START]]), generation_mode="image", guidance_scale=0.5)
 
     def test_guidance_in_text_mode(self, model):
-        with pytest.raises(ValueError, match="image mode only"):
+        with pytest.raises(ValueError, match="only works in image mode"):
             model.generate(torch.tensor([[5]]), guidance_scale=2.0)
 
     def test_negative_prompt_of_another_batch_size(self, model):
-        with pytest.raises(ValueError, match="negative_prompt_ids hold 2 prompts"):
+        with pytest.raises(ValueError, match="negative_prompt_ids has 2 prompts"):
             model.generate(
                 torch.tensor([[5, START]]),
                 generation_mode="image",

@@ -387,7 +387,7 @@ class TestConfigurationIds:
         assert after["text_config"] == before["text_config"]
 
     def test_an_id_that_contradicts_the_vocabulary(self):
-        with pytest.raises(ValueError, match="image_token_id=5 contradicts the vocabulary, in which it is 32000"):
+        with pytest.raises(ValueError, match="image_token_id=5 contradicts the vocabulary, where it is 32000"):
             LaVITConfig(image_token_id=5)
 
 
@@ -399,15 +399,15 @@ class TestErrors:
             ([], 0, "neither a text nor an image"),
             ("", 0, "Prompt 0 is empty and has no image"),
             (["a", None], 0, "Prompt 1 is empty and has no image"),
-            (3, 1, "Prompt 0 is of type int: `text` must be a string or a list of strings"),
-            (["a", 3], 2, "Prompt 1 is of type int: `text` must be a string or a list of strings"),
-            ([["a", "b"]], 1, "Prompt 0 is of type list: `text` must be a string or a list of strings"),
+            (3, 1, "Prompt 0 is of type int. `text` must be a string or a list of strings"),
+            (["a", 3], 2, "Prompt 1 is of type int. `text` must be a string or a list of strings"),
+            ([["a", "b"]], 1, "Prompt 0 is of type list. `text` must be a string or a list of strings"),
             ("a \ud800 b", 0, r"Prompt 0 is not valid Unicode: character 2, '\\ud800', is half of a surrogate pair"),
             (["a", "\U0001f34e \udc4e"], 2, r"Prompt 1 is not valid Unicode: character 2, '\\udc4e'"),
-            ("<image>", 0, "Prompt 0 has 0 images, but <image> 1 times"),
-            ("<image> and <image>", 1, "Prompt 0 has 1 images, but <image> 2 times"),
-            (["<image>", "b"], 2, r"2 images cannot be dealt out to texts with places for \[1, 0\]"),
-            (["a", "b", "c"], 2, r"2 images cannot be dealt out to texts with places for \[1, 1, 1\]"),
+            ("<image>", 0, "Prompt 0 has 0 images, but contains <image> 1 times"),
+            ("<image> and <image>", 1, "Prompt 0 has 1 images, but contains <image> 2 times"),
+            (["<image>", "b"], 2, r"2 images cannot be assigned to texts with \[1, 0\] image placeholders"),
+            (["a", "b", "c"], 2, r"2 images cannot be assigned to texts with \[1, 1, 1\] image placeholders"),
         ],
     )
     def test_texts_and_images_that_do_not_match(self, processor, images, text, num_images, message):
@@ -417,7 +417,7 @@ class TestErrors:
     def test_nested_images_that_do_not_match(self, processor, images):
         with pytest.raises(ValueError, match="There are 2 texts, but 1 lists of images"):
             processor(images=[images[:2]], text=["a", "b"])
-        with pytest.raises(ValueError, match="Prompt 1 has 2 images, but <image> 1 times"):
+        with pytest.raises(ValueError, match="Prompt 1 has 2 images, but contains <image> 1 times"):
             processor(images=[[], images[:2]], text=["a", "<image> b"])
 
     @pytest.mark.parametrize("mode", ["audio", None, ["text"]])
@@ -433,7 +433,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("name", ["videos", "audio"])
     def test_other_media(self, processor, name):
-        with pytest.raises(ValueError, match=f"reads text and images, and cannot take `{name}`"):
+        with pytest.raises(ValueError, match=f"reads text and images, so it cannot take `{name}`"):
             processor(text="a", **{name: [np.zeros((2, 3, 8, 8))]})
 
     @pytest.mark.parametrize("argument", ["return_length", "return_overflowing_tokens", "return_token_type_ids"])
@@ -450,7 +450,7 @@ class TestErrors:
             processor(text="a", truncation=True)
 
     def test_tokenizer_without_image_marks(self, text_tokenizer):
-        with pytest.raises(ValueError, match="extend it with `build_tokenizer`"):
+        with pytest.raises(ValueError, match="Extend it with `build_tokenizer`"):
             LaVITProcessor(LaVITImageProcessorPil(), text_tokenizer)
 
     def test_empty_placeholder(self, tokenizer):
@@ -510,7 +510,7 @@ class TestChatErrors:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            ([{"text": "x"}], "A part of message 1 of chat 0 has no 'type': pass"),
+            ([{"text": "x"}], "A part of message 1 of chat 0 has no 'type'. Pass"),
             ([{"type": None, "text": "x"}], "A part of message 1 of chat 0 has no 'type'"),
             (["x"], "A part of message 1 of chat 0 has no 'type'"),
             ([{"type": "text"}], "A part of type 'text' of message 1 of chat 0 has no 'text'"),

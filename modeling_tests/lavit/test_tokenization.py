@@ -235,7 +235,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("marks", [("<x>", "<x>"), ("", "<x>"), ("<x>", "<code_3>")])
     def test_marks_that_are_not_two_tokens(self, text_tokenizer, marks):
-        with pytest.raises(ValueError, match="must be two different spellings"):
+        with pytest.raises(ValueError, match="must be two different tokens"):
             build_tokenizer(text_tokenizer, 4, image_start_token=marks[0], image_end_token=marks[1])
 
     @pytest.mark.parametrize("codebook_size", [0, -1])
@@ -248,7 +248,7 @@ class TestErrors:
             build_tokenizer(word_tokenizer({"a": 0, "</s>": 7}, eos_token="</s>"), codebook_size=4)
 
     def test_nothing_to_pad_with(self):
-        with pytest.raises(ValueError, match="set its `pad_token`"):
+        with pytest.raises(ValueError, match="Set its `pad_token`"):
             build_tokenizer(word_tokenizer({"a": 0, "b": 1}), codebook_size=4)
 
     def test_tokenizer_in_python(self):

@@ -139,7 +139,7 @@ class TestServer:
     def test_foreign_address(self):
         result = run("demo", "--host", "203.0.113.7", "--port", 0)
         assert result.exit_code == 1
-        assert "203.0.113.7 is no address of this machine" in result.stderr
+        assert "203.0.113.7 is not an address of this machine" in result.stderr
 
     def test_missing_gradio(self, monkeypatch):
         monkeypatch.setattr("lavit_hf.page.serving.find_spec", lambda name: None)
@@ -186,7 +186,7 @@ class TestServer:
         files = [("files", (f"{number}.png", b"0" * 2**24)) for number in range(5)]
         response = requests.post(f"{url}gradio_api/upload", files=files)
         assert response.status_code == 413
-        assert response.json() == {"error": "the request has more than 64 MB: send less."}
+        assert response.json() == {"error": "the request is larger than 64 MB. Send less."}
 
     @pytest.mark.parametrize("has_length", [True, False])
     def test_numbers_in_a_body_keep_nobody_waiting(self, url, has_length):
@@ -198,7 +198,7 @@ class TestServer:
             headers={"Content-Type": "application/json"},
         )
         assert response.status_code == 413
-        assert "more than 1 MB" in response.text
+        assert "larger than 1 MB" in response.text
 
     def test_a_full_disk_takes_no_more(self, url, tmp_path):
         """What lies in the folder counts, whoever uploaded it."""
@@ -297,7 +297,7 @@ class TestRead:
             assert note.startswith(f"{int(outputs.keep_mask.sum())} of 64 patches kept")
             assert f"the error is {float(outputs.rebuild_errors[0]):.2f}" in note.lower()
         _, note = client.predict(handle_file(picture), "As many as needed", 0.5, 0.05, api_name="/keep")
-        assert note.startswith("64 of 64") and "needs more than there are" in note
+        assert note.startswith("64 of 64") and "needs more patches than there are" in note
 
     def test_no_picture_no_overlay(self, client):
         overlay, note = client.predict(None, *AS_TRAINED, api_name="/keep")
@@ -323,11 +323,11 @@ class TestRead:
     def test_far_too_large_picture(self, client, tmp_path, side):
         Image.new("1", (side, side)).save(tmp_path / "huge.png")
         message = refused(client, handle_file(tmp_path / "huge.png"), *AS_TRAINED, api_name="/caption")
-        assert message == "&quot;huge.png&quot; has more than 50 million pixels: scale it down first."
+        assert message == "&quot;huge.png&quot; has more than 50 million pixels. Scale it down first."
 
     def test_no_picture(self, client):
         for api_name in ("/caption", "/look_inside"):
-            assert "There is no picture yet" in refused(client, None, *AS_TRAINED, api_name=api_name)
+            assert "No image is chosen" in refused(client, None, *AS_TRAINED, api_name=api_name)
 
     @pytest.mark.parametrize(
         ("question", "message"), [(" \n", "The text is empty."), ("cat " * 100_000, "400,000 characters")]
@@ -340,7 +340,7 @@ class TestRead:
         with socket.create_server(("127.0.0.1", 0)) as server:
             link = f"http://127.0.0.1:{server.getsockname()[1]}/cat.png"
             path = {"path": link, "meta": {"_type": "gradio.FileData"}}
-            assert "downloads nothing" in refused(client, path, *AS_TRAINED, api_name="/caption")
+            assert "does not download anything" in refused(client, path, *AS_TRAINED, api_name="/caption")
             refused(client, path, None, *AS_TRAINED, api_name="/ask")
             server.settimeout(0.2)
             with pytest.raises(TimeoutError):
@@ -392,7 +392,7 @@ class TestDraw:
         written = [done for done, _, what in reports if what == "Writing tokens"]
         assert written == list(range(1, len(written) + 1))
         assert len(written) == max(len(ids) for ids in output.image_token_ids) - 1
-        assert [report for report in reports if report[2] == "Painting"] == [(n, 3, "Painting") for n in (1, 2, 3)]
+        assert [report for report in reports if report[2] == "Drawing"] == [(n, 3, "Drawing") for n in (1, 2, 3)]
 
     @pytest.mark.parametrize(
         ("prompt", "message"),
@@ -497,7 +497,7 @@ class TestLookInside:
     def test_no_such_code(self, client, model):
         size = model.visual_tokenizer.config.codebook_size
         assert "maximum" in refused(client, size, api_name="/show_code")
-        assert "no code yet" in refused(client, None, api_name="/show_code")
+        assert "No code is chosen" in refused(client, None, api_name="/show_code")
         with pytest.raises(Failure, match=f"0 to {size - 1}"):
             compare_codes(model, size)
 

@@ -354,7 +354,7 @@ def tap_a_kept_patch(browser, ids: list[int]) -> None:
 def test_messages(browser, tmp_path):
     browser.open()
     browser.click("#read-describe")
-    assert "There is no picture yet" in browser.message("#read-describe-problem")
+    assert "No image is chosen" in browser.message("#read-describe-problem")
     (tmp_path / "note.png").write_bytes(b"no picture")
     browser.upload("#read-picture", tmp_path / "note.png")
     assert '"note.png" is not an image' in browser.message("#read-picture-problem")

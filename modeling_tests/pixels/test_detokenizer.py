@@ -227,11 +227,11 @@ class TestPlaceHead:
     @pytest.mark.parametrize(
         ("places", "message"),
         [
-            ([torch.tensor([1, 2])], "image 0 must have integer places of the shape"),
+            ([torch.tensor([1, 2])], "image 0 must have integer places of shape"),
             ([torch.tensor([1.0, 2.0, 3.0])], "image 0 must have integer places"),
             ([torch.tensor([1, 2, 9])], "image 0 has the place 9, but an image has 9 patches"),
             ([torch.tensor([-1, 2, 3])], "image 0 has the place -1"),
-            ([], "places of 0 images, but codes of 1"),
+            ([], "places for 0 images, but codes for 1"),
         ],
     )
     def test_bad_places(self, placed, places, message):
@@ -303,7 +303,7 @@ class TestBadInput:
             tiny_detokenizer()(codes=[torch.tensor([1])])
 
     def test_codebook_of_another_release(self, detokenizer):
-        with pytest.raises(ValueError, match="not of one release"):
+        with pytest.raises(ValueError, match="do not belong together"):
             detokenizer.set_codebook(torch.zeros(CODEBOOK_SIZE, CODEBOOK_DIM + 1))
 
     @pytest.mark.parametrize(

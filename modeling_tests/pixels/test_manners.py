@@ -53,7 +53,7 @@ def test_usual_sizes(warnings, height, width):
 def test_sizes_far_from_the_training(warnings, height, width):
     warn_if_far(1024, *resolve_size(1024, 8, height, width))
     (text,) = warnings
-    assert f"{height} x {width or 1024} pixels are far from the 1024 x 1024" in text
+    assert f"{height} x {width or 1024} pixels is far from the 1024 x 1024" in text
 
 
 @pytest.mark.parametrize(

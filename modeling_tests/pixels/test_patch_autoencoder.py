@@ -99,11 +99,11 @@ class TestDecoder:
         torch.testing.assert_close(noise, torch.linspace(0, 0.5, len(noise)), rtol=0.2, atol=1e-6)
 
     def test_refuses_levels_that_make_no_patch(self):
-        with pytest.raises(ValueError, match="3 levels of the decoder make 8 pixels of a latent, but a patch has 4"):
+        with pytest.raises(ValueError, match="3 decoder levels turn a latent into 8 pixels, but a patch has 4"):
             PatchAutoencoder(decoder_channels=(16, 8, 8))
 
     def test_training_needs_a_decoder(self):
-        with pytest.raises(ValueError, match="no decoder to train: give it decoder_channels"):
+        with pytest.raises(ValueError, match=r"no decoder to train\. Set its decoder_channels"):
             PatchAutoencoderForTraining(PatchAutoencoder())
 
 

@@ -147,7 +147,7 @@ class TestWriting:
     def test_unknown_settings_are_named(self, model, request_of, caplog):
         settings = {"max_new_tokens": 2, "image_aspect_ratio": "pad"}
         model.generate_until([request_of(ASKED, settings)] * 2)
-        assert caplog.messages == ["lavit_hf ignores image_aspect_ratio, which generate does not know."]
+        assert caplog.messages == ["lavit_hf ignores image_aspect_ratio: generate has no such argument."]
 
 
 class TestScoring:
@@ -191,7 +191,7 @@ class TestScoring:
         assert [result.text[1] for result in model.loglikelihood(requests)] == [True] * 3 + [False] * 3
 
     def test_nothing_in_front(self, model, request_of):
-        with pytest.raises(ValueError, match="nothing in front"):
+        with pytest.raises(ValueError, match="nothing precedes"):
             model.loglikelihood([request_of("", " red", images=lambda row: [])])
 
 
@@ -201,16 +201,16 @@ class TestRefusals:
             model.generate_until_multi_round([request_of(ASKED, {})])
 
     def test_no_image(self, model, request_of):
-        with pytest.raises(ValueError, match="document 3 of emoji holds str where LaVIT reads images alone"):
+        with pytest.raises(ValueError, match="document 3 of emoji holds str, but LaVIT reads images only"):
             model.generate_until([request_of(ASKED, {}, 3, images=lambda row: ["film.mp4"])])
 
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            ({"batch_size": "auto"}, ValueError, "batch_size is 'auto': lavit_hf needs a number above 0."),
-            ({"batch_size": 0}, ValueError, "batch_size is 0: lavit_hf needs a number above 0."),
-            ({"dtype": "int8"}, ValueError, "dtype is 'int8': choose one of auto, float32, bfloat16, float16."),
-            ({"device": "tpu9"}, Failure, "'tpu9' cannot be used here"),
+            ({"batch_size": "auto"}, ValueError, "batch_size is 'auto', but lavit_hf needs a number above 0."),
+            ({"batch_size": 0}, ValueError, "batch_size is 0, but lavit_hf needs a number above 0."),
+            ({"dtype": "int8"}, ValueError, "unknown dtype 'int8'. Choose one of auto, float32, bfloat16, float16."),
+            ({"device": "tpu9"}, Failure, "'tpu9' cannot be used"),
             ({"pretrained": "no/such/folder"}, Failure, "there is no folder no/such/folder"),
         ],
     )

@@ -405,12 +405,12 @@ class TestBadInput:
             ([image("data:image/png;base64,@@@@")], "damaged base64"),
             ([image("data:image/png;base64,")], "is empty (0 bytes)"),
             ([image("data:image/png;base64,aGVsbG8=")], "not an image in a format"),
-            ([image("data:image/png,abc")], "not in base64"),
-            ([image("/etc/passwd")], "is no URL of a picture"),
-            ([image("file:///etc/passwd")], "is no URL of a picture"),
-            ([image("http://127.0.0.1:9/cat.png")], "downloads no pictures"),
+            ([image("data:image/png,abc")], "not base64"),
+            ([image("/etc/passwd")], "is not the URL of an image"),
+            ([image("file:///etc/passwd")], "is not the URL of an image"),
+            ([image("http://127.0.0.1:9/cat.png")], "does not download images"),
             ([{"role": "user", "content": []}], ""),
-            ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "must be the user's"),
+            ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "must come from the user"),
         ],
     )
     def test_chats(self, client, messages, words):
@@ -424,7 +424,7 @@ class TestBadInput:
             lambda: ask(client, user(*[pictures[0]] * 4)),
             lambda: client.images.edit(image=[("a.png", pictures[0].read_bytes())] * 4, prompt="a"),
         ):
-            with pytest.raises(openai.APIStatusError, match="more than 3 pictures") as error:
+            with pytest.raises(openai.APIStatusError, match="more than 3 images") as error:
                 send()
             assert error.value.status_code == 413
 
@@ -434,7 +434,7 @@ class TestBadInput:
             lambda: ask(client, turn, {"role": "assistant", "content": "b"}, turn),
             lambda: paint(client, "a" * 3000),
         ):
-            with pytest.raises(openai.APIStatusError, match=r"3,00[01] characters; at most 2,000") as error:
+            with pytest.raises(openai.APIStatusError, match=r"3,00[01] characters, but at most 2,000") as error:
                 send()
             assert error.value.status_code == 413
 
@@ -460,8 +460,8 @@ class TestBadInput:
         [
             ({"prompt": ""}, "the prompt is empty"),
             ({"prompt": "a <image>"}, "0 images"),
-            ({"prompt": "a", "n": 5}, "n is 5; at most 4"),
-            ({"prompt": "a", "size": "4096x4096"}, "size is 4096; at most 2048"),
+            ({"prompt": "a", "n": 5}, "n is 5, but at most 4"),
+            ({"prompt": "a", "size": "4096x4096"}, "size is 4096, but at most 2048"),
             ({"prompt": "a", "size": "33x64"}, "positive multiple"),
             ({"prompt": "a", "size": "large"}, "512x512"),
             ({"prompt": "a", "response_format": "url"}, "b64_json"),
@@ -477,7 +477,7 @@ class TestBadInput:
     def test_edits(self, client, url, pictures):
         with pytest.raises(openai.BadRequestError, match="not an image in a format"):
             client.images.edit(image=b"no picture", prompt="a")
-        with pytest.raises(openai.BadRequestError, match="leave the mask out"):
+        with pytest.raises(openai.BadRequestError, match="Leave the mask out"):
             client.images.edit(image=pictures[0].read_bytes(), mask=pictures[0].read_bytes(), prompt="a")
         assert httpx.post(f"{url}/v1/images/edits", files={"other": b"a"}, data={"prompt": "a"}).status_code == 400
         assert httpx.post(f"{url}/v1/images/edits", data={"prompt": "a"}).status_code == 415
@@ -563,7 +563,7 @@ class TestRemotePictures:
 
     @pytest.mark.parametrize("url", ["/etc/passwd", "file:///etc/passwd", "ftp://example.org/cat.png"])
     def test_nothing_else_is(self, remote, url):
-        with pytest.raises(openai.BadRequestError, match="is no URL of a picture"):
+        with pytest.raises(openai.BadRequestError, match="is not the URL of an image"):
             ask(remote, image(url))
 
 
@@ -670,7 +670,7 @@ class TestLoad:
             waiting = pool.submit(ask, client, user(pictures[0]))
             wait_until(lambda: service.scheduler.num_waiting == 1)
             threading.Thread(target=service.close).start()
-            with pytest.raises(openai.InternalServerError, match="is closing"):
+            with pytest.raises(openai.InternalServerError, match="is shutting down"):
                 waiting.result()
             gate.set()
             assert running.exception() is not None
@@ -699,7 +699,7 @@ class TestCommand:
             assert f"port {port} is in use" in self.fail("--port", port)
 
     def test_foreign_address(self):
-        assert "is no address of this machine" in self.fail("--host", "203.0.113.7", "--port", 0)
+        assert "is not an address of this machine" in self.fail("--host", "203.0.113.7", "--port", 0)
 
     def test_no_such_model(self, tmp_path):
         assert "config.json is missing" in self.fail("--port", 0, "--model", tmp_path)

@@ -187,12 +187,14 @@ class TestBadInput:
         LlamaConfig().save_pretrained(tmp_path / "llama")
         folder = rewrite(adapter, tmp_path / "mine", base_model_name_or_path=str(tmp_path / "llama"))
         message = self.refuse(folder, images)
-        assert f"{folder} is an adapter of a model that cannot be used: {tmp_path}/llama is no LaVIT" in message
+        assert (
+            f"{folder} is an adapter for a model that cannot be used: {tmp_path}/llama is not a LaVIT model" in message
+        )
 
     @pytest.mark.parametrize(
         ("base", "message"),
         [
-            (None, "names no model: write it as base_model_name_or_path into its adapter_config.json"),
+            (None, "does not name its base model. Set base_model_name_or_path in its adapter_config.json"),
             ("no/such/folder", "cannot be used: there is no folder no/such/folder"),
         ],
     )
@@ -202,7 +204,7 @@ class TestBadInput:
 
     def test_of_an_adapter(self, adapter, images, tmp_path):
         folder = rewrite(adapter, tmp_path / "mine", base_model_name_or_path=str(adapter))
-        assert "which is an adapter too: merge that into its own base first" in self.refuse(folder, images)
+        assert "which is an adapter too. Merge that one into its own base model first" in self.refuse(folder, images)
 
     def test_of_a_lavit_of_other_sizes(self, adapter, images, tmp_path):
         from lavit_hf import bundled_checkpoint
@@ -237,8 +239,10 @@ class TestBadInput:
         ]
         config.save_pretrained(tmp_path)
         shutil.copy(adapter / "adapter_model.safetensors", tmp_path)
-        assert "is of the type PROMPT_TUNING: only adapters of layers" in self.refuse(tmp_path, images)
+        assert "is of type PROMPT_TUNING, which is not supported. Use an adapter of layers" in self.refuse(
+            tmp_path, images
+        )
 
     def test_without_peft(self, adapter, images, monkeypatch):
         monkeypatch.setitem(sys.modules, "peft", None)
-        assert "needs PEFT: `pip install peft`" in fail("caption", images[0], "-m", adapter)
+        assert "needs PEFT. Run `pip install peft`" in fail("caption", images[0], "-m", adapter)

@@ -101,7 +101,7 @@ class TestHelp:
 
     def test_unknown_aspect_ratio(self):
         message = fail("draw", "a cat", "--aspect-ratio", "5:7", "--model", "nowhere", exit_code=2)
-        assert "'5:7' is none of 1:1, 4:3, 3:2, 16:9, 2:3, 3:4" in message
+        assert "'5:7' is not one of 1:1, 4:3, 3:2, 16:9, 2:3, 3:4" in message
 
 
 def count_from_two(sources, folder) -> dict:
@@ -131,10 +131,10 @@ class TestFindingImages:
         result = run("caption", tmp_path, tmp_path / "*.png")
         assert result.exit_code == 1
         assert result.stdout == ""
-        assert "no picture in it, and folders in it are not searched" in result.stderr
+        assert "it contains no images, and its subfolders are not searched" in result.stderr
         assert f"{tmp_path}/**/*.png" in result.stderr
         assert "no such file" in result.stderr
-        assert result.stderr.splitlines()[-1].startswith("lavit caption: there is no picture to read")
+        assert result.stderr.splitlines()[-1].startswith("lavit caption: there is no image to read")
 
     def test_outputs_of_one_name_are_numbered(self, tmp_path):
         sources = ["a/cat.jpg", "b/Cat.png", "https://example.org/dog.png?size=1", "https://example.org", "-"]
@@ -147,7 +147,7 @@ class TestFindingImages:
         outputs = name_outputs(sources, tmp_path)
         names = [path.stem for path in outputs.values()]
         assert names == ["cat-2", "cat", "CAT-3", "cat-4", "cat-5", "cat-6", "cat-2-2"]
-        with pytest.raises(Failure, match=r"cat\.png exists already"):
+        with pytest.raises(Failure, match=r"cat\.png already exists"):
             check_free(outputs.values(), force=False)
 
     def test_names_are_the_first_free_ones(self, tmp_path):
@@ -227,7 +227,7 @@ class TestTokenize:
             assert line["kept"] == len(line["token_ids"]) - 2
             assert max(Image.open(line["overlay"]).size) == 512
         message = fail("tokenize", *images, "--model", repo, "--overlay", tmp_path / "kept")
-        assert "pass --force to overwrite it, or another --overlay" in message and "--output" not in message
+        assert "Pass --force to overwrite it, or another --overlay" in message and "--output" not in message
 
     def test_plain_output_of_one_picture_is_a_json_list(self, repo, images):
         num_patches = LaVITVisualTokenizer.from_pretrained(repo).config.num_patches
@@ -248,13 +248,13 @@ class TestTokenize:
         line = json.loads(result.stdout)
         assert line["kept"] == line["patches"] == 64
         assert not line["reaches_keep_error"]
-        message = f"even with all 64 patches the error is {line['rebuild_error']:.2f}, so all are kept."
+        message = f"the error is {line['rebuild_error']:.2f} even with all 64 patches, so all of them are kept."
         assert result.stderr == f"lavit: {images[0]}: {message}\n"
 
     @pytest.mark.parametrize("command", [("caption",), ("ask", "What?"), ("tokenize",), ("reconstruct",)])
     def test_settings_that_cannot_be(self, images, command):
         message = fail(*command, images[0], "--keep-ratio", 0.5, "--keep-error", 0.5, exit_code=2)
-        assert "--keep-ratio and --keep-error each say which patches are kept" in message
+        assert "--keep-ratio and --keep-error each decide which patches are kept" in message
         assert "--keep-ratio must lie in (0, 1]" in fail(*command, images[0], "--keep-ratio", 0, exit_code=2)
 
     def test_standard_input_and_url(self, repo, images, golden, serve):
@@ -335,7 +335,7 @@ class TestUnreadable:
 
     def test_missing_picture_of_a_prompt(self, repo, tmp_path):
         message = fail("draw", "a cat", "--image", "nowhere.png", "--model", repo, "-o", tmp_path / "a.png")
-        assert "nowhere.png: there is no such file" in message
+        assert "nowhere.png: no such file" in message
 
     def test_nothing_on_standard_input(self, repo):
         assert "empty" in fail("caption", "-", "--model", repo, input=b"")
@@ -362,7 +362,7 @@ class TestPainting:
         assert "<image>" in fail("draw", "<image> red", "--model", repo, "-o", tmp_path / "cat.png")
 
     def test_nothing_to_paint(self):
-        assert "nothing to paint" in fail("draw", exit_code=2)
+        assert "nothing to draw" in fail("draw", exit_code=2)
 
     def test_unknown_format(self):
         assert ".png" in fail("draw", "a cat", "-o", "cat.txt", exit_code=2)
@@ -407,7 +407,7 @@ class TestModels:
 
     def test_missing_bundled_checkpoint(self, images, tmp_path, monkeypatch):
         monkeypatch.setattr("lavit_hf.bundled.__file__", str(tmp_path / "bundled.py"))
-        assert "lavit-emoji is not in this installation" in fail("caption", images[0])
+        assert "lavit-emoji is not part of this installation" in fail("caption", images[0])
 
     def test_unusable_device(self, repo, images):
         assert "'nowhere'" in fail("caption", images[0], "--model", repo, "--device", "nowhere")

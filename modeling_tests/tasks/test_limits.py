@@ -32,10 +32,10 @@ def test_pictures_within_the_limits(tmp_path):
         (
             {"request_pixels": 3_000_000},
             [(1000, 2000), (1000, 1001)],
-            "together more than 3 million pixels.*picture 2",
+            "together, the images have more than 3 million pixels.*picture 2",
         ),
-        ({"pictures": 2}, [(1, 1)] * 3, "more than 2 pictures"),
-        ({"picture_bytes": 50}, [(9, 9)], "picture 1 has more than 0 MB"),
+        ({"pictures": 2}, [(1, 1)] * 3, "more than 2 images"),
+        ({"picture_bytes": 50}, [(9, 9)], "picture 1 is larger than 0 MB"),
     ],
 )
 def test_pictures_beyond_the_limits(limits, sizes, message):
@@ -70,5 +70,5 @@ def test_what_is_no_upload(tmp_path):
 def test_texts():
     limits = InputLimits(text_characters=3)
     assert limits.check_text("abc") == "abc"
-    with pytest.raises(TooLarge, match="4 characters; at most 3"):
+    with pytest.raises(TooLarge, match="4 characters, but at most 3"):
         limits.check_text("abcd")

@@ -71,15 +71,22 @@ class TestRefusals:
             "--force": ["draw", "a cat", "-o", str(taken)],
             "is a file": ["draw", "a cat", "-o", str(taken / "new.png")],
             "multiple of": ["draw", "a cat", "-o", new, "-m", repo, "--height", "33"],
-            "is none of 1:1": ["draw", "a cat", "-o", new, "-m", repo, "--aspect-ratio", "7:1"],
+            "is not one of 1:1": ["draw", "a cat", "-o", new, "-m", repo, "--aspect-ratio", "7:1"],
             "No such option": ["caption", picture, "--nope"],
-            "exists already": ["convert", str(golden.original), str(tmp_path)],
-            "converted already": ["convert", repo, str(tmp_path / "new")],
+            "already exists": ["convert", str(golden.original), str(tmp_path)],
+            "already been converted": ["convert", repo, str(tmp_path / "new")],
             "config.json is missing": ["info", str(tmp_path)],
-            "no Hub id": ["ask", "What?", picture, "-m", str(tmp_path / "nowhere")],
+            "not a Hub id": ["ask", "What?", picture, "-m", str(tmp_path / "nowhere")],
             "text is empty": ["ask", " ", picture],
             "there is no folder": ["eval", "coco", "--data", str(tmp_path / "nowhere"), "--tokenizer", "words"],
-            "1 are not in": ["eval", "coco", "--data", str(benchmark), "--tokenizer", "words"],
+            "1 of the 5 annotated images are not in": [
+                "eval",
+                "coco",
+                "--data",
+                str(benchmark),
+                "--tokenizer",
+                "words",
+            ],
         }
         process = run_python(REFUSALS, input=json.dumps(list(cases.values())))
         assert process.returncode == 0, process.stderr
@@ -97,7 +104,7 @@ class TestDevices:
     def test_no_driver(self, monkeypatch):
         monkeypatch.setattr("lavit_hf.tasks.devices.runpy.run_path", lambda path: {"cuda": "13.0", "hip": None})
         monkeypatch.setattr("lavit_hf.tasks.devices.CUDA_DRIVER", "libnowhere.so.1")
-        with pytest.raises(Failure, match="'cuda:1' cannot be used here: there is no NVIDIA driver"):
+        with pytest.raises(Failure, match="'cuda:1' cannot be used: there is no NVIDIA driver"):
             check_device("cuda:1")
 
     def test_torch_without_cuda(self, monkeypatch):

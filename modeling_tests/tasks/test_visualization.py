@@ -134,5 +134,5 @@ def test_bad_sheets_are_refused():
         image_grid([], columns=2)
     with pytest.raises(ValueError, match="at least 1 image and 1 column, got 1 and 0"):
         image_grid([image], columns=0)
-    with pytest.raises(ValueError, match="one title for each image, got 1 for 2"):
+    with pytest.raises(ValueError, match="one title per image, got 1 for 2"):
         image_grid([image, image], columns=2, titles=["one"])

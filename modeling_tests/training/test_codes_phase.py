@@ -101,7 +101,7 @@ class TestCodebook:
         assert nearest.mean() > 0.99
 
     def test_no_images(self, model):
-        with pytest.raises(TrainingError, match="no images to begin the codebook with"):
+        with pytest.raises(TrainingError, match="no images to initialise the codebook with"):
             model.start_codebook([], num_rows=10)
 
 

@@ -183,9 +183,9 @@ class TestSources:
         source = write_rows(tmp_path, rows)
         with caplog.at_level(logging.WARNING):
             assert len(load_conversations(source, "train")) == 2
-        assert f"left out row 2 of {source} (id lost), whose picture cannot be read" in caplog.text
-        assert "left out 1 of 3 rows" in caplog.text
-        with pytest.raises(TrainingError, match="the pictures of none of the 1 rows"):
+        assert f"skipped row 2 of {source} (id lost), whose image cannot be read" in caplog.text
+        assert "skipped 1 of 3 rows" in caplog.text
+        with pytest.raises(TrainingError, match=r"none of the 1 rows of .* has images"):
             load_conversations(write_rows(tmp_path, rows[2:], "lost.json"), "train")
 
 
@@ -259,24 +259,24 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("bad", "message"),
         [
-            (row(), "has no turns: a row looks like"),
+            (row(), "has no turns. A row looks like"),
             ({"image": "0.png"}, "has no turns"),
             ({"conversations": "Who?"}, "has no turns"),
-            ("Who?", "is no JSON object"),
-            (row("<image>Who?", image="0.png"), "has turns of user: questions and answers must follow each other"),
-            ({"conversations": say("Who?", "x")[::-1]}, "has turns of assistant, user"),
+            ("Who?", "is not a JSON object"),
+            (row("<image>Who?", image="0.png"), "has turns from user. Questions and answers must alternate"),
+            ({"conversations": say("Who?", "x")[::-1]}, "has turns from assistant, user"),
             ({"conversations": [{"from": "tool", "value": "x"}]}, r"turn 1 of row 1 of .* is from 'tool'"),
             ({"conversations": [{"value": "x"}]}, r"turn 1 of row 1 of .* is from None"),
             ({"conversations": ["x"]}, r"turn 1 of row 1 of .* is from None"),
             ({"conversations": [{"from": "human"}]}, r"turn 1 of row 1 of .* has no text: its value is None"),
             ({"conversations": [{"from": "human", "value": 3}]}, "has no text: its value is 3"),
-            (row("<image>Who?", "x"), "has <image> 1 times, and 0 pictures"),
-            (row("<image><image>Who?", "x", image="0.png"), "has <image> 2 times, and 1 pictures"),
-            (row("<image>Who?", "x", image=["0.png", "1.png"]), "has <image> 1 times, and 2 pictures"),
+            (row("<image>Who?", "x"), "has <image> 1 times, but 0 images"),
+            (row("<image><image>Who?", "x", image="0.png"), "has <image> 2 times, but 1 images"),
+            (row("<image>Who?", "x", image=["0.png", "1.png"]), "has <image> 1 times, but 2 images"),
             (row("Who?", "<image>", image="0.png"), "has an <image> in an answer"),
             (row("<image>Who?", " ", image="0.png"), "turn 2 of row 1 of .* is empty"),
             (row(" ", "x"), "turn 1 of row 1 of .* is empty"),
-            (row("<image>Who?", "x", image={"bytes": "?"}), "and not by paths"),
+            (row("<image>Who?", "x", image={"bytes": "?"}), "not as paths"),
         ],
     )
     def test_rows(self, tmp_path, bad, message):
@@ -289,19 +289,19 @@ class TestBadInput:
 
     def test_files(self, tmp_path, processor, config):
         source = write_rows(tmp_path, [row("Who?", "you")])
-        with pytest.raises(TrainingError, match=r"is one split, and has no 'test': give a folder with test\.json"):
+        with pytest.raises(TrainingError, match=r"is a single split and has no 'test'. Pass a folder with test\.json"):
             load_conversations(source, "test")
         (tmp_path / "cut.json").write_text('[{"image"')
         with pytest.raises(TrainingError, match=r"cut\.json cannot be read"):
             load_conversations(str(tmp_path / "cut.json"), "train")
         (tmp_path / "none.json").write_text("{}")
-        with pytest.raises(TrainingError, match=r"none\.json holds no list of rows"):
+        with pytest.raises(TrainingError, match=r"none\.json does not hold a list of rows"):
             load_conversations(str(tmp_path / "none.json"), "train")
         with pytest.raises(TrainingError, match="no column conversations or messages, only image"):
             load_conversations(str(tmp_path), "train")
 
     def test_what_the_model_cannot_take(self, processor, config, converted):
-        with pytest.raises(TrainingError, match=r"a conversation of 999 images may be .* lower max_text_length"):
+        with pytest.raises(TrainingError, match=r"a conversation with 999 images may be .* Lower max_text_length"):
             ConversationCollator(processor, config, 64, most_images=999)
         plain = LaVITProcessor.from_pretrained(converted, chat_template="{{ messages[0]['content'] }}")
         with pytest.raises(TrainingError, match="does not mark answers"):

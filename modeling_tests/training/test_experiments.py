@@ -161,7 +161,7 @@ class TestNamedFunctions:
         assert load_function(f"{EXAMPLES / 'emoji' / 'choices.py'}:evenly").__name__ == "evenly"
 
     @pytest.mark.parametrize(
-        ("reference", "message"), [("nowhere.py:f", "of a file that exists, got 'nowhere.py:f'"),
+        ("reference", "message"), [("nowhere.py:f", "of an existing file, got 'nowhere.py:f'"),
                                    (f"{EXAMPLES / 'emoji' / 'choices.py'}:oddly", "has no function 'oddly'")],
     )  # fmt: skip
     def test_refuses(self, reference, message):

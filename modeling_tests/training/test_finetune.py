@@ -267,9 +267,9 @@ class TestBadInput:
             rows = load_picture_texts(str(tmp_path), "train", "captions")
         assert rows["text"][:] == ["one"]
         for path in paths[1:3]:
-            assert f"left out {path}, whose text is empty" in caplog.text
-        assert "left out 2 of 4 rows, whose texts are empty" in caplog.text
-        assert "left out 1 of 2 pictures" in caplog.text
+            assert f"skipped {path}, whose text is empty" in caplog.text
+        assert "skipped 2 of 4 rows, whose texts are empty" in caplog.text
+        assert "skipped 1 of 2 images" in caplog.text
 
     def test_no_text_at_all(self, tmp_path):
         write_folder(tmp_path, [{"question": "What?", "answer": ""}] * 2)
@@ -294,9 +294,9 @@ class TestBadInput:
         ("settings", "message"),
         [
             ({"task": "poems"}, "task must be one of captions, questions, conversations, got 'poems'"),
-            ({"quantize": "2bit"}, "quantize must be 4bit or 8bit, or left out, got '2bit'"),
+            ({"quantize": "2bit"}, "quantize must be 4bit, 8bit or unset, got '2bit'"),
             ({"save": "all"}, "save must be one of adapter, merged, got 'all'"),
-            ({"max_text_length": 10**6}, "lower max_text_length"),
+            ({"max_text_length": 10**6}, "Lower max_text_length"),
         ],
     )
     def test_settings(self, script, converted, captions, tmp_path, settings, message):

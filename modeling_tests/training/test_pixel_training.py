@@ -404,11 +404,11 @@ class TestRows:
         assert [row["codes"] for row in rows] == [[1], [3], [4]]
 
     def test_other_counts(self, pictures):
-        with pytest.raises(TrainingError, match="4 pictures, but codes or features of 3"):
+        with pytest.raises(TrainingError, match="4 images, but codes or features for 3"):
             pair_rows(pictures, self.codes().select(range(3)))
 
     def test_other_order(self, pictures):
-        with pytest.raises(TrainingError, match="part at row 2"):
+        with pytest.raises(TrainingError, match="do not match at row 2"):
             pair_rows(pictures, self.codes(view=[0, 1, 1, 0]))
 
     def test_missing_column(self, pictures):
@@ -443,11 +443,11 @@ class TestBadInput:
         model, latents = tiny_model(), torch.randn(4, 4, 8, 8)
         with pytest.raises(ValueError, match="either pixel_values or latents"):
             model(codes=CODES)
-        with pytest.raises(ValueError, match="nothing to paint from"):
+        with pytest.raises(ValueError, match="nothing to condition on"):
             tiny_model()(latents=latents)
         with pytest.raises(ValueError, match="visual tokenizer"):
             model(latents=latents, features=torch.randn(4, 16, 16))
-        with pytest.raises(ValueError, match="pass features, not codes"):
+        with pytest.raises(ValueError, match="Pass features, not codes"):
             tiny_model(condition="features")(latents=latents, codes=CODES)
 
     def test_parts_that_do_not_fit(self):
@@ -455,7 +455,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match="pooled_projection_dim"):
             LaVITPixelDecoderForTraining(tiny_unet(True), detokenizer, tiny_vae(), schedule)
         unet = UNet2DConditionModel.from_config(tiny_unet(False).config, cross_attention_dim=16)
-        with pytest.raises(ValueError, match="width 16, but the detokenizer's cross_attention_dims make 20"):
+        with pytest.raises(ValueError, match="width 16, but the detokenizer's cross_attention_dims add up to 20"):
             LaVITPixelDecoderForTraining(unet, detokenizer, tiny_vae(), schedule)
         unet = UNet2DConditionModel.from_config(tiny_unet(False).config, in_channels=8)
         with pytest.raises(ValueError, match="latents have 4"):
@@ -463,7 +463,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match="latents have 4"):
             LaVITPipeline(None, tiny_processor(), detokenizer, unet, tiny_vae(), schedule)
         detokenizer.config.num_patches = 15
-        with pytest.raises(ValueError, match="15 patches make no square"):
+        with pytest.raises(ValueError, match="15 patches do not form a square"):
             LaVITPixelDecoderForTraining(tiny_unet(False, sees_map=True), detokenizer, tiny_vae(), schedule)
 
     def test_settings(self):

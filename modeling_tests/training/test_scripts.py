@@ -67,14 +67,14 @@ class TestScripts:
     def test_unknown_setting(self, fail, script):
         settings = NAMES_A_REPO.get(script) or NAMES_DATA[script]
         message = fail(script, {**settings, "learnin_rate": 1})
-        assert message == f"{script}: the run file has settings that nothing knows: learnin_rate."
+        assert message == f"{script}: the run file has unknown settings: learnin_rate."
 
     def test_missing_folder(self, fail, script, tmp_path):
         settings = NAMES_A_REPO.get(script) or NAMES_DATA[script]
         ((name, _),) = [entry for entry in settings.items() if entry[1] == "@"]
         message = fail(script, {**settings, name: str(tmp_path / "nowhere")})
         if script in NAMES_A_REPO:
-            expected = f"there is no folder {tmp_path}/nowhere, which the setting {name} names."
+            expected = f"there is no folder {tmp_path}/nowhere, which {name} is set to."
             assert message == f"{script}: {expected}"
         else:
             assert message.startswith(f"{script}: the split 'train' of {tmp_path}/nowhere cannot be loaded: ")

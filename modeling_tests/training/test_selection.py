@@ -266,7 +266,7 @@ class TestBadInput:
             )
 
     def test_selector_of_the_understanding_branch(self):
-        with pytest.raises(ValueError, match="leave selector_feature_size out"):
+        with pytest.raises(ValueError, match="do not set selector_feature_size"):
             LaVITConfig(
                 visual_tokenizer_config=tiny_visual_config(selector_feature_size=20),
                 text_config={"model_type": "llama", "vocab_size": 100, "hidden_size": 32, "num_attention_heads": 2},
@@ -287,7 +287,7 @@ class TestBadInput:
             model.visual_tokenizer.selector.classifier[-1].weight.zero_()
         with caplog.at_level(logging.WARNING):
             calibrate_threshold(model, [{"pixel_values": pictures()}], 1 / 3)
-        assert "no threshold keeps 0.33 of the patches, the nearest keeps 1.00" in caplog.text
+        assert "no threshold keeps 0.33 of the patches; the nearest keeps 1.00" in caplog.text
         assert 0 < model.config.keep_threshold < 1
 
     def test_nothing_to_calibrate_by(self, model):
@@ -357,8 +357,8 @@ class TestMeter:
             for step, logs in ((5, worse), (8, better), (10, worse), (15, worse), (16, {"loss": 1.0})):
                 state = SimpleNamespace(global_step=step, is_world_process_zero=True)
                 warm_up.on_log(None, state, None, logs=logs)
-        assert [record.getMessage()[:70] for record in caplog.records] == [
-            "after step 10 the selector's patches rebuild worse than random ones at"
+        assert [record.getMessage()[:91] for record in caplog.records] == [
+            "after step 10, the selector's patches reconstruct worse than the same number of random ones"
         ]
 
 

@@ -239,7 +239,7 @@ class TestModel:
         assert abs(torch.stack(kept[-10:]).mean() - 1 / 3) < 0.08
 
     def test_needs_a_feature_decoder(self):
-        with pytest.raises(ValueError, match="set detokenizer_config"):
+        with pytest.raises(ValueError, match="Set detokenizer_config"):
             LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerConfig())
 
     def test_a_plain_tokenizer_starts_without_a_codebook(self, tmp_path):

@@ -328,7 +328,7 @@ class TestModel:
         model = build()
         with pytest.raises(ValueError, match="one of pixel_values, image_features and image_rows"):
             model(**batch, pixel_values=torch.zeros(3, 3, SIDE, SIDE))
-        with pytest.raises(ValueError, match="need a keep_mask"):
+        with pytest.raises(ValueError, match="needs a keep_mask"):
             model(batch["input_ids"], labels=batch["labels"], image_rows=torch.zeros(5, WIDTH))
         with pytest.raises(ValueError, match="understanding_selector=False"):
             build(understanding_selector=True).freeze_merger()
@@ -422,7 +422,7 @@ class TestLayouts:
         assert collate.num_cut == 1
 
     def test_longest_sample_must_fit_the_context(self, processor, build):
-        with pytest.raises(TrainingError, match="lower max_text_length"):
+        with pytest.raises(TrainingError, match="Lower max_text_length"):
             collator(processor, build(), max_text_length=60)
 
     def test_codes_of_another_tokenizer(self, processor, build):
@@ -506,7 +506,7 @@ class TestData:
     def test_empty_texts_are_left_out(self, caplog):
         pairs = self.pairs(4, texts=[["", CAPTION], [" "], [], [CAPTION]])
         kept = prepare_pairs(pairs, ["image_text"])
-        assert len(kept) == 2 and "left out 2 of 4 rows" in caplog.text
+        assert len(kept) == 2 and "skipped 2 of 4 rows" in caplog.text
         assert LanguageDataset(kept, SampleMaker(["image_text"]))[0]["answer"] == CAPTION
         with pytest.raises(TrainingError, match="none of the 4 rows has a text"):
             leave_out_empty(Dataset.from_dict({"text": ["", None, " ", "\n"]}))
@@ -522,7 +522,7 @@ class TestData:
         assert len(prepare_pairs(pairs.remove_columns("features"), ["text_image"])) == 2
 
     def test_settings_that_cannot_be(self):
-        with pytest.raises(TrainingError, match="layouts must be some of"):
+        with pytest.raises(TrainingError, match="layouts must be among"):
             SampleMaker(["image_image"])
         with pytest.raises(TrainingError, match="text_share"):
             LanguageDataset(self.pairs(2), SampleMaker(), text_share=0.3)
@@ -630,7 +630,7 @@ class TestPretokenize:
             ("rows", "all"): "rows must be one of",
             ("image_column", "picture"): "no column picture",
             ("keep_columns", ("author",)): "no column author",
-            ("text_function", "nowhere.py:texts"): "of a file that exists",
+            ("text_function", "nowhere.py:texts"): "of an existing file",
         }.items():
             with pytest.raises(TrainingError, match=message):
                 self.run(script, stages, tmp_path / "shards", **dict([settings]))

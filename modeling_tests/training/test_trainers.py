@@ -168,7 +168,7 @@ class TestEvaluation:
 
 def test_labels_of_another_length_are_refused(collate):
     batch = collate(ROWS)
-    with pytest.raises(ValueError, match=r"labels have the shape \(4, 3\), and the ids \(4, 16\)"):
+    with pytest.raises(ValueError, match=r"labels have shape \(4, 3\), but the ids \(4, 16\)"):
         load()(**batch | {"labels": batch["labels"][:, :3]})
 
 

@@ -115,15 +115,15 @@ class TestSettings:
 
     @pytest.mark.parametrize("text", ["", "- model\n", "model"])
     def test_no_mapping(self, run, text):
-        with pytest.raises(TrainingError, match=r"run\.yaml must hold settings as `name: value`"):
+        with pytest.raises(TrainingError, match=r"run\.yaml must contain settings as `name: value`"):
             load_settings(ToySettings, arguments=[run(text)])
 
     def test_no_yaml(self, run):
-        with pytest.raises(TrainingError, match=r"run\.yaml is no YAML: (?s:.*)line 1"):
+        with pytest.raises(TrainingError, match=r"run\.yaml is not valid YAML: (?s:.*)line 1"):
             load_settings(ToySettings, arguments=[run("model: [here")])
 
     def test_unknown_setting(self, run):
-        with pytest.raises(TrainingError, match=r"settings that nothing knows: learnin_rate, modl\."):
+        with pytest.raises(TrainingError, match=r"unknown settings: learnin_rate, modl\."):
             load_settings(ToySettings, arguments=[run("model: here\nmodl: 1\nlearnin_rate: 2\n")])
 
     def test_missing_setting(self, run, capsys):
@@ -180,7 +180,7 @@ class TestFindCheckpoint:
     )
     def test_changed_training_arguments(self, tmp_path, change, named):
         self.start(tmp_path)
-        with pytest.raises(TrainingError, match=f"holds a run with other settings: {named}.*another output_dir"):
+        with pytest.raises(TrainingError, match=f"contains a run with other settings: {named}.*another output_dir"):
             find_checkpoint(training_arguments(tmp_path, **change), [ToySettings("here")])
 
     def test_changed_own_settings(self, tmp_path):
@@ -285,7 +285,7 @@ class TestTrainer:
 
     def test_a_stream_of_nothing(self, tmp_path):
         rows = datasets.Dataset.from_dict({"x": [1.0]}).to_iterable_dataset().filter(lambda row: False)
-        with pytest.raises(TrainingError, match="a stream without a row"):
+        with pytest.raises(TrainingError, match="a stream without any rows"):
             line_trainer(tmp_path, rows).train()
 
 
@@ -354,12 +354,12 @@ class TestData:
         for name in ("picture_02.png", "picture_04.png"):
             assert f"{name} (" in caplog.text
         if not streaming:
-            assert "left out 2 of 6 pictures" in caplog.text
+            assert "skipped 2 of 6 images" in caplog.text
 
     def test_none_is_left(self, tmp_path):
         for path in write_pictures(tmp_path, 2):
             path.write_bytes(b"no picture")
-        with pytest.raises(TrainingError, match="none of the 2 pictures can be read"):
+        with pytest.raises(TrainingError, match="none of the 2 images can be read"):
             skip_broken_images(load_split(str(tmp_path)))
 
     def test_missing_column(self, sources):
@@ -411,7 +411,7 @@ class TestShards:
 
         with pytest.raises(KeyboardInterrupt):
             self.write(tmp_path, encode=encode)
-        with pytest.raises(TrainingError, match=r"holds 1 of 3 shards.*goes on"):
+        with pytest.raises(TrainingError, match=r"has 1 of 3 shards.*resumes"):
             read_shards(tmp_path / "train")
         self.write(tmp_path, encode=encode)
         assert encoded == [0, 4, 4, 8]
@@ -420,9 +420,9 @@ class TestShards:
 
     def test_no_folder_mixes_settings(self, tmp_path):
         self.write(tmp_path, views=1)
-        with pytest.raises(TrainingError, match=r"shards of other settings \(views changed\)"):
+        with pytest.raises(TrainingError, match=r"shards made with other settings \(views changed\)"):
             self.write(tmp_path, views=2)
 
     def test_nothing_to_encode(self, tmp_path):
-        with pytest.raises(TrainingError, match="the data set is empty"):
+        with pytest.raises(TrainingError, match="the dataset is empty"):
             self.write(tmp_path, num_rows=0)

@@ -31,8 +31,8 @@ def bundled_checkpoint() -> str:
     folder = Path(__file__).parent / "checkpoints" / BUNDLED_CHECKPOINT
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"the checkpoint {BUNDLED_CHECKPOINT} is not in this installation ({folder}): install the package as it "
-            "is published, or make the checkpoint with `make checkpoint`."
+            f"the checkpoint {BUNDLED_CHECKPOINT} is not part of this installation ({folder}). Install the released "
+            "package, or build the checkpoint with `make checkpoint`."
         )
     return str(folder)
 

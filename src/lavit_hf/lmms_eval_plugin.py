@@ -104,7 +104,7 @@ class LaVIT(lmms):
         """
         ignored = {name for request in requests for name in request.args[1]} - {"until", *self._known_settings}
         if ignored:
-            logger.warning(f"lavit_hf ignores {', '.join(sorted(ignored))}, which generate does not know.")
+            logger.warning(f"lavit_hf ignores {', '.join(sorted(ignored))}: generate has no such argument.")
         return self._run_in_batches(self._write, requests, grouping=True)
 
     def loglikelihood(self, requests: list[Instance]) -> list[GenerationResult]:
@@ -129,7 +129,9 @@ class LaVIT(lmms):
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Refuses tasks of several rounds."""
         tasks = ", ".join(sorted({request.task_name for request in requests}))
-        raise NotImplementedError(f"lavit_hf answers one prompt at a time, but these tasks ask in rounds: {tasks}.")
+        raise NotImplementedError(
+            f"lavit_hf answers one prompt at a time, but these tasks have several rounds: {tasks}."
+        )
 
     @property
     def _known_settings(self) -> dict[str, Any]:
@@ -161,7 +163,7 @@ class LaVIT(lmms):
         for image in images:
             if not isinstance(image, Image.Image):
                 raise ValueError(
-                    f"document {doc_id} of {task} holds {type(image).__name__} where LaVIT reads images alone."
+                    f"document {doc_id} of {task} holds {type(image).__name__}, but LaVIT reads images only."
                 )
         return Prompt(text, images, wish(document) if callable(wish) else wish)
 
@@ -203,7 +205,7 @@ class LaVIT(lmms):
 def _append(prompt: Prompt) -> str:
     """The prompt with the text to score. Where there are no words in front, that begins without a space."""
     if not prompt.text and not prompt.images:
-        raise ValueError("there is nothing in front of the text to score: the task needs a prompt or an image.")
+        raise ValueError("nothing precedes the text to score. The task needs a prompt or an image.")
     return prompt.text + (prompt.wish if prompt.text else prompt.wish.lstrip())
 
 
@@ -216,13 +218,13 @@ def _cut(text: str, until: str | list[str] | None) -> str:
 
 def _read_batch_size(batch_size: int | str) -> int:
     if not str(batch_size).isdecimal() or int(batch_size) == 0:
-        raise ValueError(f"batch_size is {batch_size!r}: lavit_hf needs a number above 0.")
+        raise ValueError(f"batch_size is {batch_size!r}, but lavit_hf needs a number above 0.")
     return int(batch_size)
 
 
 def _read_dtype(name: str) -> DType:
     if name not in DType.__members__:
-        raise ValueError(f"dtype is {name!r}: choose one of {', '.join(DType.__members__)}.")
+        raise ValueError(f"unknown dtype {name!r}. Choose one of {', '.join(DType.__members__)}.")
     return DType[name]
 
 

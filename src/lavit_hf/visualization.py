@@ -57,8 +57,8 @@ def draw_keep_mask(
     """
     if size < 1 or line_width < 0 or not 0 <= dimming <= 1:
         raise ValueError(
-            f"`size` must be positive, `line_width` not negative and `dimming` in 0..1; "
-            f"got {size}, {line_width} and {dimming}."
+            "`size` must be positive, `line_width` must not be negative, and `dimming` must lie in [0, 1]; got "
+            f"{size}, {line_width} and {dimming}."
         )
     grid = _mask_to_grid(keep_mask)
     picture = _fit_longer_side(to_rgb_image(image), size)
@@ -110,7 +110,7 @@ def image_grid(
     if not images or columns < 1:
         raise ValueError(f"A sheet needs at least 1 image and 1 column, got {len(images)} and {columns}.")
     if titles is not None and len(titles) != len(images):
-        raise ValueError(f"There must be one title for each image, got {len(titles)} for {len(images)} images.")
+        raise ValueError(f"There must be one title per image, got {len(titles)} for {len(images)} images.")
 
     images = [to_rgb_image(image) for image in images]
     width, height = (max(sides) for sides in zip(*(image.size for image in images)))
@@ -161,12 +161,12 @@ def _mask_to_grid(keep_mask: torch.Tensor | np.ndarray | Sequence[bool]) -> np.n
     """The mask as booleans of shape `(side, side)`."""
     mask = torch.as_tensor(keep_mask)
     if mask.ndim != 1:
-        raise ValueError(f"`keep_mask` must have shape (num_patches,), one image's; got {tuple(mask.shape)}.")
+        raise ValueError(f"`keep_mask` must have shape (num_patches,), for a single image; got {tuple(mask.shape)}.")
     if not ((mask == 0) | (mask == 1)).all():
-        raise ValueError("`keep_mask` must hold booleans, or zeros and ones only.")
+        raise ValueError("`keep_mask` must only hold booleans, or zeros and ones.")
     side = math.isqrt(len(mask))
     if not side or side * side != len(mask):
-        raise ValueError(f"`keep_mask` must be a square grid of patches, but has {len(mask)} of them.")
+        raise ValueError(f"`keep_mask` must cover a square grid of patches, but has {len(mask)} values.")
     return mask.bool().reshape(side, side).numpy(force=True)
 
 

@@ -132,7 +132,7 @@ def find_plans(folder: Path, names: list[str] | None = None) -> list[Path]:
     known = {path.stem: path for path in sorted(folder.glob("*.yaml")) if "arms" in _read_yaml(path)}
     if not known:
         raise Failure(
-            f"{folder} holds no plans of ablations: run this in a clone of lavit_hf, or name the folder by --plans."
+            f"{folder} has no ablation plans. Run this in a clone of lavit_hf, or pass a folder with --plans."
         )
     if unknown := [name for name in names or [] if name not in known]:
         raise Failure(f"there is no ablation {', '.join(unknown)} in {folder}, only {', '.join(known)}.")
@@ -162,11 +162,11 @@ def load_plan(path: Path) -> Plan:
     labels = {name: arm.pop(ARM_LABEL, name) for name, arm in arms.items()}
     for name, arm in arms.items():
         if unknown := sorted(arm.keys() - set(file.steps)):
-            raise Failure(f"{path}: the arm {name} sets {', '.join(unknown)}, which is no step of the plan.")
+            raise Failure(f"{path}: the arm {name} sets {', '.join(unknown)}, which is not a step of the plan.")
     figures = tuple(Figure(name, **_checked(figure, Figure, path, {"name"})) for name, figure in file.figures.items())
     for name in (*file.plot.values(), file.headline):
         if name not in file.figures:
-            raise Failure(f"{path}: {name} is to be shown but is none of the plan's figures.")
+            raise Failure(f"{path}: {name} is to be shown, but the plan has no such figure.")
     return Plan(
         path.stem, file.question, steps, arms, labels, tuple(file.seeds), figures, file.headline, file.plot, file.paper
     )  # fmt: skip
@@ -186,9 +186,9 @@ def _checked(values: Mapping[str, Any], kind: type, path: Path, given: set[str] 
     known = {item.name: item for item in fields(kind) if item.name not in given}
     needed = [name for name, item in known.items() if item.default is MISSING and item.default_factory is MISSING]
     if unknown := sorted(values.keys() - known.keys()):
-        raise Failure(f"{path} has {', '.join(unknown)}, which nothing knows; there may be {', '.join(known)}.")
+        raise Failure(f"{path} has unknown keys: {', '.join(unknown)}. Allowed are {', '.join(known)}.")
     if missing := [name for name in needed if name not in values]:
-        raise Failure(f"{path} lacks {', '.join(missing)}.")
+        raise Failure(f"{path} is missing {', '.join(missing)}.")
     return dict(values)
 
 
@@ -198,7 +198,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise Failure(f"{path} is no YAML: {error}") from error
+        raise Failure(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise Failure(f"{path} must hold `name: value`.")
+        raise Failure(f"{path} must contain `name: value` pairs.")
     return values

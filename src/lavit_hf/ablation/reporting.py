@@ -107,9 +107,7 @@ def format_table(plan: Plan, results: Results, seeds: Sequence[int]) -> str:
         ]
         rows.append([plan.labels[arm], *shown])
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    over = (
-        f"Mean ± standard deviation over {len(seeds)} seeds." if len(seeds) > 1 else f"With the seed {seeds[0]} alone."
-    )
+    over = f"Mean ± standard deviation over {len(seeds)} seeds." if len(seeds) > 1 else f"With seed {seeds[0]} only."
     return "\n".join([asked, "", *lines, "", over, ""])
 
 

@@ -119,7 +119,7 @@ def read_figures(step: Step) -> dict[str, float]:
     """
     record = _record(step)
     if not record.get("done"):
-        raise Failure(f"the step {step.key} has not been taken: run the ablation first.")
+        raise Failure(f"the step {step.key} has not been run. Run the ablation first.")
     path = step.folder / FIGURES_NAME
     return (json.loads(path.read_text()) if path.exists() else {}) | {"seconds": record["seconds"]}
 
@@ -131,4 +131,4 @@ def _record(step: Step) -> dict:
 
 def _last_line(step: Step) -> str:
     lines = (step.folder / LOG_NAME).read_text(errors="replace").strip().splitlines()
-    return lines[-1][-LAST_LINE:] if lines else "it said nothing"
+    return lines[-1][-LAST_LINE:] if lines else "no output"

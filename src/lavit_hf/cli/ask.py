@@ -29,7 +29,8 @@ from .options import (
 
 def ask(
     question: Annotated[
-        str, typer.Argument(help='The question, as "What is on the sofa?".', callback=check_text, show_default=False)
+        str,
+        typer.Argument(help='The question, such as "What is on the sofa?".', callback=check_text, show_default=False),
     ],
     images: Images,
     batch_size: BatchSize = 8,
@@ -45,7 +46,7 @@ def ask(
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer a question about each picture."""
+    """Answer a question about each image."""
     keep = check_keep(keep_ratio=keep_ratio, keep_threshold=keep_threshold, keep_error=keep_error)
     request = request_pictures(images, ModelOptions(model, device, dtype, quantize))
     from ..tasks.reading import answer_to, write_texts

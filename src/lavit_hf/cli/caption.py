@@ -37,7 +37,7 @@ def caption(
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say in words what each picture shows."""
+    """Describe each image in words."""
     keep = check_keep(keep_ratio=keep_ratio, keep_threshold=keep_threshold, keep_error=keep_error)
     request = request_pictures(images, ModelOptions(model, device, dtype, quantize))
     from ..tasks.reading import CAPTION, write_texts

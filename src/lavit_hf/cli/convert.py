@@ -21,22 +21,25 @@ class PixelDecoder(str, Enum):
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Top folder of an original LaVIT checkpoint.")],
-    destination: Annotated[Path, typer.Argument(help="Folder to make; it must not exist.")],
+    source: Annotated[Path, typer.Argument(help="Root folder of an original LaVIT checkpoint.")],
+    destination: Annotated[Path, typer.Argument(help="Folder to create; it must not exist yet.")],
     num_attention_heads: Annotated[
         int | None,
         typer.Option(
-            help="Heads of encoder, merger and detokenizer, which a checkpoint does not tell; by default LaVIT-7B's.",
+            help="Attention heads of the encoder, merger and detokenizer, which a checkpoint does not record; "
+            "LaVIT-7B's by default.",
             min=1,
         ),
     ] = None,
-    pixel_decoder: Annotated[PixelDecoder, typer.Option(help="The pixel decoder to take along.")] = PixelDecoder.none,
-    dtype: Annotated[DType, typer.Option(help="Cast the weights; auto keeps their dtype.")] = DType.auto,
+    pixel_decoder: Annotated[
+        PixelDecoder, typer.Option(help="The pixel decoder to convert as well.")
+    ] = PixelDecoder.none,
+    dtype: Annotated[DType, typer.Option(help="Dtype to cast the weights to; auto keeps their own.")] = DType.auto,
     allow_nan: Annotated[
-        bool, typer.Option("--allow-nan", help="Take weights along that are NaN or infinite.")
+        bool, typer.Option("--allow-nan", help="Convert even if weights are NaN or infinite.")
     ] = False,
 ) -> None:
-    """Convert an original LaVIT checkpoint into a Hugging Face folder."""
+    """Convert an original LaVIT checkpoint to the Hugging Face format."""
     check_folders(source, destination)
     import torch
 
@@ -53,5 +56,5 @@ def convert(
         allow_nan=allow_nan,
     )
     entry = "LaVITForCausalLM" if pixel_decoder is PixelDecoder.none else "LaVITPipeline"
-    typer.echo(f"{destination} is ready, with {heads} attention heads in its visual parts.")
+    typer.echo(f"{destination} is ready, with {heads} attention heads in its vision modules.")
     typer.echo(f"{entry}.from_pretrained({str(destination)!r})")

@@ -18,12 +18,13 @@ def demo(
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen on. 0.0.0.0 lets other machines in; there is no password.",
+            help="Address to listen on. 0.0.0.0 accepts other machines; there is no password.",
             rich_help_panel=SERVER_PANEL,
         ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", rich_help_panel=SERVER_PANEL)
+        int,
+        typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.", rich_help_panel=SERVER_PANEL),
     ] = DEFAULT_PORT,
     model: Model = None,
     device: Device = "auto",
@@ -31,7 +32,7 @@ def demo(
     quantize: Quantize = None,
     seed: Seed = None,
 ) -> None:
-    """Open a page in which pictures are read, painted and looked into."""
+    """Serve a page that reads, draws and inspects images in the browser."""
     from ..page import serve_page
 
     serve_page(ModelOptions(model, device, dtype, quantize), host, port, seed)

@@ -29,35 +29,41 @@ from .options import (
 def draw(
     prompt: Annotated[
         str | None,
-        typer.Argument(help="What to paint; <image> says where a picture stands.", callback=check_text),
+        typer.Argument(help="What to draw; <image> marks where an image goes.", callback=check_text),
     ] = None,
     image: Annotated[
         list[str] | None,
         typer.Option(
-            "--image", "-i", help="A picture for the prompt, once for each: a file, a URL or -.", show_default=False
+            "--image",
+            "-i",
+            help="An image for the prompt: a file, a URL or -. Repeat the option for several.",
+            show_default=False,
         ),
     ] = None,
     output: OutputFile = Path("lavit.png"),
     force: Force = False,
-    num_images: Annotated[int, typer.Option("--num-images", "-n", min=1, help="How many pictures to paint.")] = 1,
+    num_images: Annotated[int, typer.Option("--num-images", "-n", min=1, help="Number of images to draw.")] = 1,
     candidates: Annotated[
-        int | None, typer.Option(min=1, help="Paint each so often, and keep the one most like its tokens.")
+        int | None,
+        typer.Option(min=1, help="Draw each image this many times and keep the one that best matches its tokens."),
     ] = None,
     negative_prompt: Annotated[
-        str | None, typer.Option(help="What the picture shall not be.", callback=check_text)
+        str | None, typer.Option(help="What the image should not show.", callback=check_text)
     ] = None,
     aspect_ratio: Annotated[
         str | None,
         typer.Option(
-            callback=check_aspect_ratio, help=f"Width to height: {', '.join(ASPECT_RATIOS)}.", show_default=False
+            callback=check_aspect_ratio,
+            help=f"Ratio of width to height: {', '.join(ASPECT_RATIOS)}.",
+            show_default=False,
         ),
     ] = None,
-    height: Annotated[int | None, typer.Option(min=1, help="In pixels, in place of an aspect ratio.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="In pixels, in place of an aspect ratio.")] = None,
+    height: Annotated[int | None, typer.Option(min=1, help="Height in pixels, instead of an aspect ratio.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Width in pixels, instead of an aspect ratio.")] = None,
     steps: Steps = None,
     guidance: Guidance = None,
     token_guidance: Annotated[
-        float | None, typer.Option(min=1.0, help="How closely the tokens follow the prompt; 1 is not at all.")
+        float | None, typer.Option(min=1.0, help="How closely the tokens follow the prompt; 1 turns guidance off.")
     ] = None,
     model: Model = None,
     device: Device = "auto",
@@ -66,9 +72,9 @@ def draw(
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Paint a picture of a text, or of text and pictures mixed."""
+    """Draw images from a text, or from text and images mixed."""
     if prompt is None and not image:
-        raise typer.BadParameter("there is nothing to paint: give a text, --image or both.")
+        raise typer.BadParameter("there is nothing to draw. Pass a text, --image or both.")
     painting = {
         "negative_prompt": negative_prompt,
         "aspect_ratio": aspect_ratio,

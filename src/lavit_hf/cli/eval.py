@@ -31,43 +31,49 @@ class Protocol(str, Enum):
 
 
 def eval(
-    task: Annotated[EvaluationTask, typer.Argument(help="The benchmark.", show_default=False)],
+    task: Annotated[EvaluationTask, typer.Argument(help="The benchmark to run.", show_default=False)],
     data: Annotated[
         Path,
         typer.Option(
-            help="Folder with the benchmark's annotation files and pictures, or one of the datasets library.",
+            help="Folder with the benchmark's annotation files and images, or a folder saved by the datasets library.",
             show_default=False,
         ),
     ],
     protocol: Annotated[
         Protocol,
-        typer.Option(help="The paper's settings, the released script's (pictures only) or the checkpoint's own."),
+        typer.Option(
+            help="Settings of the paper, of the released script (image generation only) or of the checkpoint itself."
+        ),
     ] = Protocol.paper,
     split: Annotated[
-        str | None, typer.Option(help="Split of the data, where there are several.", show_default=DEFAULT_SPLIT)
+        str | None, typer.Option(help="Split of the data, if there are several.", show_default=DEFAULT_SPLIT)
     ] = None,
     column: Annotated[
-        str | None, typer.Option(help="Column of captions, questions or prompts in a folder of datasets.")
+        str | None,
+        typer.Option(help="Column with the captions, questions or prompts, for data of the datasets library."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Most samples, to rehearse.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of samples, for a trial run.")] = None,
     batch_size: BatchSize = 8,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="<int>", help="Seed of all draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="<int>", help="Random seed.")] = 0,
     tokenizer: Annotated[
         Tokenizer,
         typer.Option(
-            help="What cuts captions into words: ptb as published scores have it, which needs Java, or words.",
+            help="How captions are split into words: ptb, as for published scores (needs Java), or words.",
             rich_help_panel=SCORES_PANEL,
         ),
     ] = Tokenizer.ptb,
     spice: Annotated[
         bool | None,
-        typer.Option(help="SPICE of captions; by default where all is there for it.", rich_help_panel=SCORES_PANEL),
+        typer.Option(
+            help="Compute SPICE for captions; by default if everything it needs is installed.",
+            rich_help_panel=SCORES_PANEL,
+        ),
     ] = None,
-    fid: Annotated[bool, typer.Option(help="FID of pictures.", rich_help_panel=SCORES_PANEL)] = True,
+    fid: Annotated[bool, typer.Option(help="Compute FID for images.", rich_help_panel=SCORES_PANEL)] = True,
     fid_weights: Annotated[
         Path | None,
         typer.Option(
-            help="File with Inception's weights; downloaded by default.",
+            help="File with the Inception weights; downloaded by default.",
             rich_help_panel=SCORES_PANEL,
             show_default=False,
         ),
@@ -75,7 +81,7 @@ def eval(
     clip: Annotated[
         str,
         typer.Option(
-            help="Folder or Hub id of the CLIP that chooses and scores pictures.", rich_help_panel=SCORES_PANEL
+            help="Folder or Hub id of the CLIP that selects and scores images.", rich_help_panel=SCORES_PANEL
         ),
     ] = CLIP,
     output: Annotated[
@@ -84,7 +90,7 @@ def eval(
             "--output",
             "-o",
             file_okay=False,
-            help="Folder for the result, the table and pictures.",
+            help="Folder for the result, the table and the images.",
             rich_help_panel=OUTPUT_PANEL,
         ),
     ] = Path("evaluation"),
@@ -93,10 +99,11 @@ def eval(
     dtype: DTypeOption = DType.auto,
     quantize: Quantize = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result without its answers.", rich_help_panel=OUTPUT_PANEL)
+        bool,
+        typer.Option("--json", help="Print the result as JSON, without the answers.", rich_help_panel=OUTPUT_PANEL),
     ] = False,
 ) -> None:
-    """Measure a model on a benchmark by the original's protocol; started again, it goes on where it stopped."""
+    """Evaluate a model on a benchmark by the original's protocol. An interrupted run resumes where it stopped."""
     options = EvaluationOptions(
         task=task.value,
         data=data,

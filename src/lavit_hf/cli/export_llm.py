@@ -14,16 +14,16 @@ from .options import DTypeOption, Model
 def check_new(path: Path) -> Path:
     """Refuses a folder that is there already, before a model is loaded."""
     if path.exists():
-        raise typer.BadParameter(f"{path} exists already: name a folder that does not.")
+        raise typer.BadParameter(f"{path} already exists. Pass a folder that does not.")
     return path
 
 
 def export_llm(
-    destination: Annotated[Path, typer.Argument(help="Folder to make; it must not exist.", callback=check_new)],
+    destination: Annotated[Path, typer.Argument(help="Folder to create; it must not exist yet.", callback=check_new)],
     model: Model = None,
     dtype: DTypeOption = DType.auto,
 ) -> None:
-    """Write the language model alone, as a repo that transformers, vLLM and others load without this package."""
+    """Save the language model alone, as a repo that transformers, vLLM and others load without this package."""
     from ..tasks.exporting import export_language_model
 
     kind = export_language_model(ModelOptions(model, "cpu", dtype), destination)

@@ -12,13 +12,13 @@ from .options import OUTPUT_PANEL
 
 def info(
     model: Annotated[
-        str | None, typer.Argument(help="Folder or Hub id; by default the bundled checkpoint.", show_default=False)
+        str | None, typer.Argument(help="Folder or Hub id; the bundled checkpoint by default.", show_default=False)
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object.", rich_help_panel=OUTPUT_PANEL)
     ] = False,
 ) -> None:
-    """Tell what a checkpoint is: its sizes, ids, decoder and memory, without loading its weights."""
+    """Describe a checkpoint: its sizes, ids, decoder and memory, without loading its weights."""
     repo = find_repo(model)
     from ..tasks.describing import print_description
 

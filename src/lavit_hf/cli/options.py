@@ -43,7 +43,7 @@ def check_keep(**settings: float | None) -> KeepSettings:
 def check_aspect_ratio(name: str | None) -> str | None:
     """Refuses an aspect ratio that there are no sizes for."""
     if name is not None and name not in ASPECT_RATIOS:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(ASPECT_RATIOS)}.")
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(ASPECT_RATIOS)}.")
     return name
 
 
@@ -58,31 +58,31 @@ Images = Annotated[
     list[str],
     typer.Argument(
         metavar="IMAGES",
-        help="Pictures: files, folders without the folders in them, globs ('**' for all depths), URLs, or - for a "
-        "picture on standard input.",
+        help="Images: files, folders (not their subfolders), globs ('**' for any depth), URLs, or - for an image on "
+        "standard input.",
         show_default=False,
     ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="How many pictures the model gets at once.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Number of images per batch.")]
 Model = Annotated[
     str | None,
     typer.Option(
         "--model",
         "-m",
-        help="Folder or Hub id of a model or an adapter; by default the bundled checkpoint.",
+        help="Folder or Hub id of a model or an adapter; the bundled checkpoint by default.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
 Device = Annotated[
-    str, typer.Option(help="Where to run: auto, cpu, cuda, cuda:1, mps and so on.", rich_help_panel=MODEL_PANEL)
+    str, typer.Option(help="Device to run on: auto, cpu, cuda, cuda:1, mps and so on.", rich_help_panel=MODEL_PANEL)
 ]
 DTypeOption = Annotated[
     DType,
-    typer.Option(help="What to calculate in; auto is what the checkpoint is stored in.", rich_help_panel=MODEL_PANEL),
+    typer.Option(help="Dtype to compute in; auto is the dtype of the checkpoint.", rich_help_panel=MODEL_PANEL),
 ]
 Quantize = Annotated[
     Quantization | None,
-    typer.Option(help="Hold the language model's weights in fewer bits.", rich_help_panel=MODEL_PANEL),
+    typer.Option(help="Load the language model's weights in fewer bits.", rich_help_panel=MODEL_PANEL),
 ]
 Seed = Annotated[
     int | None,
@@ -90,44 +90,38 @@ Seed = Annotated[
         min=0,
         max=2**63 - 1,
         metavar="<int>",
-        help="Makes the same command give the same result; by default every run draws anew.",
+        help="Seed for repeatable results; every run differs by default.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
-NumBeams = Annotated[
-    int | None, typer.Option(min=1, help="Width of the beam search; by default what the command is made for.")
-]
-MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest text, in tokens.")]
+NumBeams = Annotated[int | None, typer.Option(min=1, help="Number of beams; by default what suits the command.")]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Maximum length of the text, in tokens.")]
 KeepRatio = Annotated[
     float | None,
     typer.Option(
-        help="Keep this share of the patches, above 0 and at most 1; by default the checkpoint's own rule decides.",
+        help="Share of the patches to keep, above 0 and at most 1; by default the checkpoint's own rule decides.",
         rich_help_panel=PATCHES_PANEL,
     ),
 ]
 KeepThreshold = Annotated[
     float | None,
     typer.Option(
-        help="Keep the patches that the selector finds likelier than this, between 0 and 1.",
+        help="Keep the patches whose keep probability is above this threshold, between 0 and 1.",
         rich_help_panel=PATCHES_PANEL,
     ),
 ]
 KeepError = Annotated[
     float | None,
     typer.Option(
-        help="Keep as few patches as rebuild the picture's features with this error, between 0 and 1.",
+        help="Keep as few patches as reconstruct the image's features within this error, between 0 and 1.",
         rich_help_panel=PATCHES_PANEL,
     ),
 ]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object for each picture.", rich_help_panel=OUTPUT_PANEL)
-]
-Force = Annotated[
-    bool, typer.Option("--force", "-f", help="Overwrite files that exist.", rich_help_panel=OUTPUT_PANEL)
-]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per image.", rich_help_panel=OUTPUT_PANEL)]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.", rich_help_panel=OUTPUT_PANEL)]
 OutputFolder = Annotated[
     Path,
-    typer.Option("--output", "-o", file_okay=False, help="Folder for the pictures.", rich_help_panel=OUTPUT_PANEL),
+    typer.Option("--output", "-o", file_okay=False, help="Folder for the images.", rich_help_panel=OUTPUT_PANEL),
 ]
 OutputFile = Annotated[
     Path,
@@ -135,11 +129,13 @@ OutputFile = Annotated[
         "--output",
         "-o",
         callback=check_picture_name,
-        help="File to make; several pictures are numbered.",
+        help="File to create; several images are numbered.",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
 Steps = Annotated[
-    int | None, typer.Option(min=1, help="Denoising steps; by default the pipeline's.", show_default=False)
+    int | None, typer.Option(min=1, help="Number of denoising steps; the pipeline's by default.", show_default=False)
 ]
-Guidance = Annotated[float | None, typer.Option(help="How closely the painting follows the tokens; 1 is not at all.")]
+Guidance = Annotated[
+    float | None, typer.Option(help="How closely the image follows the tokens; 1 turns guidance off.")
+]

@@ -41,7 +41,7 @@ def reconstruct(
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn each picture into tokens and paint it anew from these."""
+    """Turn each image into tokens and reconstruct it from them."""
     keep = check_keep(keep_ratio=keep_ratio, keep_threshold=keep_threshold, keep_error=keep_error)
     request = request_pictures(images, ModelOptions(model, device, dtype), output, force)
     from ..tasks.painting import reconstruct_images

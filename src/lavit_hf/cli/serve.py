@@ -18,24 +18,25 @@ KEY_VARIABLE = "LAVIT_API_KEY"
 def check_key(key: str | None) -> str | None:
     """Refuses a key that cannot be sent in a header."""
     if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key and key):
-        raise typer.BadParameter("a key is made of printable ASCII characters, without spaces around them.")
+        raise typer.BadParameter("an API key must be printable ASCII characters, without spaces around them.")
     return key
 
 
 def serve(
     host: Annotated[
         str,
-        typer.Option(help="Address to listen on. 0.0.0.0 lets other machines in.", rich_help_panel=SERVER_PANEL),
+        typer.Option(help="Address to listen on. 0.0.0.0 accepts other machines.", rich_help_panel=SERVER_PANEL),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", rich_help_panel=SERVER_PANEL)
+        int,
+        typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.", rich_help_panel=SERVER_PANEL),
     ] = DEFAULT_PORT,
     api_key: Annotated[
         str | None,
         typer.Option(
             envvar=KEY_VARIABLE,
             callback=check_key,
-            help="Key that clients must send. Other users of this machine can see options: better set the variable.",
+            help="Key that clients must send. Other users of this machine can see options, so prefer the variable.",
             rich_help_panel=SERVER_PANEL,
             show_default=False,
         ),
@@ -44,17 +45,19 @@ def serve(
         bool,
         typer.Option(
             "--remote-images",
-            help="Download the pictures that requests name by URL; otherwise they are sent along.",
+            help="Download images that requests give as URLs; without it, clients must send the images themselves.",
             rich_help_panel=SERVER_PANEL,
         ),
     ] = False,
     max_batch_size: Annotated[
-        int, typer.Option(min=1, help="Most prompts or pictures in a batch.", rich_help_panel=SERVER_PANEL)
+        int, typer.Option(min=1, help="Maximum number of prompts or images in a batch.", rich_help_panel=SERVER_PANEL)
     ] = 16,
     max_waiting: Annotated[
         int,
         typer.Option(
-            min=1, help="Most requests that wait; further ones get status 429.", rich_help_panel=SERVER_PANEL
+            min=1,
+            help="Maximum number of waiting requests; further ones get status 429.",
+            rich_help_panel=SERVER_PANEL,
         ),
     ] = 64,
     model: Model = None,
@@ -63,7 +66,7 @@ def serve(
     quantize: Quantize = None,
     seed: Seed = None,
 ) -> None:
-    """Serve a model to programs, by OpenAI's API: chats with pictures, and pictures to paint."""
+    """Serve a model over the OpenAI API: chats with images, and image generation."""
     from ..server import Limits, serve_api
 
     limits = Limits(remote_images=remote_images, max_batch_size=max_batch_size, max_waiting=max_waiting)

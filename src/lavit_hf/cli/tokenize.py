@@ -32,7 +32,7 @@ def tokenize(
         Path | None,
         typer.Option(
             file_okay=False,
-            help="Folder for pictures (PNG) that show which patches were kept.",
+            help="Folder for images (PNG) that show which patches were kept.",
             rich_help_panel=OUTPUT_PANEL,
         ),
     ] = None,
@@ -47,7 +47,7 @@ def tokenize(
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the token ids that stand for each picture, as a JSON list."""
+    """Print the token ids of each image as a JSON list."""
     keep = check_keep(keep_ratio=keep_ratio, keep_threshold=keep_threshold, keep_error=keep_error)
     request = request_pictures(images, ModelOptions(model, device, dtype), overlay, force, "--overlay")
     from ..tasks.tokenizing import print_tokens

@@ -92,11 +92,11 @@ def convert_checkpoint(
         ValueError: If `pixel_decoder` is unknown.
     """
     if pixel_decoder not in ("none", *PIXEL_DECODERS):
-        raise ValueError(f"unknown pixel_decoder {pixel_decoder!r}: choose one of none, {', '.join(PIXEL_DECODERS)}.")
+        raise ValueError(f"unknown pixel_decoder {pixel_decoder!r}. Choose one of none, {', '.join(PIXEL_DECODERS)}.")
     source, destination = Path(source), Path(destination)
     check_folders(source, destination)
     check_links(source)
-    problem = f"{source} cannot be converted: one of its files is damaged, or of another model."
+    problem = f"{source} cannot be converted: one of its files is damaged or belongs to another model."
     with atomic_folder(destination) as stage:
         with conversion_errors(problem):
             models, others = _plan_parts(source, num_attention_heads, pixel_decoder)
@@ -187,7 +187,7 @@ def _plan_language_model(source: Path, num_attention_heads: int) -> PlannedModel
     specs = {name: make().to("meta") for name, make in plan.items()}
     config_file = source / ORIGINAL_LANGUAGE_MODEL_FOLDER / CONFIG_NAME
     with (
-        conversion_errors(f"{config_file} is of no model, or of another than the tensors."),
+        conversion_errors(f"{config_file} does not describe a model, or not the model of the tensors."),
         building_model(len(plan)),
     ):
         config = infer_config(specs, _text_config(config_file), num_attention_heads)
@@ -202,7 +202,7 @@ def _empty_pipeline(models: dict[str, PlannedModel], others: dict[str, Any]) -> 
     wanted = components["unet"].config.cross_attention_dim
     given = sum(components["detokenizer"].config.cross_attention_dims)
     if wanted != given:
-        raise ConversionError(f"the detokenizer's condition is {given} wide, but the U-Net wants {wanted}.")
+        raise ConversionError(f"the detokenizer's condition has width {given}, but the U-Net needs {wanted}.")
     try:
         return LaVITPipeline(**components)
     except ValueError as error:
@@ -216,7 +216,7 @@ def _weights_path(source: Path, layout: FileLayout) -> Path:
 
 def _text_config(path: Path) -> PreTrainedConfig:
     check_config(path)
-    with conversion_errors(f"{path} is no readable config.json of a language model."):
+    with conversion_errors(f"{path} is not a readable config.json of a language model."):
         config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
     for name in UNWANTED_SETTINGS:
         if hasattr(config, name):
@@ -248,5 +248,5 @@ def build_processor(text_tokenizer: PreTrainedTokenizerFast, config: LaVITConfig
 
 
 def _text_tokenizer(folder: Path, model_max_length: int) -> PreTrainedTokenizerFast:
-    with conversion_errors(f"{folder / 'tokenizer.model'} is missing or damaged: download it again."):
+    with conversion_errors(f"{folder / 'tokenizer.model'} is missing or damaged. Download it again."):
         return load_sentencepiece_tokenizer(folder, model_max_length=model_max_length)

@@ -26,15 +26,15 @@ def check_folders(source: Path, destination: Path) -> None:
     """
     if not source.is_dir():
         raise ConversionError(
-            f"there is no folder {source}: download the original checkpoint first, as by "
-            "`hf download rain1011/LaVIT-7B-v2 --local-dir FOLDER`."
+            f"there is no folder {source}. Download the original checkpoint first, for example with `hf download "
+            "rain1011/LaVIT-7B-v2 --local-dir FOLDER`."
         )
     if (source / CONFIG_NAME).is_file() and not (source / ENCODER.path).is_file():
-        raise ConversionError(f"{source} is no original checkpoint, but one that is converted already.")
+        raise ConversionError(f"{source} is not an original checkpoint: it has already been converted.")
     check_is_free(destination)
 
 
 def check_is_free(destination: Path) -> None:
     """Raises a `FileExistsError` if there is such a file or folder already."""
     if destination.exists():
-        raise FileExistsError(f"{destination} exists already: remove it or choose another destination.")
+        raise FileExistsError(f"{destination} already exists. Remove it or choose another destination.")

@@ -37,13 +37,15 @@ def infer_config(
     width = _shape(specs, f"{ENCODER_PREFIX}.embeddings.class_embedding", 3)[-1]
     if num_attention_heads < 1 or width % num_attention_heads:
         raise ConversionError(
-            f"the encoder's width {width} is not divisible by {num_attention_heads} attention heads: "
-            "pass the right number with --num-attention-heads."
+            f"the encoder's width {width} is not divisible by {num_attention_heads} attention heads. Pass the right "
+            "number with --num-attention-heads."
         )
     patch_size = _shape(specs, f"{ENCODER_PREFIX}.embeddings.patch_embedding.weight", 4)[-1]
     num_patches = _shape(specs, f"{ENCODER_PREFIX}.embeddings.position_embedding", 3)[1] - 1
     if math.isqrt(num_patches) ** 2 != num_patches or not num_patches:
-        raise ConversionError(f"the encoder has {num_patches} patch positions, which are no square: it is damaged.")
+        raise ConversionError(
+            f"the encoder has {num_patches} patch positions, which do not form a square: it is damaged."
+        )
     encoder_config = Blip2VisionConfig(
         hidden_size=width,
         intermediate_size=_shape(specs, f"{ENCODER_PREFIX}.encoder.layers.0.mlp.fc1.weight")[0],
@@ -107,9 +109,9 @@ def _check_vocabulary(specs: Mapping[str, torch.Tensor], text_config: PreTrained
     rows = _shape(specs, "language_model.model.embed_tokens.weight")[0]
     if rows != text_config.vocab_size or rows <= codebook_size + 2:
         raise ConversionError(
-            f"the language model has {rows} embedding rows and a vocab_size of {text_config.vocab_size}, and must "
-            f"count {codebook_size} codes and two image marks behind its text: language_model/ and "
-            "visual_tokenizer/ are not of one release."
+            f"the language model has {rows} embedding rows and a vocab_size of {text_config.vocab_size}, which must "
+            f"count {codebook_size} codes and two image marks after its text: language_model/ and visual_tokenizer/ "
+            "do not belong together."
         )
 
 
@@ -117,17 +119,17 @@ def _check_num_layers(specs: Mapping[str, torch.Tensor], text_config: PreTrained
     found = count_layers(specs, "language_model.model.")
     if found and text_config.num_hidden_layers != found:
         raise ConversionError(
-            f"the language model has {found} layers, but its config.json says num_hidden_layers "
-            f"{text_config.num_hidden_layers}: its files are not of one release."
+            f"the language model has {found} layers, but its config.json has num_hidden_layers "
+            f"{text_config.num_hidden_layers}: its files do not belong together."
         )
 
 
 def _shape(specs: Mapping[str, torch.Tensor], name: str, num_axes: int = 2) -> torch.Size:
     if name not in specs:
-        raise ConversionError(f"the checkpoint holds nothing for {name}: one of its files is incomplete.")
+        raise ConversionError(f"the checkpoint has nothing for {name}: one of its files is incomplete.")
     shape = specs[name].shape
     if len(shape) != num_axes or 0 in shape:
-        raise ConversionError(f"{name} must have {num_axes} axes, none of them empty, got the shape {tuple(shape)}.")
+        raise ConversionError(f"{name} must have {num_axes} non-empty axes, got shape {tuple(shape)}.")
     return shape
 
 
@@ -148,5 +150,5 @@ def count_layers(specs: Mapping[str, torch.Tensor], prefix: str) -> int:
     found = {match[1] for name in specs if (match := pattern.match(name))}
     missing = [f"{prefix}layers.{number}" for number in range(len(found)) if str(number) not in found]
     if missing:  # one far behind the others would make a model of any size
-        raise ConversionError(f"the checkpoint holds {len(found)} layers, but not {missing[0]}: a file is incomplete.")
+        raise ConversionError(f"the checkpoint has {len(found)} layers, but not {missing[0]}: a file is incomplete.")
     return len(found)

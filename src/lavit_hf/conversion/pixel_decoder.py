@@ -67,7 +67,7 @@ def _plan_detokenizer(source: Path, layout: PixelDecoderLayout, num_attention_he
         path = source / layout.folder / layout.negative_embeds
         negative_embeds = read_tensor(path)
         if negative_embeds.ndim != 3:
-            raise ConversionError(f"{path} must have three axes, got the shape {tuple(negative_embeds.shape)}.")
+            raise ConversionError(f"{path} must have three axes, got shape {tuple(negative_embeds.shape)}.")
         plan["negative_embeds"] = LazyTensor(torch.Tensor.detach, negative_embeds)
     config = infer_detokenizer_config({name: make().to("meta") for name, make in plan.items()}, num_attention_heads)
     with building_model(len(plan)):
@@ -106,8 +106,8 @@ def _load_scheduler(folder: Path) -> SchedulerMixin:
     name = config.get("_class_name")
     scheduler_class = getattr(diffusers, str(name), None)
     if not (isinstance(scheduler_class, type) and issubclass(scheduler_class, SchedulerMixin)):
-        raise ConversionError(f"{folder} names no scheduler that diffusers has: {name}.")
-    with conversion_errors(f"{folder} holds a {SCHEDULER_CONFIG_NAME} that makes no scheduler."):
+        raise ConversionError(f"{folder} names {name}, which is not a scheduler of diffusers.")
+    with conversion_errors(f"the {SCHEDULER_CONFIG_NAME} in {folder} does not describe a scheduler."):
         return scheduler_class.from_config(config)
 
 

@@ -81,7 +81,7 @@ class _OperationLimit(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.remaining -= 1
         if self.remaining < 0:
-            raise ConversionError("a config.json is of a much larger model than the tensors beside it fill.")
+            raise ConversionError("a config.json describes a much larger model than the tensors next to it.")
         return function(*args, **(kwargs or {}))
 
 
@@ -121,7 +121,7 @@ def plan_file(layout: FileLayout, tensors: Mapping[str, torch.Tensor]) -> dict[s
         if rule.companion is not None:
             companion = match.expand(rule.companion)
             if companion not in tensors:
-                raise ConversionError(f"{layout.path} holds {name} but not {companion}: the file is incomplete.")
+                raise ConversionError(f"{layout.path} has {name} but not {companion}: the file is incomplete.")
             companions.add(companion)
             plan[targets[0]] = LazyTensor(_with_zeros_between, tensors[name], tensors[companion])
         else:
@@ -129,7 +129,7 @@ def plan_file(layout: FileLayout, tensors: Mapping[str, torch.Tensor]) -> dict[s
                 plan[target] = LazyTensor(_part, tensors[name], part, len(targets))
     if unknown := [name for name in unknown if name not in companions]:
         raise ConversionError(
-            f"{layout.path} holds tensors that are no part of a known LaVIT release: {list_names(unknown)}."
+            f"{layout.path} has tensors that belong to no known LaVIT release: {list_names(unknown)}."
         )
     return plan
 
@@ -145,15 +145,16 @@ def check_complete(specs: Mapping[str, torch.Tensor], expected: Mapping[str, tor
     left_over = [name for name in specs if name not in expected]
     if missing or left_over:
         raise ConversionError(
-            f"the checkpoint does not fill the model. Missing: {list_names(missing)}. "
-            f"Left over: {list_names(left_over)}."
+            f"the tensors do not match the model. Missing: {list_names(missing)}. Unused: {list_names(left_over)}."
         )
     wrong = [name for name, tensor in expected.items() if specs[name].shape != tensor.shape]
     if wrong:
-        raise ConversionError(f"tensors whose shape does not fit the rest of the checkpoint: {list_names(wrong)}.")
+        raise ConversionError(
+            f"the shapes of these tensors do not fit the rest of the checkpoint: {list_names(wrong)}."
+        )
     numbers = [name for name, tensor in expected.items() if tensor.is_floating_point()]
     if wrong := [name for name in numbers if not specs[name].is_floating_point()]:
-        raise ConversionError(f"tensors that must be floating-point numbers and are not: {list_names(wrong)}.")
+        raise ConversionError(f"these tensors must hold floating-point numbers but do not: {list_names(wrong)}.")
 
 
 def list_names(names: list[str]) -> str:

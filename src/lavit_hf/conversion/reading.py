@@ -39,7 +39,7 @@ def check_links(folder: Path) -> None:
             path = Path(parent, name)
             if path.is_symlink() and not is_inside(path, folder):
                 raise ConversionError(
-                    f"{path} is a symbolic link out of {folder}: copy the file there if you trust its source."
+                    f"{path} is a symbolic link out of {folder}. Copy the file there if you trust its source."
                 )
 
 
@@ -65,7 +65,9 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(tensors, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in tensors.items()
     ):
-        raise ConversionError(f"{path} does not hold a dictionary of tensors: it is not a file of a LaVIT checkpoint.")
+        raise ConversionError(
+            f"{path} does not hold a dictionary of tensors, so it is not a file of a LaVIT checkpoint."
+        )
     for name, tensor in tensors.items():
         _check_tensor(path, name, tensor)
     return tensors
@@ -84,7 +86,7 @@ def read_tensor(path: Path) -> torch.Tensor:
     """
     tensor = _load(path)
     if not isinstance(tensor, torch.Tensor):
-        raise ConversionError(f"{path} does not hold a tensor: it is not a file of a LaVIT checkpoint.")
+        raise ConversionError(f"{path} does not hold a tensor, so it is not a file of a LaVIT checkpoint.")
     _check_tensor(path, "its tensor", tensor)
     return tensor
 
@@ -106,7 +108,7 @@ def check_config(path: Path) -> None:
     while remaining:
         value = remaining.pop()
         if isinstance(value, int) and abs(value) > MAX_CONFIG_NUMBER:
-            raise ConversionError(f"{path} holds a number beyond {MAX_CONFIG_NUMBER}, which is no size of a LaVIT.")
+            raise ConversionError(f"{path} has a number above {MAX_CONFIG_NUMBER}, which is no size of a LaVIT model.")
         if isinstance(value, dict | list):
             remaining += value.values() if isinstance(value, dict) else value
 
@@ -128,7 +130,7 @@ def find_weights(folder: Path, names: Sequence[str]) -> Path:
     for candidate in candidates:
         if (folder / candidate).is_file():
             return folder / candidate
-    raise ConversionError(f"{folder} holds no weights: one of {', '.join(candidates)} is needed.")
+    raise ConversionError(f"{folder} has no weights: it needs one of {', '.join(candidates)}.")
 
 
 def _shards(index: Path) -> list[str]:
@@ -136,7 +138,7 @@ def _shards(index: Path) -> list[str]:
         shards = sorted(set(read_weight_map(index).values()))
     for shard in shards:
         if not shard.endswith(WEIGHTS_ENDINGS):
-            raise ConversionError(f"{index} names {shard!r}, which is no file of weights (.bin or .safetensors).")
+            raise ConversionError(f"{index} names {shard!r}, which is not a weights file (.bin or .safetensors).")
     return shards
 
 
@@ -144,35 +146,34 @@ def _check_tensor(path: Path, name: str, tensor: torch.Tensor) -> None:
     plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and not (tensor.is_quantized or tensor.is_nested)
     if not plain or tensor.layout is not torch.strided or tensor.device.type != "cpu":
         kind = "quantised" if tensor.is_quantized else f"{tensor.layout}, {tensor.device.type}"
-        raise ConversionError(f"{path} holds {name} in a special form ({kind}): save it as a dense tensor first.")
+        raise ConversionError(f"{path} holds {name} in a special format ({kind}). Save it as a dense tensor first.")
     if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype not in WEIGHT_DTYPES):
-        raise ConversionError(f"{path} holds {name} in {tensor.dtype}, which is no dtype of LaVIT's weights.")
+        raise ConversionError(f"{path} holds {name} in {tensor.dtype}, which LaVIT's weights do not use.")
     if tensor.nbytes > tensor.untyped_storage().nbytes():
-        raise ConversionError(f"{path} holds {name} as one of {tuple(tensor.shape)}, but not as many values.")
+        raise ConversionError(f"{path} holds {name} with shape {tuple(tensor.shape)}, but not that many values.")
 
 
 def _check_is_file(path: Path) -> None:
     if not path.is_file():
-        raise ConversionError(f"{path} is missing: download the original checkpoint again or point at its top folder.")
+        raise ConversionError(f"{path} is missing. Download the original checkpoint again, or pass its root folder.")
 
 
 def _load(path: Path) -> object:
     _check_is_file(path)
     if path.suffix != ".safetensors" and _is_legacy_pickle(path):
         raise ConversionError(
-            f"{path} is a pickle of PyTorch's form before 1.6, which cannot be mapped into memory: load it with a "
-            "PyTorch you trust it to and save it again."
+            f"{path} is a pickle from before PyTorch 1.6, which cannot be memory-mapped. If you trust it, load it "
+            "with PyTorch and save it again."
         )
-    with conversion_errors(f"{path} cannot be read; it is probably truncated: download it again."):
+    with conversion_errors(f"{path} cannot be read and is probably truncated. Download it again."):
         try:
             if path.suffix == ".safetensors":
                 return load_file(path)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except pickle.UnpicklingError as error:
             raise ConversionError(
-                f"{path} holds more than tensors and was not opened, since a pickle can run code. "
-                f"If it comes from a source you trust, save its tensors again with safetensors. "
-                f"({describe_error(error)})"
+                f"{path} holds more than tensors and was not opened, since a pickle can run code. If you trust its "
+                f"source, save its tensors again with safetensors. ({describe_error(error)})"
             ) from error
 
 

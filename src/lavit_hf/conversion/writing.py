@@ -89,8 +89,8 @@ def _check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
         # One pass without a copy: both bounds of a tensor that holds NaN are NaN.
         if tensor.is_floating_point() and tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
             raise ConversionError(
-                f"{name} holds weights that are NaN or infinite, in {tensor.dtype}: the checkpoint is damaged, or its "
-                "numbers are too large for the dtype. Pass --allow-nan to write them all the same."
+                f"{name} has NaN or infinite weights in {tensor.dtype}: the checkpoint is damaged, or its numbers "
+                "are too large for the dtype. Pass --allow-nan to write them anyway."
             )
 
 

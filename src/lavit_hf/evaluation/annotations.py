@@ -43,7 +43,7 @@ def read_coco_captions(files: list[Path], data: Path, split: str, seed: int) -> 
     references: dict[Any, list[str]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
         if annotation["image_id"] not in references:
-            raise Failure(f"{files[0]} has a caption of the picture {annotation['image_id']}, but no such picture.")
+            raise Failure(f"{files[0]} has a caption for image {annotation['image_id']}, but no such image.")
         references[annotation["image_id"]].append(annotation["caption"])
     paths = PictureFolder(data).find([image["file_name"] for image in content["images"]])
     return Samples(
@@ -72,7 +72,7 @@ def read_vqa(files: list[Path], data: Path, split: str, seed: int) -> Samples:
     if unanswered or len(questions) != len(annotations):
         raise Failure(
             f"{files[0].name} and {files[1].name} do not belong together: {len(questions):,} questions, "
-            f"{len(annotations):,} annotations, {len(unanswered):,} questions without one."
+            f"{len(annotations):,} annotations, {len(unanswered):,} questions without an annotation."
         )
     subset = asked.get("data_subtype", "val2014")
     names = [COCO_NAME.format(subset=subset, image_id=question["image_id"]) for question in questions]
@@ -145,7 +145,7 @@ def read_dpg_bench(files: list[Path], data: Path, split: str, seed: int) -> Samp
 def naming_file(files: Iterable[Path], error: Exception) -> Failure:
     """What users are told of an annotation file that is not in its benchmark's layout."""
     names = " and ".join(file.name for file in list(files)[:2])
-    return Failure(f"{names} is not in the layout of this benchmark: {type(error).__name__} {error}.")
+    return Failure(f"{names} does not have the layout of this benchmark: {type(error).__name__} {error}.")
 
 
 def _load(file: Path) -> Any:

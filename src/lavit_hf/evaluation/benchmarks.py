@@ -154,8 +154,8 @@ def read_samples(task: str, data: Path, split: str | None, column: str | None, s
     elif rows.is_dataset(data):
         samples = _ROW_READERS[benchmark.kind](rows.load_rows(data, split or DEFAULT_SPLIT), column)
     else:
-        files = f"neither {' and '.join(benchmark.files)} nor" if benchmark.files else "not"
-        raise Failure(f"in {data} there is {files} what the datasets library reads.")
+        files = f"neither {' and '.join(benchmark.files)} nor" if benchmark.files else "no"
+        raise Failure(f"{data} contains {files} data that the datasets library reads.")
     if not samples.rows:
         raise Failure(f"{data} has nothing in the split {split or DEFAULT_SPLIT!r}.")
     _check_samples(samples, benchmark.kind)
@@ -167,9 +167,9 @@ def _check_samples(samples: Samples, kind: Kind) -> None:
     for sample in samples.rows:
         if not (sample.text if kind is Kind.pictures else sample.references):
             lacks = "no prompt" if kind is Kind.pictures else "nothing to compare with"
-            raise Failure(f"for the sample {sample.id!r} there is {lacks}: leave it out.")
+            raise Failure(f"the sample {sample.id!r} has {lacks}. Remove it.")
         if sample.id in seen:
-            raise Failure(f"two samples have the id {sample.id!r}: their answers could not be told apart.")
+            raise Failure(f"two samples have the id {sample.id!r}, so their answers could not be told apart.")
         seen.add(sample.id)
 
 

@@ -114,7 +114,7 @@ def _by_treebank(texts: _Texts) -> _Texts:
     if {number: len(group) for number, group in cut.items()} != {
         number: len(group) for number, group in texts.items()
     }:
-        raise Failure("Java's tokenizer of the Penn Treebank failed: pass --tokenizer words to do without it.")
+        raise Failure("the Java tokenizer of the Penn Treebank failed. To do without it, pass --tokenizer words.")
     return cut
 
 

@@ -71,4 +71,6 @@ def check_same(path: Path, found: Mapping[str, Any], settings: Mapping[str, Any]
     """
     other = [name for name, value in settings.items() if name not in found or found[name] != value]
     if other:
-        raise Failure(f"{path} has figures of another {other[0]}: delete it, or choose another --output.")
+        raise Failure(
+            f"{path} has results of a run that differs in {other[0]}. Delete it, or choose another --output."
+        )

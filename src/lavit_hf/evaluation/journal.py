@@ -81,4 +81,4 @@ def _parse(text: str | bytes, path: Path) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise Failure(f"{path} is damaged: {error}. Delete {path.parent} to start anew.") from error
+        raise Failure(f"{path} is damaged: {error}. Delete {path.parent} to start over.") from error

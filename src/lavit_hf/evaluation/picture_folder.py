@@ -39,8 +39,8 @@ class PictureFolder:
         missing = sorted({name for name, path in zip(names, paths) if path is None})
         if missing:
             raise Failure(
-                f"of the {len(set(names)):,} annotated pictures {len(missing):,} are not in {self.folder}, as "
-                f"{missing[0]}: annotations and pictures do not belong together, or the download is not complete."
+                f"{len(missing):,} of the {len(set(names)):,} annotated images are not in {self.folder}, such as "
+                f"{missing[0]}. The annotations belong to other images, or the download is incomplete."
             )
         return paths
 
@@ -50,5 +50,5 @@ class PictureFolder:
         fitting = [path for path in paths if path.parts[-len(wanted.parts) :] == wanted.parts]
         paths = fitting or paths
         if len(paths) > 1:
-            raise Failure(f"two pictures are called {name}: {paths[0]} and {paths[1]}. Leave one of them there.")
+            raise Failure(f"two images are called {name}: {paths[0]} and {paths[1]}. Keep only one of them.")
         return str(paths[0]) if paths else None

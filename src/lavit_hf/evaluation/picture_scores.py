@@ -51,7 +51,7 @@ class ClipScorer:
             self.processor = CLIPProcessor.from_pretrained(source)
         except (OSError, ValueError) as error:
             raise Failure(
-                f"the CLIP {source} cannot be loaded ({str(error).splitlines()[0]}): pass a folder by --clip."
+                f"the CLIP {source} cannot be loaded ({str(error).splitlines()[0]}). Pass a folder with --clip."
             ) from error
         self.metric = CLIPScore(model_name_or_path=lambda: (_TensorFeatures(self.model), self.processor)).to(device)
 
@@ -95,8 +95,8 @@ class FidScorer:
             self.metric = FrechetInceptionDistance(feature_extractor_weights_path=path).to(device)
         except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise Failure(
-                f"Inception's weights{f' in {weights}' if weights else ''}, which FID needs, cannot be loaded "
-                f"({str(error).splitlines()[0]}): pass a file by --fid-weights, or --no-fid."
+                f"the Inception weights{f' in {weights}' if weights else ''}, which FID needs, cannot be loaded "
+                f"({str(error).splitlines()[0]}). Pass a file with --fid-weights, or --no-fid."
             ) from error
         self.device = device
 

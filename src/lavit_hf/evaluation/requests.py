@@ -131,7 +131,7 @@ def _check_scorers(
 
 
 def _check_spice(options: EvaluationOptions) -> dict[str, str]:
-    reason = "it was not asked for." if options.spice is False else requirements.why_no_spice()
+    reason = "it was not requested." if options.spice is False else requirements.why_no_spice()
     if reason and options.spice:
         raise Failure(reason)
     return {"SPICE": reason} if reason else {}
@@ -143,8 +143,8 @@ def _check_paints(repo: str, protocol: PaintingProtocol, options: EvaluationOpti
         raise Failure(f"{repo} has no pixel decoder. Convert it with --pixel-decoder highres or lowres.")
     if protocol.low_resolution and unet.get("addition_embed_type") is not None:
         raise Failure(
-            f"the protocol {options.protocol!r} paints with the low-resolution decoder, and {repo} has the other: "
-            "convert it with --pixel-decoder lowres, or choose another --protocol."
+            f"the protocol {options.protocol!r} draws with the low-resolution decoder, but {repo} has the other. "
+            "Convert it with --pixel-decoder lowres, or choose another --protocol."
         )
 
 
@@ -191,12 +191,12 @@ def _check_earlier(options: EvaluationOptions, settings: dict[str, Any]) -> None
         try:
             found = dict(json.loads(path.read_text()))
         except (ValueError, TypeError) as error:
-            raise Failure(f"{path} is no result of an evaluation: choose another --output.") from error
+            raise Failure(f"{path} is not the result of an evaluation. Choose another --output.") from error
         check_same(path, found, settings)
     _journal(options).check(settings)
     pictures = _pictures_folder(options)
     if pictures.exists() and not path.exists() and not _journal(options).is_there:
-        raise Failure(f"{pictures} exists already: delete it, or choose another --output.")
+        raise Failure(f"{pictures} already exists. Delete it, or choose another --output.")
 
 
 def _result_path(options: EvaluationOptions) -> Path:

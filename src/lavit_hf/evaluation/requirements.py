@@ -15,21 +15,21 @@ SPICE_MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar
 
 def check_caption_scorers(needs_java: bool) -> None:
     """Raises a [`Failure`] where CIDEr, BLEU and ROUGE cannot be computed."""
-    _check_packages("captions are scored", "pycocoevalcap")
+    _check_packages("scoring captions", "pycocoevalcap")
     if needs_java and not has_java():
         raise Failure(
-            "there is no Java, which cuts captions into words as in published scores: install a Java runtime, or pass "
-            "--tokenizer words, whose scores are not quite those."
+            "there is no Java to split captions into words as for published scores. Install a Java runtime, or pass "
+            "--tokenizer words, whose scores differ slightly."
         )
 
 
 def check_picture_scorers(fid: bool, fid_weights: Path | None, clip: str) -> None:
     """Raises a [`Failure`] where FID and CLIP scores cannot be computed."""
-    _check_packages("pictures are scored", "torchmetrics", *(["torch_fidelity"] if fid else []))
+    _check_packages("scoring images", "torchmetrics", *(["torch_fidelity"] if fid else []))
     if fid_weights is not None and not fid_weights.is_file():
-        raise Failure(f"there is no file {fid_weights} with Inception's weights, which FID needs.")
+        raise Failure(f"there is no file {fid_weights} with the Inception weights, which FID needs.")
     if Path(clip).is_absolute() and not Path(clip).is_dir():
-        raise Failure(f"there is no folder {clip} with CLIP's weights.")
+        raise Failure(f"there is no folder {clip} with the CLIP weights.")
 
 
 def check_lemmas() -> None:
@@ -40,13 +40,13 @@ def check_lemmas() -> None:
     ):
         if not _is_there(package):
             raise Failure(
-                f"this protocol compares lemmas, for which {package} is missing: `{way}`, or pass --protocol own."
+                f"this protocol compares lemmas, which needs {package}. Run `{way}`, or pass --protocol own."
             )
 
 
 def check_datasets() -> None:
     """Raises a [`Failure`] where the `datasets` library is missing."""
-    _check_packages("a folder of datasets is read", "datasets")
+    _check_packages("reading a folder of the datasets library", "datasets")
 
 
 def why_no_spice() -> str | None:
@@ -55,7 +55,10 @@ def why_no_spice() -> str | None:
         return "SPICE needs a Java runtime."
     folder = Path(find_spec("pycocoevalcap").submodule_search_locations[0], "spice", "lib")
     if not all((folder / name).is_file() for name in SPICE_MODELS):
-        return "SPICE needs Stanford CoreNLP 3.6.0: `python -m pycocoevalcap.spice.get_stanford_models` downloads it."
+        return (
+            "SPICE needs Stanford CoreNLP 3.6.0. To download it, run `python -m "
+            "pycocoevalcap.spice.get_stanford_models`."
+        )
     return None
 
 
@@ -67,7 +70,7 @@ def has_java() -> bool:
 def _check_packages(what: str, *packages: str) -> None:
     missing = [package for package in packages if not _is_there(package)]
     if missing:
-        raise Failure(f"{what} by {missing[0]}, which is not installed: `{EXTRA}`.")
+        raise Failure(f"{what} needs {missing[0]}, which is not installed. Run `{EXTRA}`.")
 
 
 def _is_there(package: str) -> bool:

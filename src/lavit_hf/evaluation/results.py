@@ -71,7 +71,7 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
 def check_table(path: Path) -> None:
     """Raises a [`Failure`] where a table of something else is in the way."""
     if path.exists() and not path.read_text(encoding="utf-8").startswith(",".join(COLUMNS)):
-        raise Failure(f"{path} is no table of evaluations: choose another --output.")
+        raise Failure(f"{path} is not a table of evaluations. Choose another --output.")
 
 
 def add_to_table(path: Path, result: dict[str, Any]) -> None:
@@ -103,10 +103,10 @@ def describe_result(result: dict[str, Any], path: Path) -> str:
     """What came out, in a line for each thing to know."""
     tokens = result["tokens_per_image"]
     lines = [
-        f"{result['task']}: {describe_scores(result['scores']) or 'for a scorer of its own'}",
-        f"{result['number']:,} samples, {len(result['skipped']):,} pictures skipped, {tokens['mean']:.1f} tokens for "
-        f"each picture (standard deviation {tokens['std']:.1f}), {result['seconds']:.0f} seconds",
-        *(f"{name} is left out: {reason}" for name, reason in result["left_out"].items()),
+        f"{result['task']}: {describe_scores(result['scores']) or 'for an external scorer'}",
+        f"{result['number']:,} samples, {len(result['skipped']):,} images skipped, {tokens['mean']:.1f} tokens per "
+        f"image (standard deviation {tokens['std']:.1f}), {result['seconds']:.0f} seconds",
+        *(f"{name} was not computed: {reason}" for name, reason in result["left_out"].items()),
         str(path),
     ]
     return "\n".join(lines)

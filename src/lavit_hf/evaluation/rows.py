@@ -116,7 +116,7 @@ def _samples(dataset: "Dataset", columns: list[str], make_samples: Any) -> Sampl
 
         encoded = pictures[int(picture.removeprefix(ROW))][IMAGE]
         if encoded is None:
-            raise ValueError("there is no picture in this row.")
+            raise ValueError("there is no image in this row.")
         return load_image(encoded["path"] if encoded["bytes"] is None else encoded["bytes"])
 
     return Samples(rows, read)
@@ -134,7 +134,7 @@ def _find(dataset: "Dataset", names: tuple[str, ...], what: str) -> str:
     if found is None:
         raise Failure(
             f"there is no column {' or '.join(map(repr, names))} with {what}, only "
-            f"{', '.join(dataset.column_names)}: name one with --column."
+            f"{', '.join(dataset.column_names)}. Choose one with --column."
         )
     return found
 

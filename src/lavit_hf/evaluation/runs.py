@@ -98,7 +98,7 @@ def _alone(request: EvaluationRequest, processes: Processes) -> Iterator[None]:
         with locked(request.journal.folder / "lock", wait=False):
             yield
     except BlockingIOError as error:
-        raise Failure(f"another run is just writing {request.result_path}: wait for it, or end it.") from error
+        raise Failure(f"another run is writing {request.result_path}. Wait for it, or stop it.") from error
 
 
 def _load_scorers(request: EvaluationRequest, processes: Processes, device: torch.device) -> PictureScorers:
@@ -206,7 +206,7 @@ def _score(request: EvaluationRequest, scorers: PictureScorers) -> dict[str, Any
     answers = [Answer(sample, fields[sample.id]) for sample in request.samples.rows if sample.id in fields]
     if not answers:
         request.journal.remove()  # with other pictures it can be tried again
-        raise Failure(f"none of the {len(request.samples.rows):,} pictures can be read.")
+        raise Failure(f"none of the {len(request.samples.rows):,} images can be read.")
     if request.benchmark.kind is Kind.pictures:
         scored = score_pictures(
             request, answers, scorers, lambda sample, error: skipped.append(_skipped(sample, error))

@@ -16,21 +16,21 @@ READING_TASK, WRITING_TASK = "image-text-to-text", "any-to-any"
 
 PAPER = "[arXiv 2309.04669](https://arxiv.org/abs/2309.04669)"
 
-INTRODUCTION = f"""A LaVIT ({PAPER}): one language model that reads and writes images. An image
-becomes a sentence of codes whose length follows its content."""
+INTRODUCTION = f"""A LaVIT model ({PAPER}): one language model that reads and writes images. Each
+image becomes a sequence of codes whose length depends on its content."""
 
-DECODER_INTRODUCTION = f"""The pixel decoder of a LaVIT ({PAPER}): it turns image tokens into pictures."""
+DECODER_INTRODUCTION = f"""The pixel decoder of a LaVIT model ({PAPER}): it turns image tokens into images."""
 
 READING = """```python
 from lavit_hf import LaVITForCausalLM, LaVITProcessor
 
 processor = LaVITProcessor.from_pretrained("{repo}")
 model = LaVITForCausalLM.from_pretrained("{repo}")
-inputs = processor(images="path/of/a/picture.jpg", return_tensors="pt")
+inputs = processor(images="path/to/image.jpg", return_tensors="pt")
 print(processor.post_process_image_text_to_text(model.generate(**inputs)))
 ```"""
 
-WRITING = """Its pixel decoder turns what the model writes into pictures:
+WRITING = """Its pixel decoder turns the codes that the model writes into images:
 
 ```python
 from lavit_hf import LaVITPipeline
@@ -49,14 +49,14 @@ pictures = pipeline(image_token_ids=tokens).images  # tokens as LaVITForCausalLM
 SAMPLING = """Patches are sampled, as in the released models. For repeatable results set
 `model.visual_tokenizer.config.selection = "threshold"`."""
 
-LIMITS = """Images are squeezed to {image_size} x {image_size} pixels: small print is lost. One takes as many tokens as
-patches are kept, {num_patches} at the most. What the model says or paints may be wrong, and bears the marks of its
-training data.
+LIMITS = """Images are resized to {image_size} x {image_size} pixels, so small print is lost. An image takes one token
+per kept patch, at most {num_patches}. What the model says or draws may be wrong and reflects its training data.
 
-This card was made from the configuration, which tells neither that data nor how well the model does."""
+This card was generated from the configuration, which records neither the training data nor how well the model
+performs."""
 
-LICENCE = """The weights are subject to the licences of what they come from: encoder, language model and training data,
-or the release that was converted."""
+LICENCE = """The weights are subject to the licences of what they were made from: the encoder, the language model and
+the training data, or the converted release."""
 
 
 def create_model_card(
@@ -139,7 +139,7 @@ def create_decoder_card(
     Returns:
         `ModelCard`: save it as `README.md`, or push it.
     """
-    usage = f"{DECODING.format(repo=repo)}\n\nPictures are {picture_size} px a side."
+    usage = f"{DECODING.format(repo=repo)}\n\nImages are {picture_size} px on each side."
     data = ModelCardData(library_name="diffusers", tags=list(TAGS))
     return _compose(data, name, DECODER_INTRODUCTION, {"Usage": usage, "Licence": LICENCE})
 
@@ -182,7 +182,7 @@ def _size_table(config: LaVITConfig, num_parameters: int | None, picture_size: i
     if num_parameters is not None:
         rows["parameters, visual tokenizer included"] = _round(num_parameters)
     if picture_size is not None:
-        rows["pictures"] = f"{picture_size} px"
+        rows["images"] = f"{picture_size} px"
     return "\n".join(["| | |", "| --- | --- |", *(f"| {title} | {text} |" for title, text in rows.items())])
 
 

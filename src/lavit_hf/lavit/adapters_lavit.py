@@ -40,8 +40,8 @@ def take_out_frozen_adapters(model: nn.Module) -> None:
     for config in configs.values():
         config.exclude_modules = _exclude(config.exclude_modules, list(layers))
     logger.warning(
-        f"the adapters of {len(layers)} layers were taken out of the visual tokenizer, which is frozen: "
-        f'exclude_modules=r"{FROZEN_PATTERN}" leaves them out from the start.'
+        f"the adapters of {len(layers)} layers were removed from the visual tokenizer, which is frozen. To leave "
+        f'them out from the start, pass exclude_modules=r"{FROZEN_PATTERN}".'
     )
 
 
@@ -72,9 +72,9 @@ def _check_peft() -> None:
         check_peft_version(min_version=MIN_PEFT_VERSION)
     except ValueError as error:
         raise ValueError(
-            f"transformers needs PEFT {MIN_PEFT_VERSION} or newer to add or load adapters by itself. With any other, "
-            "`peft.get_peft_model(model, config)` adds one, and `peft.PeftModel.from_pretrained(model, folder)` loads "
-            "one."
+            f"transformers needs PEFT {MIN_PEFT_VERSION} or newer to add or load adapters itself. With an older "
+            "version, `peft.get_peft_model(model, config)` adds one, and `peft.PeftModel.from_pretrained(model, "
+            "folder)` loads one."
         ) from error
 
 

@@ -76,7 +76,7 @@ def atomic_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Pa
             try:
                 _remove_leftovers(unfinished, path)
                 if path.exists() and not replace:
-                    raise FileExistsError(f"{path} exists already: remove it or choose another destination.")
+                    raise FileExistsError(f"{path} already exists. Remove it or choose another destination.")
                 (unfinished / NEW_FOLDER).mkdir()
                 yield unfinished / NEW_FOLDER
                 if path.exists():
@@ -85,7 +85,7 @@ def atomic_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Pa
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     except BlockingIOError as error:
-        raise FileExistsError(f"another process is just making {path}: wait for it, or end it.") from error
+        raise FileExistsError(f"another process is writing {path}. Wait for it, or stop it.") from error
 
 
 def _remove_leftovers(unfinished: Path, path: Path) -> None:

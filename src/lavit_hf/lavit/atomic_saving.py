@@ -119,8 +119,8 @@ def finish_interrupted_save(folder: str | os.PathLike | None) -> None:
                 shutil.rmtree(save_folder, ignore_errors=True)
         except OSError as error:
             raise OSError(
-                f"the last save into {repo} was cut short and cannot be finished ({error}): load it once where "
-                "the folder can be written to, or save there again."
+                f"the last save to {repo} was interrupted and cannot be completed ({error}). Load it once where the "
+                "folder is writable, or save there again."
             ) from error
 
 

@@ -68,29 +68,32 @@ def check_language_model(causal_model: PreTrainedModel, vocab_size: int | None =
     if fault is None and not any(parameter.is_meta for parameter in causal_model.parameters()):
         fault = _find_fault_in_trials(causal_model)
     if fault is not None:
-        raise ValueError(f"a LaVIT cannot be built on {type(causal_model).__name__}: {fault}.")
+        raise ValueError(f"LaVIT cannot be built on {type(causal_model).__name__}: {fault}.")
 
 
 def _find_fault_in_parts(causal_model: PreTrainedModel) -> str | None:
     if not isinstance(causal_model, PreTrainedModel):
-        return "it is no model of transformers; adapters around one must be merged first, or put around the LaVIT"
+        return "it is not a transformers model; merge adapters into it first, or add them to the LaVIT model"
     if getattr(causal_model, "quantization_method", None) is not None:
-        return "it is quantized; load it in full, and quantize the LaVIT when that is loaded"
+        return "it is quantized; load it in full precision, and quantize the LaVIT model when that is loaded"
     config = causal_model.config
     if config.get_text_config() is not config:
-        return "it is more than a language model; pass the language model in it alone"
+        return "it is more than a language model; pass only the language model in it"
     if causal_model.base_model is causal_model or causal_model.get_output_embeddings() is None:
-        return "it shows no base model with an output head beside it; pass a causal language model of transformers"
+        return "it has no base model with an output head next to it; pass a causal language model of transformers"
     built = AutoModelForCausalLM._model_mapping.get(type(config), None)
     if built is not type(causal_model):
         instead = "no causal language model" if built is None else built.__name__
-        return f"from its configuration transformers builds {instead}, so that the LaVIT could not be loaded again"
+        return f"transformers builds {instead} from its configuration, so the LaVIT model could not be loaded again"
     try:
         width = causal_model.base_model.get_input_embeddings().weight.shape[-1]
     except (AttributeError, NotImplementedError):
-        return "its base model does not show its input embeddings"
+        return "its base model does not expose its input embeddings"
     if width != config.hidden_size:
-        return f"its embeddings are {width} wide and its hidden states {config.hidden_size}; both must be of one width"
+        return (
+            f"its embeddings have width {width} and its hidden states {config.hidden_size}; both must have the same "
+            "width"
+        )
     return None
 
 
@@ -99,7 +102,7 @@ def _find_fault_in_vocabulary(causal_model: PreTrainedModel, vocab_size: int) ->
     for part, module in rows.items():
         if module.weight.shape[0] != vocab_size:
             return (
-                f"its {part} {module.weight.shape[0]} rows, but the vocab_size of its configuration is {vocab_size}; "
+                f"its {part} {module.weight.shape[0]} rows, but its configuration has vocab_size {vocab_size}; "
                 "resize_token_embeddings makes them equal, as LaVITForCausalLM.from_backbones does for the image ids"
             )
     return None
@@ -110,8 +113,8 @@ def _find_fault_in_ties(causal_model: PreTrainedModel) -> str | None:
     configured = getattr(causal_model.config, "tie_word_embeddings", False)
     if configured and head.shape != embeddings.shape:
         return (
-            f"its configuration ties its head {tuple(head.shape)} to its embeddings {tuple(embeddings.shape)}, which "
-            "cannot be tied as they differ in shape; set tie_word_embeddings to False in it"
+            f"its configuration ties its head {tuple(head.shape)} to its embeddings {tuple(embeddings.shape)}, but "
+            "their shapes differ; set tie_word_embeddings to False in it"
         )
     if head.is_meta:
         return None
@@ -121,13 +124,13 @@ def _find_fault_in_ties(causal_model: PreTrainedModel) -> str | None:
             "on it, or set tie_word_embeddings to False in its configuration"
         )
     if not configured and head is embeddings:
-        return "its head is its embeddings, but its configuration says nothing of it; set tie_word_embeddings to True"
+        return "its head is its embeddings, but its configuration does not say so; set tie_word_embeddings to True"
     return None
 
 
 def _find_fault_in_trials(causal_model: PreTrainedModel) -> str | None:
     with _in_eval_mode(causal_model):
-        fault = "it fails on ids that are in its vocabulary"
+        fault = "it fails on ids from its own vocabulary"
         try:
             with torch.no_grad():
                 whole = causal_model(input_ids=_trial_ids(causal_model), use_cache=False).logits
@@ -257,16 +260,15 @@ def _run_in_pieces(
 
 # What is tried out, by the sentence for a model in which it does not hold.
 _TRIALS: dict[str, Callable[[PreTrainedModel, torch.Tensor], bool]] = {
-    "its base model does not run on embeddings in place of ids": _takes_embeddings,
-    "it has no causal mask, so that what it says of a token changes with the tokens behind it; one of an encoder's "
-    "architecture needs is_decoder=True in its configuration": _is_causal,
-    "it does more than apply a linear head and the known settings behind one (" + ", ".join(AFTER_HEAD) + ") to the "
-    "hidden states of its base model, or reads embeddings in another way than ids": _is_sum_of_parts,
-    "padding in front of a prompt changes what it says, as it has no attention mask or counts padding in its "
+    "its base model does not accept embeddings instead of ids": _takes_embeddings,
+    "it has no causal mask, so its output for a token depends on later tokens; an encoder architecture needs "
+    "is_decoder=True in its configuration": _is_causal,
+    "it does more than apply a linear head and the known settings after one ("
+    + ", ".join(AFTER_HEAD)
+    + ") to the hidden states of its base model, or it reads embeddings differently from ids": _is_sum_of_parts,
+    "padding before a prompt changes its output, because it has no attention mask or counts padding in its "
     "positions": _heeds_padding,
-    "it keeps no cache of keys and values onto which tokens can be put, one by one and many at once": (
-        _goes_on_from_cache
-    ),
+    "it keeps no cache of keys and values that can be extended by one token or by many": _goes_on_from_cache,
 }
 
 
@@ -295,7 +297,7 @@ def check_encoder(encoder: nn.Module) -> None:
         except Exception as error:
             fault = f"it does not run on `pixel_values` of the configured size alone ({type(error).__name__}: {error})"
     if fault is not None:
-        raise ValueError(f"a LaVIT cannot be built on {type(encoder.model).__name__}: {fault}.")
+        raise ValueError(f"LaVIT cannot be built on {type(encoder.model).__name__}: {fault}.")
 
 
 def _find_fault_in_features(encoder: nn.Module) -> str | None:
@@ -308,8 +310,8 @@ def _find_fault_in_features(encoder: nn.Module) -> str | None:
     expected = (len(probes) + 1, config.num_patches, config.feature_size)
     if features.shape != expected:
         return (
-            f"its features have the shape {tuple(features.shape[1:])} for each image, and its configuration promises "
-            f"{expected[1:]}; set image_size, patch_size and feature_size to what it gives"
+            f"its features have shape {tuple(features.shape[1:])} per image, but its configuration promises "
+            f"{expected[1:]}; set image_size, patch_size and feature_size to what it returns"
         )
     if config.encoder_output != "last_hidden_state" or not probes:
         return None
@@ -318,8 +320,8 @@ def _find_fault_in_features(encoder: nn.Module) -> str | None:
     num_as_large = (changes >= own[:, None]).sum(dim=1) - 1
     if 2 * (num_as_large < NEAREST_SHARE * config.num_patches).sum() <= len(probes):
         return (
-            "a changed patch changes other features than its own, so that its last hidden state does not hold the "
-            "patches in raster order, behind all other tokens"
+            "changing a patch changes other features than its own, so its last hidden state does not hold the "
+            "patches in raster order, after all other tokens"
         )
     return None
 

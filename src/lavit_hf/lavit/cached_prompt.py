@@ -48,8 +48,8 @@ class CachedPrompt:
         """
         if self.num_inserted and past_length < self.length:
             raise ValueError(
-                f"the cache was cut to {past_length} positions, within prompts of {self.length} positions with their "
-                "images: cut it behind the prompts, or start without a cache."
+                f"the cache was cut to {past_length} positions, inside prompts of {self.length} positions including "
+                "their images. Cut it after the prompts, or start without a cache."
             )
         return past_length - self.num_inserted
 
@@ -93,8 +93,8 @@ class CachedPrompt:
             num_ids = self.count_ids(past_length)
             if given != num_ids + new_length:
                 raise ValueError(
-                    f"attention_mask has the shape {tuple(attention_mask.shape)} for prompts of "
-                    f"{(batch_size, new_length)} behind a cache of {past_length} positions: it must cover the "
+                    f"attention_mask has shape {tuple(attention_mask.shape)} for prompts of shape "
+                    f"{(batch_size, new_length)} after a cache of {past_length} positions. It must cover the "
                     "prompts, or the cache and the prompts."
                 )
             num_prompt_ids = self.length - self.num_inserted
@@ -138,9 +138,9 @@ class CachedPrompt:
             return None
         if num_sequences % len(mask) or num_sequences % batch_size:
             raise ValueError(
-                f"the cache was filled with {len(mask)} prompts, holds {num_sequences} sequences, and is to go on "
-                f"with {batch_size}: pass as many as it holds, and an attention_mask that covers it where some were "
-                "taken out."
+                f"the cache was filled with {len(mask)} prompts and holds {num_sequences} sequences, but "
+                f"{batch_size} were passed to continue it. Pass as many as it holds, and an attention_mask that "
+                "covers the cache if some were removed."
             )
         mask = mask.repeat_interleave(num_sequences // len(mask), dim=0)[:: num_sequences // batch_size]
         return _extend(mask[:, :past_length], past_length)

@@ -122,11 +122,11 @@ def check_messages(chats: Any) -> None:
     is_chat = chats is None or hasattr(chats, "messages") or isinstance(chats, list | tuple)
     if not is_chat or (isinstance(chats, list | tuple) and any(isinstance(message, str) for message in chats)):
         raise ValueError(
-            "A chat is a list of messages, each as {'role': 'user', 'content': ...}; for a text by itself, call the "
+            "A chat is a list of messages such as {'role': 'user', 'content': ...}. For plain text, call the "
             "processor."
         )
     if chats is None or (isinstance(chats, list | tuple) and not chats):
-        raise ValueError("There is no chat: pass a list of messages, or a list of such lists.")
+        raise ValueError("There is no chat. Pass a list of messages, or a list of such lists.")
 
 
 def check_chat(number: int, messages: list[dict]) -> None:
@@ -145,11 +145,12 @@ def check_chat(number: int, messages: list[dict]) -> None:
         content, name = message.get("content") or [], f"message {position} of chat {number}"
         if message.get("role") not in ROLES:
             raise ValueError(
-                f"The role of {name} is {message.get('role')!r}: LaVIT knows the roles {', '.join(map(repr, ROLES))}."
+                f"The role of {name} is {message.get('role')!r}, but LaVIT only knows the roles "
+                f"{', '.join(map(repr, ROLES))}."
             )
         if not isinstance(content, str | list | tuple):
             raise ValueError(
-                f"The content of {name} is of type {type(content).__name__}: pass a string or a list of parts."
+                f"The content of {name} is of type {type(content).__name__}. Pass a string or a list of parts."
             )
         for part in [] if isinstance(content, str) else content:
             _check_part(part, name)
@@ -159,12 +160,12 @@ def _check_part(part: Any, name: str) -> None:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind is None:
         raise ValueError(
-            f"A part of {name} has no 'type': pass {{'type': 'text', 'text': ...}} or {{'type': 'image', ...}}."
+            f"A part of {name} has no 'type'. Pass {{'type': 'text', 'text': ...}} or {{'type': 'image', ...}}."
         )
     if kind not in ("text", "image"):
         raise ValueError(f"LaVIT reads parts of type 'text' and 'image', not {kind!r} as in {name}.")
     if kind == "text" and not isinstance(part.get("text"), str):
-        raise ValueError(f"A part of type 'text' of {name} has no 'text', or one that is no string.")
+        raise ValueError(f"A part of type 'text' of {name} has no 'text', or its 'text' is not a string.")
 
 
 def check_images(number: int, messages: list[dict]) -> None:
@@ -183,7 +184,7 @@ def check_images(number: int, messages: list[dict]) -> None:
             if len(given) != 1 or part[given[0]] is None:
                 found = "no image" if len(given) < 2 else f"several images ({', '.join(given)})"
                 raise ValueError(
-                    f"A part of type 'image' of message {position} of chat {number} holds {found}: pass one, as "
+                    f"A part of type 'image' of message {position} of chat {number} holds {found}. Pass one, as "
                     f"{', '.join(map(repr, IMAGE_KEYS))}."
                 )
 

@@ -83,7 +83,7 @@ def check_not_a_part(model_type: str, present_type: str | None, repo: str | os.P
     """Raises a `ValueError` where a part of a LaVIT would take the place of the whole that is in `repo`."""
     if present_type == WHOLE_MODEL_TYPE and model_type != WHOLE_MODEL_TYPE:
         raise ValueError(
-            f"{repo} holds a full LaVIT, which a {model_type} would take the place of: save the whole model there, or "
+            f"{repo} holds a full LaVIT model, which a {model_type} would overwrite. Save the whole model there, or "
             "choose another folder."
         )
 
@@ -113,8 +113,8 @@ def fit_to_published(folder: Path, repo_id: str, token: bool | str | None = None
         return
     if _find_variants(folder):
         raise ValueError(
-            f"{repo_id} is the repo of a pipeline, which reads the language model's weights in "
-            f"{LANGUAGE_MODEL_FOLDER}/: download it, save the model into its folder, and push that with `hf upload`."
+            f"{repo_id} is the repo of a pipeline, which reads the language model's weights from "
+            f"{LANGUAGE_MODEL_FOLDER}/. Download it, save the model to its folder, and push that with `hf upload`."
         )
     (folder / LANGUAGE_MODEL_FOLDER).mkdir(exist_ok=True)
     shutil.copy(folder / CONFIG_NAME, folder / LANGUAGE_MODEL_FOLDER)

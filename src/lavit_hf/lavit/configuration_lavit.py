@@ -42,7 +42,9 @@ class LaVITBaseConfig(PreTrainedConfig):
         finish_interrupted_save(pretrained_model_name_or_path)
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if not config_dict:  # transformers would go on with the defaults, a model of 7 billion random weights
-            raise OSError(f"{pretrained_model_name_or_path} holds no {CONFIG_NAME}: it is no model, or not whole.")
+            raise OSError(
+                f"{pretrained_model_name_or_path} has no {CONFIG_NAME}: it is not a model, or it is incomplete."
+            )
         return config_dict, kwargs
 
     @classmethod
@@ -133,8 +135,8 @@ class LaVITDetokenizerConfig(LaVITBaseConfig):
         _check_divisible(self)
         if self.pooled_projection_dim is not None and self.feature_size % self.num_attention_heads:
             raise ValueError(
-                f"the pooled condition needs a feature_size ({self.feature_size}) that is divisible by "
-                f"num_attention_heads ({self.num_attention_heads})."
+                f"the pooled condition needs a feature_size ({self.feature_size}) divisible by num_attention_heads "
+                f"({self.num_attention_heads})."
             )
         if not 0 <= self.num_negative_embeds <= self.num_patches:
             raise ValueError(
@@ -356,8 +358,8 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
         value = getattr(self.encoder_config, encoder_name, None) if value is None else value
         if not isinstance(value, int):
             raise ValueError(
-                f"{name} cannot be read off the encoder ({type(self.encoder_config).__name__}.{encoder_name} is "
-                f"{value!r}): pass `{name}=` as a number."
+                f"{name} cannot be read from the encoder's configuration "
+                f"({type(self.encoder_config).__name__}.{encoder_name} is {value!r}). Pass `{name}=` as a number."
             )
         return value
 
@@ -455,24 +457,24 @@ class LaVITConfig(LaVITBaseConfig):
         super().__post_init__(**kwargs)
         if not isinstance(getattr(self.text_config, "vocab_size", None), int):
             raise ValueError(
-                f"text_config ({type(self.text_config).__name__}) has no vocab_size: pass the configuration of a "
-                "language model alone, which a larger model's gives by get_text_config()."
+                f"text_config ({type(self.text_config).__name__}) has no vocab_size. Pass the configuration of the "
+                "language model alone; a larger model returns it from get_text_config()."
             )
         if self.text_vocab_size <= 0:
             raise ValueError(
-                f"text_config.vocab_size ({self.text_config.vocab_size}) leaves no text ids beside the "
-                f"{self.visual_tokenizer_config.codebook_size} codes and the two image marks: it must count them all."
+                f"text_config.vocab_size ({self.text_config.vocab_size}) leaves no text ids next to the "
+                f"{self.visual_tokenizer_config.codebook_size} codes and the two image marks. It must count them all."
             )
         if self.understanding_selector and self.visual_tokenizer_config.selector_feature_size is not None:
             raise ValueError(
-                "a selector of the understanding branch reads embedded features: with understanding_selector=True "
-                "leave selector_feature_size out of visual_tokenizer_config."
+                "a selector of the understanding branch reads embedded features. With understanding_selector=True, "
+                "do not set selector_feature_size in visual_tokenizer_config."
             )
         for name, value in derived_ids.items():
             if value != getattr(self, name):
                 raise ValueError(
-                    f"{name}={value} contradicts the vocabulary, in which it is {getattr(self, name)}: leave it out, "
-                    "or change text_config.vocab_size."
+                    f"{name}={value} contradicts the vocabulary, where it is {getattr(self, name)}. Leave it out, or "
+                    "change text_config.vocab_size."
                 )
 
     @property

@@ -272,7 +272,7 @@ class LaVITGenerationMixin(GenerationMixin):
         if generation_mode == "text":
             if is_open.any():
                 raise ValueError(
-                    "the prompts end with an [IMG] that opens an image, but generation_mode is 'text': pass "
+                    "the prompts end with an [IMG] that opens an image, but generation_mode is 'text'. Pass "
                     "generation_mode='image', or make the prompts with the processor in text mode."
                 )
             return given
@@ -280,8 +280,7 @@ class LaVITGenerationMixin(GenerationMixin):
             return given
         if is_open.any():
             raise ValueError(
-                "some of the prompts are closed with [IMG] and others are not: make them all with the processor in "
-                "image mode."
+                "some of the prompts end with [IMG] and others do not. Make them all with the processor in image mode."
             )
         start = torch.full_like(ids[:, :1], self.config.image_start_token_id)
         closed = given | {"input_ids": torch.cat([ids, start], dim=1)}
@@ -309,9 +308,7 @@ class LaVITGenerationMixin(GenerationMixin):
         if is_empty and "inputs_embeds" not in given:
             first_id = config.bos_token_id if generation_mode == "text" else self.config.image_start_token_id
             if first_id is None:
-                raise ValueError(
-                    "there is nothing to go on from: pass input_ids, as the processor makes them, or a bos_token_id."
-                )
+                raise ValueError("there is nothing to continue. Pass input_ids from the processor, or a bos_token_id.")
             device = None if self.device.type == "meta" else self.device  # offloaded weights are nowhere
             ids = torch.full((1 if ids is None else len(ids), 1), first_id, device=device)
             return {name: value for name, value in given.items() if name != "attention_mask"} | {"input_ids": ids}
@@ -333,21 +330,21 @@ class LaVITGenerationMixin(GenerationMixin):
         past_length = _past_length(cache)
         if past_length and guidance is not None:
             raise ValueError(
-                "guidance runs a second branch, which the cache does not hold: leave the cache out, or pass "
+                "guidance runs a second branch, which the cache does not hold. Leave the cache out, or pass "
                 "guidance_scale=1."
             )
         num_sequences = count_sequences(cache)
         expected = batch_size * max(config.num_beams or 1, config.num_return_sequences or 1)
         if past_length and num_sequences not in (None, expected):
             raise ValueError(
-                f"the cache holds {num_sequences} sequences, but {expected} are to be written (prompts times beams): "
-                "they do not fit. A cache is made larger by its method batch_repeat_interleave."
+                f"the cache holds {num_sequences} sequences, but {expected} are to be generated (prompts times "
+                "beams). To enlarge the cache, call its batch_repeat_interleave."
             )
         is_filled = pixel_values is not None or guidance is not None
         if "position_ids" in given and (is_filled or not self.model.takes_positions):
             raise ValueError(
-                "position_ids cannot be given together with pixel_values or guidance, whose rows need positions too, "
-                "nor to a language model that knows no positions: leave them out."
+                "position_ids cannot be combined with pixel_values or guidance, whose rows need positions too, nor "
+                "passed to a language model without positions. Leave them out."
             )
 
     def _fill_prompt(
@@ -416,8 +413,9 @@ class LaVITGenerationMixin(GenerationMixin):
         num_held_slots = int(opens[:, :num_held].sum())
         if num_held and num_held_images not in (None, num_held_slots):
             raise ValueError(
-                f"the cache holds {num_held_images} images, but the {num_held} ids of each prompt that it should hold "
-                f"have {num_held_slots} image slots: pass the ids that it was made from, and those that follow."
+                f"the cache holds {num_held_images} images, but the {num_held} ids of each prompt that it should "
+                f"hold have {num_held_slots} image slots. Pass the ids that the cache was made from, followed by the "
+                "new ones."
             )
         if pixel_values is None:
             self.model.check_no_slots(ids[:, num_held:])
@@ -488,8 +486,8 @@ class LaVITGenerationMixin(GenerationMixin):
         negative_ids, negative_attention_mask = negative["input_ids"], negative.get("attention_mask")
         if negative_ids.shape[0] != batch_size:
             raise ValueError(
-                f"negative_prompt_ids hold {negative_ids.shape[0]} prompts for a batch of {batch_size}: "
-                "give one for each prompt."
+                f"negative_prompt_ids has {negative_ids.shape[0]} prompts for a batch of {batch_size}. Pass one for "
+                "each prompt."
             )
         self.model.check_no_slots(negative_ids)
         branches = (
@@ -509,25 +507,24 @@ class LaVITGenerationMixin(GenerationMixin):
         context = getattr(self.config.text_config, "max_position_embeddings", None)
         if context is not None and prompt.length >= context:
             raise ValueError(
-                f"the prompt is {prompt.length} tokens long with its images, but the language model's context "
-                f"ends at {context}: shorten the text or give fewer images."
+                f"the prompt is {prompt.length} tokens long with its images, but the language model's context ends "
+                f"at {context}. Shorten the text or pass fewer images."
             )
         position_ids = prompt.inputs.get("position_ids")
         if position_ids is not None and position_ids.shape[-1] not in (prompt.new_length, prompt.length):
             raise ValueError(
-                f"position_ids have the shape {tuple(position_ids.shape)} for {prompt.new_length} ids that follow "
-                f"{prompt.past_length} cached positions: give one for each id, or for each position."
+                f"position_ids has shape {tuple(position_ids.shape)} for {prompt.new_length} ids after "
+                f"{prompt.past_length} cached positions. Pass one for each id, or for each position."
             )
         is_ids_alone = "inputs_embeds" not in prompt.inputs and not prompt.past_length
         if _is_assisted(config, kwargs) and not is_ids_alone:
             raise ValueError(
-                "assisted decoding works for prompts of ids alone: leave out images, guidance, the cache or the "
-                "assistant."
+                "assisted decoding only works for prompts without images. Leave out images, guidance, the cache or "
+                "the assistant."
             )
         if config.prefill_chunk_size is not None and not is_ids_alone:
             raise ValueError(
-                "prefill_chunk_size works for prompts of ids alone: leave it out where there are images, guidance or "
-                "a cache."
+                "prefill_chunk_size only works for prompts without images, guidance or a cache. Leave it out."
             )
 
     def _mode_processors(
@@ -776,7 +773,7 @@ def check_generation_mode(generation_mode: str) -> None:
     """Raises a `ValueError` for an unknown mode."""
     if generation_mode not in GENERATION_MODES:
         raise ValueError(
-            f"unknown generation_mode {generation_mode!r}: choose one of {', '.join(map(repr, GENERATION_MODES))}."
+            f"unknown generation_mode {generation_mode!r}. Choose one of {', '.join(map(repr, GENERATION_MODES))}."
         )
 
 
@@ -799,7 +796,7 @@ def agree_on_mode(**told: str | None) -> str | None:
         check_generation_mode(mode)
     if len(set(told.values())) > 1:
         places = " and ".join(f"{mode!r} by {place}" for place, mode in told.items())
-        raise ValueError(f"the generation_mode is {places}: name one, in one place.")
+        raise ValueError(f"the generation_mode is contradictory ({places}). Set it in one place.")
     return next(iter(told.values()), None)
 
 
@@ -816,7 +813,7 @@ def _check_generators(generator: Generators, given: dict[str, torch.Tensor]) -> 
     batch_size = len(given["input_ids" if "input_ids" in given else "inputs_embeds"])
     if len(generator) != batch_size:
         raise ValueError(
-            f"there are {len(generator)} generators for {batch_size} prompts: pass one, or one for each prompt."
+            f"there are {len(generator)} generators for {batch_size} prompts. Pass one, or one for each prompt."
         )
 
 
@@ -852,8 +849,8 @@ def _count_held(past: CachedPrompt, past_length: int, length: int, attention_mas
     num_held = past.count_ids(past_length)
     if length <= num_held:
         raise ValueError(
-            f"the cache holds {num_held} ids of each prompt, but only {length} were given: pass all ids so far and "
-            "those that follow, or those that follow alone with an attention_mask that covers the cache too."
+            f"the cache holds {num_held} ids of each prompt, but only {length} were passed. Pass all ids so far "
+            "followed by the new ones, or only the new ones with an attention_mask that covers the cache too."
         )
     return num_held
 
@@ -884,7 +881,7 @@ def _take_guidance(config: GenerationConfig, guidance_scale: float | None, gener
     if scale < 1:
         raise ValueError(f"guidance_scale must be 1 (no guidance) or more, got {scale}.")
     if generation_mode != "image":
-        raise ValueError(f"guidance_scale ({scale}) works in image mode only: pass generation_mode='image'.")
+        raise ValueError(f"guidance_scale ({scale}) only works in image mode. Pass generation_mode='image'.")
     return float(scale)
 
 

@@ -87,7 +87,7 @@ def _read_body(response: httpx.Response, name: str) -> bytes:
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in _DECODERS:
         raise ValueError(
-            f"{name} is sent in the encoding {encoding!r}, which was not asked for: download it yourself."
+            f"{name} was sent with the encoding {encoding!r}, which was not requested. Download it yourself."
         )
     decoder = zlib.decompressobj(_DECODERS[encoding]) if _DECODERS[encoding] else None
     content, num_received = bytearray(), 0
@@ -98,7 +98,7 @@ def _read_body(response: httpx.Response, name: str) -> bytes:
         content += chunk
         if max(num_received, len(content)) > MAX_DOWNLOAD_BYTES:
             raise ValueError(
-                f"{name} has more than {MAX_DOWNLOAD_BYTES >> 20} MB: download it yourself and scale it down."
+                f"{name} is larger than {MAX_DOWNLOAD_BYTES >> 20} MB. Download it yourself and scale it down."
             )
     return bytes(content)
 
@@ -112,4 +112,4 @@ def _decompress(decoder, chunk: bytes, max_length: int, name: str) -> bytes:
 
 def _check_in_time(deadline: _Deadline, name: str) -> None:
     if deadline.is_over:
-        raise ValueError(f"{name} was not downloaded within {DOWNLOAD_TIMEOUT:.0f} seconds: download it yourself.")
+        raise ValueError(f"{name} was not downloaded within {DOWNLOAD_TIMEOUT:.0f} seconds. Download it yourself.")

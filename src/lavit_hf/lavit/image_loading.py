@@ -106,7 +106,7 @@ def to_rgb_image(image: Image.Image, name: str | None = None, max_pixels: int | 
     try:
         return image if image.mode == "RGB" else image.convert("RGB")
     except ValueError as error:
-        raise ValueError(f"{name} cannot be converted from mode {image.mode} to RGB: convert it first.") from error
+        raise ValueError(f"{name} cannot be converted from mode {image.mode} to RGB. Convert it first.") from error
 
 
 def to_rgb_tensor(
@@ -242,7 +242,9 @@ def _decode_base64(text: str, name: str) -> bytes:
     try:
         return base64.b64decode("".join(payload.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ValueError(f"{name} is no image: there is no such file, and it is neither a URL nor base64.") from error
+        raise ValueError(
+            f"{name} is not an image: there is no such file, and it is neither a URL nor base64."
+        ) from error
 
 
 def _check_pixel_limit(size: tuple[int, int], max_pixels: int | None = None):
@@ -259,13 +261,13 @@ def _pillow_errors(name: str) -> Iterator[None]:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
-            f"{name} is too large to be decoded safely ({error}). Scale it down first, or raise "
+            f"{name} is too large to decode safely ({error}). Scale it down first, or raise "
             "`PIL.Image.MAX_IMAGE_PIXELS` if you trust its source."
         ) from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not an image in a format that Pillow can read.") from error
     except Exception as error:  # its readers raise almost anything on a damaged file
-        raise ValueError(f"{name} cannot be decoded, the image is truncated or damaged: {error}") from error
+        raise ValueError(f"{name} cannot be decoded because the image is truncated or damaged: {error}") from error
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
@@ -286,12 +288,12 @@ def _reduce_depth(image: Image.Image, name: str) -> Image.Image:
     pixels = np.array(image)
     if image.mode == "I":
         if pixels.min() < 0 or pixels.max() > np.iinfo(np.uint16).max:
-            raise ValueError(f"{name} has 32-bit pixels beyond 0..65535: scale them to 8 or 16 bits first.")
+            raise ValueError(f"{name} has 32-bit pixels outside [0, 65535]. Scale them to 8 or 16 bits first.")
         pixels = pixels.astype(np.uint16)
     try:
         return Image.fromarray(_to_uint8(_to_tensor(pixels)).numpy())
     except ValueError as error:
-        raise ValueError(f"{name} has pixels that are not those of an image. {error}") from error
+        raise ValueError(f"{name} has pixel values that no image has. {error}") from error
 
 
 def _check_array_size(image: Any):
@@ -318,7 +320,7 @@ def _to_tensor(image: np.ndarray | torch.Tensor) -> torch.Tensor:
         # torch takes native byte order, positive strides and writable memory only
         return torch.from_numpy(np.require(image, image.dtype.newbyteorder("="), ["C", "W"]))
     except TypeError as error:
-        raise ValueError(f"An array of dtype {image.dtype} is no image: cast it to uint8 or float32.") from error
+        raise ValueError(f"An array of dtype {image.dtype} is not an image. Cast it to uint8 or float32.") from error
 
 
 def _channels_first(image: torch.Tensor, input_data_format: str | ChannelDimension | None) -> torch.Tensor:
@@ -359,22 +361,23 @@ def _to_uint8(image: torch.Tensor) -> torch.Tensor:
     if image.is_floating_point():
         return _float_to_uint8(image.float())
     if image.is_complex():
-        raise ValueError(f"An array of dtype {image.dtype} is no image: cast it to uint8 or float32.")
+        raise ValueError(f"An array of dtype {image.dtype} is not an image. Cast it to uint8 or float32.")
     low, high = (bound.item() for bound in image.to(torch.int64).aminmax())
     if low < 0 or high > 255:
         raise ValueError(
-            f"The integer image has values from {low} to {high}: they must be in 0..255, or the dtype uint16."
+            f"The integer image has values from {low} to {high}. They must be in [0, 255], or the dtype must be "
+            "uint16."
         )
     return image.to(torch.uint8)
 
 
 def _float_to_uint8(image: torch.Tensor) -> torch.Tensor:
     if not image.isfinite().all():
-        raise ValueError("The floating-point image has NaN or infinite values: fix them where it was made.")
+        raise ValueError("The floating-point image has NaN or infinite values. Fix them at their source.")
     low, high = (bound.item() for bound in image.aminmax())
     if low < 0 or high > 255 or 1 < high < 2:
         raise ValueError(
-            f"The floating-point image has values from {low:g} to {high:g}, so its scale is neither 0..1 nor 0..255: "
-            "clip it to one of them, and undo any normalisation, which the image processor does itself."
+            f"The floating-point image has values from {low:g} to {high:g}, so its scale is neither [0, 1] nor [0, "
+            "255]. Clip it to one of them, and undo any normalisation, which the image processor applies itself."
         )
     return (image * 255 if high <= 1 else image).round().to(torch.uint8)

@@ -118,14 +118,14 @@ class LaVITImageProcessorMixin(LoadsWholeRepos):
         if do_resize and not (size.height and size.width):
             raise ValueError(f"`size` must be an int or have 'height' and 'width', got {dict(size)}.")
         if do_convert_rgb is False:
-            raise ValueError("`do_convert_rgb=False` is not possible: LaVIT's encoder sees RGB only.")
+            raise ValueError("`do_convert_rgb=False` is not supported: LaVIT's encoder only reads RGB.")
 
 
 def _check_statistics(name: str, value: float | list[float]):
     values = value if isinstance(value, list | tuple) else [value]
     if len(values) not in (1, 3) or not all(map(math.isfinite, values)) or (name == "image_std" and 0 in values):
         raise ValueError(
-            f"`{name}` must be a number or one for each of the 3 channels, got {shorten(repr(value), 200)}."
+            f"`{name}` must be a number, or one for each of the 3 channels; got {shorten(repr(value), 200)}."
         )
 
 

@@ -32,7 +32,7 @@ def check_is_dense(tensor: torch.Tensor, name: str) -> None:
         raise ValueError(f"{name} must be a tensor, got {type(tensor).__name__}.")
     if tensor.is_quantized or tensor.is_nested or tensor.layout is not torch.strided:
         kind = "quantised" if tensor.is_quantized else f"in layout {tensor.layout}"
-        raise ValueError(f"{name} is a tensor that is {kind}: pass a dense one, by `dequantize()` or `to_dense()`.")
+        raise ValueError(f"{name} is a tensor that is {kind}. Pass a dense one; see `dequantize()` and `to_dense()`.")
 
 
 def check_has_values(tensor: torch.Tensor, name: str) -> None:
@@ -51,7 +51,7 @@ def check_nesting(value: Any, name: str) -> None:
         layer = list({id(part): part for part in layer}.values())
         if not layer:
             return
-    raise ValueError(f"{name} is nested more than {MAX_NESTING} levels deep, or holds itself.")
+    raise ValueError(f"{name} is nested more than {MAX_NESTING} levels deep, or contains itself.")
 
 
 def _parts(container: list | tuple | dict) -> Iterable[Any]:

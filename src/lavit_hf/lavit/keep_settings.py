@@ -54,7 +54,7 @@ def check_keep_settings(**settings: float | None) -> KeepSettings:
     """
     given = {name: value for name, value in settings.items() if value is not None}
     if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} each say which patches are kept: give only one of them.")
+        raise ValueError(f"{' and '.join(given)} each decide which patches are kept. Pass only one of them.")
     known = {name: value for name, value in given.items() if name in KEEP_SETTINGS}
     for name, value in known.items():
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -144,8 +144,8 @@ def check_image_slots(opens: torch.Tensor, num_images: int) -> None:
 def _check_number_of_slots(num_slots: int, num_images: int) -> None:
     if num_slots != num_images:
         raise ValueError(
-            f"the prompts hold {num_slots} image slots, but {num_images} images were given: "
-            "every image needs one slot, `[IMG][/IMG]`, as the processor makes it."
+            f"the prompts have {num_slots} image slots, but {num_images} images were passed. Every image needs one "
+            "slot, `[IMG][/IMG]`, as made by the processor."
         )
 
 
@@ -366,8 +366,8 @@ class LaVITPreTrainedModel(LaVITBaseModel):
         unusual = self._describe_unusual_save(**kwargs)
         if weights_folder != folder and unusual is not None:
             raise ValueError(
-                f"{name_of(folder)} is the repo of a pipeline and has a language model of its own, in whose place "
-                f"{unusual} cannot be saved: choose another folder."
+                f"{name_of(folder)} is a pipeline repo with its own language model, which cannot be replaced with "
+                f"{unusual}. Choose another folder."
             )
         super().save_pretrained(
             weights_folder, is_main_process=is_main_process, max_shard_size=max_shard_size, variant=variant, **kwargs
@@ -385,7 +385,7 @@ class LaVITPreTrainedModel(LaVITBaseModel):
             return "an adapter or the state of a training run"
         if not self.can_generate():
             return f"a {type(self).__name__} without an output head"
-        return "what is pushed at the same time" if push_to_hub else None
+        return "a model that is pushed while it is saved" if push_to_hub else None
 
 
 class LaVITModel(LaVITPreTrainedModel):
@@ -440,8 +440,8 @@ class LaVITModel(LaVITPreTrainedModel):
         if new_num_tokens in (None, self.config.text_config.vocab_size):
             return self.get_input_embeddings()
         raise ValueError(
-            f"the vocabulary of a LaVIT cannot be resized to {new_num_tokens}: the image ids stand behind the "
-            f"{self.config.text_vocab_size} text ids and must stay there. Grow the language model first, then call "
+            f"the vocabulary of LaVIT cannot be resized to {new_num_tokens}: the image ids follow the "
+            f"{self.config.text_vocab_size} text ids and must stay there. Resize the language model first, then call "
             "LaVITForCausalLM.from_backbones."
         )
 
@@ -620,7 +620,7 @@ class LaVITModel(LaVITPreTrainedModel):
         keep_settings = {name: kwargs.pop(name) for name in KEEP_SETTINGS if name in kwargs}
         prompts = inputs_embeds if input_ids is None else input_ids
         if prompts is None:
-            raise ValueError("there is nothing to read: pass input_ids, with a slot `[IMG][/IMG]` for each image.")
+            raise ValueError("there is nothing to read. Pass input_ids, with a slot `[IMG][/IMG]` for each image.")
         batch_size, length = prompts.shape[:2]
         self._check_positions(position_ids, length, pixel_values)
         past_length = self._past_length(cache, length, attention_mask, position_ids, pixel_values)
@@ -700,16 +700,16 @@ class LaVITModel(LaVITPreTrainedModel):
             return
         if pixel_values is not None:
             raise ValueError(
-                "position_ids cannot be given together with pixel_values, whose rows need positions too: leave "
-                "them out, or fill the slots first and pass inputs_embeds."
+                "position_ids cannot be combined with pixel_values, whose rows need positions too. Leave them out, "
+                "or fill the slots first and pass inputs_embeds."
             )
         if not self.takes_positions:
             raise ValueError(
-                f"{type(self.language_model).__name__} knows no positions, only distances: leave position_ids out."
+                f"{type(self.language_model).__name__} uses no positions, only distances. Leave position_ids out."
             )
         if position_ids.shape[-1] != length:
             raise ValueError(
-                f"position_ids have the shape {tuple(position_ids.shape)} for {length} ids: give one for each."
+                f"position_ids has shape {tuple(position_ids.shape)} for {length} ids. Pass one for each id."
             )
 
     def _past_length(
@@ -762,8 +762,8 @@ class LaVITModel(LaVITPreTrainedModel):
             inputs_embeds = self.get_input_embeddings()(input_ids)
         if attention_mask is not None and attention_mask.shape != inputs_embeds.shape[:2]:
             raise ValueError(
-                f"attention_mask has the shape {tuple(attention_mask.shape)} for prompts of "
-                f"{tuple(inputs_embeds.shape[:2])}: it must cover the prompts, or the cache and the prompts."
+                f"attention_mask has shape {tuple(attention_mask.shape)} for prompts of shape "
+                f"{tuple(inputs_embeds.shape[:2])}. It must cover the prompts, or the cache and the prompts."
             )
         opens = self._find_slots(self.recover_marks(inputs_embeds) if input_ids is None else input_ids)
         return fill_image_slots(opens, inputs_embeds, image_rows, attention_mask, keep_marks)
@@ -1067,8 +1067,8 @@ def _shift(labels: torch.Tensor) -> torch.Tensor:
 def _check_labels(labels: torch.Tensor, hidden_states: torch.Tensor) -> None:
     if labels.shape != hidden_states.shape[:2]:
         raise ValueError(
-            f"the labels have the shape {tuple(labels.shape)}, and the ids {tuple(hidden_states.shape[:2])}: there "
-            "must be one label for each id, -100 where nothing is learned."
+            f"the labels have shape {tuple(labels.shape)}, but the ids {tuple(hidden_states.shape[:2])}. There must "
+            "be one label per id, -100 for ids that are not learned."
         )
 
 

@@ -72,8 +72,8 @@ def _remove_final_norm(model: PreTrainedModel) -> None:
             setattr(model, name, nn.Identity())
             return
     raise ValueError(
-        f"{type(model).__name__} has no final norm named one of {FINAL_NORM_NAMES} to leave out: "
-        "set encoder_final_norm=True to take its output as it is."
+        f"{type(model).__name__} has no final norm named one of {FINAL_NORM_NAMES} that could be skipped. Set "
+        "encoder_final_norm=True to use its output unchanged."
     )
 
 
@@ -343,8 +343,8 @@ def _check_keep_mask(keep_mask: torch.Tensor, log_probs: torch.Tensor) -> None:
     expected = log_probs.shape[:2]
     if keep_mask.shape != expected or keep_mask.dtype != torch.bool:
         raise ValueError(
-            f"keep_mask must be boolean, one value for each patch, of the shape {tuple(expected)}; got "
-            f"{keep_mask.dtype} of the shape {tuple(keep_mask.shape)}."
+            f"keep_mask must be boolean, with one value per patch and shape {tuple(expected)}; got {keep_mask.dtype} "
+            f"of shape {tuple(keep_mask.shape)}."
         )
 
 
@@ -391,8 +391,8 @@ def count_kept(keep_mask: torch.Tensor, num_kept: int | None = None) -> KeptCoun
         return KeptCounts(counts, are_known=False)
     if 0 in counts:
         raise ValueError(
-            f"keep_mask keeps no patch of image {counts.index(0)}: every image needs at least one. Where no mask was "
-            "given, its pixel_values hold NaN or infinite values: check the image that they were made from."
+            f"keep_mask keeps no patch of image {counts.index(0)}, but every image needs at least one. If no mask "
+            "was passed, its pixel_values are NaN or infinite. Check the image that they were made from."
         )
     return KeptCounts(counts)
 
@@ -903,8 +903,8 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
             own, other = getattr(self.config, name), getattr(detokenizer.config, name)
             if own != other:
                 raise ValueError(
-                    f"the detokenizer's {name} is {other}, the visual tokenizer's {own}: they are not of one release. "
-                    "Attach another by visual_tokenizer.attach_detokenizer."
+                    f"the detokenizer's {name} is {other}, but the visual tokenizer's is {own}: they do not belong "
+                    "together. Attach another one with visual_tokenizer.attach_detokenizer."
                 )
         return detokenizer
 
@@ -939,13 +939,13 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         channels, size = getattr(self.config.encoder_config, "num_channels", 3), self.config.image_size
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != (channels, size, size) or len(pixel_values) == 0:
             raise ValueError(
-                f"pixel_values must have the shape (batch_size, {channels}, {size}, {size}), got "
-                f"{tuple(pixel_values.shape)}: pass images through the image processor first."
+                f"pixel_values must have shape (batch_size, {channels}, {size}, {size}), got "
+                f"{tuple(pixel_values.shape)}. Pass images through the image processor first."
             )
         if not pixel_values.is_floating_point():
             raise ValueError(
-                f"pixel_values must be normalised floats, got {pixel_values.dtype}: "
-                "pass images through the image processor first."
+                f"pixel_values must be normalised floats, got {pixel_values.dtype}. Pass images through the image "
+                "processor first."
             )
 
 

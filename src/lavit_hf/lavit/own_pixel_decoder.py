@@ -64,12 +64,11 @@ def load_detokenizer(model: PreTrainedModel) -> PreTrainedModel:
     repo, revision = _find_repo(model.name_or_path), getattr(model.config, "_commit_hash", None)
     place = {"subfolder": DETOKENIZER_FOLDER, "revision": revision}
     if repo is None or cached_file(repo, CONFIG_NAME, **place, _raise_exceptions_for_missing_entries=False) is None:
-        reason = (
-            f"there is none in {model.name_or_path}" if model.name_or_path else "the model was loaded from no repo"
-        )
+        reason = f"{model.name_or_path} has none" if model.name_or_path else "the model was not loaded from a repo"
         raise ValueError(
-            f"features are rebuilt by a detokenizer, and {reason}: call visual_tokenizer.attach_detokenizer("
-            f"LaVITDetokenizer.from_pretrained(path, subfolder='{DETOKENIZER_FOLDER}')) with a repo that has one."
+            f"rebuilding features needs a detokenizer, and {reason}. Call "
+            "visual_tokenizer.attach_detokenizer(LaVITDetokenizer.from_pretrained(path, "
+            f"subfolder='{DETOKENIZER_FOLDER}')) with a repo that has one."
         )
     is_on_cpu = model.device.type in ("cpu", "meta")
     detokenizer_class = own_class("modeling_detokenizer", "LaVITDetokenizer", repo, revision)
@@ -89,10 +88,11 @@ def _find_repo(name: str) -> str | None:
 
 
 def _describe_lack(model: PreTrainedModel) -> str:
-    place = f"{model.name_or_path} has none" if model.name_or_path else "the model was loaded from no repo"
+    place = f"{model.name_or_path} has none" if model.name_or_path else "the model was not loaded from a repo"
     return (
-        f"codes become pixels in a pixel decoder, and {place}: call model.attach_pixel_decoder("
-        "LaVITPipeline.from_pretrained(path, language_model=None)) with a repo that has one."
+        f"turning codes into pixels needs a pixel decoder, and {place}. Call "
+        "model.attach_pixel_decoder(LaVITPipeline.from_pretrained(path, language_model=None)) with a repo that has "
+        "one."
     )
 
 

@@ -144,14 +144,14 @@ class LaVITProcessor(ProcessorMixin):
     ):
         if not {"image_start_token", "image_end_token"} <= set(tokenizer.special_tokens_map):
             raise ValueError(
-                f"The {type(tokenizer).__name__} has no image marks: extend it with `build_tokenizer` first."
+                f"The {type(tokenizer).__name__} has no image marks. Extend it with `build_tokenizer` first."
             )
         if not image_token:
-            raise ValueError("`image_token` is empty, and would stand everywhere in a text.")
+            raise ValueError("`image_token` is empty, so it would match everywhere in a text.")
         if not isinstance(question_template, str) or question_template.count("{}") != 1:
             raise ValueError(
-                f"`question_template` is {question_template!r}: it must be a text with one `{{}}`, where the question "
-                "stands."
+                f"`question_template` is {question_template!r}, but it must be a text with one `{{}}` in place of "
+                "the question."
             )
         if chat_template is None or (isinstance(chat_template, str) and is_outdated(chat_template, image_token)):
             chat_template = make_chat_template(image_token, question_template)
@@ -333,11 +333,11 @@ class LaVITProcessor(ProcessorMixin):
         prompts = []
         for number, (pieces, count) in enumerate(zip(self._tokenize_pieces(texts, **text_kwargs), num_images)):
             if not count and not any(pieces):
-                raise ValueError(f"Prompt {number} is empty and has no image: pass a text, an image or both.")
+                raise ValueError(f"Prompt {number} is empty and has no image. Pass a text, an image or both.")
             num_marks = 2 * count + len(closing)
             if max_length is not None and num_marks > max_length:
                 raise ValueError(
-                    f"max_length={max_length} is less than the {num_marks} image marks of prompt {number}: raise it."
+                    f"max_length={max_length} is less than the {num_marks} image marks of prompt {number}. Raise it."
                 )
             if max_length is not None:
                 pieces = _truncate(pieces, max_length - num_marks, self.tokenizer.truncation_side)
@@ -478,7 +478,7 @@ class LaVITProcessor(ProcessorMixin):
             `str`: `"Question: {question} Answer:"`, or as `question_template` says.
         """
         if not isinstance(question, str):
-            raise ValueError(f"Pass one question, a string, and not {type(question).__name__}.")
+            raise ValueError(f"Pass one question as a string, not {type(question).__name__}.")
         return self.question_template.replace("{}", question.strip())
 
     def post_process_multimodal_output(
@@ -555,22 +555,22 @@ class LaVITProcessor(ProcessorMixin):
 
 def _check_is_list(texts: list[str]):
     if isinstance(texts, str):
-        raise ValueError("Pass a list of texts, as `post_process_image_text_to_text` gives them, not one text.")
+        raise ValueError("Pass a list of texts, as returned by `post_process_image_text_to_text`, not one text.")
 
 
 def _check_no_other_media(kwargs: dict[str, Any]):
     for name in ("videos", "audio"):
         if kwargs.get(name) is not None:
-            raise ValueError(f"LaVIT reads text and images, and cannot take `{name}`.")
+            raise ValueError(f"LaVIT reads text and images, so it cannot take `{name}`.")
 
 
 def _check_text_kwargs(text_kwargs: dict[str, Any]):
     ignored = {name for name, value in text_kwargs.items() if value} - _PAD_KWARGS - _OTHER_TEXT_KWARGS
     if ignored:
-        raise ValueError(f"LaVITProcessor does not support {', '.join(sorted(ignored))}: use its tokenizer for that.")
+        raise ValueError(f"LaVITProcessor does not support {', '.join(sorted(ignored))}. Use its tokenizer for that.")
     for name in ("max_length", "pad_to_multiple_of"):
         if text_kwargs.get(name) == 0:
-            raise ValueError(f"`{name}` must be above 0: pass another number, or leave it out.")
+            raise ValueError(f"`{name}` must be above 0. Pass another number, or leave it out.")
 
 
 def _match_images_with_texts(
@@ -586,13 +586,15 @@ def _match_images_with_texts(
     if not nested:
         images = _deal_out(images, [count_placeholders(text, image_token) for text in texts])
     if len(images) != len(texts):
-        raise ValueError(f"There are {len(texts)} texts, but {len(images)} lists of images: pass one for each text.")
+        raise ValueError(
+            f"There are {len(texts)} texts, but {len(images)} lists of images. Pass one list for each text."
+        )
     for number, (text, sample) in enumerate(zip(texts, images)):
         count = count_placeholders(text, image_token)
         if count not in (0, len(sample)):
             raise ValueError(
-                f"Prompt {number} has {len(sample)} images, but {image_token} {count} times: write it once for each "
-                "image, or not at all to have the images in front."
+                f"Prompt {number} has {len(sample)} images, but contains {image_token} {count} times. Write it once "
+                "for each image, or leave it out to put the images first."
             )
     return texts, images
 
@@ -613,7 +615,7 @@ def _check_text(number: int, text: Any):
         return
     if not isinstance(text, str):
         raise ValueError(
-            f"Prompt {number} is of type {type(text).__name__}: `text` must be a string or a list of strings, or of "
+            f"Prompt {number} is of type {type(text).__name__}. `text` must be a string or a list of strings, or of "
             "`None` for images without a prompt."
         )
     try:
@@ -633,7 +635,7 @@ def _deal_out(images: list, num_placeholders: list[int]) -> list[list]:
         num_placeholders = [1] * len(num_placeholders)
     if sum(num_placeholders) != len(images):
         raise ValueError(
-            f"{len(images)} images cannot be dealt out to texts with places for {num_placeholders} images: make the "
+            f"{len(images)} images cannot be assigned to texts with {num_placeholders} image placeholders. Make the "
             "numbers equal, or pass a list of images for each text."
         )
     remaining = iter(images)
@@ -659,7 +661,7 @@ def _to_pil(images: torch.Tensor) -> list[Image.Image]:
     if not (isinstance(images, torch.Tensor) and images.ndim == 4 and images.is_floating_point()):
         raise ValueError(
             "generation_mode='image' takes decoded images, a float tensor of shape (batch_size, 3, height, width) in "
-            "0..1. Turn generated ids into images first, with `LaVITPipeline`."
+            "[0, 1]. Turn generated ids into images first, with `LaVITPipeline`."
         )
     pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
     return [Image.fromarray(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]
@@ -693,8 +695,8 @@ def _load_spacy():
         return spacy.load("en_core_web_sm", exclude=["parser", "ner"])
     except (ImportError, OSError) as error:
         raise ImportError(
-            "lemmatize=True needs spaCy and its English model: "
-            "`pip install spacy` and `python -m spacy download en_core_web_sm`."
+            "lemmatize=True needs spaCy and its English model. Run `pip install spacy` and `python -m spacy download "
+            "en_core_web_sm`."
         ) from error
 
 

@@ -55,7 +55,7 @@ class LaVITImageTextToTextPipeline(OfLaVIT, ImageTextToTextPipeline):
 
     def __call__(self, images: Any = None, text: Any = None, **kwargs: Any) -> Any:
         if isinstance(images, list | tuple) and not images:
-            raise ValueError("`images` is an empty list: pass at least one image, or leave it out.")
+            raise ValueError("`images` is an empty list. Pass at least one image, or leave it out.")
         if images is not None and isinstance(text, str | list) and not _is_chat(text):
             # Past the parent's own, which asks for a chat.
             return Pipeline.__call__(self, {"images": images, "text": text}, **kwargs)

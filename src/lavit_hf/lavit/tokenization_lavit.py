@@ -100,7 +100,9 @@ def load_sentencepiece_tokenizer(path: str | os.PathLike, **kwargs) -> PreTraine
     path = Path(path)
     path = path / "tokenizer.model" if path.is_dir() else path
     if not path.is_file():
-        raise FileNotFoundError(f"There is no SentencePiece model at {path}: pass a `tokenizer.model` or its folder.")
+        raise FileNotFoundError(
+            f"There is no SentencePiece model at {path}. Pass a `tokenizer.model` file or its folder."
+        )
     # Without them transformers would only warn, and then read the file as something else.
     requires_backends(load_sentencepiece_tokenizer, ["sentencepiece", "protobuf"])
     converted = PreTrainedTokenizerFast.convert_to_native_format(vocab_file=str(path), legacy=False)
@@ -127,7 +129,7 @@ def _copy_backend(text_tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     backend = getattr(text_tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         raise TypeError(
-            f"{type(text_tokenizer).__name__} is not backed by the `tokenizers` library: load it with "
+            f"{type(text_tokenizer).__name__} is not backed by the `tokenizers` library. Load it with "
             "`AutoTokenizer`, or an original `tokenizer.model` with `load_sentencepiece_tokenizer`."
         )
     return copy.deepcopy(backend)
@@ -137,12 +139,13 @@ def _filler_tokens(backend: Tokenizer, text_vocab_size: int | None) -> list[str]
     num_tokens, last_id = backend.get_vocab_size(), max(backend.get_vocab().values())
     if num_tokens != last_id + 1:
         raise ValueError(
-            f"The text tokenizer has {num_tokens} tokens, but ids up to {last_id}: image ids cannot follow on gaps."
+            f"The text tokenizer has {num_tokens} tokens, but ids up to {last_id}. Its ids must have no gaps for "
+            "image ids to follow."
         )
     if text_vocab_size is not None and text_vocab_size < num_tokens:
         raise ValueError(
-            f"The text tokenizer has {num_tokens} tokens, more than text_vocab_size={text_vocab_size}: "
-            "it belongs to another language model, or already holds image tokens."
+            f"The text tokenizer has {num_tokens} tokens, more than text_vocab_size={text_vocab_size}. It belongs to "
+            "another language model, or already contains image tokens."
         )
     return [f"<unused_{index}>" for index in range(num_tokens, text_vocab_size or num_tokens)]
 
@@ -150,13 +153,14 @@ def _filler_tokens(backend: Tokenizer, text_vocab_size: int | None) -> list[str]
 def _append_tokens(backend: Tokenizer, tokens: list[str]):
     if not all(tokens) or len(set(tokens)) < len(tokens):
         raise ValueError(
-            "`image_start_token` and `image_end_token` must be two different spellings, neither empty nor a code's."
+            "`image_start_token` and `image_end_token` must be two different tokens, neither empty nor the token "
+            "of a code."
         )
     taken = [token for token in tokens if backend.token_to_id(token) is not None]
     if taken:
         raise ValueError(
-            f"The text tokenizer already has the token {taken[0]!r} (id {backend.token_to_id(taken[0])}): pass a "
-            "tokenizer of text only, or other spellings as `image_start_token` and `image_end_token`."
+            f"The text tokenizer already has the token {taken[0]!r} (id {backend.token_to_id(taken[0])}). Pass a "
+            "text-only tokenizer, or other tokens as `image_start_token` and `image_end_token`."
         )
     backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in tokens])
 
@@ -165,7 +169,7 @@ def _pad_token(text_tokenizer: PreTrainedTokenizerBase) -> str:
     for token in (text_tokenizer.pad_token, text_tokenizer.unk_token, text_tokenizer.eos_token):
         if token is not None:
             return token
-    raise ValueError("The text tokenizer has no pad, unk or eos token to pad with: set its `pad_token`.")
+    raise ValueError("The text tokenizer has no pad, unk or eos token to pad with. Set its `pad_token`.")
 
 
 __all__ = ["build_tokenizer", "load_sentencepiece_tokenizer"]

@@ -76,7 +76,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise CheckpointError(f"{path} is no configuration or index: it has more than {MAX_JSON_BYTES} bytes.")
+        raise CheckpointError(f"{path} is not a configuration or index: it is larger than {MAX_JSON_BYTES} bytes.")
     try:
         content = json.loads(path.read_bytes(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
         if not isinstance(content, dict):
@@ -84,7 +84,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
         _check_values(content)
     except (ValueError, RecursionError) as error:  # of which UnicodeDecodeError is one
         raise CheckpointError(
-            f"{path} is no JSON object that could be used, or truncated: download it again. ({describe_error(error)})"
+            f"{path} is not a usable JSON object, or it is truncated. Download it again. ({describe_error(error)})"
         ) from error
     return content
 
@@ -92,7 +92,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        raise ValueError("a key comes twice")
+        raise ValueError("a key is repeated")
     return content
 
 
@@ -109,7 +109,7 @@ def _check_values(content: dict[str, Any]) -> None:
         if isinstance(value, str):
             value.encode()  # half of a surrogate pair can be written as an escape
         elif isinstance(value, float) and not math.isfinite(value):
-            raise ValueError("it holds a number beyond all bounds")
+            raise ValueError("it holds a number out of bounds")
         elif isinstance(value, dict):
             remaining += ((part, depth + 1) for pair in value.items() for part in pair)
         elif isinstance(value, list):
@@ -124,7 +124,9 @@ def check_counts(config: dict[str, Any]) -> None:
         remaining += [value for value in content.values() if isinstance(value, dict)]
         for name, value in content.items():
             if str(name).startswith(COUNT_PREFIX) and isinstance(value, int) and abs(value) > MAX_COUNT:
-                raise ValueError(f"the configuration has a {shorten(name, 100)} beyond {MAX_COUNT}, as no model has.")
+                raise ValueError(
+                    f"the configuration has a {shorten(name, 100)} above {MAX_COUNT}, which no model has."
+                )
 
 
 def read_weight_map(index: str | os.PathLike) -> dict[str, str]:
@@ -144,7 +146,7 @@ def read_weight_map(index: str | os.PathLike) -> dict[str, str]:
     index = Path(index)
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise CheckpointError(f"{index} is no index of shards: its 'weight_map' has to give a file for each tensor.")
+        raise CheckpointError(f"{index} is not an index of shards: its 'weight_map' must give a file for each tensor.")
     for name in set(weight_map.values()):
         check_inside(index.parent, name, index)
     return weight_map
@@ -173,7 +175,7 @@ def check_inside(folder: Path, name: str, source: str | os.PathLike) -> None:
     check_written_name(name, source)
     if not is_inside(folder / name, folder):
         raise CheckpointError(
-            f"{folder / name} is a symbolic link out of {folder}: copy the file there if you trust its source."
+            f"{folder / name} is a symbolic link out of {folder}. Copy the file there if you trust its source."
         )
 
 
@@ -250,5 +252,5 @@ def _find_damaged(source: str | os.PathLike, weights: Iterable[str] | None) -> s
                 with safe_open(file, framework="pt"):
                     pass
         except SafetensorError as error:
-            return f"{file} cannot be read; it is probably truncated: download it again. ({error})"
+            return f"{file} cannot be read and is probably truncated. Download it again. ({error})"
     return None

@@ -44,11 +44,11 @@ class BoundedBodies:
             return
         is_upload = scope["path"].endswith(UPLOAD_PATH)
         limit = self.limits.upload_bytes if is_upload else self.limits.json_bytes
-        status, refusal = 413, f"the request has more than {limit >> 20} MB: send less."
+        status, refusal = 413, f"the request is larger than {limit >> 20} MB. Send less."
         is_refused = _promised_bytes(scope) > limit
         if is_upload and not is_refused and self._stored_bytes() > self.limits.stored_bytes:
             is_refused, status = True, 507
-            refusal = "the page holds as many pictures as it can: come again in an hour."
+            refusal = "the page cannot store any more images. Try again in an hour."
         if not is_refused:
             await self.app(scope, _bounded(receive, limit, refusal), send)
             return

@@ -56,7 +56,7 @@ def compare_codes(model: PageModel, code: int) -> torch.Tensor:
     """
     size = model.visual_tokenizer.config.codebook_size
     if not 0 <= code < size:
-        raise Failure(f"there is no code {code}: the codebook has 0 to {size - 1}.")
+        raise Failure(f"there is no code {code}. Codes run from 0 to {size - 1}.")
     rows = torch.nn.functional.normalize(model.visual_tokenizer.quantizer.codebook.weight.float().cpu(), dim=-1)
     return rows @ rows[code]
 

@@ -16,8 +16,8 @@ from .uploads import example_paths
 AS_TRAINED, A_SHARE, AS_NEEDED = "As trained", "A share", "As many as needed"
 DEFAULT_ERROR = 0.4
 KNOWLEDGE = (
-    "This checkpoint knows {knows}. Anything else, such as a photograph, it describes as the {knows} that it looks "
-    "most like."
+    "This checkpoint only knows {knows}. It describes anything else, such as a photograph, as the {knows} it "
+    "resembles most."
 )
 
 # All that runs the model stands in one line, one at a time.
@@ -33,7 +33,7 @@ def selection_controls(model: PageModel) -> tuple[gr.Radio, gr.Slider, gr.Slider
         1.0,
         value=round(model.visual_tokenizer.config.keep_ratio, 2),
         step=0.01,
-        label="Share of the patches",
+        label="Share of patches",
         visible=False,
     )
     error = gr.Slider(
@@ -41,8 +41,8 @@ def selection_controls(model: PageModel) -> tuple[gr.Radio, gr.Slider, gr.Slider
         0.95,
         value=DEFAULT_ERROR,
         step=0.01,
-        label="Error allowed",
-        info="How much of the picture's features the tokens may lose. A smaller error needs more patches.",
+        label="Allowed error",
+        info="How much of the image's features the tokens may lose. A smaller error needs more patches.",
         visible=False,
     )
     rule.change(
@@ -83,14 +83,14 @@ def describe_knowledge(model: PageModel) -> None:
 def chips(texts: Sequence[str], box: gr.Textbox) -> None:
     """Texts to start with; a tap writes one into a text field."""
     with gr.Column(elem_classes="chips"):
-        gr.Examples([[text] for text in texts], box, label="For instance")
+        gr.Examples([[text] for text in texts], box, label="Examples")
 
 
 def describe_kept(kept: KeptPatches) -> str:
     """How many patches were kept, in words."""
     count, patches = int(kept.mask.sum()), len(kept.mask)
-    dropped = " What the grey ones show is folded into these." if count < patches else ""
+    dropped = " Dropped patches, in grey, are merged into the kept ones." if count < patches else ""
     error = "" if kept.rebuild_error is None else f" The error is {kept.rebuild_error:.2f}."
     if kept.reaches_keep_error is False:
-        error = f" Even so the error is {kept.rebuild_error:.2f}: this picture needs more than there are."
+        error = f" The error is {kept.rebuild_error:.2f} even so: this image needs more patches than there are."
     return f"{count} of {patches} patches kept ({count / patches:.0%}).{dropped}{error}"

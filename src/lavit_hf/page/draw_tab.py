@@ -16,7 +16,7 @@ from .uploads import read_pictures
 MOST_IMAGES, MOST_CANDIDATES, MOST_STEPS, MOST_GUIDANCE = 8, 8, 100, 20.0
 MOST_SEED = 2**53 - 1  # browsers' numbers hold it exactly
 
-HINT = "Write `<image>` where a picture stands. Without it, the pictures come before the text."
+HINT = "Write `<image>` where an image goes. Without it, images come before the text."
 
 
 def add_draw_tab(model: PageModel) -> None:
@@ -28,19 +28,19 @@ def add_draw_tab(model: PageModel) -> None:
             What draws.
     """
     if model.pipeline is None:
-        gr.Markdown(f"This model cannot paint: {NO_PIXEL_DECODER}")
+        gr.Markdown(f"This model cannot draw: {NO_PIXEL_DECODER}")
         return
     with gr.Row():
         with gr.Column(min_width=280):
             prompt, pictures = _lay_out_prompt(model)
-            num_images = gr.Slider(1, MOST_IMAGES, value=4, step=1, label="How many")
+            num_images = gr.Slider(1, MOST_IMAGES, value=4, step=1, label="Number of images")
             with gr.Accordion("Settings", open=False):
                 settings = _lay_out_settings(model)
             start = gr.Button("Draw", variant="primary", elem_id="draw-start")
             problem = problem_area("draw-problem")
         with gr.Column(min_width=280):
             drawn = gr.Gallery(
-                label="Drawn",
+                label="Images",
                 columns=2,
                 height="auto",
                 object_fit="contain",
@@ -69,7 +69,7 @@ def _lay_out_prompt(model: PageModel) -> tuple[gr.Textbox, gr.Gallery]:
     prompt = gr.Textbox(label="What to draw", lines=2, placeholder=prompts[0], elem_id="draw-prompt")
     chips(prompts, prompt)
     pictures = gr.Gallery(
-        label="Pictures for the prompt (optional)",
+        label="Images for the prompt (optional)",
         file_types=["image"],
         columns=4,
         fit_columns=False,
@@ -93,24 +93,26 @@ def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider
         value=1,
         step=1,
         label="Candidates",
-        info="Each picture is painted this many times, and the one most like its tokens is kept.",
+        info="Each image is drawn this many times, and the one that best matches its tokens is kept.",
     )
-    steps = gr.Slider(1, MOST_STEPS, value=defaults.steps, step=1, label="Steps", info="More are slower and finer.")
+    steps = gr.Slider(
+        1, MOST_STEPS, value=defaults.steps, step=1, label="Steps", info="More steps are slower and give finer images."
+    )
     guidance = gr.Slider(
         1.0,
         MOST_GUIDANCE,
         value=defaults.guidance,
         step=0.1,
-        label="Guidance of the painting",
-        info="How closely it follows the tokens; 1 is not at all.",
+        label="Guidance",
+        info="How closely the image follows the tokens; 1 turns guidance off.",
     )
     token_guidance = gr.Slider(
         1.0,
         MOST_GUIDANCE,
         value=defaults.token_guidance,
         step=0.1,
-        label="Guidance of the tokens",
-        info="How closely they follow the prompt; 1 is not at all.",
+        label="Token guidance",
+        info="How closely the tokens follow the prompt; 1 turns guidance off.",
     )
     seed = gr.Number(
         value=None if model.seed is None or model.seed > MOST_SEED else model.seed,
@@ -118,7 +120,7 @@ def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider
         minimum=0,
         maximum=MOST_SEED,
         label="Seed",
-        info="The same seed gives the same pictures. Empty: new ones each time.",
+        info="The same seed gives the same images. Leave it empty for new ones each time.",
     )
     return steps, guidance, token_guidance, seed, candidates
 
@@ -151,5 +153,5 @@ def _make_draw_pictures(model: PageModel) -> Callable:
 def _describe(output, seed: int) -> str:
     lengths = ", ".join(str(len(ids)) for ids in output.image_token_ids)
     flagged = sum(output.nsfw_content_detected or ())
-    warning = f" {flagged} flagged by the safety checker and left black." if flagged else ""
+    warning = f" {flagged} flagged by the safety checker and blacked out." if flagged else ""
     return f"Seed {seed}. Tokens: {lengths}.{warning}"

@@ -88,7 +88,7 @@ def draw(
     most_tokens = model.painter.detokenizer.config.num_patches
 
     def after_step(pipeline, step: int, timestep, tensors: dict) -> dict:
-        report(step + 1, pipeline.num_timesteps, "Painting")
+        report(step + 1, pipeline.num_timesteps, "Drawing")
         return tensors
 
     counter = _TokenCount(lambda count: report(count, most_tokens, "Writing tokens"))

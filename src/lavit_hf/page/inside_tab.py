@@ -31,11 +31,11 @@ NEIGHBOURS = 3  # codes painted beside the chosen one
 PATCHES = 8
 STATE_SECONDS = 3600  # that a browser's last picture is held
 
-EMPTY = '<p class="note">Choose a picture and see what each step of the model keeps of it.</p>'
+EMPTY = '<p class="note">Choose an image to see what each step of the model keeps of it.</p>'
 CODE_HINT = (
-    "Below each picture: its code, and how alike the two entries of the codebook are (cosine, 1 is equal). "
-    "A code stands for a patch and what was folded into it, so patches of one code need not look alike. A picture "
-    "painted from one code alone shows what the code asks for; all of these start from the same noise."
+    "Each image is labelled with its code and the cosine similarity of the two codebook entries (1 means equal). A "
+    "code stands for a patch and whatever was merged into it, so patches with the same code need not look alike. An "
+    "image drawn from a single code shows what that code stands for; all of them start from the same noise."
 )
 
 
@@ -54,7 +54,7 @@ def add_inside_tab(model: PageModel, tab: gr.Tab, read_picture: gr.Image) -> Non
     state, looked_into = gr.State(time_to_live=STATE_SECONDS), gr.State(time_to_live=STATE_SECONDS)
     with gr.Row():
         with gr.Column(min_width=280):
-            picture = picture_input("Picture", "inside-picture")
+            picture = picture_input("Image", "inside-picture")
             example_pictures(picture)
             describe_knowledge(model)
         with gr.Column(min_width=280):
@@ -94,13 +94,13 @@ def _lay_out_views(model: PageModel) -> tuple[gr.Image, gr.HTML, gr.Image, gr.Im
     """
     with gr.Row():
         with gr.Column(min_width=280):
-            codes = picture_output("Kept patches and their codes: tap one", elem_id="inside-codes")
+            codes = picture_output("Kept patches and their codes: select one", elem_id="inside-codes")
             problem = problem_area("inside-tap-problem")
         with gr.Column(min_width=280):
             with gr.Row():
-                seen = picture_output("As the model gets it", min_width=150)
+                seen = picture_output("As the model sees it", min_width=150)
                 painted = picture_output(
-                    "Painted from tokens",
+                    "Reconstructed from tokens",
                     format="png",
                     visible=model.pipeline is not None,
                     min_width=150,
@@ -108,7 +108,7 @@ def _lay_out_views(model: PageModel) -> tuple[gr.Image, gr.HTML, gr.Image, gr.Im
                     elem_classes=["picture", "drawn"],
                 )
             with gr.Row():
-                likely = picture_output("Chance to be kept", min_width=150)
+                likely = picture_output("Keep probability", min_width=150)
                 sentence = gr.Textbox(
                     label="Token ids",
                     interactive=False,
@@ -137,15 +137,15 @@ def _lay_out_codebook(model: PageModel) -> tuple[gr.Number, gr.Button, gr.HTML, 
             min_width=150,
             elem_id="inside-code",
         )
-        show = gr.Button("Show this code", min_width=150, elem_id="inside-show")
+        show = gr.Button("Show code", min_width=150, elem_id="inside-show")
     problem = problem_area("inside-code-problem")
     with gr.Row():
         alone = _gallery(
-            "Painted from this code alone, and from its neighbours",
+            "Drawn from this code alone, and from its neighbours",
             "inside-alone",
             visible=model.pipeline is not None,
         )
-        patches = _gallery("Patches that got this code, or the nearest", "inside-patches")
+        patches = _gallery("Patches with this code, or the nearest ones", "inside-patches")
     gr.Markdown(CODE_HINT, elem_classes="note")
     return code, show, problem, alone, patches
 
@@ -179,7 +179,7 @@ def _make_show_code(model: PageModel) -> Callable:
     @shown
     def show_code(code: int | None, inspection: Inspection | None):
         if code is None:
-            raise Failure("there is no code yet: write a number, or tap a patch of a picture.")
+            raise Failure("no code is chosen. Enter a number, or select a patch of an image.")
         similarities = compare_codes(model, code)
         neighbours = nearest_codes(similarities, code, NEIGHBOURS)
         examples = [example for example in inspected_examples() if not (inspection and example.shows(inspection))]
@@ -193,10 +193,10 @@ def _make_show_code(model: PageModel) -> Callable:
 @shown
 def _choose_patch(inspection: Inspection | None, event: gr.SelectData):
     if inspection is None:
-        raise Failure("the picture is no longer held: press Look inside once more.")
+        raise Failure("the image has expired. Press Look inside again.")
     code = inspection.code_of(patch_at(inspection, *event.index))
     if code is None:
-        raise Failure("this patch was dropped and has no code: tap one in colour.")
+        raise Failure("this patch was dropped and has no code. Select a coloured one.")
     return code
 
 

@@ -145,22 +145,26 @@ def describe_steps(model: PageModel, inspection: Inspection) -> list[tuple[str, 
     low, high = inspection.keep_probabilities.aminmax()
     side = config.image_size
     steps = [
-        ("Picture", f"{inspection.size[0]} x {inspection.size[1]} pixels, squeezed into {side} x {side}"),
-        ("Encoder", f"{patches} patches, each a row of {config.feature_size} numbers"),
+        ("Image", f"{inspection.size[0]} x {inspection.size[1]} pixels, resized to {side} x {side}"),
+        ("Encoder", f"{patches} patches, each a vector of {config.feature_size} values"),
         (
             "Selector",
-            f"{kept} of {patches} patches kept ({kept / patches:.0%}); least likely {low:.0%}, likeliest {high:.0%}",
+            f"{kept} of {patches} patches kept ({kept / patches:.0%}); keep probabilities from {low:.0%} to "
+            f"{high:.0%}",
         ),
-        ("Merger", f"what the {patches - kept} dropped patches show is folded into the kept rows"),
-        ("Codebook", f"{kept} codes, {different} of them different, out of {config.codebook_size:,}: {bits} bits"),
-        ("Language model", f"reads {len(inspection.token_ids)} tokens, the two marks of a picture included"),
+        ("Merger", f"merges the {patches - kept} dropped patches into the kept ones"),
+        ("Codebook", f"{kept} codes, {different} of them distinct, out of {config.codebook_size:,}: {bits} bits"),
+        ("Language model", f"reads {len(inspection.token_ids)} tokens, including the two image marks"),
     ]
     if inspection.similarity is not None:
-        rebuilt = f"rebuilds {patches} rows, {inspection.similarity:.2f} alike the encoder's (cosine, 1 is equal)"
+        rebuilt = (
+            f"reconstructs {patches} feature vectors, with a mean cosine similarity of {inspection.similarity:.2f} "
+            "to the encoder's (1 means equal)"
+        )
         steps.append(("Detokenizer", rebuilt))
     if model.pipeline is not None:
         side = model.pipeline.picture_size
-        steps.append(("U-Net", f"paints {side} x {side} pixels from these rows and noise"))
+        steps.append(("U-Net", f"draws {side} x {side} pixels from these features and noise"))
     return steps
 
 

@@ -55,7 +55,7 @@ class PageModel:
     def painter(self) -> LaVITPipeline:
         """The pipeline, or a [`Failure`] that says why there is none."""
         if self.pipeline is None:
-            raise Failure(f"{self.name} cannot paint: {NO_PIXEL_DECODER}")
+            raise Failure(f"{self.name} cannot draw: {NO_PIXEL_DECODER}")
         return self.pipeline
 
     def prepare(self, *images: Image.Image) -> torch.Tensor:

@@ -19,7 +19,7 @@ DELETE_UPLOADS = (600, 3600)  # every so many seconds those older than so many
 HEAD = """
 <style>:root {{ --picture-size: {size}px; }}</style>
 <h1>LaVIT</h1>
-<p>One language model that reads and writes pictures. This is {name}, on {device} in {dtype}.</p>
+<p>One language model that reads and writes images. Running {name} on {device} in {dtype}.</p>
 """
 
 

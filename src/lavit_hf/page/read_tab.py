@@ -27,8 +27,8 @@ from .uploads import HEIGHT, picture_input, read_picture
 
 
 HINT = (
-    "The selector keeps the patches that say most, and each of them becomes a row that the language model reads. "
-    "Fewer are faster to read, more tell finer things."
+    "The selector keeps the most informative patches, and each becomes one token that the language model reads. "
+    "Fewer patches are faster to read; more of them capture finer detail."
 )
 
 
@@ -45,7 +45,7 @@ def add_read_tab(model: PageModel) -> gr.Image:
     """
     with gr.Row():
         with gr.Column(min_width=280):
-            picture = picture_input("Picture", "read-picture")
+            picture = picture_input("Image", "read-picture")
             picture_problem = problem_area("read-picture-problem")
             example_pictures(picture)
             describe_knowledge(model)
@@ -55,7 +55,7 @@ def add_read_tab(model: PageModel) -> gr.Image:
     with gr.Row():
         with gr.Column(min_width=280):
             overlay = picture_output(
-                "What was read", height=HEIGHT, buttons=["fullscreen", "download"], elem_id="read-overlay"
+                "Patches read", height=HEIGHT, buttons=["fullscreen", "download"], elem_id="read-overlay"
             )
         with gr.Column(min_width=280):
             rule, share, error = selection_controls(model)

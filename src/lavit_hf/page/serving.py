@@ -56,9 +56,9 @@ def serve_page(options: ModelOptions, host: str, port: int, seed: int | None) ->
         model = load_page_model(options, seed)
         page = build_page(model)
         url = start(page, host, port)
-        typer.echo(f"{model.name} is at {url} until you press Ctrl-C.")
+        typer.echo(f"{model.name} is running at {url}. Press Ctrl-C to stop it.")
         if not is_loopback(host):
-            typer.echo("It has no password: everyone who reaches this machine can use it.")
+            typer.echo("It has no password: anyone who can reach this machine can use it.")
         try:
             _wait_for_the_end()
         finally:
@@ -120,7 +120,7 @@ def start(page: "gradio.Blocks", host: str, port: int) -> str:
 def check_gradio() -> None:
     """Raises a [`Failure`] if gradio is not installed."""
     if find_spec("gradio") is None:
-        raise Failure("the page needs gradio, which is not installed: pip install 'lavit_hf[page]'")
+        raise Failure("the page needs gradio, which is not installed. Run `pip install 'lavit_hf[page]'`.")
 
 
 def _bounded_bodies(limits: InputLimits) -> "Middleware":

@@ -59,7 +59,7 @@ button[role="tab"][aria-selected="true"] { color: var(--body-text-color) !import
 
 
 # In place of gradio's, for those whose browser speaks English.
-WORDS = {"upload_text.drop_gallery": "Drop pictures here", "upload_text.click_to_upload": "choose some"}
+WORDS = {"upload_text.drop_gallery": "Drop images here", "upload_text.click_to_upload": "choose files"}
 
 
 def make_theme() -> gr.themes.Base:

@@ -25,7 +25,7 @@ def picture_input(label: str, elem_id: str) -> gr.Image:
         type="filepath",
         image_mode=None,
         sources=["upload", "clipboard"],
-        placeholder="Drop a picture here, or choose one",
+        placeholder="Drop an image here, or choose one",
         height=HEIGHT,
         buttons=[],
         elem_id=elem_id,
@@ -51,7 +51,7 @@ def read_picture(path: str | None) -> Image.Image:
         Failure: If there is none, it is too large, or it cannot be read.
     """
     if not path:
-        raise Failure("there is no picture yet: choose one, or drop it here.")
+        raise Failure("no image is chosen. Choose one, or drop it here.")
     return read_pictures([path])[0]
 
 
@@ -67,7 +67,7 @@ def take_uploads_only(block: gr.blocks.Block) -> None:
 
     async def move_upload(path: str | Path | None) -> str | None:
         if path is not None and is_http_url_like(str(path)):
-            raise message("this page downloads nothing: upload the picture itself.")
+            raise message("this page does not download anything. Upload the image itself.")
         return await move(path)
 
     block.async_move_resource_to_block_cache = move_upload

@@ -234,16 +234,18 @@ class DenoisingMixin:
             raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}.")
         for name, values in {"timesteps": timesteps, "sigmas": sigmas}.items():
             if values is not None and len(values) == 0:
-                raise ValueError(f"{name} is empty: give at least one step, or leave it out.")
+                raise ValueError(f"{name} is empty. Pass at least one step, or leave it out.")
         steps = retrieve_timesteps(self.scheduler, num_inference_steps, device, timesteps, sigmas)
         if len(steps[0]) == 0:
-            raise ValueError("sigmas make no step: this scheduler steps from each to the next, so give at least two.")
+            raise ValueError("this scheduler steps from each sigma to the next. Pass at least two sigmas.")
         return steps
 
     def _step_kwargs(self, generator: torch.Generator | list[torch.Generator] | None, eta: float) -> dict[str, Any]:
         known = inspect.signature(self.scheduler.step).parameters
         if eta > 0 and "eta" not in known:
-            logger.warning(f"eta={eta} is ignored: {type(self.scheduler).__name__} has none, DDIMScheduler does.")
+            logger.warning(
+                f"eta={eta} is ignored: {type(self.scheduler).__name__} has no eta, but DDIMScheduler does."
+            )
         wanted = {"eta": eta, "generator": generator, "return_dict": False}
         return {name: value for name, value in wanted.items() if name in known}
 
@@ -254,7 +256,7 @@ class DenoisingMixin:
         unknown = [name for name in callback_tensor_names if name not in self._callback_tensor_inputs]
         if unknown:
             raise ValueError(
-                f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}: choose out of "
+                f"callback_on_step_end_tensor_inputs contains {', '.join(unknown)}. Choose from "
                 f"{', '.join(self._callback_tensor_inputs)}."
             )
 

@@ -9,7 +9,7 @@ def check_generators(generator: Generators, num_pictures: int) -> None:
     """Raises a `ValueError` if there is a list of generators that has not one for each picture."""
     if isinstance(generator, list) and len(generator) != num_pictures:
         raise ValueError(
-            f"there are {len(generator)} generators for {num_pictures} pictures: pass one, or one for each picture."
+            f"there are {len(generator)} generators for {num_pictures} images. Pass one, or one for each image."
         )
 
 

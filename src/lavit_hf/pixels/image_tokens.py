@@ -24,13 +24,13 @@ from .progress import WRITING, named_progress_bar
 
 # What `generate` takes but the pipeline decides, and what to do instead.
 TAKEN_ARGUMENTS = {
-    "generation_config": "pass its settings one by one",
+    "generation_config": "pass its settings individually",
     "generation_mode": "the pipeline writes images",
-    "generator": "pass it to the pipeline",
+    "generator": "pass it directly to the pipeline",
     "input_ids": "pass a prompt to the pipeline",
     "max_length": "pass max_new_tokens",
     "num_return_sequences": "pass num_images_per_prompt to the pipeline",
-    "return_dict_in_generate": "the pipeline needs the ids alone",
+    "return_dict_in_generate": "the pipeline only needs the ids",
 }
 
 
@@ -112,7 +112,7 @@ def _negative_ids(
     texts = [negative_prompt] * num_prompts if isinstance(negative_prompt, str) else list(negative_prompt)
     if len(texts) != num_prompts:
         raise ValueError(
-            f"there are {len(texts)} negative prompts for {num_prompts} prompts: give one, or one for each."
+            f"there are {len(texts)} negative prompts for {num_prompts} prompts. Pass one, or one for each."
         )
     start = torch.tensor([processor.tokenizer.image_start_token_id])  # all there is to an empty one
     return [processor(text=text, generation_mode="image").input_ids[0] if text else start for text in texts]
@@ -214,7 +214,7 @@ class ImageTokensMixin:
     def _awake_language_model(self, purpose: str) -> LaVITForCausalLM:
         if self.language_model is None:
             raise ValueError(
-                f"the pipeline has no language model to {purpose}: load it with one, or pass image_token_ids."
+                f"the pipeline has no language model to {purpose}. Load it with one, or pass image_token_ids."
             )
         # Offloading waits for `forward`, but `generate` and `get_image_tokens` use weights before it.
         hook = getattr(self.language_model, "_hf_hook", None)
@@ -310,7 +310,7 @@ def find_codes(
     ids = torch.as_tensor(image_token_ids)
     if ids.ndim != 1 or ids.is_floating_point() or ids.is_complex():
         raise ValueError(
-            f"the ids of an image must be a 1-D tensor of integers, got {ids.dtype} of {tuple(ids.shape)}."
+            f"the ids of an image must be a 1-D tensor of integers, got {ids.dtype} of shape {tuple(ids.shape)}."
         )
     ids = _cut_out_image(ids, tokenizer.image_start_token_id, tokenizer.image_end_token_id)
     codes = ids - (tokenizer.image_end_token_id + 1)
@@ -319,11 +319,11 @@ def find_codes(
     if (foreign := ids[~(is_code | special)]).numel():
         first_code = tokenizer.image_end_token_id + 1
         raise ValueError(
-            f"id {int(foreign[0])} is no image token: codes have the ids {first_code} to "
+            f"id {int(foreign[0])} is not an image token: codes have the ids {first_code} to "
             f"{first_code + codebook_size - 1}."
         )
     if not is_code.any():
-        raise ValueError("there is no code among the ids, and an image needs at least one.")
+        raise ValueError("the ids contain no code, but an image needs at least one.")
     return codes[is_code]
 
 

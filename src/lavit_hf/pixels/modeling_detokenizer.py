@@ -168,8 +168,8 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
         """
         if codebook.ndim != 2 or codebook.shape[1] != self.config.codebook_dim:
             raise ValueError(
-                f"the codebook must have the shape (codebook_size, {self.config.codebook_dim}), got "
-                f"{tuple(codebook.shape)}: visual tokenizer and detokenizer are not of one release."
+                f"the codebook must have shape (codebook_size, {self.config.codebook_dim}), got "
+                f"{tuple(codebook.shape)}: the visual tokenizer and the detokenizer do not belong together."
             )
         self.codebook = codebook.detach()
 
@@ -200,7 +200,7 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
                 head, or do not fit the codes.
         """
         if (code_rows is None) == (codes is None):
-            raise ValueError("pass either code_rows or codes, and not both.")
+            raise ValueError("pass either code_rows or codes, not both.")
         code_rows = self.look_up(codes) if code_rows is None else code_rows
         self._check_code_rows(code_rows)
         if places is not None:
@@ -243,8 +243,8 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
         """
         if self.codebook is None:
             raise ValueError(
-                "the detokenizer has no codebook to look codes up in: call `set_codebook` with the visual tokenizer's "
-                "`quantizer.codebook.weight`, or pass rows of it as `code_rows`."
+                "the detokenizer has no codebook to look codes up in. Call `set_codebook` with the visual "
+                "tokenizer's `quantizer.codebook.weight`, or pass rows of it as `code_rows`."
             )
         for number, image in enumerate(codes):
             _check_codes(number, image, len(self.codebook))
@@ -303,21 +303,21 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
         for number, rows in enumerate(code_rows):
             if rows.ndim != 2 or rows.shape[1] != width:
                 raise ValueError(
-                    f"image {number} must have code rows of the shape (kept, {width}), got {tuple(rows.shape)}."
+                    f"image {number} must have code rows of shape (kept, {width}), got {tuple(rows.shape)}."
                 )
             if not 1 <= len(rows) <= limit:
-                raise ValueError(f"image {number} has {len(rows)} codes, but needs at least one and at most {limit}.")
+                raise ValueError(f"image {number} has {len(rows)} codes, but needs between one and {limit}.")
 
     def _check_places(self, places: Sequence[torch.Tensor], code_rows: Sequence[torch.Tensor]) -> None:
         if self.place_head is None:
-            raise ValueError("places were given, but this detokenizer has no place head (num_place_layers is 0).")
+            raise ValueError("places were passed, but this detokenizer has no place head (num_place_layers is 0).")
         if len(places) != len(code_rows):
-            raise ValueError(f"there are places of {len(places)} images, but codes of {len(code_rows)}.")
+            raise ValueError(f"there are places for {len(places)} images, but codes for {len(code_rows)}.")
         for number, (image, rows) in enumerate(zip(places, code_rows)):
             if image.shape != rows.shape[:1] or image.is_floating_point():
                 raise ValueError(
-                    f"image {number} must have integer places of the shape ({len(rows)},), one for each code; got "
-                    f"{image.dtype} of {tuple(image.shape)}."
+                    f"image {number} must have integer places of shape ({len(rows)},), one for each code; got "
+                    f"{image.dtype} of shape {tuple(image.shape)}."
                 )
             outside = image[(image < 0) | (image >= self.config.num_patches)]
             if len(outside):
@@ -330,7 +330,8 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
 def _check_codes(number: int, codes: torch.Tensor, codebook_size: int) -> None:
     if codes.ndim != 1 or codes.is_floating_point():
         raise ValueError(
-            f"image {number} must have integer codes of the shape (kept,), got {codes.dtype} of {tuple(codes.shape)}."
+            f"image {number} must have integer codes of shape (kept,), got {codes.dtype} of shape "
+            f"{tuple(codes.shape)}."
         )
     outside = codes[(codes < 0) | (codes >= codebook_size)]
     if len(outside):

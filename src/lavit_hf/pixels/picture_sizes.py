@@ -53,9 +53,9 @@ def resolve_size(
             _check_side(name, pixels, multiple)
         return size
     if height is not None or width is not None:
-        raise ValueError("pass either aspect_ratio or height and width.")
+        raise ValueError("pass either aspect_ratio or height and width, not both.")
     if aspect_ratio not in ASPECT_RATIOS:
-        raise ValueError(f"unknown aspect_ratio {aspect_ratio!r}: choose one of {', '.join(ASPECT_RATIOS)}.")
+        raise ValueError(f"unknown aspect_ratio {aspect_ratio!r}. Choose one of {', '.join(ASPECT_RATIOS)}.")
     scale = native / ASPECT_RATIO_BASE / multiple
     height, width = (round(side * scale) * multiple for side in ASPECT_RATIOS[aspect_ratio])
     return height, width
@@ -68,8 +68,8 @@ def warn_if_far(native: int, height: int, width: int) -> None:
     area, sides = height * width / native**2, height / width
     if max(area, 1 / area) > USUAL_AREA or max(sides, 1 / sides) > USUAL_SIDES:
         logging.get_logger(__name__).warning(
-            f"{height} x {width} pixels are far from the {native} x {native} that the U-Net was trained for: the "
-            "picture may show things twice, or none. Paint at that size, or by aspect_ratio, and scale the picture."
+            f"{height} x {width} pixels is far from the {native} x {native} that the U-Net was trained for, so the "
+            "image may repeat or miss things. Generate it at that size, or with aspect_ratio, and resize it."
         )
 
 
@@ -77,8 +77,7 @@ def _check_side(name: str, pixels: int, multiple: int) -> None:
     if pixels < 1 or pixels % multiple:
         nearest = max(1, round(pixels / multiple)) * multiple
         raise ValueError(
-            f"{name} must be a positive multiple of {multiple}, which is what the VAE can do; got {pixels}: take "
-            f"{nearest}."
+            f"{name} must be a positive multiple of {multiple}, as the VAE requires; got {pixels}. Use {nearest}."
         )
 
 

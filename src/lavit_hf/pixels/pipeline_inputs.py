@@ -35,12 +35,10 @@ def check_sources(prompt: Any, images: Any, image_token_ids: Any, prompt_embeds:
     """Raises a `ValueError` unless pictures have one source, and `negative_prompt` a language model to guide."""
     has_prompt = prompt is not None or images is not None
     if has_prompt + (image_token_ids is not None) + (prompt_embeds is not None) != 1:
-        raise ValueError(
-            "pass either a prompt, with or without images, or image_token_ids, or prompt_embeds, and not two of them."
-        )
+        raise ValueError("pass exactly one of a prompt (with or without images), image_token_ids and prompt_embeds.")
     if negative_prompt is not None and not has_prompt:
         raise ValueError(
-            "negative_prompt guides the language model, which image_token_ids and prompt_embeds do without: leave it "
+            "negative_prompt guides the language model, which image_token_ids and prompt_embeds do not use. Leave it "
             "out."
         )
 
@@ -71,20 +69,22 @@ def check_prompt_embeds(
         return
     rows, found = (num_patches, cross_attention_dim), tuple(given["prompt_embeds"].shape)
     if found[1:] != rows or found[0] < 1:
-        raise ValueError(f"prompt_embeds must have the shape (batch_size, {rows[0]}, {rows[1]}), got {found}.")
+        raise ValueError(f"prompt_embeds must have shape (batch_size, {rows[0]}, {rows[1]}), got {found}.")
     shapes = dict.fromkeys(POOLED, (pooled_dim,)) | {"negative_prompt_attention_mask": (num_patches,)}
     for name, tensor in given.items():
         shape = (found[0], *shapes.get(name, rows))
         if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must have the shape {shape}, got {tuple(tensor.shape)}.")
+            raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}.")
 
 
 def _check_partners(given: dict[str, torch.Tensor], has_pooled_condition: bool) -> None:
     for name, partner in PARTNERS.items():
         if name in given and partner not in given:
-            raise ValueError(f"{name} goes with {partner}: pass both. `encode_image_tokens` makes them of tokens.")
+            raise ValueError(
+                f"{name} and {partner} belong together. Pass both; `encode_image_tokens` computes them from tokens."
+            )
     for name in POOLED:
         if name in given and not has_pooled_condition:
-            raise ValueError(f"the U-Net has no pooled condition: leave {name} out.")
+            raise ValueError(f"the U-Net has no pooled condition. Leave {name} out.")
         if name not in given and has_pooled_condition and PARTNERS[name] in given:
-            raise ValueError(f"the U-Net has a pooled condition: pass {name} along with {PARTNERS[name]}.")
+            raise ValueError(f"the U-Net has a pooled condition. Pass {name} along with {PARTNERS[name]}.")

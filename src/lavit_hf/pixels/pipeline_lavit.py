@@ -170,7 +170,7 @@ class LaVITPipeline(
     ):
         super().__init__()
         if safety_checker is not None and feature_extractor is None:
-            raise ValueError("the safety checker needs a feature_extractor: pass it, or safety_checker=None as well.")
+            raise ValueError("the safety checker needs a feature_extractor. Pass one, or safety_checker=None as well.")
         self.register_modules(
             language_model=language_model,
             processor=processor,
@@ -199,8 +199,8 @@ class LaVITPipeline(
                 self.detokenizer.set_codebook(codebook)
             elif not torch.equal(self.detokenizer.codebook, codebook.to(self.detokenizer.codebook)):
                 raise ValueError(
-                    "the detokenizer has another language model's codebook, maybe that of a second pipeline: pass a "
-                    "detokenizer of its own."
+                    "the detokenizer has the codebook of another language model, maybe from a second pipeline. Pass "
+                    "a detokenizer of its own."
                 )
         elif self.detokenizer.codebook is None and self.detokenizer.name_or_path:
             loaded_from = Path(self.detokenizer.name_or_path)  # its own folder or, with `subfolder`, the repo
@@ -466,10 +466,10 @@ class LaVITPipeline(
             ValueError: If there are no pictures, a picture has no codes, or an id is no image token.
         """
         if len(image_token_ids) == 0:
-            raise ValueError("image_token_ids is empty: pass the ids of at least one picture.")
+            raise ValueError("image_token_ids is empty. Pass the ids of at least one image.")
         if self.detokenizer.codebook is None:
             raise ValueError(
-                "there is no codebook to look image tokens up in: load the detokenizer out of a LaVIT repo, pass a "
+                "there is no codebook to look image tokens up in. Load the detokenizer from a LaVIT repo, pass a "
                 "language_model, or call `pipeline.detokenizer.set_codebook`."
             )
         codes = [self._find_codes(number, ids) for number, ids in enumerate(image_token_ids)]
@@ -517,9 +517,7 @@ class LaVITPipeline(
         if latents is None:
             return randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
         if tuple(latents.shape) != shape:
-            raise ValueError(
-                f"latents must have the shape {shape} for this size and batch, got {tuple(latents.shape)}."
-            )
+            raise ValueError(f"latents must have shape {shape} for this size and batch, got {tuple(latents.shape)}.")
         return latents.to(self._execution_device, torch.float32)
 
     @torch.no_grad()
@@ -574,7 +572,7 @@ class LaVITPipeline(
             ValueError: If the VAE has none. Nothing is fused then.
         """
         if vae and not isinstance(self.vae, AutoencoderKL):
-            raise ValueError(f"{type(self.vae).__name__} has no attention to fuse: pass vae=False.")
+            raise ValueError(f"{type(self.vae).__name__} has no attention to fuse. Pass vae=False.")
         super().fuse_qkv_projections(unet=unet, vae=vae)
 
     # Loading and saving.
@@ -593,8 +591,8 @@ class LaVITPipeline(
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir() and not (folder / cls.config_name).is_file():
             raise OSError(
-                f"{folder} holds no pixel decoder ({cls.config_name} is missing): convert the original checkpoint "
-                "with `--pixel-decoder highres` or `lowres`."
+                f"{folder} has no pixel decoder ({cls.config_name} is missing). Convert the original checkpoint with "
+                "`--pixel-decoder highres` or `lowres`."
             )
         classes = (LaVITForCausalLM, LaVITProcessor, LaVITDetokenizer, PatchAutoencoder)
         modules = {component_class.__name__: component_class.__module__ for component_class in classes}
@@ -680,16 +678,16 @@ class LaVITPipeline(
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"unknown output_type {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
+            raise ValueError(f"unknown output_type {output_type!r}. Choose one of {', '.join(OUTPUT_TYPES)}.")
         if num_candidates > 1 and self.language_model is None:
             raise ValueError(
-                "num_candidates needs a language model, whose visual tokenizer reads the candidates: load the "
-                "pipeline with one, or leave it out."
+                "num_candidates needs a language model, whose visual tokenizer reads the candidates. Load the "
+                "pipeline with one, or leave num_candidates out."
             )
         if num_candidates > 1 and embeds["prompt_embeds"] is not None:
             raise ValueError(
-                "num_candidates compares pictures with the features that tokens stand for, which prompt_embeds do not "
-                "tell: pass image_token_ids, or leave it out."
+                "num_candidates compares images with the features of their tokens, which prompt_embeds do not "
+                "contain. Pass image_token_ids, or leave num_candidates out."
             )
 
     def _take_embeds(self, embeds: dict[str, torch.Tensor | None]) -> LaVITCondition:

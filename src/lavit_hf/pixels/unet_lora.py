@@ -49,7 +49,7 @@ class UNetLoraLoaderMixin(StableDiffusionLoraLoaderMixin):
             **kwargs,
         )
         if not all("lora" in name for name in state_dict):
-            raise ValueError("these weights are no LoRA: every name must have 'lora' in it.")
+            raise ValueError("these weights are not a LoRA: every name must contain 'lora'.")
         self.load_lora_into_unet(
             state_dict,
             network_alphas=network_alphas,

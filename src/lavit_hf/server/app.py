@@ -68,7 +68,9 @@ def _check_key(request: Request) -> None:
         return
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), key.encode()):
-        raise ApiError(401, "the key is missing or wrong: send it as Authorization: Bearer.", code="invalid_api_key")
+        raise ApiError(
+            401, "the API key is missing or wrong. Send it as `Authorization: Bearer KEY`.", code="invalid_api_key"
+        )
 
 
 ServiceOf = Annotated[Service, Depends(_get_service)]
@@ -133,7 +135,7 @@ async def edit_images(request: Request, service: ServiceOf) -> dict[str, Any]:
     finally:
         await form.close()
     if not files:
-        raise ApiError(400, "there is no picture: send files as image, or use /v1/images/generations.", "image")
+        raise ApiError(400, "there is no image. Send files as image, or use /v1/images/generations.", "image")
     images = await service.prepare(_read_all, files, service.limits)
     return await _paint(request, service, fields, images)
 
@@ -187,13 +189,13 @@ async def _paint(request: Request, service: Service, fields: PaintFields, images
 
 def _is_file(name: str, value: UploadFile | str) -> bool:
     if isinstance(value, str):
-        raise ApiError(400, f"{name} is a text: send the file of a picture.", name)
+        raise ApiError(400, f"{name} is text. Send an image file.", name)
     return True
 
 
 def _other_fields(form: FormData) -> dict[str, str]:
     if "mask" in form:
-        raise ApiError(400, "LaVIT paints whole pictures: leave the mask out.", "mask")
+        raise ApiError(400, "LaVIT only draws whole images. Leave the mask out.", "mask")
     return {name: value for name, value in form.items() if name not in IMAGE_FIELDS}
 
 

@@ -65,9 +65,9 @@ class _Body:
         limits = self.bodies.limits
         if self.size > limits.max_body_bytes:
             await self._drain()
-            raise ApiError(413, f"the body is larger than {limits.max_body_bytes >> 20} MiB: send smaller pictures.")
+            raise ApiError(413, f"the body is larger than {limits.max_body_bytes >> 20} MiB. Send smaller images.")
         if self.bodies.held_bytes > limits.max_held_bytes:
-            raise ApiError(503, "the server holds as much as it can of other requests: come again.")
+            raise ApiError(503, "the server is holding as many request bodies as it can. Try again later.")
         return message
 
     async def _next(self) -> Message:
@@ -75,7 +75,9 @@ class _Body:
         try:
             message = await asyncio.wait_for(self._receive(), max(remaining, 0))
         except asyncio.TimeoutError as error:
-            raise ApiError(408, f"the body took longer than {self.bodies.limits.body_seconds:g} s.") from error
+            raise ApiError(
+                408, f"the body took longer than {self.bodies.limits.body_seconds:g} s to arrive."
+            ) from error
         self._is_complete = not message.get("more_body", False)
         return message
 
@@ -110,7 +112,7 @@ async def read_json(request: Request, fields: type[Fields], limits: Limits) -> F
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise ApiError(415, "the body must be JSON: send it with the header content-type: application/json.")
+        raise ApiError(415, "the body must be JSON. Send it with the header content-type: application/json.")
     body = await request.body()
     if sum(map(body.count, (b",", b"[", b"{"))) > limits.max_json_marks:
         raise ApiError(413, f"the body has more than {limits.max_json_marks:,} commas and brackets.")
@@ -135,7 +137,7 @@ async def read_form(request: Request, limits: Limits) -> FormData:
         ApiError: If it is no form, or has too many files.
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise ApiError(415, "the body must be a form: send it as multipart/form-data.")
+        raise ApiError(415, "the body must be a form. Send it as multipart/form-data.")
     # A file more than there may be, so that it is counted where pictures are.
     return await request.form(max_files=limits.inputs.pictures + 1, max_part_size=limits.max_body_bytes)
 

@@ -108,7 +108,7 @@ def prepare_chat(fields: ChatFields, model: ServedModel, limits: Limits) -> Chat
     length, context = len(chat.prompt_ids), model.language_model.config.text_config.max_position_embeddings
     room = context - length
     if room < 1:
-        message = f"the chat has {length} tokens, and the model reads {context}: shorten it."
+        message = f"the chat has {length} tokens, but the model reads at most {context}. Shorten it."
         raise ApiError(400, message, "messages", "context_length_exceeded")
     _take_wishes(chat.settings, fields, min(room, limits.max_new_tokens))
     return chat
@@ -205,9 +205,9 @@ def _check_sizes(messages: Sequence[Message], limits: Limits) -> None:
     parts = [part for message in messages for part in message.content]
     for name, count in (("messages", len(messages)), ("parts", len(parts))):
         if count > limits.max_messages:
-            raise ApiError(413, f"there are {count} {name}; at most {limits.max_messages} are read.", "messages")
+            raise ApiError(413, f"there are {count} {name}, but at most {limits.max_messages} are read.", "messages")
     if messages[-1].role != "user":
-        raise ApiError(400, "the last message must be the user's, which is replied to.", "messages")
+        raise ApiError(400, "the last message must come from the user.", "messages")
     with bad_requests("messages"):
         limits.inputs.check_text("".join(part.text for part in parts if isinstance(part, TextPart)))
 

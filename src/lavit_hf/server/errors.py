@@ -56,7 +56,7 @@ class ApiError(Exception):
 
 def internal_error() -> ApiError:
     """What a client is told of a fault of the server's own, of which the log has more."""
-    return ApiError(500, "the server failed on this request; its log says why.")
+    return ApiError(500, "the server failed on this request. Its log says why.")
 
 
 @contextmanager

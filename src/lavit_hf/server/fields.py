@@ -83,7 +83,7 @@ class ChatFields(Fields):
     def _check_stop(cls, stop: str | list[str] | None) -> list[str]:
         stops = [stop] if isinstance(stop, str) else stop or []
         if len(stops) > 4 or not all(0 < len(text) <= 100 for text in stops):
-            raise ValueError("up to 4 texts of 1 to 100 characters end a reply")
+            raise ValueError("pass up to 4 texts of 1 to 100 characters")
         return stops
 
     @property
@@ -113,7 +113,7 @@ class PaintFields(Fields):
     @classmethod
     def _check_size(cls, size: str | None) -> str | None:
         if size not in (None, "auto") and not SIZE.fullmatch(size):
-            raise ValueError(f"a size is written like 512x512, or auto, and not {size[:20]!r}")
+            raise ValueError(f"must be auto or look like 512x512, got {size[:20]!r}")
         return size
 
     @property

@@ -71,10 +71,10 @@ def prepare_painting(fields: PaintFields, images: list[Image.Image], model: Serv
         ApiError: If the model cannot paint, or not this.
     """
     if model.pipeline is None:
-        raise ApiError(400, f"{model.name} cannot paint: {NO_PIXEL_DECODER}", "model")
+        raise ApiError(400, f"{model.name} cannot draw: {NO_PIXEL_DECODER}", "model")
     _check_bounds(fields, limits)
     if not fields.prompt.strip() and not images:
-        raise ApiError(400, "the prompt is empty: say what to paint.", "prompt")
+        raise ApiError(400, "the prompt is empty. Say what to draw.", "prompt")
     pipeline = model.pipeline
     with bad_requests("size"):
         resolve_size(pipeline.picture_size, pipeline.vae_scale_factor, **fields.sides)
@@ -151,7 +151,7 @@ def _check_bounds(fields: PaintFields, limits: Limits) -> None:
     }
     for name, (value, bound) in bounds.items():
         if value is not None and value > bound:
-            raise ApiError(400, f"{name} is {value}; at most {bound} is served.", name)
+            raise ApiError(400, f"{name} is {value}, but at most {bound} is allowed.", name)
     for name, text in (("prompt", fields.prompt), ("negative_prompt", fields.negative_prompt or "")):
         with bad_requests(name):
             limits.inputs.check_text(text)

@@ -50,9 +50,9 @@ class RequestPictures:
         if url.startswith(DATA_PREFIX):
             return self.read(_decode(url, name), name)
         if not url.startswith(URL_PREFIXES):
-            raise ApiError(400, f"{name} is no URL of a picture: send data:image/png;base64,...", name)
+            raise ApiError(400, f"{name} is not the URL of an image. Send data:image/png;base64,...", name)
         if not self.limits.remote_images:
-            raise ApiError(400, f"{name}: this server downloads no pictures; send data:image/png;base64,...", name)
+            raise ApiError(400, f"{name}: this server does not download images. Send data:image/png;base64,...", name)
         with bad_requests(name):
             data = download_image(url, name)
         return self.read(data, name)
@@ -88,7 +88,7 @@ def shrink(images: list[Image.Image], image_processor: BaseImageProcessor) -> li
 def _decode(url: str, name: str) -> bytes:
     header, _, payload = url.partition(",")
     if not header.endswith(";base64"):
-        raise ApiError(400, f"{name} is not in base64: send data:image/png;base64,...", name)
+        raise ApiError(400, f"{name} is not base64. Send data:image/png;base64,...", name)
     try:
         return base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError) as error:

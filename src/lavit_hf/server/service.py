@@ -131,7 +131,7 @@ class Service:
         try:
             self.scheduler.submit(job)
         except Full as error:
-            message = f"{self.limits.max_waiting} requests wait already: come again."
+            message = f"{self.limits.max_waiting} requests are waiting already. Try again later."
             raise ApiError(429, message, code="queue_full") from error
         except Closed as error:
             raise _explain(error) from error
@@ -145,8 +145,8 @@ async def _next(news: asyncio.Queue, gone: asyncio.Task, deadline: float) -> Any
         if getter.done():
             return getter.result()
         if gone.done():
-            raise ApiError(499, "the client went away.")
-        raise ApiError(504, "the request took too long.", code="timeout")
+            raise ApiError(499, "the client disconnected.")
+        raise ApiError(504, "the request timed out.", code="timeout")
     finally:
         getter.cancel()
 
@@ -158,7 +158,7 @@ async def _wait_until_gone(request: Request) -> None:
 
 def _explain(error: Exception) -> ApiError:
     if isinstance(error, Closed):
-        return ApiError(503, "the server is closing.", code="closing")
+        return ApiError(503, "the server is shutting down.", code="closing")
     if isinstance(error, ValueError):
         return ApiError(400, str(error))
     return internal_error()

@@ -51,7 +51,7 @@ def serve_api(
     """
     check_packages()
     if api_key is not None and not api_key.strip():
-        raise Failure("the key is empty: pass another, or none.")
+        raise Failure("the API key is empty. Pass another, or none.")
     port = claim_port(host, port)
     from ..tasks.loading import find_device
     from ..tasks.repos import find_repo
@@ -67,9 +67,9 @@ def serve_api(
         if isinstance(outcome, Exception):
             server.should_exit = True
             return
-        typer.echo(f"{outcome.name} is at http://{_bracketed(host)}:{port}/v1 until you press Ctrl-C.")
+        typer.echo(f"{outcome.name} is running at http://{_bracketed(host)}:{port}/v1. Press Ctrl-C to stop it.")
         if api_key is None and not is_loopback(host):
-            typer.echo("It has no key: everyone who reaches this machine can use it. Pass --api-key.")
+            typer.echo("It has no API key: anyone who can reach this machine can use it. To set one, pass --api-key.")
 
     service = Service(lambda: load_served_model(options, seed), limits, api_key, tell)
     server = make_server(service, host, port)
@@ -123,7 +123,7 @@ def check_packages() -> None:
     """Raises a [`Failure`] if what serves is not installed."""
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
-        raise Failure(f"the server needs {missing[0]}, which is not installed: pip install 'lavit_hf[serve]'")
+        raise Failure(f"the server needs {missing[0]}, which is not installed. Run `pip install 'lavit_hf[serve]'`.")
 
 
 def _bracketed(host: str) -> str:

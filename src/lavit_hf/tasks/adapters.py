@@ -59,11 +59,12 @@ def find_base(adapter: str, config: dict) -> str:
     base = config.get(BASE_FIELD)
     if not base:
         raise Failure(
-            f"the adapter {adapter} names no model: write it as {BASE_FIELD} into its {ADAPTER_CONFIG_NAME}."
+            f"the adapter {adapter} does not name its base model. Set {BASE_FIELD} in its {ADAPTER_CONFIG_NAME}."
         )
     if is_adapter_folder(base):
         raise Failure(
-            f"{adapter} is an adapter of {base}, which is an adapter too: merge that into its own base first."
+            f"{adapter} is an adapter for {base}, which is an adapter too. Merge that one into its own base "
+            "model first."
         )
     # The language model of a pipeline's repo: what paints lies beside it.
     parent = Path(base).parent
@@ -103,11 +104,14 @@ def apply_adapter(model: LaVITForCausalLM, adapter: str, base: str, merge: bool)
     try:
         from peft import PeftConfig, get_peft_model
     except ImportError as error:
-        raise Failure(f"{adapter} is an adapter, which needs PEFT: `pip install peft`.") from error
+        raise Failure(f"{adapter} is an adapter, which needs PEFT. Run `pip install peft`.") from error
     try:
         config = PeftConfig.from_pretrained(adapter, inference_mode=True)
         if config.is_prompt_learning:
-            raise Failure(f"{adapter} is of the type {config.peft_type.value}: only adapters of layers, as LoRA, fit.")
+            raise Failure(
+                f"{adapter} is of type {config.peft_type.value}, which is not supported. Use an adapter of layers, "
+                "such as LoRA."
+            )
         adapted = get_peft_model(model, config)
         result = adapted.load_adapter(adapter, "default", torch_device=str(model.device))
     except (RuntimeError, ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
@@ -115,8 +119,8 @@ def apply_adapter(model: LaVITForCausalLM, adapter: str, base: str, merge: bool)
     stray = [*result.missing_keys, *result.unexpected_keys]
     if stray:
         raise Failure(
-            f"the adapter {adapter} does not fit {base}: {len(stray)} of their weights do not match, as {stray[0]}. "
-            "Was it trained on another model?"
+            f"the adapter {adapter} does not fit {base}: {len(stray)} of its weights do not match, such as "
+            f"{stray[0]}. Was it trained on another model?"
         )
     return adapted.merge_and_unload() if merge else adapted.get_base_model().eval()
 

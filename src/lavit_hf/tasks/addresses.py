@@ -30,7 +30,9 @@ def claim_port(host: str, port: int) -> int:
         with socket.create_server((host, port), family=family) as server:
             return server.getsockname()[1]
     except socket.gaierror as error:
-        raise Failure(f"there is no address {host!r}: pass --host 127.0.0.1, or 0.0.0.0 for all.") from error
+        raise Failure(
+            f"the address {host!r} does not exist. Pass --host 127.0.0.1, or 0.0.0.0 for all addresses."
+        ) from error
     except OSError as error:
         raise Failure(_explain(error, host, port)) from error
 
@@ -46,14 +48,14 @@ def is_loopback(host: str) -> bool:
 def _explain(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {port} is in use, maybe by another `lavit`: choose another by --port {_neighbour(port)}, or "
-            "a free one by --port 0."
+            f"port {port} is in use, maybe by another `lavit`. Choose another with --port {_neighbour(port)}, or any "
+            "free one with --port 0."
         )
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is no address of this machine: pass --host 127.0.0.1, or 0.0.0.0 for all."
+        return f"{host} is not an address of this machine. Pass --host 127.0.0.1, or 0.0.0.0 for all addresses."
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"port {port} is not open to this user: choose one above 1023 by --port."
-    return f"port {port} at {host} cannot be listened on: {error.strerror}"
+        return f"this user may not open port {port}. Choose one above 1023 with --port."
+    return f"cannot listen on port {port} of {host}: {error.strerror}"
 
 
 def _neighbour(port: int) -> int:

@@ -33,7 +33,7 @@ def check_device(name: str) -> None:
 
 def device_refusal(name: str, reason: str) -> str:
     """What users are told of a device that cannot be used."""
-    return f"the device {name!r} cannot be used here: {reason}"
+    return f"the device {name!r} cannot be used: {reason}"
 
 
 def _why_not_cuda() -> str | None:

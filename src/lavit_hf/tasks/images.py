@@ -79,7 +79,7 @@ def find_images(arguments: Iterable[str], skipped: Skipped) -> list[str]:
             skipped.add(argument, _nothing_found(Path(argument)))
         sources |= dict.fromkeys(found)
     if not sources:
-        raise Failure("there is no picture to read: name files, folders, globs or URLs.")
+        raise Failure("there is no image to read. Pass files, folders, globs or URLs.")
     return list(sources)
 
 
@@ -108,7 +108,7 @@ def read_image(source: str) -> "Image.Image":
             raise
         # The model's own message has advice for who is in Python, and not at a shell.
         raise ValueError(
-            f"{source} is too large to be decoded safely ({error.__cause__}): scale it down first{_way(source)}."
+            f"{source} is too large to decode safely ({error.__cause__}). Scale it down first{_way(source)}."
         ) from error
 
 
@@ -116,7 +116,7 @@ def _way(source: str) -> str:
     if source == STANDARD_INPUT or source.startswith(URL_PREFIXES):
         return ""
     smaller = f"{Path(source).stem}-small.jpg"
-    return f", for example by `magick {shlex.quote(source)} -resize 4000x4000 {shlex.quote(smaller)}`"
+    return f", for example with `magick {shlex.quote(source)} -resize 4000x4000 {shlex.quote(smaller)}`"
 
 
 def read_batches(
@@ -194,9 +194,9 @@ def run_beside(function: Callable[[], T]) -> Callable[[], T]:
 
 def _nothing_found(path: Path) -> str:
     if not path.is_dir():
-        return "there is no such file"
+        return "no such file"
     pattern = shlex.quote(f"{path}/**/*.png")
-    return f"there is no picture in it, and folders in it are not searched: for these name {pattern}"
+    return f"it contains no images, and its subfolders are not searched. To search them, pass {pattern}"
 
 
 def _pictures_in(folder: Path) -> list[str]:
@@ -209,8 +209,8 @@ def _pictures_in(folder: Path) -> list[str]:
 
 def _read_standard_input() -> bytes:
     if sys.stdin.isatty():
-        raise ValueError("standard input is a terminal: send a picture into it, as with `lavit caption - < cat.jpg`.")
+        raise ValueError("standard input is a terminal. Redirect an image to it, as in `lavit caption - < cat.jpg`.")
     content = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
     if len(content) > MAX_INPUT_BYTES:
-        raise ValueError(f"there are more than {MAX_INPUT_BYTES >> 20} MB on standard input.")
+        raise ValueError(f"standard input is larger than {MAX_INPUT_BYTES >> 20} MB.")
     return content

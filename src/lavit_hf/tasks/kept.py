@@ -51,4 +51,4 @@ class KeptPatches(NamedTuple):
         """Says on stderr where the wanted error is not reached, and that all patches are kept."""
         if self.reaches_keep_error is False:
             error = f"{self.rebuild_error:.2f}"
-            report(f"{source}: even with all {len(self.mask)} patches the error is {error}, so all are kept.")
+            report(f"{source}: the error is {error} even with all {len(self.mask)} patches, so all of them are kept.")

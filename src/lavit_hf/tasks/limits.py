@@ -57,7 +57,9 @@ class InputLimits:
     def check_text(self, text: str) -> str:
         """Raises [`TooLarge`] for a text that is too long, and gives back any other."""
         if len(text) > self.text_characters:
-            raise TooLarge(f"the text has {len(text):,} characters; at most {self.text_characters:,} are read.")
+            raise TooLarge(
+                f"the text has {len(text):,} characters, but at most {self.text_characters:,} are read. Shorten it."
+            )
         return text
 
 
@@ -95,9 +97,9 @@ class PictureReader:
         limits, left = self.limits, self.limits.request_pixels - self._num_pixels
         self._num_pictures += 1
         if self._num_pictures > limits.pictures:
-            raise TooLarge(f"there are more than {limits.pictures} pictures: send fewer.")
+            raise TooLarge(f"there are more than {limits.pictures} images. Send fewer.")
         if _num_bytes(source, name) > limits.picture_bytes:
-            raise TooLarge(f"{name} has more than {limits.picture_bytes >> 20} MB: scale it down first.")
+            raise TooLarge(f"{name} is larger than {limits.picture_bytes >> 20} MB. Scale it down first.")
         try:
             image = load_image(source, max_pixels=min(limits.picture_pixels, left), formats=PICTURE_FORMATS)
         except ValueError as error:
@@ -111,14 +113,14 @@ class PictureReader:
             return Failure(str(error).replace(called, name))
         if left < self.limits.picture_pixels:
             most = f"{self.limits.request_pixels / 1e6:.0f} million pixels"
-            return TooLarge(f"the pictures have together more than {most}: scale {name} down first.")
+            return TooLarge(f"together, the images have more than {most}. Scale {name} down first.")
         most = f"{self.limits.picture_pixels / 1e6:.0f} million pixels"
-        return TooLarge(f"{name} has more than {most}: scale it down first.")
+        return TooLarge(f"{name} has more than {most}. Scale it down first.")
 
 
 def _num_bytes(source: bytes | Path, name: str) -> int:
     if isinstance(source, bytes):
         return len(source)
     if not source.is_file():
-        raise Failure(f"{name} is no longer there: choose it once more.")
+        raise Failure(f"{name} is no longer there. Choose it again.")
     return source.stat().st_size

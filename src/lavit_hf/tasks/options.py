@@ -59,5 +59,5 @@ def check_text(text: str | None) -> str | None:
     if text is not None and not text.strip():
         raise Failure("the text is empty.")
     if text is not None and len(text) > MAX_TEXT:
-        raise Failure(f"the text has {len(text):,} characters; at most {MAX_TEXT:,} are read.")
+        raise Failure(f"the text has {len(text):,} characters, but at most {MAX_TEXT:,} are read. Shorten it.")
     return text

@@ -41,7 +41,10 @@ def find_repo(model: str | None) -> str:
     if is_adapter_folder(model):
         return _find_repo_of_adapter(model)
     if not Path(model, CONFIG_NAME).is_file():
-        raise Failure(f"{model} holds no model ({CONFIG_NAME} is missing); `lavit convert` makes one of an original.")
+        raise Failure(
+            f"{model} is not a model ({CONFIG_NAME} is missing). Run `lavit convert` to convert an original "
+            "checkpoint."
+        )
     _check_is_lavit(model, Path(model, CONFIG_NAME))
     return model
 
@@ -65,12 +68,13 @@ def _find_repo_of_adapter(adapter: str) -> str:
 
     config = read_adapter_config(adapter)
     if config is None:
-        raise Failure(f"{adapter} on the Hub holds no model ({CONFIG_NAME} is missing).")
+        raise Failure(f"{adapter} on the Hub is not a model ({CONFIG_NAME} is missing).")
     try:
         return find_repo(find_base(adapter, config))
     except Failure as failure:
         raise Failure(
-            f"{adapter} is an adapter of a model that cannot be used: {failure} {ADAPTER_CONFIG_NAME} names it."
+            f"{adapter} is an adapter for a model that cannot be used: {failure} Its {ADAPTER_CONFIG_NAME} names "
+            "that model."
         ) from failure
 
 
@@ -89,18 +93,18 @@ def _download_config(model: str) -> Path | None:
     try:
         return Path(hf_hub_download(model, CONFIG_NAME))
     except HFValidationError as error:
-        raise Failure(f"there is no folder {model}, and it is no Hub id, which looks like org/name.") from error
+        raise Failure(f"there is no folder {model}, and {model} is not a Hub id such as org/name.") from error
     except GatedRepoError as error:
         raise Failure(
-            f"{model} is open to those who asked for it: do so on its page, then `hf auth login`."
+            f"access to {model} is restricted. Request it on the model's page, then run `hf auth login`."
         ) from error
     except RepositoryNotFoundError as error:
         raise Failure(
-            f"there is no model {model}, neither as a folder nor on the Hub; for a private one, `hf auth login`."
+            f"there is no model {model}, neither as a folder nor on the Hub. If it is private, run `hf auth login`."
         ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise Failure(
-            f"there is no folder {model}, it is not in the cache, and the Hub cannot be reached: check the network."
+            f"there is no folder {model}, it is not in the cache, and the Hub cannot be reached. Check the network."
         ) from error
     except EntryNotFoundError:
         return None
@@ -112,4 +116,4 @@ def _check_is_lavit(model: str, config_file: Path) -> None:
     except (ValueError, TypeError, RecursionError) as error:
         raise Failure(f"{config_file} is damaged: {error}.") from error
     if model_type != MODEL_TYPE:
-        raise Failure(f"{model} is no LaVIT: its {CONFIG_NAME} says model_type {model_type!r}.")
+        raise Failure(f"{model} is not a LaVIT model: its {CONFIG_NAME} has the model_type {model_type!r}.")

@@ -88,7 +88,7 @@ def show_results(total: int, as_json: bool, with_bar: bool = True) -> Iterator[R
         with_bar (`bool`, *optional*, defaults to `True`):
             Whether there may be a bar.
     """
-    with show_bar("pictures", with_bar and total != 1) as progress:
+    with show_bar("images", with_bar and total != 1) as progress:
         yield Results(total, as_json, progress)
 
 

@@ -61,11 +61,11 @@ def check_free(paths: Sequence[Path], force: bool, option: str = "--output") -> 
     """
     for path in paths:
         if path.is_dir():
-            raise Failure(f"{path} is a folder: pass another {option}.")
+            raise Failure(f"{path} is a folder. Pass another {option}.")
         if path.exists() and not force:
-            raise Failure(f"{path} exists already: pass --force to overwrite it, or another {option}.")
+            raise Failure(f"{path} already exists. Pass --force to overwrite it, or another {option}.")
         if in_the_way := next((folder for folder in path.parents if folder.is_file()), None):
-            raise Failure(f"{path} cannot be made, as {in_the_way} is a file: pass another {option}.")
+            raise Failure(f"{path} cannot be created because {in_the_way} is a file. Pass another {option}.")
 
 
 def _stem(source: str) -> str:

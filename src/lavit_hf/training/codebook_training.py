@@ -100,6 +100,6 @@ def _vector_quantize_class() -> type[nn.Module]:
         from vector_quantize_pytorch import VectorQuantize
     except ImportError as error:
         raise ImportError(
-            "training a codebook needs vector-quantize-pytorch: pip install 'lavit_hf[training]'."
+            "training a codebook needs vector-quantize-pytorch. Run `pip install 'lavit_hf[training]'`."
         ) from error
     return VectorQuantize

@@ -91,8 +91,8 @@ class ConversationCollator:
         context = getattr(config.text_config, "max_position_embeddings", None) or longest
         if longest > context:
             raise TrainingError(
-                f"a conversation of {most_images} images may be {longest} tokens long, and the language model's "
-                f"context ends at {context}: lower max_text_length, or leave out conversations of so many images."
+                f"a conversation with {most_images} images may be {longest} tokens long, but the language model's "
+                f"context ends at {context}. Lower max_text_length, or remove conversations with that many images."
             )
 
     def _check_template(self) -> None:
@@ -102,8 +102,8 @@ class ConversationCollator:
         )
         if not torch.as_tensor(inputs["assistant_masks"]).any():
             raise TrainingError(
-                "the processor's chat template does not mark answers, by {% generation %}: save the repo's processor "
-                "again with the default template, or pass one that does."
+                "the processor's chat template does not mark answers with {% generation %}. Save the repo's "
+                "processor again with the default template, or pass one that does."
             )
 
 

@@ -100,9 +100,9 @@ def load_conversations(source: str, split: str, image_column: str = "image") -> 
         if all(_is_readable(image, name) for image in images):
             num_images[number] = len(images)
     if len(num_images) < len(rows):
-        logger.warning("left out %d of %d rows, whose pictures cannot be read", len(rows) - len(num_images), len(rows))
+        logger.warning("skipped %d of %d rows, whose images cannot be read", len(rows) - len(num_images), len(rows))
     if not num_images:
-        raise TrainingError(f"the pictures of none of the {len(rows)} rows of {source} can be read.")
+        raise TrainingError(f"none of the {len(rows)} rows of {source} has images that can be read.")
     return Conversations(rows.select(num_images), image_column, max(num_images.values()))
 
 
@@ -133,7 +133,7 @@ def read_turns(row: Mapping, num_images: int, name: str) -> list[dict[str, str]]
     """
     turns = next((row[column] for column in TURNS_COLUMNS if row.get(column)), None)
     if not isinstance(turns, list) or not turns:
-        raise TrainingError(f"{name} has no turns: a row looks like {EXAMPLE}.")
+        raise TrainingError(f"{name} has no turns. A row looks like {EXAMPLE}.")
     messages = [_read_turn(turn, f"turn {number} of {name}") for number, turn in enumerate(turns, start=1)]
     _check_order([message["role"] for message in messages], name)
     _check_marks(messages, num_images, name)
@@ -172,7 +172,7 @@ def _read_turn(turn: Any, name: str) -> dict[str, str]:
     if isinstance(text, list):  # parts, of which those of images have no text
         text = "".join(IMAGE_MARK if part["type"] == "image" else part["text"] for part in text)
     if role not in ROLES:
-        raise TrainingError(f"{name} is from {role!r}: it must be from human or gpt.")
+        raise TrainingError(f"{name} is from {role!r}. It must be from human or gpt.")
     if not isinstance(text, str):
         raise TrainingError(f"{name} has no text: its value is {text!r}.")
     return {"role": ROLES[role], "content": text}
@@ -182,7 +182,7 @@ def _check_order(roles: list[str], name: str) -> None:
     turns = roles[1:] if roles[0] == "system" else roles
     if not turns or turns != ["user", "assistant"] * (len(turns) // 2):
         raise TrainingError(
-            f"{name} has turns of {', '.join(roles)}: questions and answers must follow each other, an answer last."
+            f"{name} has turns from {', '.join(roles)}. Questions and answers must alternate, ending with an answer."
         )
 
 
@@ -190,11 +190,11 @@ def _check_marks(messages: list[dict[str, str]], num_images: int, name: str) -> 
     """Refuses marks that are not of one picture each, and turns that neither say nor show anything."""
     marks = [message["content"].count(IMAGE_MARK) for message in messages]
     if any(count for count, message in zip(marks, messages) if message["role"] != "user"):
-        raise TrainingError(f"{name} has an {IMAGE_MARK} in an answer: only questions show pictures.")
+        raise TrainingError(f"{name} has an {IMAGE_MARK} in an answer, but only questions may contain images.")
     if sum(marks) not in {0, num_images}:
         raise TrainingError(
-            f"{name} has {IMAGE_MARK} {sum(marks)} times, and {num_images} pictures: write it once for each, or not "
-            "at all to have them before the first question."
+            f"{name} has {IMAGE_MARK} {sum(marks)} times, but {num_images} images. Write it once for each image, or "
+            "leave it out to put the images before the first question."
         )
     first_question = [message["role"] for message in messages].index("user")
     for number, (message, count) in enumerate(zip(messages, marks)):
@@ -208,7 +208,7 @@ def _find_file(source: str, split: str) -> Path | None:
     path = Path(source)
     if path.is_file():
         if split != "train":
-            raise TrainingError(f"{source} is one split, and has no {split!r}: give a folder with {split}.json.")
+            raise TrainingError(f"{source} is a single split and has no {split!r}. Pass a folder with {split}.json.")
         return path
     names = [f"{split}.json", f"{split}.jsonl", f"{split}/metadata.jsonl"]
     names += ["metadata.jsonl"] if split == "train" else []
@@ -220,10 +220,10 @@ def _read_file(file: Path, image_column: str) -> Iterator[dict]:
     for number, row in enumerate(_parse(file)):
         name = _name(row if isinstance(row, Mapping) else {}, number, str(file))
         if not isinstance(row, Mapping):
-            raise TrainingError(f"{name} is no JSON object: a row looks like {EXAMPLE}.")
+            raise TrainingError(f"{name} is not a JSON object. A row looks like {EXAMPLE}.")
         images = find_images(row, image_column)
         if not all(isinstance(image, str) for image in images):
-            raise TrainingError(f"{name} names its pictures by {images!r}, and not by paths.")
+            raise TrainingError(f"{name} gives its images as {images!r}, not as paths.")
         turns = [{"from": turn["role"], "value": turn["content"]} for turn in read_turns(row, len(images), name)]
         yield {
             "id": str(row.get("id", "")),
@@ -241,7 +241,7 @@ def _parse(file: Path) -> list:
     except (OSError, ValueError) as error:
         raise TrainingError(f"{file} cannot be read: {error}") from error
     if not isinstance(rows, list) or not rows:
-        raise TrainingError(f"{file} holds no list of rows: a row looks like {EXAMPLE}.")
+        raise TrainingError(f"{file} does not hold a list of rows. A row looks like {EXAMPLE}.")
     return rows
 
 
@@ -261,7 +261,7 @@ def _name(row: Mapping, number: int, source: str) -> str:
 def _is_readable(image: Any, name: str) -> bool:
     readable = read_image(_as_encoded(image)) is not None
     if not readable:
-        logger.warning("left out %s, whose picture cannot be read", name)
+        logger.warning("skipped %s, whose image cannot be read", name)
     return readable
 
 

@@ -91,7 +91,7 @@ def expand_braces(pattern: str) -> list[str]:
     elif first.isdecimal() and last.isdecimal() and int(first) <= int(last):
         words = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
     else:
-        raise TrainingError(f"{braces[0]} in {pattern} is no range of numbers, as {{0000..9999}} is.")
+        raise TrainingError(f"{braces[0]} in {pattern} is not a range of numbers such as {{0000..9999}}.")
     before, behind = pattern[: braces.start()], pattern[braces.end() :]
     return [name for word in words for name in expand_braces(f"{before}{word}{behind}")]
 
@@ -113,10 +113,10 @@ def skip_broken_images(dataset: Dataset | IterableDataset, column: str = "image"
         TrainingError: If the column is missing, or no picture can be read.
     """
     if dataset.column_names is not None and column not in dataset.column_names:
-        raise TrainingError(f"the data set has no column {column!r}, only {', '.join(dataset.column_names)}.")
+        raise TrainingError(f"the dataset has no column {column!r}, only {', '.join(dataset.column_names)}.")
     encoded = dataset.cast_column(column, Image(decode=False))
     if isinstance(dataset, Dataset):
-        kept = encoded.filter(_is_readable, input_columns=column, desc="looking for broken pictures")
+        kept = encoded.filter(_is_readable, input_columns=column, desc="Checking images")
         _report(encoded, kept, column)
         return kept.cast_column(column, Image())
     kept = encoded.filter(_is_readable, input_columns=column)
@@ -138,7 +138,7 @@ def read_image(image: dict) -> PilImage.Image | None:
         with PilImage.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"]) as picture:
             picture.load()
     except (OSError, ValueError, SyntaxError, TypeError, AttributeError) as error:
-        logger.warning("left out a picture that cannot be read: %s (%s)", _name(image), error)
+        logger.warning("skipped an image that cannot be read: %s (%s)", _name(image), error)
         return None
     return picture
 
@@ -154,6 +154,6 @@ def _name(image: dict | None) -> str:
 def _report(encoded: Dataset, kept: Dataset, column: str) -> None:
     broken = len(encoded) - len(kept)
     if not len(kept):
-        raise TrainingError(f"none of the {len(encoded)} pictures can be read.")
+        raise TrainingError(f"none of the {len(encoded)} images can be read.")
     if broken:
-        logger.warning("left out %d of %d pictures, which cannot be read", broken, len(encoded))
+        logger.warning("skipped %d of %d images, which cannot be read", broken, len(encoded))

@@ -37,7 +37,7 @@ class AveragedWeights(CallbackWithState):
 
     def __init__(self, model: nn.Module, decay: float):
         if not 0 <= decay < 1:
-            raise TrainingError(f"the decay of averaged weights must lie in [0, 1), got {decay}.")
+            raise TrainingError(f"the decay of the averaged weights must lie in [0, 1), got {decay}.")
         self.parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.average = EMAModel(self.parameters.values(), decay=decay, foreach=True)
 
@@ -53,7 +53,9 @@ class AveragedWeights(CallbackWithState):
 
     def on_train_begin(self, args, state, control, **kwargs):
         if args.fsdp or args.deepspeed:
-            raise TrainingError("averaged weights need whole weights on every process: use DDP, or no ema_decay.")
+            raise TrainingError(
+                "averaging weights needs the whole weights on every process. Use DDP, or leave out ema_decay."
+            )
         if state.global_step:
             self._load(_file(args, state))
         self.average.to(next(iter(self.parameters.values())).device)
@@ -68,7 +70,8 @@ class AveragedWeights(CallbackWithState):
     def _load(self, path: Path) -> None:
         if not path.exists():
             raise TrainingError(
-                f"{path.parent} holds no averaged weights ({path.name}): remove it to go on from the one before."
+                f"{path.parent} has no averaged weights ({path.name}). Remove it to resume from the previous "
+                "checkpoint."
             )
         with safe_open(path, framework="pt") as file:
             self.average.optimization_step = int(file.metadata()[STEP_KEY])

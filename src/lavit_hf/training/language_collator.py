@@ -52,7 +52,7 @@ class LanguageCollator:
         context = getattr(config.text_config, "max_position_embeddings", None) or longest
         if longest > context:
             raise TrainingError(
-                f"a sample may be {longest} tokens long, and the language model's context ends at {context}: lower "
+                f"a sample may be {longest} tokens long, but the language model's context ends at {context}. Lower "
                 "max_text_length."
             )
 
@@ -73,7 +73,9 @@ class LanguageCollator:
             "labels": pad_left(labels, IGNORE_INDEX),
         }
         if int(batch["input_ids"].max()) >= len(self.tokenizer):
-            raise TrainingError("the data hold codes beyond the codebook: another visual tokenizer made them.")
+            raise TrainingError(
+                "the data contains codes beyond the codebook: it was made by another visual tokenizer."
+            )
         return batch | self._stack_images([sample["image"] for sample in samples if sample["layout"] == "image_text"])
 
     def _tokenize(self, texts: Iterable[str]) -> dict[str, list[int]]:

@@ -59,7 +59,7 @@ class SampleMaker:
     ):
         unknown = sorted(set(layouts) - set(LAYOUTS))
         if unknown or not layouts:
-            raise TrainingError(f"layouts must be some of {', '.join(LAYOUTS)}, got {', '.join(unknown) or 'none'}.")
+            raise TrainingError(f"layouts must be among {', '.join(LAYOUTS)}, got {', '.join(unknown) or 'none'}.")
         self.layouts = layouts
         self.question_template = question_template
         self.condition_dropout = condition_dropout
@@ -172,7 +172,7 @@ def _group_rows(pairs: Dataset, column: str | None) -> list[list[int]]:
     if column is None:
         return [list(range(len(pairs)))] * len(pairs)
     if column not in pairs.column_names:
-        raise TrainingError(f"the data set has no example_column {column!r}, only {', '.join(pairs.column_names)}.")
+        raise TrainingError(f"the dataset has no example_column {column!r}, only {', '.join(pairs.column_names)}.")
     values = pairs[column][:]
     groups: dict = {}
     for number, value in enumerate(values):
@@ -182,7 +182,9 @@ def _group_rows(pairs: Dataset, column: str | None) -> list[list[int]]:
 
 def _check_share(texts: Dataset | IterableDataset | None, text_share: float) -> None:
     if not 0 <= text_share < 1 or (text_share and texts is None):
-        raise TrainingError(f"text_share ({text_share}) must lie in [0, 1), and above 0 it needs a text_dataset.")
+        raise TrainingError(
+            f"text_share ({text_share}) must lie in [0, 1), and needs a text_dataset if it is above 0."
+        )
 
 
 def _read(dataset: Dataset | None, numbers: list[int]) -> list[dict]:
@@ -243,11 +245,11 @@ def prepare_pairs(dataset: Dataset | IterableDataset, layouts: Sequence[str]) ->
     if "image_text" in layouts:
         needed[IMAGE_COLUMNS] = "images to read"
     if "text_image" in layouts:
-        needed["codes",] = "images to write, as pretokenize.py makes them"
+        needed["codes",] = "images to write, as produced by pretokenize.py"
     for columns, what in needed.items():
         if not set(columns) & set(dataset.column_names):
             raise TrainingError(
-                f"the data set has no {' or '.join(columns)} ({what}), only {', '.join(sorted(dataset.column_names))}."
+                f"the dataset has no {' or '.join(columns)} ({what}), only {', '.join(sorted(dataset.column_names))}."
             )
     if reading_column(dataset) == "image":
         dataset = dataset.cast_column("image", Image())
@@ -262,16 +264,14 @@ def leave_out_empty(dataset: Dataset | IterableDataset) -> Dataset | IterableDat
         TrainingError: If none is left, or there is no column of texts.
     """
     if not set(TEXT_COLUMNS) & set(dataset.column_names):
-        raise TrainingError(
-            f"the data set has no {' or '.join(TEXT_COLUMNS)}, only {', '.join(dataset.column_names)}."
-        )
+        raise TrainingError(f"the dataset has no {' or '.join(TEXT_COLUMNS)}, only {', '.join(dataset.column_names)}.")
     if isinstance(dataset, IterableDataset):
         return dataset.filter(lambda row: bool(texts_of(row, TEXT_COLUMNS)))
     texts = dataset.select_columns([name for name in TEXT_COLUMNS if name in dataset.column_names])
     kept = [number for number, row in enumerate(texts) if texts_of(row, TEXT_COLUMNS)]
     if len(kept) == len(dataset):
         return dataset
-    logger.warning("left out %d of %d rows, whose texts are empty", len(dataset) - len(kept), len(dataset))
+    logger.warning("skipped %d of %d rows, whose texts are empty", len(dataset) - len(kept), len(dataset))
     if not kept:
         raise TrainingError(f"none of the {len(dataset)} rows has a text.")
     return dataset.select(kept)

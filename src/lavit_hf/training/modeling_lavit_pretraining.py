@@ -140,7 +140,9 @@ class LaVITForPreTraining(LaVITForCausalLM):
             ValueError: If the branch selects patches of its own, which the rows were not merged for.
         """
         if self.understanding.selector is not None:
-            raise ValueError("merged rows are of the visual tokenizer's selector: set understanding_selector=False.")
+            raise ValueError(
+                "merged rows come from the visual tokenizer's own selector. Set understanding_selector=False."
+            )
         self.understanding.merger.load_state_dict(self.visual_tokenizer.merger.state_dict())
         self.understanding.merger.requires_grad_(False)
 
@@ -209,9 +211,9 @@ class LaVITForPreTraining(LaVITForCausalLM):
         """The rows of each image, `(kept, text_hidden_size)`, and [`~LaVITModel.read_nothing`] without any."""
         forms = [form for form, images in given.items() if images is not None]
         if len(forms) > 1:
-            raise ValueError("pass images as one of pixel_values, image_features and image_rows.")
+            raise ValueError("pass images as only one of pixel_values, image_features and image_rows.")
         if given["image_rows"] is not None and keep_mask is None:
-            raise ValueError("image_rows need a keep_mask, which tells how many belong to each image.")
+            raise ValueError("image_rows needs a keep_mask, which says how many rows belong to each image.")
         blank = self._find_blank(forms) if self.model.is_sharded else None
         if forms:
             return self._read_form(forms[0], given[forms[0]], keep_mask), 0.0

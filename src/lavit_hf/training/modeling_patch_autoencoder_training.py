@@ -51,7 +51,7 @@ class PatchAutoencoderForTraining(nn.Module):
     def __init__(self, vae: PatchAutoencoder, largest_noise: float = 0.5):
         super().__init__()
         if vae.decoder is None:
-            raise ValueError("the autoencoder has no decoder to train: give it decoder_channels.")
+            raise ValueError("the autoencoder has no decoder to train. Set its decoder_channels.")
         self.vae = vae
         self.largest_noise = largest_noise
 

@@ -154,7 +154,7 @@ class LaVITPixelDecoderForTraining(nn.Module):
             ValueError: If both or neither of `pixel_values` and `latents` are given, or there is no condition.
         """
         if (pixel_values is None) == (latents is None):
-            raise ValueError("pass either pixel_values or latents, and not both.")
+            raise ValueError("pass either pixel_values or latents, not both.")
         latents = self.encode_pictures(pixel_values) if latents is None else latents
         condition = self.encode_condition(codes, features, images)
         noise, timesteps = self._draw_noise(latents)
@@ -217,10 +217,10 @@ class LaVITPixelDecoderForTraining(nn.Module):
     ) -> torch.Tensor:
         if codes is not None:
             if self.condition == "features":
-                raise ValueError("the U-Net paints from features as they are given: pass features, not codes.")
+                raise ValueError("the U-Net is conditioned on features as they are. Pass features, not codes.")
             return self.detokenizer(codes=[row[row != CODE_PADDING] for row in codes]).features
         if features is None and images is None:
-            raise ValueError("there is nothing to paint from: pass codes, features or images.")
+            raise ValueError("there is nothing to condition on. Pass codes, features or images.")
         if features is None:
             features = self._reader("images").encode(images).last_hidden_state
         if self.condition == "features":
@@ -229,7 +229,7 @@ class LaVITPixelDecoderForTraining(nn.Module):
 
     def _reader(self, read: str) -> LaVITVisualTokenizer:
         if self.visual_tokenizer is None:
-            raise ValueError(f"{read} must be read by a visual tokenizer: pass one, or codes.")
+            raise ValueError(f"{read} must be read by a visual tokenizer. Pass one, or codes.")
         return self.visual_tokenizer
 
     def _draw_noise(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -298,22 +298,22 @@ class LaVITPixelDecoderForTraining(nn.Module):
         if not schedule.get("rescale_betas_zero_snr"):
             return
         if schedule.prediction_type == "epsilon":
-            raise ValueError("rescale_betas_zero_snr ends in noise alone, which needs prediction_type='v_prediction'.")
+            raise ValueError("rescale_betas_zero_snr ends in pure noise, which needs prediction_type='v_prediction'.")
         if self.min_snr_gamma is not None:
             raise ValueError(
-                "min_snr_gamma leaves the last step of rescale_betas_zero_snr no weight: set one of them."
+                "min_snr_gamma gives no weight to the last step of rescale_betas_zero_snr. Set only one of them."
             )
 
     def _check_parts(self) -> None:
         width, wanted = sum(self.detokenizer.config.cross_attention_dims), self.unet.config.cross_attention_dim
         if width != wanted:
             raise ValueError(
-                f"the U-Net attends to rows of width {wanted}, but the detokenizer's cross_attention_dims make "
+                f"the U-Net attends to rows of width {wanted}, but the detokenizer's cross_attention_dims add up to "
                 f"{width}."
             )
         check_channels(self.unet.config, self.vae.config.latent_channels, self.detokenizer.config.num_patches)
         if self.has_pooled_condition and self.detokenizer.pooler is None:
-            raise ValueError("a U-Net of SDXL's form needs a detokenizer with pooled_projection_dim.")
+            raise ValueError("an SDXL U-Net needs a detokenizer with pooled_projection_dim.")
 
 
 def _prepare_state_dict(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:

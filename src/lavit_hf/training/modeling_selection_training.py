@@ -86,7 +86,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     def __init__(self, config: LaVITVisualTokenizerConfig, encoder: PreTrainedModel | None = None):
         super().__init__(config)
         if config.detokenizer_config is None:
-            raise ValueError("the selection phase takes the scaffold decoder's sizes from detokenizer_config: set it.")
+            raise ValueError("the selection phase takes the scaffold decoder's sizes from detokenizer_config. Set it.")
         if not 0 < config.keep_ratio < 1:
             raise ValueError(f"to learn a selection, keep_ratio must lie between 0 and 1, got {config.keep_ratio}.")
         self.local_size = config.selector_feature_size or config.feature_size
@@ -132,7 +132,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
             ValueError: If both or neither of `pixel_values` and `features` are given.
         """
         if (pixel_values is None) == (features is None):
-            raise ValueError("pass either pixel_values or features, and not both.")
+            raise ValueError("pass either pixel_values or features, not both.")
         if features is None:
             with torch.no_grad():
                 features = self.visual_tokenizer.encode(pixel_values).last_hidden_state

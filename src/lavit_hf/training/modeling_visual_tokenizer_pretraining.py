@@ -105,7 +105,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     def __init__(self, config: LaVITVisualTokenizerConfig, encoder: PreTrainedModel | None = None):
         super().__init__(config)
         if config.detokenizer_config is None:
-            raise ValueError("stage 1 needs a feature decoder: set detokenizer_config.")
+            raise ValueError("stage 1 needs a feature decoder. Set detokenizer_config.")
         self.visual_tokenizer = LaVITVisualTokenizer(config, encoder)
         self.detokenizer = LaVITDetokenizer(config.detokenizer_config)
         self.codebook_trainer = CodebookTrainer(config)
@@ -162,7 +162,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
                 break
         self.train(was_training)
         if not rows:
-            raise TrainingError("there are no images to begin the codebook with.")
+            raise TrainingError("there are no images to initialise the codebook with.")
         self.codebook_trainer.start(torch.cat(rows))
         self._copy_codebook()
 
@@ -244,7 +244,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Features of all patches, the keep mask, and the merged rows of the kept, `(total_kept, hidden_size)`."""
         if (pixel_values is None) == (features is None):
-            raise ValueError("pass either pixel_values or features, and not both.")
+            raise ValueError("pass either pixel_values or features, not both.")
         if features is None:
             with torch.no_grad():
                 features = self.visual_tokenizer.encode(pixel_values).last_hidden_state

@@ -47,7 +47,7 @@ def load_picture_texts(source: str, split: str, task: str, image_column: str = "
         line = json.dumps({"file_name": "cat.jpg", **TASKS[task]})
         raise TrainingError(
             f"{source} has no column {', '.join(missing)}, only {', '.join(dataset.column_names)}. In a folder of "
-            f"pictures a metadata.jsonl gives them, with a line such as {line} for each."
+            f"images, metadata.jsonl provides the columns, with a line such as {line} for each image."
         )
     return skip_broken_images(_with_texts(dataset, task, image_column), image_column)
 
@@ -79,15 +79,15 @@ def _with_texts(dataset: Dataset, task: str, image_column: str) -> Dataset:
     if not len(kept):
         raise TrainingError(f"none of the {len(encoded)} rows has a text in {' and '.join(TASKS[task])}.")
     if len(kept) < len(encoded):
-        logger.warning("left out %d of %d rows, whose texts are empty", len(encoded) - len(kept), len(encoded))
+        logger.warning("skipped %d of %d rows, whose texts are empty", len(encoded) - len(kept), len(encoded))
     return kept
 
 
 def _has_texts(row: Mapping, columns: list[str], image_column: str) -> bool:
     empty = [column for column in columns if not (row[column] or "").strip()]
     if empty:
-        name = (row[image_column] or {}).get("path") or "a picture without a name"
-        logger.warning("left out %s, whose %s is empty", name, " and ".join(empty))
+        name = (row[image_column] or {}).get("path") or "an image without a name"
+        logger.warning("skipped %s, whose %s is empty", name, " and ".join(empty))
     return not empty
 
 

@@ -85,7 +85,7 @@ def pair_rows(pictures: Dataset, conditions: Dataset | None = None, image_column
         _check_pairs(pictures, conditions)
     others = pictures if conditions is None else conditions
     if image_column not in pictures.column_names:
-        raise TrainingError(f"the pictures have no column {image_column!r}, only {', '.join(pictures.column_names)}.")
+        raise TrainingError(f"the images have no column {image_column!r}, only {', '.join(pictures.column_names)}.")
     numbered = pictures.select_columns([image_column]).add_column("number", np.arange(len(pictures)))
     kept = skip_broken_images(numbered, image_column)
     others = others.select_columns([name for name in others.column_names if name != image_column])
@@ -172,8 +172,8 @@ def read_codes(rows: list[dict], column: str, num_patches: int) -> torch.Tensor:
         codes = row[column]
         if not codes or len(codes) > num_patches or min(codes) < 0:
             raise TrainingError(
-                f"a picture has {len(codes or ())} codes{', one below 0' if codes and min(codes) < 0 else ''}, but "
-                f"needs at least one, at most {num_patches}, and none below 0."
+                f"an image has {len(codes or ())} codes{', one below 0' if codes and min(codes) < 0 else ''}, but "
+                f"needs between one and {num_patches}, none below 0."
             )
     return torch.tensor([[*row[column], *[CODE_PADDING] * (num_patches - len(row[column]))] for row in rows])
 
@@ -181,14 +181,14 @@ def read_codes(rows: list[dict], column: str, num_patches: int) -> torch.Tensor:
 def _check_pairs(pictures: Dataset, conditions: Dataset) -> None:
     if len(pictures) != len(conditions):
         raise TrainingError(
-            f"there are {len(pictures)} pictures, but codes or features of {len(conditions)}: they must be made from "
-            "the same pictures, in the same order."
+            f"there are {len(pictures)} images, but codes or features for {len(conditions)}. They must be made from "
+            "the same images, in the same order."
         )
     for key in KEYS:
         if key in pictures.column_names and key in conditions.column_names:
             differ = np.flatnonzero(np.asarray(pictures[key]) != np.asarray(conditions[key]))
             if len(differ):
                 raise TrainingError(
-                    f"pictures and codes or features part at row {differ[0]}, where their {key!r} differ: they must "
+                    f"images and codes or features do not match at row {differ[0]}, where {key!r} differs. They must "
                     "be in the same order."
                 )

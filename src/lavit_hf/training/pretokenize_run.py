@@ -30,33 +30,46 @@ class PretokenizeSettings:
     dataset: str = field(
         metadata={
             "aliases": ["--input"],
-            "help": "Pictures with texts, or features that were computed before: a folder, a Hub id, or WebDataset "
-            "shards as 'shards/{0000..9999}.tar'.",
+            "help": "Images with texts, or precomputed features: a folder, a Hub id, or WebDataset shards such as "
+            "'shards/{0000..9999}.tar'.",
         }
     )
-    output: str = field(metadata={"help": "Folder for the shards; each split has a folder in it."})
+    output: str = field(metadata={"help": "Folder for the shards, with a subfolder for each split."})
     splits: list[str] = field(default_factory=lambda: ["train"])
     part: str | None = field(
-        default=None, metadata={"help": "Writes one part of the shards alone, such as 3/64: the third of 64."}
+        default=None, metadata={"help": "Write only one part of the shards, such as 3/64 for the third of 64."}
     )
     rows: str = field(
-        default="features", metadata={"help": "Kept for reading: the encoder's `features`, `merged` rows, or `none`."}
+        default="features",
+        metadata={"help": "What to store for reading: the encoder's `features`, `merged` rows, or `none`."},
     )
-    selection: str | None = field(default=None, metadata={"help": "How patches are kept; as saved by default."})
+    selection: str | None = field(
+        default=None, metadata={"help": "How patches are kept; as the checkpoint says by default."}
+    )
     image_column: str = "image"
-    text_column: str | None = field(default=None, metadata={"help": "The texts' column where it is not called text."})
-    features_column: str = field(default="features", metadata={"help": "Used in place of pictures where it exists."})
-    keep_columns: list[str] = field(default_factory=list, metadata={"help": "Columns to keep besides the texts."})
+    text_column: str | None = field(default=None, metadata={"help": "Column of the texts, if it is not called text."})
+    features_column: str = field(
+        default="features",
+        metadata={"help": "Column of precomputed features, used instead of the images if it exists."},
+    )
+    keep_columns: list[str] = field(
+        default_factory=list, metadata={"help": "Columns to keep in addition to the texts."}
+    )
     text_function: str | None = field(
-        default=None, metadata={"help": "`file.py:function` that makes `texts` and `prompts` of a row."}
+        default=None, metadata={"help": "`file.py:function` that makes the `texts` and `prompts` of a row."}
     )
     patch_choice: str | None = field(
-        default=None, metadata={"help": "Experiment: `file.py:function` that chooses patches in the selector's place."}
+        default=None,
+        metadata={"help": "Experimental: `file.py:function` that selects patches instead of the selector."},
     )
-    dtype: str = field(default="float32", metadata={"help": "The tokenizer's."})
-    use_cpu: bool = field(default=False, metadata={"help": "Needed where several processes have no accelerator."})
+    dtype: str = field(default="float32", metadata={"help": "Dtype to run the tokenizer in."})
+    use_cpu: bool = field(
+        default=False, metadata={"help": "Run on the CPU; needed for several processes without an accelerator."}
+    )
     batch_size: int = 64
-    rows_per_shard: int = field(default=1024, metadata={"help": "A WebDataset shard becomes one shard, however long."})
+    rows_per_shard: int = field(
+        default=1024, metadata={"help": "Number of rows per shard; a WebDataset shard always becomes one shard."}
+    )
     seed: int = 0
 
     def __post_init__(self):
@@ -134,7 +147,7 @@ class PretokenizeRun:
         text = f"{self.split}: {written} rows in {len(shards)} shards of {self.output}{part}"
         if self.pretokenizer.streams:
             return text
-        return f"{text}, {sum(len(shard.rows) for shard in shards) - written} pictures left out"
+        return f"{text}, {sum(len(shard.rows) for shard in shards) - written} images skipped"
 
     def _describe(self) -> dict:
         """What the shards depend on; a tokenizer that was trained again in its old folder is another one."""
@@ -152,7 +165,7 @@ def load_pairs(settings: PretokenizeSettings, split: str) -> Dataset | IterableD
     if settings.text_column not in (None, "text"):
         if settings.text_column not in names:
             raise TrainingError(
-                f"{settings.dataset} has no column {settings.text_column!r} for texts, only {', '.join(names)}."
+                f"{settings.dataset} has no text column {settings.text_column!r}, only {', '.join(names)}."
             )
         dataset = dataset.rename_column(settings.text_column, "text")
     return dataset

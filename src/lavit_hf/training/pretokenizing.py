@@ -86,7 +86,7 @@ class Pretokenizer:
         needed = [*keep_columns, *([] if self.features_column else [image_column])]
         if missing := [name for name in needed if name not in dataset.column_names]:
             raise TrainingError(
-                f"the data set has no column {', '.join(missing)}, only {', '.join(dataset.column_names)}."
+                f"the dataset has no column {', '.join(missing)}, only {', '.join(dataset.column_names)}."
             )
         # A broken picture is met when it is read, one by one.
         self.dataset = dataset if self.features_column else dataset.cast_column(image_column, Image(decode=False))
@@ -100,7 +100,7 @@ class Pretokenizer:
         first = next(iter(self.dataset), None)
         made = {} if first is None else self.make_texts(first)
         if unknown := sorted(made.keys() - TEXT_TYPES.keys()):
-            raise TrainingError(f"texts go to the columns {', '.join(TEXT_TYPES)}, and not to {', '.join(unknown)}.")
+            raise TrainingError(f"texts must go to the columns {', '.join(TEXT_TYPES)}, not to {', '.join(unknown)}.")
         return carried | {name: TEXT_TYPES[name] for name in made}
 
     @property
@@ -148,7 +148,9 @@ class Pretokenizer:
         try:
             yield from self.dataset.shard(self.num_rows, number)
         except (TarError, OSError) as error:
-            raise TrainingError(f"file {number} of {self.num_rows}, from 0 on, cannot be read: {error}") from error
+            raise TrainingError(
+                f"file {number} of {self.num_rows} (counted from 0) cannot be read: {error}"
+            ) from error
 
     def _read(self, row: dict):
         """What the row has of its image: features, a picture, or `None` for a broken one."""

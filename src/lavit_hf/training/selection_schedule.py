@@ -44,9 +44,9 @@ class SelectionWarmUp(TrainerCallback):
             return
         if selected > random:
             logger.warning(
-                "after step %d the selector's patches rebuild worse than random ones at the same count "
-                "(%.4f against %.4f): it has not learned what matters. A longer random_mask_steps or "
-                "selection_gradient='antithetic' mostly helps.",
+                "after step %d, the selector's patches reconstruct worse than the same number of random ones (%.4f "
+                "against %.4f): it has not learned what matters. A longer random_mask_steps or "
+                "selection_gradient='antithetic' usually helps.",
                 state.global_step,
                 selected,
                 random,
@@ -81,12 +81,12 @@ def calibrate_threshold(
     probs = [model(**batch).keep_probs for batch in batches]
     model.train(was_training)
     if not probs:
-        raise TrainingError("there are no images to calibrate the threshold of the selection by.")
+        raise TrainingError("there are no images to calibrate the selection threshold on.")
     threshold, share = find_threshold(torch.cat(probs), keep_ratio)
     if abs(share - keep_ratio) > TOLERANCE:
         logger.warning(
-            "no threshold keeps %.2f of the patches, the nearest keeps %.2f: too many patches are equally likely to "
-            "be kept, as where the images look alike or the selector has not learned.",
+            "no threshold keeps %.2f of the patches; the nearest keeps %.2f. Too many patches have the same keep "
+            "probability, for example because the images look alike or the selector has not learned.",
             keep_ratio,
             share,
         )

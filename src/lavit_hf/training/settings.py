@@ -57,7 +57,7 @@ def load_settings(*kinds: type, arguments: Sequence[str] | None = None) -> tuple
         known = {field.name for kind in kinds for field in dataclasses.fields(kind)}
         unknown = sorted(values.keys() - known)
         if unknown:
-            raise TrainingError(f"the run file has settings that nothing knows: {', '.join(unknown)}.")
+            raise TrainingError(f"the run file has unknown settings: {', '.join(unknown)}.")
         for action in parser._actions:
             action.required = action.required and action.dest not in values
         parser.set_defaults(**values)
@@ -84,7 +84,7 @@ def load_function(reference: str) -> Callable:
     """
     path, _, name = reference.partition(":")
     if not Path(path).is_file():
-        raise TrainingError(f"a function is named as `file.py:function` of a file that exists, got {reference!r}.")
+        raise TrainingError(f"a function must be given as `file.py:function` of an existing file, got {reference!r}.")
     sys.path.insert(0, str(Path(path).parent))
     module = importlib.import_module(Path(path).stem)
     if not hasattr(module, name):
@@ -122,9 +122,9 @@ def find_checkpoint(training_args: TrainingArguments, settings: Sequence[Any]) -
     if changed:
         listed = ", ".join(f"{name} ({started.get(name)} -> {current.get(name)})" for name in changed)
         raise TrainingError(
-            f"{output} holds a run with other settings: {listed}. Set them back to go on, or choose another "
-            "output_dir to start anew. With another number of processes, per_device_train_batch_size and "
-            "gradient_accumulation_steps must keep the global batch."
+            f"{output} contains a run with other settings: {listed}. Restore them to resume it, or choose another "
+            "output_dir to start over. If the number of processes changes, per_device_train_batch_size and "
+            "gradient_accumulation_steps must keep the global batch size."
         )
     return checkpoint
 
@@ -148,7 +148,7 @@ def _check_repo(name: str, source: Any) -> None:
         return
     beside_others = len(Path(source).parts) > 1 and Path(source).parent.is_dir()
     if beside_others or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
-        raise TrainingError(f"there is no folder {source}, which the setting {name} names.")
+        raise TrainingError(f"there is no folder {source}, which {name} is set to.")
 
 
 def _read_yaml(path: Path) -> dict:
@@ -157,7 +157,7 @@ def _read_yaml(path: Path) -> dict:
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise TrainingError(f"{path} is no YAML: {error}") from error
+        raise TrainingError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise TrainingError(f"{path} must hold settings as `name: value`.")
+        raise TrainingError(f"{path} must contain settings as `name: value`.")
     return values

@@ -110,7 +110,7 @@ def prepare_shards(
         TrainingError: If there are no rows, or the folder holds shards that were made with other settings.
     """
     if num_rows == 0:
-        raise TrainingError("there is nothing to encode: the data set is empty.")
+        raise TrainingError("there is nothing to encode: the dataset is empty.")
     _check_settings(output, {**settings, "num_rows": num_rows, "rows_per_shard": rows_per_shard})
     starts = range(0, num_rows, rows_per_shard)
     shards = [
@@ -161,7 +161,7 @@ def write_shards(
     """
     state = PartialState()
     if int(os.environ.get("WORLD_SIZE", 1)) != state.num_processes:
-        raise TrainingError("the processes do not know of each other: without an accelerator, set use_cpu.")
+        raise TrainingError("the processes are not connected to each other. Without an accelerator, set use_cpu.")
     with state.main_process_first():
         shards = prepare_shards(num_rows, output, settings, rows_per_shard, part)
     own = shards[state.process_index :: state.num_processes]
@@ -189,12 +189,12 @@ def read_shards(folder: Path, streaming: bool = False) -> Dataset | IterableData
     expected = int(shards[0].stem.split("-of-")[1]) if shards else None
     if len(shards) != expected:
         raise TrainingError(
-            f"{folder} holds {len(shards)} of {expected or 'an unknown number of'} shards: run what makes them again, "
-            "it goes on where it stopped."
+            f"{folder} has {len(shards)} of {expected or 'an unknown number of'} shards. Run the command that makes "
+            "them again; it resumes where it stopped."
         )
     filled = [str(shard) for shard in shards if pq.read_metadata(shard).num_rows]  # datasets stumbles over the others
     if not filled:
-        raise TrainingError(f"the shards in {folder} hold no rows: none of what they were made from could be read.")
+        raise TrainingError(f"the shards in {folder} have no rows: none of their sources could be read.")
     return load_dataset("parquet", data_files=filled, split="train", streaming=streaming)
 
 
@@ -208,6 +208,6 @@ def _check_settings(output: Path, settings: dict) -> None:
     changed = sorted(name for name in settings.keys() | found.keys() if settings.get(name) != found.get(name))
     if changed:
         raise TrainingError(
-            f"{output} holds shards of other settings ({', '.join(changed)} changed): choose another folder, or "
+            f"{output} has shards made with other settings ({', '.join(changed)} changed). Choose another folder, or "
             "remove this one."
         )

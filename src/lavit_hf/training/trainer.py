@@ -66,11 +66,11 @@ class LaVITTrainer(Trainer):
         dataloader = super().get_train_dataloader()
         if not has_length(dataloader):
             if next(iter(self.train_dataset), None) is None:
-                raise TrainingError("the training data is a stream without a row.")
+                raise TrainingError("the training data is a stream without any rows.")
         elif len(dataloader) == 0:
             raise TrainingError(
                 f"the training data has {len(self.train_dataset)} rows, fewer than one batch of "
-                f"{self.args.train_batch_size} for each of {self.args.world_size} processes: lower "
+                f"{self.args.train_batch_size} for each of {self.args.world_size} processes. Lower "
                 "per_device_train_batch_size, or set dataloader_drop_last to false."
             )
         return dataloader
@@ -82,7 +82,7 @@ class LaVITTrainer(Trainer):
         except (OSError, RuntimeError, SafetensorError) as error:  # torch's own writer raises a RuntimeError
             raise TrainingError(
                 f"the checkpoint of step {self.state.global_step} cannot be written: {error}. {self._last_good()}. "
-                "Make room, and start the run again: it goes on from there."
+                "Free some space and start the run again; it resumes from there."
             ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
@@ -123,7 +123,7 @@ class LaVITTrainer(Trainer):
                 self._stop(f"the weights of {name} are no longer finite after step {self.state.global_step}")
 
     def _stop(self, reason: str) -> None:
-        raise TrainingError(f"{reason}. {self._last_good()}. A lower learning_rate or max_grad_norm mostly helps.")
+        raise TrainingError(f"{reason}. {self._last_good()}. A lower learning_rate or max_grad_norm usually helps.")
 
     def _last_good(self) -> str:
         checkpoint = last_checkpoint(self.args.output_dir)

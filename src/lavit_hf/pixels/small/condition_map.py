@@ -42,8 +42,9 @@ def check_channels(unet_config, latent_channels: int, num_patches: int) -> None:
     takes, gives, width = unet_config.in_channels, unet_config.out_channels, unet_config.cross_attention_dim
     if gives != latent_channels or takes not in (latent_channels, latent_channels + width):
         raise ValueError(
-            f"the U-Net takes {takes} channels and gives {gives}, but the autoencoder's latents have "
-            f"{latent_channels}: it must give as many and take as many, or {width} more to see its condition as a map."
+            f"the U-Net takes {takes} channels and returns {gives}, but the autoencoder's latents have "
+            f"{latent_channels}. It must return that many, and take that many, or {width} more to read its condition "
+            "as a map."
         )
     if takes > latent_channels and isqrt(num_patches) ** 2 != num_patches:
-        raise ValueError(f"the U-Net sees its condition as a map, but {num_patches} patches make no square.")
+        raise ValueError(f"the U-Net reads its condition as a map, but {num_patches} patches do not form a square.")

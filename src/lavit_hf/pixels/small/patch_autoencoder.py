@@ -70,8 +70,8 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
         self.components = nn.Parameter(torch.eye(size)[:, :latent_channels].clone(), requires_grad=False)
         if decoder_channels and 2 ** len(decoder_channels) != patch_size:
             raise ValueError(
-                f"{len(decoder_channels)} levels of the decoder make {2 ** len(decoder_channels)} pixels of a latent, "
-                f"but a patch has {patch_size}: change decoder_channels."
+                f"{len(decoder_channels)} decoder levels turn a latent into {2 ** len(decoder_channels)} pixels, but "
+                f"a patch has {patch_size}. Change decoder_channels."
             )
         self.decoder = None
         if decoder_channels:
