@@ -62,7 +62,7 @@ LIMITS = """Images are squeezed to {image_size} x {image_size} pixels: small pri
 paints may be wrong, and bears the marks of the images and texts of the web that it was trained on. How well it does is
 in the paper, as its authors measured it; it was not measured again here."""
 
-LICENCE = """This configuration is Apache-2.0. The weights are subject to the licences of their release and of the
+LICENSE = """This configuration is Apache-2.0. The weights are subject to the licenses of their release and of the
 LLaMA that they were trained from."""
 
 
@@ -109,7 +109,7 @@ def release_card(name: str, config: LaVITConfig) -> ModelCard:
         sections={
             "Usage": USAGE.format(release=release, name=name),
             "Limits": LIMITS.format(image_size=config.visual_tokenizer_config.image_size),
-            "Licence": LICENCE,
+            "License": LICENSE,
         },
         base_model=release,
         language="en",

@@ -28,43 +28,45 @@ KEPT_PATCHES = "kept-patches.jpg"
 QUESTIONS = ["What is this?", "What category is this?", "What color is it?", "How many drawings are there?"]
 PROMPTS = ["strawberry", "rocket", "penguin", "red heart", "castle"]
 
-DESCRIPTION = """A small LaVIT ([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)), {megabytes:.0f} MB, that
-`lavit_hf` ships: one language model that reads and writes emoji. The encoder is EfficientNet-Lite0, frozen; the rest
-was trained from scratch on two CPU cores, by the scripts that `make checkpoint` runs.{note}"""
+DESCRIPTION = """A small LaVIT ([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)), {megabytes:.0f} MB, bundled
+with `lavit_hf`: one language model that reads and writes images of emoji. The encoder is a frozen EfficientNet-Lite0.
+Everything else was trained from scratch on two CPU cores, with the scripts that `make checkpoint` runs.{note}"""
 
 USAGE = """```python
 from lavit_hf import LaVITPipeline, bundled_checkpoint
 
 pipeline = LaVITPipeline.from_pretrained(bundled_checkpoint())
-pipeline("red apple").images[0].save("apple.png")
+pipeline("{prompt}").images[0].save("image.png")
 ```"""
 
-FIGURES = """On drawings that it was not trained on, and sheets of one to four of them, beside the first lavit-emoji on
-the same ones. *A right word* is one of the name or of a keyword. The *probe* is the nearest mean of the training
-drawings' features, as the frozen encoder sees them: what can be read without a language model. *Guessed* is what the
-words of a question alone give away. The *judge* of painted pictures is a linear discriminant on these features,
-learned from the training drawings; by chance a right name is among its first five in {chance:.1%} of pictures, and in
-{everyday_chance:.1%} where it may give those of everyday concepts only.
+FIGURES = """Measured on held-out drawings and on sheets with one to four of them, next to the first version of
+lavit-emoji on the same images. A *right word* is a word of the name or of a keyword. The *probe* assigns a drawing to
+the nearest class mean of the frozen encoder's features, computed from the training drawings: it shows what can be read
+without a language model. *Guessed* is the accuracy from the words of the question alone. The *judge* that names
+generated images is a linear discriminant on the same features, fitted to the training drawings. By chance, the right
+name is among its first five for {chance:.1%} of the images, and for {everyday_chance:.1%} if it may only give the
+names of everyday concepts.
 
 {table}
 
-Concepts of which it saw no drawing: it names {unknown:.0%}, and says a right word of {unknown_word:.0%}."""
+Concepts of which it has seen no drawing: exact name {unknown:.0%}, a right word {unknown_word:.0%}."""
 
-KEPT = """In colour what is kept of drawings, of sheets and of a photograph, the rest dimmed.
+KEPT = """Kept patches are in color, dropped ones are dimmed.
 
-![kept patches]({picture})"""
+![Kept patches of drawings, sheets and a photograph.]({picture})"""
 
-LIMITS = """It knows emoji and little else: a photograph gets the name of an emoji ({photographs}). Pictures are small
-and of simple shape. It writes no sentences. Of drawings by a hand that it never saw it names {stranger:.0%}.{short}"""
+LIMITS = """It knows emoji and little else: a photograph gets the name of an emoji ({photographs}). Generated images
+are small and simple in shape. It does not write sentences. Of the drawings by an artist that it has never seen, it names
+{stranger:.0%}.{short}"""
 
 SHORT = """
 
-What falls short of what was wanted:
+Targets that were not met:
 
 {figures}"""
 
-LICENCE = """The weights are Apache-2.0. The encoder is EfficientNet-Lite0 (Apache-2.0), the drawings and words are
-these:
+LICENSE = """The weights are Apache-2.0, and so is the encoder, EfficientNet-Lite0. The drawings and words that it was
+trained on:
 
 {attribution}"""
 
@@ -149,12 +151,12 @@ def main(
         description=DESCRIPTION.format(megabytes=megabytes, note=f" {note}" if note else ""),
         picture_size=unet["sample_size"] * vae["patch_size"],
         sections={
-            "Usage": USAGE,
-            "What it can do": describe_figures(figures, others),
-            **({"What it keeps": KEPT.format(picture=KEPT_PATCHES)} if (model / KEPT_PATCHES).is_file() else {}),
+            "Usage": USAGE.format(prompt=PROMPTS[0]),
+            "Results": describe_figures(figures, others),
+            **({"Kept patches": KEPT.format(picture=KEPT_PATCHES)} if (model / KEPT_PATCHES).is_file() else {}),
             **({"The end of training": log} if log else {}),
             "Limits": describe_limits(figures, others),
-            "Licence": LICENCE.format(attribution=ATTRIBUTION.read_text().split("\n\n", 2)[2]),
+            "License": LICENSE.format(attribution=ATTRIBUTION.read_text().split("\n\n", 2)[2]),
         },
         language="en",
         license="apache-2.0",

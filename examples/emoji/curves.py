@@ -24,7 +24,7 @@ def draw_curves(panels: Mapping[str, Mapping[str, Points]], across: str) -> Imag
     Args:
         panels (`Mapping[str, Mapping[str, Points]]`):
             By the name of a quantity the curves by their names, each a list of points `(number, quantity)`. A name
-            has the same colour in all panels; a curve of one point is a dot.
+            has the same color in all panels; a curve of one point is a dot.
         across (`str`):
             What the numbers are.
 

@@ -18,12 +18,12 @@ WHITE = (255, 255, 255)
 
 def on_paper(image: Image.Image, mask: Image.Image, paper: tuple[int, int, int]) -> Image.Image:
     """
-    Lays a drawing on paper of another colour: exact, as the white in half-covered pixels is known.
+    Lays a drawing on paper of another color: exact, as the white in half-covered pixels is known.
 
     Args:
         image (`PIL.Image.Image`): The drawing on white, RGB.
         mask (`PIL.Image.Image`): How much of each pixel is covered, in grey levels.
-        paper (`tuple[int, int, int]`): The colour.
+        paper (`tuple[int, int, int]`): The color.
 
     Returns:
         `PIL.Image.Image`: RGB.
@@ -35,7 +35,7 @@ def on_paper(image: Image.Image, mask: Image.Image, paper: tuple[int, int, int])
 
 def lines(image: Image.Image, mask: Image.Image, width: int = 3) -> Image.Image:
     """
-    The lines of a drawing: its contour and where its colours change, 255 on a line and 0 elsewhere.
+    The lines of a drawing: its contour and where its colors change, 255 on a line and 0 elsewhere.
 
     Args:
         image (`PIL.Image.Image`): The drawing on white, RGB.
@@ -62,7 +62,7 @@ def line_drawing(image: Image.Image, mask: Image.Image, width: int = 3) -> tuple
 
 
 def grey(image: Image.Image) -> Image.Image:
-    """The picture without its colours, still RGB."""
+    """The picture without its colors, still RGB."""
     return image.convert("L").convert("RGB")
 
 

@@ -41,7 +41,7 @@ def can_be_named(row: Mapping) -> bool:
 
 
 def noun_without_color(name: str) -> str:
-    """The name without the colour in front: `apple` for `red apple`."""
+    """The name without the color in front: `apple` for `red apple`."""
     match = COLORED.match(name)
     return match["noun"] if match else name
 
@@ -89,7 +89,7 @@ def counted(noun: str, number: int, color: str | None = None) -> str:
     Args:
         noun (`str`): What they are.
         number (`int`): How many, from 1 to 4.
-        color (`str`, *optional*): Their colour.
+        color (`str`, *optional*): Their color.
 
     Returns:
         `str`: The phrase.

@@ -203,7 +203,7 @@ def mark_kept(
     size: int = 256,
 ) -> Iterator[Image.Image]:
     """
-    Pictures with the patches that are kept in colour and the others dimmed.
+    Pictures with the patches that are kept in color and the others dimmed.
 
     Args:
         images (`Sequence[PIL.Image.Image]`): Pictures of any size.

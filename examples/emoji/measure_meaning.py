@@ -72,7 +72,7 @@ def draw_codes(rows: Dataset, codes: Sequence[Sequence[int]], pictures: Sequence
             found[code].append(image.crop((left, top, left + size, top + size)).resize((CELL, CELL)))
     most = sorted(found, key=lambda code: len(found[code]), reverse=True)
     enough = [code for code in most if len(found[code]) >= COLUMNS]
-    # Not the most frequent alone, which stand for plain colours.
+    # Not the most frequent alone, which stand for plain colors.
     chosen = enough[:: max(1, len(enough) // number)][:number]
     return image_grid([patch for code in chosen for patch in found[code][:COLUMNS]], COLUMNS, padding=2)
 

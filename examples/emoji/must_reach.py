@@ -120,59 +120,68 @@ def _pictures(title: str, kind: str, group: str, wanted: float | None = None) ->
 
 
 def _seconds(title: str, name: str) -> Row:
-    return Row(title, (("seconds", name),), "no more", no_slower)
+    return Row(title, (("seconds", name),), "no slower", no_slower)
 
 
 ROWS = (
     Row(
-        "kept on sheets: of drawn patches, of those far off",
+        "sheets: share of patches kept where something is drawn, and far from any drawing",
         ((*KEPT, "kept", "drawn"), (*KEPT, "kept", "far")),
-        "10 times",
+        "10 times as many",
         times(10),
     ),
     Row(
-        "kept patches against the drawn area, rank correlation",
+        "sheets: rank correlation of kept patches and drawn area",
         ((*KEPT, "count_to_drawn_area"),),
         "0.60",
         at_least(0.6),
     ),
     Row(
-        "kept on sheets of 4 against 1, drawings of one size",
+        "sheets of four drawings against one of the same size: ratio of kept patches",
         ((*KEPT_ONE_SIZE, "four_to_one"),),
         "1.30",
         at_least(1.3),
     ),
-    Row("kept by lot against by threshold", ((*KEPT, "lot_to_threshold"),), "0.85 to 1.15", within(0.15)),
     Row(
-        "cosine of rebuilt features of sheets: all, drawn patches",
+        "ratio of kept patches, sampled against by threshold",
+        ((*KEPT, "lot_to_threshold"),),
+        "0.85 to 1.15",
+        within(0.15),
+    ),
+    Row(
+        "sheets: cosine of reconstructed features, of all patches and of drawn ones",
         ((*KEPT, "rebuilt", "selected"), (*KEPT, "rebuilt", "selected_drawn")),
         beside={"random patches": (*KEPT, "rebuilt", "random"), "drawn": (*KEPT, "rebuilt", "random_drawn")},
     ),
-    _names("caption is the name: 579 everyday concepts", (*DRAWINGS, "everyday"), 0.7, keyword=False),
-    _names("caption is the name, has a right word: all concepts", (*DRAWINGS, "all")),
-    _names("the same by a held-out artist, to choose by", (*ARTIST, "all")),
-    _names("the same by the stranger, OpenMoji", (*STRANGER, "all"), 0.3, 0.4, above_probe=True),
-    _names("the same of everyday concepts", (*STRANGER, "everyday")),
-    Row("sheets of two: both named", ((*SHEETS, "captions", "both"),), "0.40", at_least(0.4)),
-    _question("how many", "number", 0.8),
-    _question("which colour", "color", 0.8),
-    _question("what is left or right of it", "left_right", 0.75),
-    _question("what is beside, above or below it", "place"),
-    _question("which kind", "kind"),
-    _question("yes or no", "yes_no"),
-    _question("of these: is it left of, right of, above, below", "yes_no_side"),
-    _pictures("text to picture, everyday concepts: first, first five", "text_to_picture", "everyday", 0.6),
-    _pictures("text to picture, all concepts", "text_to_picture", "all"),
-    _pictures("reconstruction, everyday concepts", "reconstruction", "everyday", 0.55),
-    _pictures("reconstruction, all concepts", "reconstruction", "all"),
+    _names("caption, exact name: 579 everyday concepts", (*DRAWINGS, "everyday"), 0.7, keyword=False),
+    _names("caption, exact name and a right word: all concepts", (*DRAWINGS, "all")),
+    _names("the same for a held-out artist (used for validation)", (*ARTIST, "all")),
+    _names("the same for an unseen artist, OpenMoji", (*STRANGER, "all"), 0.3, 0.4, above_probe=True),
+    _names("the same, everyday concepts", (*STRANGER, "everyday")),
+    Row("sheets of two drawings: both named", ((*SHEETS, "captions", "both"),), "0.40", at_least(0.4)),
+    _question("question: how many", "number", 0.8),
+    _question("question: which color", "color", 0.8),
+    _question("question: what is left or right of it", "left_right", 0.75),
+    _question("question: what is beside, above or below it", "place"),
+    _question("question: which kind", "kind"),
+    _question("question: yes or no", "yes_no"),
+    _question("of these, about left, right, above and below", "yes_no_side"),
+    _pictures(
+        "text to image, judge's first guess and first five: everyday concepts", "text_to_picture", "everyday", 0.6
+    ),
+    _pictures("the same, all concepts", "text_to_picture", "all"),
+    _pictures(
+        "reconstruction, judge's first guess and first five: everyday concepts", "reconstruction", "everyday", 0.55
+    ),
+    _pictures("the same, all concepts", "reconstruction", "all"),
     Row(
-        "text to picture of two things: both found",
+        "text to image of two things: both found",
         ((*PAIRS, "painted", "both"),),
         beside={"sheets": (*PAIRS, "sheets", "both"), "chance": (*PAIRS, "chance", "both")},
     ),
-    _seconds("`lavit caption`, seconds", "caption"),
-    _seconds("`lavit draw`, seconds", "picture"),
-    Row("of these, the caption and the picture alone", (("seconds", "caption_alone"), ("seconds", "picture_alone"))),
+    _seconds("`lavit caption`, seconds of CPU time", "caption"),
+    _seconds("`lavit draw`, seconds of CPU time", "picture"),
+    Row("of these, the model alone", (("seconds", "caption_alone"), ("seconds", "picture_alone"))),
 )
 
 
@@ -196,7 +205,7 @@ def must_reach_table(figures: Figures, before: Figures) -> str:
     Returns:
         `str`: Of each figure the other checkpoint's, this one's, what it is to be compared with and what is wanted.
     """
-    lines = ["| | the first lavit-emoji | this one | beside it | wanted |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| | first version | this version | for comparison | target |", "| --- | --- | --- | --- | --- |"]
     for row in ROWS:
         cells = (row.title, row.cell(before), row.cell(figures), row.comparison(figures), row.wanted)
         lines.append(f"| {' | '.join(cells)} |")
@@ -204,7 +213,7 @@ def must_reach_table(figures: Figures, before: Figures) -> str:
 
 
 def shortfalls(figures: Figures, before: Figures) -> list[str]:
-    """What is measured and not reached, each as `title: figure (wanted: ...)`."""
+    """What is measured and not reached, each as `title: figure (target: ...)`."""
     return [
-        f"{row.title}: {row.cell(figures)} (wanted: {row.wanted})" for row in ROWS if row.falls_short(figures, before)
+        f"{row.title}: {row.cell(figures)} (target: {row.wanted})" for row in ROWS if row.falls_short(figures, before)
     ]

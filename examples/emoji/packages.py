@@ -61,7 +61,7 @@ class Style:
             Styles whose drawings these repeat in another technique. Where one of those is held out, its repetition
             is not trained on.
         own_colors (`bool`, *optional*, defaults to `True`):
-            Whether things are drawn in their own colours. Where they are not, concepts that have a colour in their
+            Whether things are drawn in their own colors. Where they are not, concepts that have a color in their
             name (`red apple`) are left out.
     """
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Colours: those that a drawing can be given and a word names, and those of the paper behind it."""
+"""Colors: those that a drawing can be given and a word names, and those of the paper behind it."""
 
 import colorsys
 import random
@@ -22,9 +22,9 @@ WORDS = {
     "grey": (128, 128, 128),
     "black": (28, 28, 28),
 }
-SHADE = 0.65  # the darkest that a recoloured drawing gets, as a share of its colour
+SHADE = 0.65  # the darkest that a recolored drawing gets, as a share of its color
 SHINE = 0.35  # the lightest, as a share of the way to white
-APART = 90  # Euclidean distance in RGB from which a colour stands out from paper
+APART = 90  # Euclidean distance in RGB from which a color stands out from paper
 TRIES = 100  # papers looked at before the one that stands out most is taken
 BLACK = (0, 0, 0)
 FLAT = 24  # grey levels between the darkest and the lightest of a drawing up to which it has no shading
@@ -32,11 +32,11 @@ FLAT = 24  # grey levels between the darkest and the lightest of a drawing up to
 
 def random_paper(chance: random.Random, avoid: Iterable[tuple[float, float, float]] = ()) -> tuple[int, int, int]:
     """
-    Draws the colour of a sheet of paper: of any hue, pale or full, but light enough for black lines.
+    Draws the color of a sheet of paper: of any hue, pale or full, but light enough for black lines.
 
     Args:
         chance (`random.Random`): Where chance comes from.
-        avoid (`Iterable[tuple[float, float, float]]`, *optional*): Colours that are to stand out from it.
+        avoid (`Iterable[tuple[float, float, float]]`, *optional*): Colors that are to stand out from it.
 
     Returns:
         `tuple[int, int, int]`: RGB, from 0 to 255.
@@ -54,7 +54,7 @@ def random_paper(chance: random.Random, avoid: Iterable[tuple[float, float, floa
 
 def recolor(image: Image.Image, mask: Image.Image, word: str) -> Image.Image:
     """
-    Gives a drawing one colour and keeps its shading.
+    Gives a drawing one color and keeps its shading.
 
     Args:
         image (`PIL.Image.Image`): The drawing on white, RGB.
@@ -68,7 +68,7 @@ def recolor(image: Image.Image, mask: Image.Image, word: str) -> Image.Image:
         `ValueError`: If the word is none of those.
     """
     if word not in WORDS:
-        raise ValueError(f"There is no colour for the word {word!r}. Use one of {', '.join(WORDS)}.")
+        raise ValueError(f"There is no color for the word {word!r}. Use one of {', '.join(WORDS)}.")
     covered = np.asarray(mask, dtype=np.float32)[..., None] / 255
     light = np.asarray(image.convert("L"), dtype=np.float32)[..., None]
     light = np.where(covered > 0, 255 - (255 - light) / np.maximum(covered, 1e-3), 255).clip(0, 255)  # of the ink

@@ -3,7 +3,7 @@
 """
 What goes on a sheet, by lot. Each kind of plan makes the answers to its questions equally frequent:
 
-- `"mixed"`: one to four different things, each number as often; now and then the same thing in two colours;
+- `"mixed"`: one to four different things, each number as often; now and then the same thing in two colors;
 - `"counted"`: one to four of the same, each number as often, and perhaps others beside them;
 - `"kind"`: one thing of a class (animal, food), each kind of it as often, and others of no such class.
 """

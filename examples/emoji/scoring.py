@@ -54,7 +54,7 @@ def same(first: str, second: str) -> bool:
 
 def things_named(caption: str) -> set[str]:
     """
-    What a caption of a sheet names, in lower case, with and without colour: `a red apple and two dogs` names `red
+    What a caption of a sheet names, in lower case, with and without color: `a red apple and two dogs` names `red
     apple`, `apple` and `dogs`.
     """
     phrases = {ARTICLE.sub("", phrase.strip().lower()) for phrase in caption.split(" and ")}
@@ -67,7 +67,7 @@ def score_pairs(captions: Sequence[str], nouns: Sequence[Sequence[str]]) -> dict
 
     Args:
         captions (`Sequence[str]`): Captions of sheets.
-        nouns (`Sequence[Sequence[str]]`): What each sheet shows, two nouns; colours and articles do not count.
+        nouns (`Sequence[Sequence[str]]`): What each sheet shows, two nouns; colors and articles do not count.
 
     Returns:
         `dict`: `number` of sheets, the share where `both` are named, and where at `least_one` is.

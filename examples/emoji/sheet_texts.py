@@ -89,7 +89,7 @@ def beside(first: Placed, second: Placed) -> str | None:
 
 
 def _the(item: Placed, placed: Sequence[Placed]) -> str:
-    """The noun with `the`, and with its colour where there are others of it."""
+    """The noun with `the`, and with its color where there are others of it."""
     alone = sum(other.thing.noun == item.thing.noun for other in placed) == 1
     return f"the {item.thing.noun if alone else item.thing.phrase}"
 
@@ -112,7 +112,7 @@ def _color(placed: Sequence[Placed], chance: random.Random) -> Question | None:
 
 
 def _of_one_color(placed: Sequence[Placed]) -> list[Thing]:
-    """The recoloured things of which there are no others in another colour."""
+    """The recolored things of which there are no others in another color."""
     colors = {}
     for item in placed:
         colors.setdefault(item.thing.noun, set()).add(item.thing.color)

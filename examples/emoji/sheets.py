@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Sheets of one to four drawings of many sizes in many places, half of them on coloured paper, with true texts."""
+"""Sheets of one to four drawings of many sizes in many places, half of them on colored paper, with true texts."""
 
 import random
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ class Sheet:
         image (`PIL.Image.Image`): What it looks like, RGB.
         coverage (`np.ndarray`): How much of each pixel is drawn, `(size, size)`, from 0 to 1.
         placed (`list[Placed]`): What is where, in reading order.
-        paper (`tuple[int, int, int]`): The colour of the paper.
+        paper (`tuple[int, int, int]`): The color of the paper.
         caption (`str`): What is on it: `a red apple and a dog`.
         questions (`list[Question]`): What can be asked about it, with the answers.
     """
@@ -125,7 +125,7 @@ class SheetMaker:
         return Sheet(image, coverage, placed, paper, caption(placed), questions(plan, placed, elsewhere, chance))
 
     def _layers(self, row: int, thing: Thing) -> tuple[Image.Image, Image.Image]:
-        """A drawing and its mask, recoloured if the thing is, without the white around them."""
+        """A drawing and its mask, recolored if the thing is, without the white around them."""
         drawing = self.drawings[row]
         image, mask = drawing["image"].convert("RGB"), drawing["mask"]
         if thing.color:
@@ -174,7 +174,7 @@ def compose(
     Args:
         layers (`list[tuple[PIL.Image.Image, PIL.Image.Image]]`): Drawings on white and their masks.
         boxes (`list[tuple[int, int, int, int]]`): Where each goes.
-        paper (`tuple[int, int, int]`): The colour of the paper.
+        paper (`tuple[int, int, int]`): The color of the paper.
         size (`int`): Width and height of the sheet, in pixels.
 
     Returns:
@@ -244,7 +244,7 @@ def _touch(first: Box, second: Box) -> bool:
 
 
 def _ink(image: Image.Image, mask: Image.Image) -> tuple[float, float, float]:
-    """The mean colour of what is drawn."""
+    """The mean color of what is drawn."""
     covered = np.asarray(mask, dtype=np.float32)[..., None] / 255
     ink = (np.asarray(image, dtype=np.float32) - 255).sum(axis=(0, 1)) / max(covered.sum(), 1) + 255
     return tuple(ink)

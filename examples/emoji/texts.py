@@ -3,7 +3,7 @@
 """
 From a row of the emoji set, or of the sheets, to the texts that it can be trained on.
 
-A row of the emoji set answers only what CLDR says of it: its name, its keywords, its kind, a colour or a number where
+A row of the emoji set answers only what CLDR says of it: its name, its keywords, its kind, a color or a number where
 the name has one. Nothing is guessed from pixels. No text holds a full stop, a comma or a line end inside an answer, as
 LaVIT cuts captions and answers there.
 """
@@ -89,7 +89,7 @@ def questions(row: Mapping) -> list[tuple[str, str]]:
         row (`Mapping`): A row, of which `name`, `category` and `subcategory` are read.
 
     Returns:
-        `list[tuple[str, str]]`: Always what it is and its category; its kind, colour or number where they are known.
+        `list[tuple[str, str]]`: Always what it is and its category; its kind, color or number where they are known.
     """
     answered = [("What is this?", row["name"]), ("What category is this?", CATEGORIES[row["category"]])]
     return answered + _kind(row) + _color(row) + _number(row)

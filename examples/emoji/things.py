@@ -26,10 +26,10 @@ class Thing:
     Args:
         concept (`str`): Its codepoints.
         name (`str`): Its name in the emoji set.
-        noun (`str`): What it is called on the sheet: its name, without a colour where it is recoloured.
-        color (`str`, *optional*): The colour that it is given, if any.
+        noun (`str`): What it is called on the sheet: its name, without a color where it is recolored.
+        color (`str`, *optional*): The color that it is given, if any.
         subcategory (`str`): Unicode's.
-        name_words (`frozenset[str]`): The words of its name, colours left out.
+        name_words (`frozenset[str]`): The words of its name, colors left out.
         all_words (`frozenset[str]`): Those and the words of its keywords.
     """
 
@@ -43,7 +43,7 @@ class Thing:
 
     @property
     def phrase(self) -> str:
-        """Colour and noun: `red apple`."""
+        """Color and noun: `red apple`."""
         return f"{self.color} {self.noun}" if self.color else self.noun
 
     @property
@@ -60,7 +60,7 @@ class Thing:
         return is_plural(self.noun)
 
     def in_color(self, color: str) -> "Thing":
-        """The same thing in a colour, `black cat` as `red cat`."""
+        """The same thing in a color, `black cat` as `red cat`."""
         return replace(self, noun=noun_without_color(self.name), color=color)
 
     def may_be_mistaken_for(self, other: "Thing") -> bool:
@@ -69,7 +69,7 @@ class Thing:
 
 
 def words(*texts: str) -> frozenset[str]:
-    """The words of texts in the singular, so to speak, and without colours."""
+    """The words of texts in the singular, so to speak, and without colors."""
     found = re.findall(r"[\w'-]+", " ".join(texts).lower())
     return frozenset(word.removesuffix("s") for word in found if not re.fullmatch(COLORS, word))
 
@@ -131,7 +131,7 @@ class Things:
 
 
 def by_lot_in_color(thing: Thing, chance: random.Random, share: float) -> Thing:
-    """The thing, recoloured in a share of cases, in any colour with the same chance."""
+    """The thing, recolored in a share of cases, in any color with the same chance."""
     if chance.random() >= share or thing.name in NOT_RECOLORED:
         return thing
     return thing.in_color(chance.choice(list(WORDS)))

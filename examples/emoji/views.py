@@ -3,7 +3,7 @@
 """
 Views of a drawing to train on: as it is, and as another hand, another paper or a bad copy might show it.
 
-What the drawing is called stays true of every view: a red apple keeps its colour, and a left-facing fist its side.
+What the drawing is called stays true of every view: a red apple keeps its color, and a left-facing fist its side.
 """
 
 import random
@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 
 SIDED = re.compile(r"\b(left|right|leftwards|rightwards)\b")  # drawings whose name would be wrong in a mirror
-COLORFUL = re.compile(rf"\b({COLORS}|rainbow)\b")  # drawings whose name would be wrong in other colours
+COLORFUL = re.compile(rf"\b({COLORS}|rainbow)\b")  # drawings whose name would be wrong in other colors
 
 MOVED = v2.RandomAffine(
     degrees=12,
@@ -75,7 +75,7 @@ def _view(image: Image.Image, mask: Image.Image, name: str, chance: random.Rando
 def _by_another_hand(
     image: Image.Image, mask: Image.Image, colorful: bool, chance: random.Random
 ) -> tuple[Image.Image, Image.Image]:
-    """Grey, with outlines, as lines alone, or only tinted; colours that are in the name are kept."""
+    """Grey, with outlines, as lines alone, or only tinted; colors that are in the name are kept."""
     hand = chance.random()
     if not colorful and hand < LINES:
         return line_drawing(image, mask)

@@ -205,7 +205,7 @@ class TestRefusals:
             ({"steps": ["train", "dance"]}, "has no step dance, only train, measure"),
             ({"arms": {"a": {"tarin": {}}}}, "the arm a sets tarin"),
             ({"headline": "measure.valu"}, "measure.valu is to be shown"),
-            ({"figures": {"measure.value": {"label": "a", "colour": "red"}}}, "has unknown keys: colour"),
+            ({"figures": {"measure.value": {"label": "a", "color": "red"}}}, "has unknown keys: color"),
             ({"chain": "chains.yaml"}, r"there is no file .*chains\.yaml"),
             ({"arms": {"a": {"train": {"width": "{length}"}}}}, r"width: train\.width refers to length"),
         ],

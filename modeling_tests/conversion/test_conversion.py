@@ -72,7 +72,7 @@ class TestComplete:
         assert (config.image_start_token_id, config.first_code_token_id) == (32000, 32002)
         assert config.understanding_selector
 
-    def test_is_set_to_the_releases_behaviour(self, converted):
+    def test_is_set_to_the_releases_behavior(self, converted):
         config = LaVITForCausalLM.from_pretrained(converted).config
         assert config.visual_tokenizer_config.selection == "sample"
         assert config.visual_tokenizer_config.merger_softmax == "original"

@@ -424,7 +424,7 @@ class TestBrokenPictures:
 
 
 class PipelineSpy:
-    """Takes the place of the pipeline: records what it is told, and paints squares whose colours are counted on."""
+    """Takes the place of the pipeline: records what it is told, and paints squares whose colors are counted on."""
 
     def __init__(self, pipeline):
         self.pipeline, self.calls, self.painted = pipeline, [], []

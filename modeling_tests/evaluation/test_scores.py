@@ -99,7 +99,7 @@ class TestCaptions:
 
 
 class Averages(torch.nn.Module):
-    """Features that are known: the mean of each colour."""
+    """Features that are known: the mean of each color."""
 
     num_features = 3
 

@@ -326,7 +326,7 @@ def test_artists_of_no_training(workshop):
     assert record["counts"]["stranger"] == {"icons": 5}
 
 
-def test_colourless_artist_draws_no_coloured_concepts(workshop):
+def test_colorless_artist_draws_no_colored_concepts(workshop):
     workshop.more = {"icons": {"own_colors": False}}
     _, rows = workshop.build(Sizes(0, 0, 0))
     assert ("1F34E", "icons") not in rows and ("1F34E", "files") in rows and ("1F985", "icons") in rows

@@ -101,7 +101,7 @@ SHEETS = [
 
 
 class WellRead:
-    """Says the right caption of the sheets by their colour, and `no` to every question but one."""
+    """Says the right caption of the sheets by their color, and `no` to every question but one."""
 
     def caption(self, images, **settings):
         captions = {len(row["caption"]): row["caption"] for row in SHEETS}
@@ -148,7 +148,7 @@ def test_reads_as_the_commands_do():
 
 
 class ByColor:
-    """Looks at a picture's mean colour, twice."""
+    """Looks at a picture's mean color, twice."""
 
     def __call__(self, images):
         means = [np.asarray(image.convert("RGB"), dtype=np.float32).mean(axis=(0, 1)) / 255 for image in images]
@@ -402,10 +402,10 @@ def test_table_has_both_checkpoints_and_what_stands_beside():
     before = {"stranger": {"model": {"all": {"exact": 0.15, "right_keyword": 0.22}}}}
     table = must_reach.must_reach_table(figures, before)
     assert (
-        "| the same by the stranger, OpenMoji | 0.15, 0.22 | 0.31, 0.42 | probe 0.30, probe keyword 0.40 "
+        "| the same for an unseen artist, OpenMoji | 0.15, 0.22 | 0.31, 0.42 | probe 0.30, probe keyword 0.40 "
         "| 0.30, 0.40, above the probe |" in table
     )
-    assert "| kept by lot against by threshold | - | - |  | 0.85 to 1.15 |" in table
+    assert "| ratio of kept patches, sampled against by threshold | - | - |  | 0.85 to 1.15 |" in table
     assert len(table.splitlines()) == len(must_reach.ROWS) + 2
 
 
@@ -419,8 +419,8 @@ def kept(drawn: float, far: float, lot: float, four: float = 1.5) -> dict:
     [
         (kept(0.6, 0.05, 1.1), []),
         (kept(0.6, 0.0, 0.9), []),
-        (kept(0.6, 0.07, 1.2), [["0.60, 0.07 (wanted", "10 times)"], ["1.20 (wanted", "0.85 to 1.15)"]]),
-        (kept(0.6, 0.0, 1.0, four=1.2), [["1.20 (wanted", "1.30)"]]),
+        (kept(0.6, 0.07, 1.2), [["0.60, 0.07 (target", "10 times as many)"], ["1.20 (target", "0.85 to 1.15)"]]),
+        (kept(0.6, 0.0, 1.0, four=1.2), [["1.20 (target", "1.30)"]]),
     ],
 )
 def test_shortfalls(figures, short):

@@ -63,7 +63,7 @@ SIZE = 64
 
 
 def drawing(seed: int, name: str = "cat", subcategory: str = "animal-mammal") -> dict:
-    """A rectangle of two shades of a colour of its own, with white around it."""
+    """A rectangle of two shades of a color of its own, with white around it."""
     numbers = np.random.default_rng(seed)
     width, height = numbers.integers(24, 60, 2)
     color = numbers.integers(40, 200, 3)
@@ -178,7 +178,7 @@ def test_what_can_be_named(name, subcategory, good):
     assert can_be_named({"name": name, "subcategory": subcategory}) is good
 
 
-# Colours, papers and effects
+# Colors, papers and effects
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -202,7 +202,7 @@ def test_flat_drawing_takes_the_color_itself():
 
 
 def test_unknown_color():
-    with pytest.raises(ValueError, match=r"no colour for the word 'mauve'\. Use one of red"):
+    with pytest.raises(ValueError, match=r"no color for the word 'mauve'\. Use one of red"):
         recolor(Image.new("RGB", (2, 2)), Image.new("L", (2, 2), 255), "mauve")
 
 

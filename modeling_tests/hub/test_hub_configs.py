@@ -164,4 +164,4 @@ def test_card(name):
     assert {"lavit", "multimodal"} <= set(card.data.tags)
     assert (card.data.license or card.data.base_model) in ("apache-2.0", f"rain1011/{name}")
     assert f"# {name}\n" in card.text
-    assert "## Limits" in card.text and "## Licence" in card.text
+    assert "## Limits" in card.text and "## License" in card.text

@@ -60,9 +60,9 @@ class TestContent:
         assert ("For repeatable results" in text) == (selection == "sample")
 
     def test_sections(self):
-        card = create_model_card(tiny_config(), sections={"Data": "Emoji.", "Licence": "Mine."}, description="Small.")
-        assert titles(card) == ["Usage", "Sizes", "Data", "Licence", "Limits"]
-        assert "## Licence\n\nMine.\n" in card.text
+        card = create_model_card(tiny_config(), sections={"Data": "Emoji.", "License": "Mine."}, description="Small.")
+        assert titles(card) == ["Usage", "Sizes", "Data", "License", "Limits"]
+        assert "## License\n\nMine.\n" in card.text
         assert "# LaVIT\n\nSmall.\n" in card.text
 
 
@@ -101,15 +101,15 @@ class TestBundled:
         script = load_script("emoji/card")
         script.main(model=folder, evaluation=evaluation, note="A note.", runs=tmp_path)
         card = ModelCard.load(folder / "README.md")
-        row = next(line for line in card.text.splitlines() if line.startswith("| caption is the name: 579"))
+        row = next(line for line in card.text.splitlines() if line.startswith("| caption, exact name: 579"))
         first = json.loads(script.FIRST.read_text())["captions"]["test_drawings"]
         before, probe = (first[name]["everyday"]["exact"] for name in ("model", "probe"))
         assert row.split(" | ")[1:] == [f"{before:.2f}", "0.12", f"probe {probe:.2f}", "0.70 |"]
-        assert "* caption is the name: 579 everyday concepts: 0.12 (wanted: 0.70)" in card.text
+        assert "* caption, exact name: 579 everyday concepts: 0.12 (target: 0.70)" in card.text
         assert 'a harbour: "anchor"' in card.text
         assert "A note." in card.text
         assert (folder / "evaluation.json").read_text() == evaluation.read_text()
-        assert titles(card) == ["Usage", "Sizes", "What it can do", "Limits", "Licence"]
+        assert titles(card) == ["Usage", "Sizes", "Results", "Limits", "License"]
         assert (card.data.license, card.data.pipeline_tag) == ("apache-2.0", "any-to-any")
         assert "emoji" in card.data.tags
         credits = [line for line in script.ATTRIBUTION.read_text().splitlines() if line.startswith("| `")]

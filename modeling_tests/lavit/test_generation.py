@@ -141,11 +141,11 @@ class TestGenerationConfig:
 
     def test_unknown_attributes_are_kept_and_unknown_arguments_refused(self, model):
         ids = torch.tensor([[5, 6]])
-        config = GenerationConfig(colour="red", **GREEDY)
+        config = GenerationConfig(color="red", **GREEDY)
         assert torch.equal(model.generate(ids, generation_config=config), model.generate(ids, **GREEDY))
-        assert config.colour == "red"
-        with pytest.raises(ValueError, match="colour"):
-            model.generate(ids, colour="red")
+        assert config.color == "red"
+        with pytest.raises(ValueError, match="color"):
+            model.generate(ids, color="red")
 
     @pytest.mark.parametrize("settings", [{}, {"generation_mode": "image", "guidance_scale": 1.0}])
     @pytest.mark.parametrize("is_lavit", [True, False])

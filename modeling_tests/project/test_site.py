@@ -64,7 +64,7 @@ def test_docstrings_become_lists_and_links(api):
     assert "ValueError: If keep_mask has a wrong shape" in words(api)
     assert re.search(r'href="[^"]*#lavit_hf.LaVITPipelineOutput"><code>LaVITPipelineOutput</code>', api)
     assert not re.search(r"\[<code>[~\w.]+</code>\]", api)  # a reference that stayed as it was
-    assert '<span class="gp">&gt;&gt;&gt; </span>' in api  # an example, coloured
+    assert '<span class="gp">&gt;&gt;&gt; </span>' in api  # an example, colored
 
 
 def test_all_commands_and_options_are_documented(site):

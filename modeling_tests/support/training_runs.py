@@ -87,7 +87,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def write_pictures(folder: Path, count: int, seed: int = 0) -> list[Path]:
-    """Pictures of two colours each, no two alike."""
+    """Pictures of two colors each, no two alike."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
     paths = [folder / f"picture_{number:02d}.png" for number in range(count)]

@@ -19,7 +19,7 @@ def image() -> Image.Image:
     return Image.new("RGB", (40, 40), RED)
 
 
-def test_kept_patches_are_in_colour_and_dropped_ones_grey_and_dimmed(image):
+def test_kept_patches_are_in_color_and_dropped_ones_grey_and_dimmed(image):
     keep_mask = torch.tensor([1, 0, 0, 1], dtype=torch.bool)
     drawing = draw_keep_mask(image, keep_mask, size=40, dimming=0.5)
     assert (drawing.mode, drawing.size) == ("RGB", (40, 40))

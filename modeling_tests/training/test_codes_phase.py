@@ -82,7 +82,7 @@ class TestCodebook:
         assert outputs.codes is None and outputs.commitment_loss == 0
         assert not model.codebook_trainer.has_started
 
-    def test_begins_at_the_centres_of_the_rows(self, model):
+    def test_begins_at_the_centers_of_the_rows(self, model):
         """As many rows as it is told to take; with as many codes as rows, every row is a code."""
         model.config.selection, model.config.keep_count = "count", 3
         batches = [{"pixel_values": pictures(16)[start : start + 4]} for start in range(0, 16, 4)]

@@ -320,9 +320,9 @@ class TestModel:
             assert all(map(torch.equal, own.state_dict().values(), shared.state_dict().values()))
         codes = model.get_input_embeddings().weight[model.config.first_code_token_id :]
         codebook = visual_tokenizer.quantizer.codebook.weight
-        centred = codebook - codebook.mean(dim=0)
-        projection = torch.linalg.lstsq(centred, codes).solution
-        torch.testing.assert_close(centred @ projection, codes, atol=1e-4, rtol=1e-4)
+        centered = codebook - codebook.mean(dim=0)
+        projection = torch.linalg.lstsq(centered, codes).solution
+        torch.testing.assert_close(centered @ projection, codes, atol=1e-4, rtol=1e-4)
 
     def test_refuses_what_it_cannot_read(self, build, batch):
         model = build()
@@ -482,8 +482,8 @@ class TestData:
         assert len({tuple(sample["example"]) for sample in samples}) > 2
         alone = LanguageDataset(pairs, SampleMaker(["text_image"], condition_dropout=1.0, example_share=1.0))
         assert "example" not in alone[0]
-        with pytest.raises(TrainingError, match="no example_column 'colour'"):
-            LanguageDataset(pairs, SampleMaker(example_share=0.5), example_column="colour")
+        with pytest.raises(TrainingError, match="no example_column 'color'"):
+            LanguageDataset(pairs, SampleMaker(example_share=0.5), example_column="color")
 
     def test_questions_prompt_no_image(self):
         pairs = self.pairs(1).remove_columns("prompts").map(lambda row: {"texts": [f"{QUESTION} red", CAPTION]})

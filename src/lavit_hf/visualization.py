@@ -31,7 +31,7 @@ def draw_keep_mask(
     outline_color: Color = OUTLINE_COLOR,
 ) -> Image.Image:
     """
-    Draws which patches of an image the token selector kept: these in colour within an outline and a thin grid, the
+    Draws which patches of an image the token selector kept: these in color within an outline and a thin grid, the
     dropped ones grey and dimmed. The kept patches are what LaVIT (arXiv 2309.04669) makes tokens of.
 
     Args:
@@ -47,7 +47,7 @@ def draw_keep_mask(
         line_width (`int`, *optional*, defaults to 2):
             Width of the outline in pixels. 0 leaves outline and grid out.
         outline_color (`tuple[int, int, int]`, *optional*, defaults to an amber):
-            Colour of the outline.
+            Color of the outline.
 
     Returns:
         `PIL.Image.Image`: The drawing in mode `"RGB"`.
@@ -97,9 +97,9 @@ def image_grid(
         font_size (`int`, *optional*, defaults to 16):
             Size of the titles in pixels.
         background (`tuple[int, int, int]`, *optional*, defaults to white):
-            Colour between the images.
+            Color between the images.
         text_color (`tuple[int, int, int]`, *optional*, defaults to a dark grey):
-            Colour of the titles.
+            Color of the titles.
 
     Returns:
         `PIL.Image.Image`: The sheet in mode `"RGB"`.

@@ -60,7 +60,7 @@ def convert_checkpoint(
     allow_nan: bool = False,
 ) -> Path:
     """
-    Converts an original LaVIT checkpoint. The result is set to the release's own behaviour: patches are sampled and
+    Converts an original LaVIT checkpoint. The result is set to the release's own behavior: patches are sampled and
     the merger uses the original softmax.
 
     Args:

@@ -21,7 +21,7 @@ def infer_config(
     specs: Mapping[str, torch.Tensor], text_config: PreTrainedConfig, num_attention_heads: int
 ) -> LaVITConfig:
     """
-    The configuration of a converted checkpoint, set to the release's own behaviour.
+    The configuration of a converted checkpoint, set to the release's own behavior.
 
     Args:
         specs (`Mapping[str, torch.Tensor]`):

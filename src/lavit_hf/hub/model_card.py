@@ -55,7 +55,7 @@ per kept patch, at most {num_patches}. What the model says or draws may be wrong
 This card was generated from the configuration, which records neither the training data nor how well the model
 performs."""
 
-LICENCE = """The weights are subject to the licences of what they were made from: the encoder, the language model and
+LICENSE = """The weights are subject to the licenses of what they were made from: the encoder, the language model and
 the training data, or the converted release."""
 
 
@@ -86,7 +86,7 @@ def create_model_card(
         picture_size (`int`, *optional*):
             Side of the pictures that it paints, in pixels; `None` where there is no pixel decoder.
         sections (`Mapping[str, str]`, *optional*):
-            More sections by their titles. `"Usage"`, `"Sizes"`, `"Limits"` and `"Licence"` take the place of the
+            More sections by their titles. `"Usage"`, `"Sizes"`, `"Limits"` and `"License"` take the place of the
             general ones.
         metadata:
             What else `huggingface_hub.ModelCardData` takes, e.g. `license="apache-2.0"`, `datasets`, `base_model`;
@@ -110,8 +110,8 @@ def create_model_card(
         "Sizes": _size_table(config, num_parameters, picture_size),
         **(sections or {}),
     }
-    licence = f"The weights are under `{metadata['license']}`." if metadata.get("license") else LICENCE
-    for title, text in {"Limits": _limits(config), "Licence": licence}.items():
+    license = f"The weights are under `{metadata['license']}`." if metadata.get("license") else LICENSE
+    for title, text in {"Limits": _limits(config), "License": license}.items():
         parts.setdefault(title, text)
     metadata = {
         "library_name": "transformers",
@@ -141,7 +141,7 @@ def create_decoder_card(
     """
     usage = f"{DECODING.format(repo=repo)}\n\nImages are {picture_size} px on each side."
     data = ModelCardData(library_name="diffusers", tags=list(TAGS))
-    return _compose(data, name, DECODER_INTRODUCTION, {"Usage": usage, "Licence": LICENCE})
+    return _compose(data, name, DECODER_INTRODUCTION, {"Usage": usage, "License": LICENSE})
 
 
 def _compose(data: ModelCardData, name: str, introduction: str, parts: Mapping[str, str]) -> ModelCard:

@@ -72,7 +72,7 @@ def load_image(
 
 def to_rgb_image(image: Image.Image, name: str | None = None, max_pixels: int | None = None) -> Image.Image:
     """
-    Turns an image upright and converts it to RGB from any mode. Transparency is dropped, not blended: the colours
+    Turns an image upright and converts it to RGB from any mode. Transparency is dropped, not blended: the colors
     under it are kept, as in the original. 16-bit grey (`"I;16"`, and `"I"`, which Pillow uses for it) is scaled down,
     not clipped; `"F"` follows the rule for floating-point arrays of [`to_rgb_tensor`].
 
@@ -102,7 +102,7 @@ def to_rgb_image(image: Image.Image, name: str | None = None, max_pixels: int | 
     if image.mode == "F" or image.mode.startswith("I"):
         image = _reduce_depth(image, name)
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # the same colours; straight to RGB, Pillow warns
+        image = image.convert("RGBA")  # the same colors; straight to RGB, Pillow warns
     try:
         return image if image.mode == "RGB" else image.convert("RGB")
     except ValueError as error:

@@ -196,7 +196,7 @@ def _choose_patch(inspection: Inspection | None, event: gr.SelectData):
         raise Failure("the image has expired. Press Look inside again.")
     code = inspection.code_of(patch_at(inspection, *event.index))
     if code is None:
-        raise Failure("this patch was dropped and has no code. Select a coloured one.")
+        raise Failure("this patch was dropped and has no code. Select a colored one.")
     return code
 
 

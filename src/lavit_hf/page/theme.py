@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""How the page looks: gradio's base theme in calm colours, with fonts that come with it."""
+"""How the page looks: gradio's base theme in calm colors, with fonts that come with it."""
 
 import gradio as gr
 

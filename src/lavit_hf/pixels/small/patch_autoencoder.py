@@ -121,8 +121,8 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
             `AutoencoderKLOutput`: `latent_dist` has one value, `(batch_size, latent_channels, height / patch_size,
             width / patch_size)`.
         """
-        centred = _unfold(x, self.config.patch_size) - self.mean[:, None, None]
-        latents = IdentityDistribution(torch.einsum("bdhw,dc->bchw", centred, self.components))
+        centered = _unfold(x, self.config.patch_size) - self.mean[:, None, None]
+        latents = IdentityDistribution(torch.einsum("bdhw,dc->bchw", centered, self.components))
         return AutoencoderKLOutput(latent_dist=latents) if return_dict else (latents,)
 
     def decode(self, z: torch.Tensor, return_dict: bool = True, generator=None) -> DecoderOutput | tuple:
