@@ -56,8 +56,8 @@ KEPT = """Kept patches are in color, dropped ones are dimmed.
 ![Kept patches of drawings, sheets and a photograph.]({picture})"""
 
 LIMITS = """It knows emoji and little else: a photograph gets the name of an emoji ({photographs}). Generated images
-are small and simple in shape. It does not write sentences. Of the drawings by an artist that it has never seen, it names
-{stranger:.0%}.{short}"""
+are small and simple in shape. It does not write sentences. Of the drawings by an artist that it has never seen, it
+names {stranger:.0%}.{short}"""
 
 SHORT = """
 
