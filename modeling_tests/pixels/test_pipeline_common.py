@@ -412,7 +412,7 @@ class TestPromptEmbeds:
                 run(pipeline, **embeds, pooled_prompt_embeds=torch.zeros(1, 10))
             return
         for name in ("pooled_prompt_embeds", "negative_pooled_prompt_embeds"):
-            with pytest.raises(ValueError, match=f"pass {name} along with"):
+            with pytest.raises(ValueError, match=f"Pass {name} along with"):
                 run(pipeline, **{**embeds, name: None})
             with pytest.raises(ValueError, match=rf"{name} must have shape \(1, 10\), got \(1, 9\)"):
                 run(pipeline, **{**embeds, name: torch.zeros(1, 9)})

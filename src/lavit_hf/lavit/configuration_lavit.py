@@ -195,8 +195,9 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
             Whether learned positions are added to the features. A convolutional encoder's features hold no place.
         selector_feature_size (`int`, *optional*):
             Number of the features' first channels that the selector reads, as the encoder gives them; the selection
-            phase of training rebuilds these alone. For an encoder of which later channels see the whole image, so
-            that any patch tells of all. By default the selector reads what the merger reads, all channels embedded.
+            phase of training rebuilds these alone. For encoders whose later channels see the whole image, so that
+            every patch knows about all others. By default the selector reads what the merger reads: all channels,
+            embedded.
         num_hidden_layers (`int`, *optional*, defaults to 12):
             Number of merger blocks.
         num_attention_heads (`int`, *optional*, defaults to 16):
@@ -207,7 +208,7 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
             `"original"` is the released models' softmax, in which masked keys leak a little: needed for their exact
             outputs. `"masked"` is the ordinary one, computed for the kept patches only in about a third of the time.
         merge_dropped (`bool`, *optional*, defaults to `True`):
-            Whether the merger reads dropped patches. Without, what they hold is lost; an experiment of the paper's.
+            Whether the merger reads dropped patches. If not, their content is lost; an experiment of the paper.
         selection (`str`, *optional*, defaults to `"sample"`):
             How patches are kept: `"sample"` draws from the selector's distribution as the released models do,
             `"threshold"` keeps those likelier than `keep_threshold`, `"ratio"` keeps the best `keep_ratio` of them,

@@ -171,15 +171,15 @@ class LaVITGenerationMixin(GenerationMixin):
                 The caller's own processors, run after the mode's. Those of transformers that read the prompts'
                 ids, as the repetition penalty, see them without padding, and in image mode codes in place of slots.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of all draws, the selector's and those of sampling, in this thread and no other. The global
-                random state is then left alone. Of a list, one for each prompt, which draws what it would alone.
+                Source of randomness for patch selection and sampling, in this thread only. The global random state is
+                then not touched. With a list, one generator for each prompt, every prompt draws what it would alone.
             position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Positions of prompts without images and guidance. By default padding is not counted. Behind a cache,
                 those of the ids that follow, or of all positions.
             cache (`Cache`, *optional*):
-                That of an earlier call, to go on from. `input_ids` are then all ids so far and those that follow, and
-                the images of earlier calls are not read again. As in transformers, they may also be those that follow
-                alone, where `attention_mask` covers the cache too.
+                The cache of an earlier call, to continue from. `input_ids` are then all ids so far followed by the new
+                ones, and the images of earlier calls are not read again. As in transformers, `input_ids` may also be
+                the new ones only, if `attention_mask` covers the cache too.
             keep_threshold, keep_ratio, keep_error (`float`, *optional*):
                 How many patches are kept of the images that are read, as in [`~LaVITVisualTokenizer.forward`].
             kwargs:

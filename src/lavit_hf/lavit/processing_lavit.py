@@ -62,7 +62,7 @@ class LaVITTextKwargs(TextKwargs, total=False):
 class LaVITProcessorKwargs(ProcessingKwargs, total=False):
     """
     generation_mode (`str`, *optional*, defaults to `"text"`):
-        What the model shall write after the prompt: `"text"`, or `"image"`, which closes the prompt with `[IMG]`.
+        What the model writes after the prompt: `"text"`, or `"image"`, which closes the prompt with `[IMG]`.
     output_labels (`bool`, *optional*, defaults to `False`):
         Whether to return labels for training.
     """

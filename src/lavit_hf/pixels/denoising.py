@@ -22,7 +22,7 @@ logger = logging.get_logger(__name__)
 @dataclass
 class LaVITCondition:
     """
-    What the U-Net is told about the pictures it shall make, and what guidance leads it away from.
+    The condition of the images that the U-Net generates, and what guidance leads it away from.
 
     Args:
         prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`):

@@ -65,12 +65,12 @@ class LaVITPipelineOutput(BaseOutput):
 
     Args:
         images (`list[PIL.Image.Image]`, `np.ndarray` of shape `(batch_size, height, width, 3)` or `torch.Tensor`):
-            The pictures, of shape `(batch_size, 3, height, width)` with values in 0..1 for `output_type="pt"`, or the
+            The images, of shape `(batch_size, 3, height, width)` with values in 0..1 for `output_type="pt"`, or the
             latents.
         nsfw_content_detected (`list[bool]`, *optional*):
-            Which pictures the safety checker flagged and made black; `None` where there is no checker.
+            Which images the safety checker flagged and blacked out; `None` without a checker.
         image_token_ids (`list[torch.LongTensor]`, *optional*):
-            The ids that each picture was made from; `None` where it was made from `prompt_embeds`.
+            The ids that each image was made from; `None` where it was made from `prompt_embeds`.
     """
 
     images: list[Image.Image] | np.ndarray | torch.Tensor
@@ -100,8 +100,8 @@ class LaVITPipeline(
     UNetLoraLoaderMixin,
 ):
     r"""
-    Makes pictures with LaVIT (arXiv 2309.04669): the language model writes an image as tokens, the detokenizer turns
-    them into a condition, and a diffusion U-Net paints. Works for both released resolutions; the U-Net's configuration
+    Makes images with LaVIT (arXiv 2309.04669): the language model writes an image as tokens, the detokenizer turns
+    them into a condition for a diffusion U-Net. Works for both released resolutions; the U-Net's configuration
     says which it is.
 
     Any scheduler of diffusers can take the place of the stored one. DDIM needs about 25 steps, DPM-Solver++
@@ -123,13 +123,13 @@ class LaVITPipeline(
             The U-Net, of the form of Stable Diffusion 1.5 or of SDXL. If it takes `cross_attention_dim` channels more
             than it gives, it sees the condition as a map too, a row for each patch in its place.
         vae (`AutoencoderKL` or [`PatchAutoencoder`]):
-            Turns latents into pictures.
+            Turns latents into images.
         scheduler (`SchedulerMixin`):
             The noise schedule.
         safety_checker (`StableDiffusionSafetyChecker`, *optional*):
-            Makes offensive pictures black.
+            Blacks out offensive images.
         feature_extractor (`BaseImageProcessor`, *optional*):
-            Prepares pictures for the safety checker.
+            Prepares images for the safety checker.
         default_guidance_scale (`float`, *optional*):
             Guidance of the U-Net where a call names none; kept in `model_index.json`. Defaults to that of the pipeline
             whose `components` these are, else 7.0.
@@ -218,7 +218,7 @@ class LaVITPipeline(
 
     @property
     def picture_size(self) -> int:
-        """Side of the pictures that the U-Net is trained for, in pixels."""
+        """Side of the images that the U-Net is trained for, in pixels."""
         return self.unet.config.sample_size * self.vae_scale_factor
 
     @runs_apart
@@ -257,87 +257,86 @@ class LaVITPipeline(
         **unknown: Any,
     ) -> LaVITPipelineOutput | tuple:
         r"""
-        Makes pictures.
+        Generates images.
 
         Args:
             prompt (`str` or `list[str]`, *optional*):
-                What to paint. `<image>` says where an image of `images` stands.
+                What to draw. `<image>` marks where an image of `images` goes.
             images (`ImageInput` or `list`, *optional*):
                 Images for the prompts, as the processor takes them: flat, or a list for each prompt.
             image_token_ids (`Sequence[torch.LongTensor]`, each of shape `(sequence_length,)`, *optional*):
-                Images to decode in place of prompts, as ids of the language model. Needs no language model.
+                Images to decode instead of prompts, as ids of the language model. Needs no language model.
             negative_prompt (`str` or `list[str]`, *optional*):
                 What the language model's guidance leads away from.
             aspect_ratio (`str`, *optional*):
-                One of `"1:1"`, `"4:3"`, `"3:2"`, `"16:9"`, `"2:3"` and `"3:4"`, in place of `height` and `width`.
+                One of `"1:1"`, `"4:3"`, `"3:2"`, `"16:9"`, `"2:3"` and `"3:4"`, instead of `height` and `width`.
             height, width (`int`, *optional*):
-                Size of the pictures in pixels. Defaults to the size the U-Net is trained for.
+                Size of the images in pixels. Defaults to the size the U-Net is trained for.
             num_inference_steps (`int`, *optional*, defaults to 25):
                 Number of denoising steps.
             timesteps (`Sequence[int]`, *optional*):
-                Timesteps to denoise at, in descending order, in place of `num_inference_steps`, for schedulers that
-                take them.
+                Timesteps to denoise at, in descending order, instead of `num_inference_steps`, for schedulers that
+                support them.
             sigmas (`Sequence[float]`, *optional*):
-                Noise levels to denoise at, in place of `num_inference_steps`, for schedulers that take them. Those of
-                `EulerDiscreteScheduler` end with 0.
+                Noise levels to denoise at, instead of `num_inference_steps`, for schedulers that support them. Those
+                of `EulerDiscreteScheduler` end with 0.
             guidance_scale (`float`, *optional*):
-                Guidance of the U-Net; 1 and less is none. Defaults to the checkpoint's `default_guidance_scale`, 7.0
-                as released.
+                Guidance of the U-Net; 1 or less turns it off. Defaults to the checkpoint's `default_guidance_scale`,
+                7.0 as released.
             guidance_rescale (`float`, *optional*, defaults to 0.0):
-                How far, from 0 to 1, guided noise gets the standard deviation that it has without guidance, which
-                mends overexposed pictures (arXiv 2305.08891, section 3.4).
+                How far, from 0 to 1, guided noise is rescaled to its standard deviation without guidance, which fixes
+                overexposed images (arXiv 2305.08891, section 3.4).
             llm_guidance_scale (`float`, *optional*):
-                Guidance of the language model. Defaults to its generation config's, 4.0 as released; 1 is none.
+                Guidance of the language model. Defaults to its generation config's, 4.0 as released; 1 turns it off.
             generation_kwargs (`dict`, *optional*):
-                What else [`~LaVITForCausalLM.generate`] takes, as `do_sample`, `temperature`, `top_k`, `top_p`, for
-                `images` `keep_ratio`, and `max_new_tokens`, which can be no more than the number of patches of an
-                image.
+                More arguments of [`~LaVITForCausalLM.generate`], such as `do_sample`, `temperature`, `top_k`, `top_p`,
+                `keep_ratio` for `images`, and `max_new_tokens`, which is at most the number of patches of an image.
             num_images_per_prompt (`int`, *optional*, defaults to 1):
-                Number of pictures for each prompt. Each is written anew by the language model.
+                Number of images per prompt. The language model writes each of them separately.
             num_candidates (`int`, *optional*, defaults to 1):
-                How often each picture is painted, for [`~LaVITPipeline.choose_candidates`] to keep the most faithful.
+                How many times each image is drawn, for [`~LaVITPipeline.choose_candidates`] to keep the most faithful.
             eta (`float`, *optional*, defaults to 0.0):
-                How much noise, from 0 to 1, DDIM (arXiv 2010.02502) draws at every step. Schedulers that have no `eta`
+                How much noise, from 0 to 1, DDIM (arXiv 2010.02502) adds at every step. Schedulers without `eta`
                 ignore it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of all draws: patch selection, sampling and latents. The global random state is left alone. With
-                a list, one generator for each picture, a picture depends on nothing but its own; the language model
-                then writes one picture after the other rather than a batch.
+                Source of randomness for patch selection, sampling and latents. The global random state is not touched.
+                With a list, one generator for each image, every image depends on its own only; the language model then
+                writes one image after the other rather than a batch.
             latents (`torch.Tensor` of shape `(num_pictures, channels, height / 8, width / 8)`, *optional*):
-                Noise to start from, of all candidates where there are several.
+                Noise to start from, for all candidates if there are several.
             prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`, *optional*):
-                The U-Net's condition itself, in place of prompts and ids; [`~LaVITPipeline.encode_image_tokens`] makes
-                one of ids. Needs no language model.
+                The U-Net's condition itself, instead of prompts and ids; [`~LaVITPipeline.encode_image_tokens`]
+                computes it from ids. Needs no language model.
             negative_prompt_embeds (`torch.Tensor` of the shape of `prompt_embeds`, *optional*):
                 What the U-Net's guidance leads away from. The detokenizer's own by default.
             negative_prompt_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
                 The rows of `negative_prompt_embeds` that may be attended to. All by default.
             pooled_prompt_embeds (`torch.Tensor` of shape `(batch_size, pooled_projection_dim)`, *optional*):
-                The pooled condition that belongs to `prompt_embeds`, where the U-Net has one.
+                The pooled condition that belongs to `prompt_embeds`, if the U-Net has one.
             negative_pooled_prompt_embeds (`torch.Tensor` of the shape of `pooled_prompt_embeds`, *optional*):
-                The pooled condition that belongs to `negative_prompt_embeds`, where the U-Net has one.
+                The pooled condition that belongs to `negative_prompt_embeds`, if the U-Net has one.
             cross_attention_kwargs (`dict`, *optional*):
-                For the U-Net's attention processors, as `{"scale": 0.5}` for a LoRA.
+                For the U-Net's attention processors, such as `{"scale": 0.5}` for a LoRA.
             output_type (`str`, *optional*, defaults to `"pil"`):
                 `"pil"`, `"np"`, `"pt"` or `"latent"`.
             return_dict (`bool`, *optional*, defaults to `True`):
                 Whether to return a [`LaVITPipelineOutput`] or a tuple.
             callback_on_step_end (`Callable`, *optional*):
                 Called after each denoising step as `callback(pipeline, step, timestep, tensors)`; returns a dictionary
-                of tensors to go on with.
+                of tensors to continue with.
             callback_on_step_end_tensor_inputs (`Sequence[str]`, *optional*, defaults to `("latents",)`):
-                The tensors it gets, out of `pipeline._callback_tensor_inputs`.
+                The tensors it receives, from `pipeline._callback_tensor_inputs`.
             unknown:
-                What is refused, with a hint at the argument that may be meant, as `images` for `image`.
+                Refused, with a hint at the argument that was probably meant, such as `images` for `image`.
 
         Returns:
             [`LaVITPipelineOutput`], or the same as a tuple.
 
         Raises:
-            ValueError: If there is not one of prompts, ids and `prompt_embeds`, ids are no image tokens, embeds have
-                another shape than the U-Net wants, the VAE cannot do the size or the scheduler the steps, the number
-                of generators is wrong, a setting is out of its range, or there are prompts or several candidates but
-                no language model.
+            ValueError: If not exactly one of prompts, ids and `prompt_embeds` is passed, ids are not image tokens,
+                embeds do not have the shape that the U-Net needs, the VAE does not support the size or the scheduler
+                the steps, the number of generators is wrong, a setting is out of range, or there are prompts or
+                several candidates but no language model.
             TypeError: If an argument is unknown.
         """
         check_known(unknown, inspect.signature(type(self).__call__).parameters)
@@ -425,22 +424,22 @@ class LaVITPipeline(
         **kwargs,
     ) -> LaVITPipelineOutput:
         """
-        Turns images into tokens and these back into pictures.
+        Turns images into tokens, and the tokens back into images.
 
         Args:
             images (`ImageInput` or `list`):
                 The images.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of the patch selection's draws and of the latents; of a list, one for each picture.
+                Source of randomness for patch selection and latents; a list has one for each image.
             num_images_per_prompt (`int`, *optional*, defaults to 1):
-                Number of pictures for each image. Each is read anew.
+                Number of results per image. Each is tokenized separately.
             keep_threshold, keep_ratio, keep_error (`float`, *optional*):
                 How many patches are kept, as in [`~LaVITVisualTokenizer.forward`].
             kwargs:
                 What else the pipeline takes to decode tokens.
 
         Returns:
-            [`LaVITPipelineOutput`], the pictures of an image following each other.
+            [`LaVITPipelineOutput`], the results of an image one after the other.
         """
         images = [image for image in flatten_images(images) for _ in range(num_images_per_prompt)]
         tokens = self.tokenize_images(
@@ -457,13 +456,13 @@ class LaVITPipeline(
 
         Args:
             image_token_ids (`Sequence[torch.LongTensor]`, each of shape `(sequence_length,)`):
-                For each picture ids of the language model. Special tokens are passed over.
+                Ids of the language model, for each image. Special tokens are skipped.
 
         Returns:
             [`LaVITCondition`].
 
         Raises:
-            ValueError: If there are no pictures, a picture has no codes, or an id is no image token.
+            ValueError: If there are no images, an image has no codes, or an id is not an image token.
         """
         if len(image_token_ids) == 0:
             raise ValueError("image_token_ids is empty. Pass the ids of at least one image.")
@@ -497,9 +496,9 @@ class LaVITPipeline(
 
         Args:
             batch_size (`int`):
-                Number of pictures.
+                Number of images.
             height, width (`int`):
-                Size of the pictures in pixels.
+                Size of the images in pixels.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of the draws.
             latents (`torch.Tensor`, *optional*):
@@ -509,7 +508,7 @@ class LaVITPipeline(
             `torch.Tensor` of shape `(batch_size, channels, height / 8, width / 8)`, in fp32.
 
         Raises:
-            ValueError: If `latents` has another shape, or the generators are not as many as pictures.
+            ValueError: If `latents` has another shape, or the generators do not match the number of images.
         """
         check_generators(generator, batch_size)
         sides = (height // self.vae_scale_factor, width // self.vae_scale_factor)
@@ -523,7 +522,7 @@ class LaVITPipeline(
     @torch.no_grad()
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """
-        Turns latents into pictures. The VAE calculates in fp32 where its configuration forces it, and has its own
+        Turns latents into images. The VAE computes in fp32 where its configuration forces it, and has its own
         dtype again afterwards.
 
         Args:
@@ -541,14 +540,14 @@ class LaVITPipeline(
     @torch.no_grad()
     def check_safety(self, pictures: torch.Tensor) -> tuple[torch.Tensor, list[bool] | None]:
         """
-        Makes flagged pictures black.
+        Blacks out flagged images.
 
         Args:
             pictures (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
-                Pictures with values in 0..1.
+                Images with values in 0..1.
 
         Returns:
-            The pictures, and for each whether it was flagged; `None` without a safety checker.
+            The images, and for each whether it was flagged; `None` without a safety checker.
         """
         if self.safety_checker is None:
             return pictures, None
@@ -587,7 +586,7 @@ class LaVITPipeline(
 
     @classmethod
     def load_config(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Any:
-        """Reads `model_index.json`, and says what is missing where a repo has none."""
+        """Reads `model_index.json`, and says what is missing if a repo has none."""
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir() and not (folder / cls.config_name).is_file():
             raise OSError(
@@ -654,7 +653,7 @@ class LaVITPipeline(
 
     @saves_atomically
     def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
-        """Writes `model_index.json` and, if the components are there, what stands beside it at the top of the repo."""
+        """Writes `model_index.json` and, if the components are there, the files next to it at the root of the repo."""
         # `save_pretrained` calls this behind the components and before anything is pushed.
         folder = Path(save_directory)
         if (folder / PROCESSOR_FOLDER).is_dir():
