@@ -1,0 +1,93 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""
+`lavit caption` on a folder of a thousand images, beside the model's own rate: the same images, decoded and prepared
+beforehand, at the batch size that is fastest.
+"""
+
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from timing import alternating_seconds, median_seconds, print_machine, print_table
+
+from lavit_hf import LaVITForCausalLM, LaVITProcessor, bundled_checkpoint
+from lavit_hf.tasks.images import read_image
+from lavit_hf.tasks.reading import CAPTION, generate_texts
+
+
+SOURCES = sorted((Path(__file__).parents[1] / "examples" / "images").rglob("*.[jp][pn]g"))
+BATCH_SIZES = (8, 16, 32, 64)
+TRIAL = 128  # images to find the fastest batch size with
+AIM = 0.9
+
+
+class Reader:
+    """The model alone: it is loaded, and the images are prepared."""
+
+    def __init__(self):
+        path = bundled_checkpoint()
+        self.model, self.processor = LaVITForCausalLM.from_pretrained(path), LaVITProcessor.from_pretrained(path)
+        self.samples = [CAPTION.prepare(self.processor, read_image(str(source))) for source in SOURCES]
+
+    def read(self, num_images: int, batch_size: int) -> None:
+        """Captions so many images."""
+        samples = [self.samples[number % len(self.samples)] for number in range(num_images)]
+        for start in range(0, num_images, batch_size):
+            batch = samples[start : start + batch_size]
+            generate_texts(CAPTION, batch, self.processor, self.model, torch.Generator().manual_seed(0))
+
+    def fastest_batch_size(self) -> int:
+        """The batch size with the highest rate."""
+        trials = {size: lambda size=size: self.read(TRIAL, size) for size in BATCH_SIZES}
+        seconds = median_seconds(trials, repeats=3)
+        return min(seconds, key=seconds.get)
+
+
+def copy_images(folder: Path, num_images: int) -> None:
+    """Fills a folder with so many images."""
+    for number in range(num_images):
+        source = SOURCES[number % len(SOURCES)]
+        shutil.copyfile(source, folder / f"{number:06d}{source.suffix}")
+
+
+def caption_folder(folder: Path) -> None:
+    """The command."""
+    command = [sys.executable, "-m", "lavit_hf.cli", "caption", str(folder), "--json"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def main(
+    num_images: Annotated[int, typer.Option(help="Images in the folder.", min=1)] = 1000,
+    repeats: Annotated[int, typer.Option(help="Timed runs of each.", min=1)] = 3,
+) -> None:
+    """Time both in turn."""
+    print_machine()
+    reader = Reader()
+    batch_size = reader.fastest_batch_size()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copy_images(folder, num_images)
+        command, model = alternating_seconds(
+            {"command": lambda: caption_folder(folder), "model": lambda: reader.read(num_images, batch_size)}, repeats
+        ).values()
+    shares = [own / whole for own, whole in zip(model, command, strict=True)]
+    rows = [
+        ("`lavit caption FOLDER`", f"{statistics.median(command):.1f}"),
+        (f"the model alone, batches of {batch_size}", f"{statistics.median(model):.1f}"),
+    ]
+    print_table((f"{num_images} images", "seconds"), rows)
+    print(
+        f"The command reaches {statistics.median(shares):.0%} of the model's rate ({min(shares):.0%} to "
+        f"{max(shares):.0%}; aim: {AIM:.0%})."
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
