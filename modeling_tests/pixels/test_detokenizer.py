@@ -276,7 +276,7 @@ class TestBadInput:
         [
             ([], "the list is empty"),
             (code_rows(2, 0), "image 1 has 0 codes"),
-            (code_rows(NUM_PATCHES + 1), f"at most {NUM_PATCHES}"),
+            (code_rows(NUM_PATCHES + 1), f"between one and {NUM_PATCHES}"),
             ([torch.zeros(3, CODEBOOK_DIM + 1)], r"shape \(kept, 6\)"),
             ([torch.zeros(CODEBOOK_DIM)], r"shape \(kept, 6\)"),
         ],

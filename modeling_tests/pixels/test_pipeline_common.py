@@ -841,5 +841,5 @@ class TestLora:
 
     def test_something_else(self, pipeline):
         pytest.importorskip("peft")
-        with pytest.raises(ValueError, match="no LoRA"):
+        with pytest.raises(ValueError, match="not a LoRA"):
             pipeline.load_lora_weights({"unet.conv_in.weight": torch.zeros(1)})

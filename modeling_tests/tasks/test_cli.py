@@ -403,7 +403,7 @@ class TestModels:
     def test_other_models(self, tmp_path):
         assert "config.json is missing" in fail("info", tmp_path)
         (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-        assert "no LaVIT" in fail("info", tmp_path)
+        assert "not a LaVIT model" in fail("info", tmp_path)
 
     def test_missing_bundled_checkpoint(self, images, tmp_path, monkeypatch):
         monkeypatch.setattr("lavit_hf.bundled.__file__", str(tmp_path / "bundled.py"))

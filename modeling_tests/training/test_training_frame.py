@@ -258,7 +258,7 @@ class TestTrainer:
             save(state, path, *args, **kwargs)
 
         monkeypatch.setattr(torch, "save", fill_up)
-        message = r"checkpoint of step 4 cannot be written: .*No space left.*good checkpoint is .*checkpoint-2.*room"
+        message = r"step 4 cannot be written: .*No space left.*good checkpoint is .*checkpoint-2.*Free some space"
         with pytest.raises(TrainingError, match=message):
             line_trainer(tmp_path / "cut", line_rows(12)).train()
         assert (tmp_path / "cut" / "checkpoint-4" / "model.safetensors").exists()
