@@ -34,8 +34,8 @@ step "stage 1: the visual tokenizer, first what it keeps, then its codes"
 
 step "stage 2: the language model reads and writes, then reads only, then does both again"
 "$PYTHON" examples/pretokenize.py examples/runs/emoji_pretokenize.yaml
-for run in pretrain pretrain_reading pretrain_both; do
-    "$PYTHON" examples/pretrain.py "examples/runs/emoji_$run.yaml" "$@"
+for run in emoji_pretrain.yaml emoji_pretrain_reading.yaml emoji_pretrain_both.yaml; do
+    "$PYTHON" examples/pretrain.py "examples/runs/$run" "$@"
 done
 
 step "the pixel decoder"
