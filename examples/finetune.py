@@ -144,13 +144,19 @@ def add_adapter(model: LaVITForPreTraining, settings: FinetuneSettings) -> PeftM
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
         target_modules=layers,
-        modules_to_save=["understanding.merger", "understanding.projection"] if settings.train_merger else None,
+        modules_to_save=reading_modules(model) if settings.train_merger else None,
     )
     adapted = get_peft_model(model, config)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # small steps would be lost in half precision
     return adapted
+
+
+def reading_modules(model: LaVITForPreTraining) -> list[str]:
+    """What turns images into rows, without what the visual tokenizer does and stays as it is."""
+    modules = model.understanding.named_children()
+    return [f"understanding.{name}" for name, _ in modules if name in ("merger", "projection")]
 
 
 def save(trainer: LaVITTrainer, settings: FinetuneSettings) -> None:

@@ -220,7 +220,7 @@ def main() -> None:
     )
     train_data, validation_data, reading = load_data(data_settings, maker)
     if reading == "rows":
-        model.freeze_merger()
+        model.share_merger()
     collate = LanguageCollator(processor, model.config, data_settings.max_text_length)
     trainer = LaVITTrainer(
         add_adapters(model, settings.lora_rank, settings.lora_alpha) if settings.lora_rank else model,

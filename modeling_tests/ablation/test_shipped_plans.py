@@ -123,7 +123,7 @@ class TestReading:
         ]
 
     def test_from_rows(self, model, processor, pixel_values):
-        model.understanding.merger.load_state_dict(model.visual_tokenizer.merger.state_dict())  # as rows are merged
+        model.share_merger()  # as rows are merged
         tokenized = model.visual_tokenizer(pixel_values)
         images = [{"rows": to_bytes(rows)} for rows in tokenized.merged]
         said = TokenReader(model, processor, read_codes=False).caption(images)
@@ -144,7 +144,7 @@ class TestReading:
 
     @pytest.mark.parametrize("read_codes", [False, True])
     def test_loss_is_that_of_the_names_tokens(self, model, processor, pixel_values, read_codes):
-        model.understanding.merger.load_state_dict(model.visual_tokenizer.merger.state_dict())  # as rows are merged
+        model.share_merger()  # as rows are merged
         tokenized = model.visual_tokenizer(pixel_values)
         names = ["penguin", "rocket", "two-hump camel"]
         images = [

@@ -309,6 +309,35 @@ class TestForward:
         assert [len(rows) for rows in model.get_image_features(pixel_values).pooler_output] == [1, 1, 1]
         assert max(map(len, model.get_image_tokens(pixel_values))) > 3
 
+    def test_shared_merger_reads_the_same(self, pixel_values, tmp_path):
+        """As one of its own with the same weights, saved and loaded too. It is frozen like the visual tokenizer."""
+        config = tiny_config()
+        config.visual_tokenizer_config.selection = "threshold"
+        own = LaVITForCausalLM(config).eval()
+        own.understanding.merger.load_state_dict(own.visual_tokenizer.merger.state_dict())
+        config = copy.deepcopy(config)
+        config.understanding_merger = False
+        shared = LaVITForCausalLM(config).eval()
+        assert shared.understanding.merger is None
+        result = shared.load_state_dict(own.state_dict(), strict=False)
+        assert not result.missing_keys
+        assert all(name.startswith("model.understanding.merger.") for name in result.unexpected_keys)
+        shared.save_pretrained(tmp_path)
+        for model in (shared, LaVITForCausalLM.from_pretrained(tmp_path)):
+            for rows, expected in zip(
+                model.get_image_features(pixel_values).pooler_output,
+                own.get_image_features(pixel_values).pooler_output,
+                strict=True,
+            ):
+                assert torch.equal(rows, expected)
+        sum(rows.sum() for rows in shared.train().get_image_features(pixel_values).pooler_output).backward()
+        trained = {name for name, parameter in shared.named_parameters() if parameter.grad is not None}
+        assert trained == {f"model.understanding.projection.{name}" for name in ("weight", "bias")}
+
+    def test_shared_merger_needs_the_shared_selector(self):
+        with pytest.raises(ValueError, match="keep understanding_merger=True"):
+            tiny_config(understanding_selector=True, understanding_merger=False)
+
     def test_selector_that_reads_some_channels_is_shared(self, pixel_values):
         """Both ways of reading keep the same patches, as many as the selector says."""
         torch.manual_seed(0)

@@ -22,6 +22,7 @@ from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from conftest import tiny_visual_config
 from lavit_hf import (
+    LaVITConfig,
     LaVITForCausalLM,
     LaVITForPreTraining,
     LaVITImageProcessor,
@@ -213,7 +214,10 @@ class TestPacking:
         features = batch.pop("image_features"), batch.pop("keep_mask")
         embedded = model.visual_tokenizer.embedding(features[0].float())
         choose_patches = partial(model.visual_tokenizer.choose_patches, features[0].float())
-        rows, _ = model.understanding(embedded, choose_patches, features[1])
+        rule = model.visual_tokenizer.config.selection_rule(features[1])
+        rows, _ = model.understanding(
+            embedded, choose_patches, model.visual_tokenizer.merge_patches, rule, keep_mask=features[1]
+        )
         filled = model.model.fill_slots(rows, batch["input_ids"], attention_mask=batch["attention_mask"])
         labels = filled.spread(batch["labels"].masked_fill(model.model.find_marks(batch["input_ids"]), -100), -100)
         reference = model(inputs_embeds=filled.inputs_embeds, attention_mask=filled.attention_mask).logits
@@ -272,7 +276,7 @@ class TestModel:
 
     def test_pictures_features_and_rows_read_alike(self, build, processor):
         model = build()
-        model.freeze_merger()
+        model.share_merger()
         ids = torch.tensor([[processor.tokenizer.image_start_token_id, processor.tokenizer.image_end_token_id, 9, 2]])
         inputs = {"input_ids": ids.repeat(2, 1), "labels": ids.repeat(2, 1)}
         pixel_values = torch.randn(2, 3, SIDE, SIDE)
@@ -331,7 +335,7 @@ class TestModel:
         with pytest.raises(ValueError, match="needs a keep_mask"):
             model(batch["input_ids"], labels=batch["labels"], image_rows=torch.zeros(5, WIDTH))
         with pytest.raises(ValueError, match="understanding_selector=False"):
-            build(understanding_selector=True).freeze_merger()
+            build(understanding_selector=True).share_merger()
 
 
 class TestLayouts:
@@ -760,11 +764,10 @@ class TestPretrain:
         Dataset.from_dict({"text": TEXTS}).to_parquet(tmp_path / "texts" / "train.parquet")
         texts = {"text_dataset": str(tmp_path / "texts"), "text_share": 0.5, "streaming": streaming}
         run = self.write_run(tmp_path / "run.yaml", stages, tmp_path / "tokens", max_steps=2, **texts)
-        saved = weights(run_script(script, run))
-        merger = {name: tensor for name, tensor in saved.items() if name.startswith("understanding.merger.")}
-        assert merger and all(
-            torch.equal(saved[f"visual_tokenizer.{name.split('.', 1)[1]}"], merger[name]) for name in merger
-        )
+        output = run_script(script, run)
+        saved = weights(output)
+        assert not [name for name in saved if name.startswith("understanding.merger.")]
+        assert not LaVITConfig.from_pretrained(output).understanding_merger
 
     def test_lora_is_merged_when_saved(self, script, stages, tokens, trained, tmp_path):
         start = LaVITForCausalLM.from_pretrained(trained)

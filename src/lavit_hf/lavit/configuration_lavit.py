@@ -422,7 +422,9 @@ class LaVITConfig(LaVITBaseConfig):
         text_config (`PreTrainedConfig` or `dict`, *optional*):
             Any causal language model of transformers, its `vocab_size` counting the image ids. Defaults to LLaMA-2-7B.
         understanding_selector (`bool`, *optional*, defaults to `False`):
-            Whether reading images has a selector of its own. It always has a merger of its own.
+            Whether reading images has a selector of its own, besides the visual tokenizer's.
+        understanding_merger (`bool`, *optional*, defaults to `True`):
+            Whether reading images has a merger of its own, as in the released models, or the visual tokenizer's.
         num_control_tokens (`int`, *optional*, defaults to 3):
             How many ids at the start of the text vocabulary are control tokens (LLaMA's `<unk>`, `<s>`, `</s>`).
 
@@ -451,6 +453,7 @@ class LaVITConfig(LaVITBaseConfig):
     visual_tokenizer_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
     understanding_selector: bool = False
+    understanding_merger: bool = True
     num_control_tokens: int = 3
 
     def __post_init__(self, **kwargs):
@@ -470,6 +473,11 @@ class LaVITConfig(LaVITBaseConfig):
             raise ValueError(
                 "a selector of the understanding branch reads embedded features. With understanding_selector=True, "
                 "do not set selector_feature_size in visual_tokenizer_config."
+            )
+        if self.understanding_selector and not self.understanding_merger:
+            raise ValueError(
+                "the visual tokenizer's merger is for the patches that its own selector keeps. With "
+                "understanding_selector=True, keep understanding_merger=True."
             )
         for name, value in derived_ids.items():
             if value != getattr(self, name):

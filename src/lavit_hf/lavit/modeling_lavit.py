@@ -279,23 +279,24 @@ class LaVITImageFeaturesOutput(BaseModelOutputWithPooling):
 class LaVITUnderstanding(nn.Module):
     """
     The way from encoder features to rows the language model reads: continuous, not quantised (paper, section 3.2),
-    with a merger and where so configured a selector of its own.
+    with the visual tokenizer's selector and merger where it has none of its own.
     """
 
     def __init__(self, config: LaVITConfig):
         super().__init__()
         visual_config = config.visual_tokenizer_config
         self.selector = TokenSelector(visual_config) if config.understanding_selector else None
-        self.merger = TokenMerger(visual_config)
+        self.merger = TokenMerger(visual_config) if config.understanding_merger else None
         self.projection = nn.Linear(visual_config.hidden_size, config.text_config.hidden_size)
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         choose_patches: Callable[..., PatchSelection],
+        merge_patches: Callable[..., torch.Tensor],
+        rule: SelectionRule,
         keep_mask: torch.Tensor | None = None,
         generator: Generators = None,
-        rule: SelectionRule | None = None,
     ) -> tuple[list[torch.Tensor], PatchSelection]:
         """
         Args:
@@ -305,20 +306,22 @@ class LaVITUnderstanding(nn.Module):
                 [`~LaVITVisualTokenizer.choose_patches`] of these features, which runs the selector of its own or else
                 the visual tokenizer's. Not that module itself, which accelerate's hooks would move as they move
                 tensors, even where its weights are on the disk.
+            merge_patches (`Callable`):
+                [`~LaVITVisualTokenizer.merge_patches`], called where there is no merger of its own.
+            rule ([`SelectionRule`]):
+                How many patches are kept.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 Source of the selector's draws; of a list, one for each image.
-            rule ([`SelectionRule`], *optional*):
-                The rule of a call that names one.
 
         Returns:
             The rows of each image, `(kept, text_hidden_size)`, and [`PatchSelection`].
         """
-        rule = self.merger.config.selection_rule(keep_mask) if rule is None else rule
         selection = choose_patches(hidden_states, keep_mask, generator, rule, self.selector)
         counts = count_kept(selection.keep_mask, rule.num_kept)
-        rows = self.projection(self.merger(hidden_states, selection.keep_mask, counts))
+        merge = merge_patches if self.merger is None else self.merger
+        rows = self.projection(merge(hidden_states, selection.keep_mask, counts))
         return list(rows.split(counts.numbers)), selection
 
 
@@ -567,7 +570,8 @@ class LaVITModel(LaVITPreTrainedModel):
     ) -> tuple[list[torch.Tensor], PatchSelection]:
         hidden_states = self.visual_tokenizer.embedding(features)
         choose_patches = partial(self.visual_tokenizer.choose_patches, features)
-        return self.understanding(hidden_states, choose_patches, keep_mask, generator, rule)
+        merge_patches = self.visual_tokenizer.merge_patches
+        return self.understanding(hidden_states, choose_patches, merge_patches, rule, keep_mask, generator)
 
     def _selection_rule(self, keep_mask: torch.Tensor | None, settings: KeepSettings) -> SelectionRule:
         """The rule of a call; for an error, the visual tokenizer has the detokenizer of this model's repo then."""

@@ -854,6 +854,10 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         masks, errors = map(torch.stack, zip(*found, strict=True))
         return PatchSelection((keep_mask > 0.5) & masks, log_probs, errors, errors <= rule.keep_error)
 
+    def merge_patches(self, hidden_states: torch.Tensor, keep_mask: torch.Tensor, counts: KeptCounts) -> torch.Tensor:
+        """Runs [`TokenMerger`]; a method, as accelerate's hooks would move a module that is passed to another."""
+        return self.merger(hidden_states, keep_mask, counts)
+
     @torch.no_grad()
     def _keep_fewest(
         self, features: torch.Tensor, hidden_states: torch.Tensor, log_odds: torch.Tensor, keep_error: float

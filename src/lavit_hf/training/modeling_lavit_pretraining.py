@@ -131,10 +131,9 @@ class LaVITForPreTraining(LaVITForCausalLM):
         rows = codebook @ torch.randn(codebook.shape[1], embeddings.shape[1], device=codebook.device)
         embeddings.copy_(rows * (embeddings.float().std() / rows.std()))
 
-    def freeze_merger(self) -> None:
+    def share_merger(self) -> None:
         """
-        Makes the understanding branch's merger the visual tokenizer's and leaves it so, as training from `image_rows`
-        needs it.
+        Replaces the understanding branch's own merger by the visual tokenizer's, which `image_rows` come from.
 
         Raises:
             ValueError: If the branch selects patches of its own, which the rows were not merged for.
@@ -143,8 +142,8 @@ class LaVITForPreTraining(LaVITForCausalLM):
             raise ValueError(
                 "merged rows come from the visual tokenizer's own selector. Set understanding_selector=False."
             )
-        self.understanding.merger.load_state_dict(self.visual_tokenizer.merger.state_dict())
-        self.understanding.merger.requires_grad_(False)
+        self.understanding.merger = None
+        self.config.understanding_merger = False
 
     def forward(
         self,
