@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from command_line import fail, succeed
+from command_line import HEEDING_INTERRUPTS, fail, succeed
 
 
 pytest.importorskip("yaml")
@@ -144,7 +144,9 @@ class TestRuns:
             f"while not pathlib.Path({str(go_on)!r}).exists():\n    time.sleep(0.05)\n" + SCRIPT
         )
         command = ["ablate", "--plans", str(folder), "--work", str(tmp_path / "work"), "--data", "somewhere"]
-        process = subprocess.Popen([sys.executable, "-m", "lavit_hf.cli", *command], stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lavit_hf.cli", *command], stderr=subprocess.PIPE, text=True, **HEEDING_INTERRUPTS
+        )
         while not started.exists():
             assert process.poll() is None
             time.sleep(0.05)

@@ -26,6 +26,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from command_line import HEEDING_INTERRUPTS
+
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -47,11 +49,6 @@ SIZES = {"desktop": (1280, 900, 1), "phone": (390, 844, 2)}  # width, height, pi
 SWITCHES = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars")
 
 
-def heed_interrupts() -> None:
-    """In the process to be: the tests may run in the background of a script, where interrupts are ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """`lavit demo` with the shipped checkpoint, and where it is."""
@@ -66,7 +63,7 @@ def server(tmp_path_factory):
             stderr=stderr,
             text=True,
             env=environment,
-            preexec_fn=None if sys.platform == "win32" else heed_interrupts,
+            **HEEDING_INTERRUPTS,
         )
     try:
         line = process.stdout.readline()

@@ -4,6 +4,8 @@
 
 import json
 import re
+import signal
+import sys
 
 from typer.testing import CliRunner
 
@@ -11,6 +13,15 @@ from lavit_hf.cli.app import app
 
 
 STEPS = ("--steps", "1", "--guidance", "1")
+
+
+def heed_interrupts() -> None:
+    """In the process to be: the tests may run in the background of a script, where interrupts are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+# For `subprocess.Popen`, of a process that is to be interrupted.
+HEEDING_INTERRUPTS = {} if sys.platform == "win32" else {"preexec_fn": heed_interrupts}
 
 
 def run(*arguments, **kwargs):
