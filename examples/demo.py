@@ -14,10 +14,17 @@ from lavit_hf import LaVITPipeline, bundled_checkpoint
 from lavit_hf.visualization import draw_keep_mask, image_grid, save_image
 
 
-PICTURES = Path(__file__).parent / "images" / "emoji"
+IMAGES = Path(__file__).parent / "images" / "emoji"
+NAMES = ("penguin", "rocket", "strawberry", "tiger")
 QUESTION = "What category is this?"
-PROMPTS = ("red apple", "dog face", "automobile", "grinning face", "house", "blue heart", "rose", "airplane")
-TILE = 160  # side of a picture on the page
+PROMPTS = (
+    "red heart", "strawberry", "grinning face", "cat face",
+    "panda", "tomato", "watermelon", "star",
+    "green apple", "tangerine", "sun", "pig face",
+)  # fmt: skip
+COLUMNS = 4
+TILE = 160  # side of an image on the page
+GAP = 40
 
 
 def write(pipeline: LaVITPipeline, images: Sequence[Image.Image], question: str | None = None) -> list[str]:
@@ -53,20 +60,13 @@ def read_page(pipeline: LaVITPipeline, paths: Sequence[Path], seed: int) -> Imag
         *(f"{count} patches kept" for count in kept),
         *("reconstructed from its tokens" for _ in images),
     ]
-    return image_grid([*enlarge(images), *enlarge(overlays), *enlarge(rebuilt)], columns=len(paths), titles=titles)
+    return image_grid([*enlarge(images), *enlarge(overlays), *enlarge(rebuilt)], columns=COLUMNS, titles=titles)
 
 
-def paint_page(pipeline: LaVITPipeline, paths: Sequence[Path], seed: int) -> Image.Image:
-    """Pictures of texts, and of texts beside another picture as an example of the style."""
-    examples = [Image.open(path).convert("RGB") for path in paths]
+def draw_page(pipeline: LaVITPipeline, seed: int) -> Image.Image:
+    """Images drawn from texts."""
     drawn = pipeline(list(PROMPTS), generator=torch.Generator().manual_seed(seed)).images
-    styled = pipeline(
-        [f"<image> {prompt}" for prompt in PROMPTS[: len(examples)]],
-        images=[[example] for example in examples],
-        generator=torch.Generator().manual_seed(seed),
-    ).images
-    titles = [*PROMPTS, *(f"{path.stem} + {prompt}" for path, prompt in zip(paths, PROMPTS))]
-    return image_grid([*enlarge(drawn), *enlarge(styled)], columns=len(PROMPTS), titles=titles)
+    return image_grid(enlarge(drawn), columns=COLUMNS, titles=PROMPTS)
 
 
 def enlarge(images: Sequence[Image.Image]) -> list[Image.Image]:
@@ -74,14 +74,15 @@ def enlarge(images: Sequence[Image.Image]) -> list[Image.Image]:
     return [image.resize((TILE, TILE), Image.Resampling.LANCZOS) for image in images]
 
 
-def stack(pages: Sequence[Image.Image]) -> Image.Image:
-    """Pages below each other."""
-    page = Image.new("RGB", (max(part.width for part in pages), sum(part.height for part in pages)), "white")
-    top = 0
-    for part in pages:
-        page.paste(part, (0, top))
-        top += part.height
-    return page
+def side_by_side(pages: Sequence[Image.Image]) -> Image.Image:
+    """Pages next to each other, with a gap between them."""
+    width = sum(page.width for page in pages) + GAP * (len(pages) - 1)
+    whole = Image.new("RGB", (width, max(page.height for page in pages)), "white")
+    left = 0
+    for page in pages:
+        whole.paste(page, (left, 0))
+        left += page.width + GAP
+    return whole
 
 
 def main(
@@ -94,9 +95,9 @@ def main(
     """Read the example images, answer, reconstruct and draw; save one page of images."""
     pipeline = LaVITPipeline.from_pretrained(model or bundled_checkpoint())
     pipeline.set_progress_bar_config(disable=True)
-    paths = sorted(PICTURES.glob("*.png"))
     output.mkdir(parents=True, exist_ok=True)
-    page = stack([read_page(pipeline, paths, seed), paint_page(pipeline, paths, seed)])
+    paths = [IMAGES / f"{name}.png" for name in NAMES]
+    page = side_by_side([read_page(pipeline, paths, seed), draw_page(pipeline, seed)])
     save_image(page, output / "lavit.png")
     print(f"Saved {output / 'lavit.png'}")
 
