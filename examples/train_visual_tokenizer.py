@@ -5,7 +5,8 @@ Stage 1: trains the visual tokenizer to reconstruct the frozen encoder's feature
 
     accelerate launch examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml
 
-With `freeze_selection`, this is the second phase of stage 1, after `train_token_selection.py`.
+With `freeze_selection`, this is the second phase of stage 1, after `train_token_selection.py`. It can be continued by
+another run that keeps the selection, with the first run's output as `model`.
 """
 
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from functools import partial
 
 import torch
 from accelerate.utils import send_to_device
+from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from lavit_hf import (
@@ -66,6 +68,11 @@ class TokenizerSettings:
     codebook_start_step: int = field(
         default=0, metadata={"help": "With codebook_rows, the step at which the codebook is initialised."}
     )
+    feature_probe: str | None = field(
+        default=None,
+        metadata={"help": "A safetensors file with a linear map, `weight`, that rebuilt features must serve as well."},
+    )
+    probe_loss_weight: float = field(default=0.5, metadata={"help": "With feature_probe, the weight of its loss."})
     keep_ratio: float | None = field(
         default=None, metadata={"help": "With selection=ratio, the share of patches to keep."}
     )
@@ -130,11 +137,12 @@ def load_model(settings: TokenizerSettings) -> LaVITVisualTokenizerForPreTrainin
         settings.model, config=config, dtype=torch.float32, attn_implementation=settings.attn_implementation
     )
     if settings.freeze_selection:
-        if LaVITTokenSelectionForPreTraining.__name__ not in (model.config.architectures or ()):
+        comes_from_selection = LaVITTokenSelectionForPreTraining.__name__ in (model.config.architectures or ())
+        if not (comes_from_selection or model.codebook_trainer.has_started):
             raise TrainingError(
                 f"freeze_selection keeps the selection of a trained selector, but {settings.model} was not written "
-                "by train_token_selection.py. Run that first, or leave freeze_selection out to train the selector "
-                "together with the codes."
+                "by train_token_selection.py, and its codes are not trained. Run that script first, or leave "
+                "freeze_selection out to train the selector together with the codes."
             )
         model.freeze_selection()
     model.config.selection = settings.selection or model.config.selection
@@ -142,6 +150,8 @@ def load_model(settings: TokenizerSettings) -> LaVITVisualTokenizerForPreTrainin
     model.config.merge_dropped = settings.merge_dropped
     model.patch_choice = load_function(settings.patch_choice) if settings.patch_choice else None
     model.knows_places = settings.know_places
+    if settings.feature_probe:
+        model.add_feature_probe(load_file(settings.feature_probe)["weight"], settings.probe_loss_weight)
     return model
 
 

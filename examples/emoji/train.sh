@@ -28,22 +28,23 @@ for split_views in "train 4" "validation 1"; do
         --num-views "$views" --output "$WORK/pictures/$split"
 done
 
-step "stage 1: the visual tokenizer, first what it keeps, then its codes"
+step "stage 1: the visual tokenizer, first what it keeps, then its codes, then those of what is written"
 "$PYTHON" examples/train_token_selection.py examples/runs/emoji_token_selection.yaml "$@"
 "$PYTHON" examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml "$@"
+[ -f "$WORK/written/probe.safetensors" ] || "$PYTHON" examples/emoji/choose_written.py --features "$WORK/features" \
+    --pictures "$WORK/pictures" --output "$WORK/written"
+"$PYTHON" examples/train_visual_tokenizer.py examples/runs/emoji_written_codes.yaml "$@"
 
-step "stage 2: the language model reads and writes, then reads only, then does both again"
+step "stage 2: the language model"
 "$PYTHON" examples/pretokenize.py examples/runs/emoji_pretokenize.yaml
-for run in emoji_pretrain.yaml emoji_pretrain_reading.yaml emoji_pretrain_both.yaml; do
-    "$PYTHON" examples/pretrain.py "examples/runs/$run" "$@"
-done
+"$PYTHON" examples/pretrain.py examples/runs/emoji_pretrain.yaml "$@"
 
 step "the pixel decoder"
 "$PYTHON" examples/emoji/fit_autoencoder.py --data "$WORK/set" --output "$WORK/autoencoder"
 "$PYTHON" examples/train_patch_autoencoder.py examples/runs/emoji_patch_autoencoder.yaml "$@"
 for split in train validation; do
     "$PYTHON" examples/emoji/rebuild_features.py --tokens "$WORK/tokens" --split "$split" \
-        --tokenizer "$WORK/visual-tokenizer" --output "$WORK/rebuilt/$split"
+        --pictures "$WORK/pictures" --tokenizer "$WORK/visual-tokenizer" --output "$WORK/rebuilt/$split"
 done
 "$PYTHON" examples/train_pixel_decoder.py examples/runs/emoji_pixel_decoder.yaml "$@"
 

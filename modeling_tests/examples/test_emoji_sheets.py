@@ -24,7 +24,7 @@ import views as views_module  # noqa: E402
 from effects import as_jpeg, blurred, grey, line_drawing, lines, on_paper, outlined  # noqa: E402
 from grammar import can_be_named, counted, is_plural, listing, plural  # noqa: E402
 from guessing import WordGuesser, score_guesses  # noqa: E402
-from pair_texts import pair_texts  # noqa: E402
+from pair_texts import WRITTEN_STYLES, is_written_drawing, is_written_sheet, pair_texts  # noqa: E402
 from papers import WORDS, random_paper, recolor  # noqa: E402
 from plans import Plan  # noqa: E402
 from prepare import FEATURES  # noqa: E402
@@ -711,7 +711,7 @@ def test_pictures_are_half_single_drawings(tmp_path, data):
 
 
 def test_texts_of_a_sheet():
-    row = {"name": "a cat and two dogs", "keywords": [], "category": "", "subcategory": "", "style": "sheet"}
+    row = {"name": "a cat and two dogs", "keywords": [], "category": "", "subcategory": "", "style": "sheet", "row": 3}
     row |= {"questions": ["How many dogs are there?", "Is there a cat?"], "answers": ["2", "yes"]}
     assert pair_texts(row) == {
         "texts": [
@@ -721,10 +721,32 @@ def test_texts_of_a_sheet():
             "Question: Is there a cat? Answer: yes",
         ],
         "prompts": ["a cat and two dogs"],
+        "written": False,
     }
     drawn = {"name": "cat", "keywords": ["pet"], "category": "animals-nature", "subcategory": "animal-mammal"}
+    drawn |= {"style": "noto", "view": 0}
     assert pair_texts({**drawn, "questions": [], "answers": []}) == pair_texts(drawn)
     assert pair_texts(drawn)["texts"][:3] == ["cat", "cat", "cat"]
+
+
+def test_what_is_written_is_in_color_and_as_drawn():
+    styles = {entry["name"] for entry in json.loads((EXAMPLE / "packages.json").read_text())["styles"]}
+    assert styles > WRITTEN_STYLES
+    drawn = {"style": "noto", "view": 0}
+    assert is_written_drawing(drawn)
+    assert not is_written_drawing(drawn | {"view": 1})
+    assert not is_written_drawing(drawn | {"style": "game-icons"})
+    for name, expected in {
+        "a cat and an apple": True,
+        "a red hot dog and a bank": True,
+        "a cat and two dogs": False,
+        "two cats": False,
+        "a cat": False,
+        "a cat and a dog and an apple": False,
+        "a man and woman holding hands and a cat": False,
+    }.items():
+        assert is_written_sheet({"name": name, "row": 6}) == expected, name
+    assert not is_written_sheet({"name": "a cat and an apple", "row": 7})
 
 
 def test_words_of_sheets_for_the_text_tokenizer():

@@ -11,6 +11,8 @@ import torch
 pytest.importorskip("datasets")
 pytest.importorskip("vector_quantize_pytorch")
 
+from safetensors.torch import save_file
+
 from lavit_hf import (
     LaVITImageProcessor,
     LaVITTokenSelectionForPreTraining,
@@ -138,6 +140,34 @@ class TestPlaces:
         assert outputs.place_loss is None and outputs.place_accuracy is None
 
 
+class TestFeatureProbe:
+    def test_loss_by_hand(self, model):
+        """What the probe reads from the encoder's features and from the rebuilt ones must be the same."""
+        model.start_codebook([{"pixel_values": pictures()}], num_rows=8)
+        before = model.eval()(pictures())
+        probe = torch.randn(5, model.config.feature_size, generator=torch.Generator().manual_seed(1))
+        model.add_feature_probe(probe, loss_weight=0.3)
+        outputs = model(pictures())
+        features = model.visual_tokenizer.encode(pictures()).last_hidden_state
+        expected = ((outputs.reconstructed - features) @ probe.T).square().mean()
+        torch.testing.assert_close(outputs.probe_loss, expected)
+        torch.testing.assert_close(outputs.loss, before.loss + 0.3 * expected)
+        assert before.probe_loss is None
+
+    def test_is_neither_trained_nor_saved(self, model, tmp_path):
+        probe = torch.randn(5, model.config.feature_size)
+        model.add_feature_probe(probe, loss_weight=1.0)
+        model(pictures()).loss.backward()
+        assert torch.equal(model.feature_probe, probe) and not model.feature_probe.requires_grad
+        model.save_pretrained(tmp_path / "saved")
+        assert not [name for name in weights(tmp_path / "saved") if "probe" in name]
+
+    @pytest.mark.parametrize("shape", [(5, 7), (8,)])
+    def test_of_other_features(self, model, shape):
+        with pytest.raises(TrainingError, match=r"must have shape \(num_values, \d+\), got"):
+            model.add_feature_probe(torch.zeros(shape), loss_weight=1.0)
+
+
 class TestShuffledSelection:
     def test_as_many_and_any(self):
         masks = torch.rand(50, 16, generator=torch.Generator().manual_seed(0)) < 0.4
@@ -179,6 +209,31 @@ class TestRun:
         selector = [name for name in before if name.startswith(SELECTOR)]
         assert selector and all(torch.equal(before[name], after[name]) for name in selector)
         assert LaVITVisualTokenizer.from_pretrained(output).config.selection == "threshold"
+
+    def test_goes_on_from_trained_codes_with_a_probe(self, start, tmp_path):
+        """A second run keeps selection and codes of the first, and lets the probe read more than before."""
+        size = LaVITTokenSelectionForPreTraining.from_pretrained(write_selection(tmp_path)).config.feature_size
+        script = load_script("train_visual_tokenizer")
+        first = run_script(script, start("first", max_steps=4, codebook_start_step=0))
+        before = weights(first)
+        save_file({"weight": torch.eye(size)[:3]}, tmp_path / "probe.safetensors")
+        probed = {"feature_probe": str(tmp_path / "probe.safetensors"), "probe_loss_weight": 2.0}
+        second = start(
+            "second",
+            model=str(first),
+            max_steps=30,
+            save_strategy="steps",
+            save_steps=30,
+            codebook_rows=None,
+            learning_rate=1e-2,
+            **probed,
+        )
+        output = run_script(script, second)
+        losses = logged(output, "probe_loss")
+        assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+        after = weights(output)
+        selector = [name for name in before if name.startswith(SELECTOR)]
+        assert selector and all(torch.equal(before[name], after[name]) for name in selector)
 
     @pytest.mark.parametrize("stopped_after", [2, 3, 4])
     def test_goes_on_as_if_it_had_not_stopped(self, start, tmp_path, stopped_after, monkeypatch):

@@ -26,6 +26,7 @@ from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.modeling_pixel_decoder_training import LaVITPixelDecoderForTraining
 from lavit_hf.training.pixel_data import (
     Collator,
+    PairedRows,
     cache_latents,
     pair_rows,
     read_codes,
@@ -207,16 +208,13 @@ class TestCondition:
         """What `emoji/rebuild_features.py` saves conditions as the codes do, within fp16."""
         expected = tiny_model().eval().encode_condition(codes=CODES).prompt_embeds
         model = tiny_model(condition="features").eval()
-        tokens = Dataset.from_dict(
-            {
-                "codes": [[code for code in row if code != -1] for row in CODES.tolist()],
-                "row": [0] * 4,
-                "view": [*range(4)],
-            }
-        )
+        codes = [[code for code in row if code != -1] for row in CODES.tolist()]
+        origin = {"row": [0] * 4, "view": [*range(4)]}
+        pictures = Dataset.from_dict({"image": [b"picture"] * 4, **origin})
         rebuild = load_script("emoji/rebuild_features")
-        rows = list(rebuild.rebuild_rows(tokens, range(4), model.detokenizer, batch_size=3))
-        assert [row["view"] for row in rows] == [0, 1, 2, 3]
+        rows = PairedRows(pictures, Dataset.from_dict({"codes": codes}))
+        rows = list(rebuild.rebuild_rows(rows, range(4), model.detokenizer, batch_size=3))
+        assert [row["view"] for row in rows] == [0, 1, 2, 3] and rows[0]["image"] == b"picture"
         features = read_features(rows, "features", width=model.detokenizer.config.feature_size)
         torch.testing.assert_close(
             model.encode_condition(features=features).prompt_embeds, expected, rtol=2e-2, atol=2e-2

@@ -489,6 +489,33 @@ class TestData:
         with pytest.raises(TrainingError, match="no example_column 'color'"):
             LanguageDataset(pairs, SampleMaker(example_share=0.5), example_column="color")
 
+    def test_images_that_are_not_written_are_only_read(self):
+        pairs = self.pairs(12, style=["flat", "round", "flat"] * 4, written=[n in (1, 5, 6, 9) for n in range(12)])
+        data = LanguageDataset(pairs, SampleMaker(example_share=0.5), example_column="style")
+        written = {tuple(pairs[n]["codes"]) for n in (1, 5, 6, 9)}
+        examples, seen = [], set()
+        for epoch in range(20):
+            data.maker.set_epoch(epoch)
+            samples = data.__getitems__(list(range(12)))
+            assert [sample["layout"] for sample in samples] == [data.maker.layout(n) for n in range(12)]
+            seen |= {tuple(sample["codes"]) for sample in samples if sample["layout"] == "text_image"}
+            examples += [sample["example"] for sample in samples if "example" in sample]
+            read = [sample["image"]["keep_mask"] for sample in samples if sample["layout"] == "image_text"]
+            assert read == [pairs[n]["keep_mask"] for n in range(12) if data.maker.layout(n) == "image_text"]
+        assert seen == written and len(examples) > 20
+        assert {tuple(example) for example in examples} <= written
+
+    def test_no_image_to_write(self):
+        pairs = self.pairs(4, written=[False] * 4)
+        with pytest.raises(TrainingError, match="no row of the dataset is to be written"):
+            LanguageDataset(pairs, SampleMaker())
+        assert len(LanguageDataset(pairs, SampleMaker(["image_text"]))) == 4
+
+    def test_streamed_images_that_are_not_written(self):
+        pairs = self.pairs(8, written=[n % 4 == 1 for n in range(8)]).to_iterable_dataset()
+        layouts = [sample["layout"] for sample in stream_samples(pairs, SampleMaker())]
+        assert layouts == ["image_text", "text_image", "image_text", "image_text"] * 2
+
     def test_questions_prompt_no_image(self):
         pairs = self.pairs(1).remove_columns("prompts").map(lambda row: {"texts": [f"{QUESTION} red", CAPTION]})
         maker = SampleMaker(["text_image"])
@@ -854,6 +881,8 @@ def test_emoji_texts_are_captions_as_often_as_questions():
         "keywords": ["apple", "fruit"],
         "category": "food-drink",
         "subcategory": "food-fruit",
+        "style": "noto",
+        "view": 0,
     }
     texts = pair_texts(emoji)
     assert texts["texts"].count("red apple") == sum("Answer:" in text for text in texts["texts"]) > 1

@@ -56,7 +56,7 @@ def serve_page(options: ModelOptions, host: str, port: int, seed: int | None) ->
         model = load_page_model(options, seed)
         page = build_page(model)
         url = start(page, host, port)
-        typer.echo(f"{model.name} is running at {url}. Press Ctrl-C to stop it.")
+        typer.echo(f"{model.name} is running at {url} (press Ctrl-C to stop it)")
         if not is_loopback(host):
             typer.echo("It has no password: anyone who can reach this machine can use it.")
         try:

@@ -67,7 +67,7 @@ def serve_api(
         if isinstance(outcome, Exception):
             server.should_exit = True
             return
-        typer.echo(f"{outcome.name} is running at http://{_bracketed(host)}:{port}/v1. Press Ctrl-C to stop it.")
+        typer.echo(f"{outcome.name} is running at http://{_bracketed(host)}:{port}/v1 (press Ctrl-C to stop it)")
         if api_key is None and not is_loopback(host):
             typer.echo("It has no API key: anyone who can reach this machine can use it. To set one, pass --api-key.")
 

@@ -22,6 +22,7 @@ CODES_TEXT = "codes_text"  # "image_text" of which the image is read by its code
 IMAGE_COLUMNS = ("features", "rows", "image")  # an image that is read, the first of them that there is
 TEXT_COLUMNS = ("text", "texts")  # behind an image
 PROMPT_COLUMNS = ("prompt", "prompts")  # before an image
+WRITTEN_COLUMN = "written"  # whether an image is one to learn writing from; without the column all are
 
 
 class SampleMaker:
@@ -76,10 +77,18 @@ class SampleMaker:
         """Sets it, in the processes that load data as well."""
         self._epoch.fill_(epoch)
 
+    def layout(self, number: int) -> str:
+        """The layout of a row's sample in this epoch."""
+        return self.layouts[(number + self.epoch) % len(self.layouts)]
+
+    def draw(self, number: int, purpose: str = "") -> random.Random:
+        """The source of a row's draws in this epoch."""
+        return random.Random(f"{self.seed}/{self.epoch}/{number}{purpose and f'/{purpose}'}")
+
     def pair(self, row: Mapping, number: int) -> dict:
         """The row of an image with texts as a sample for [`LanguageCollator`]."""
-        draw = random.Random(f"{self.seed}/{self.epoch}/{number}")
-        layout = self.layouts[(number + self.epoch) % len(self.layouts)]
+        draw = self.draw(number)
+        layout = "image_text" if row.get(WRITTEN_COLUMN) is False else self.layout(number)
         texts = texts_of(row, TEXT_COLUMNS)
         if layout == "image_text":
             prompt, answer = self._split_question(draw.choice(texts))
@@ -97,7 +106,7 @@ class SampleMaker:
 
     def text(self, row: Mapping, number: int) -> dict:
         """The row of texts alone as a sample."""
-        draw = random.Random(f"{self.seed}/{self.epoch}/{number}/text")
+        draw = self.draw(number, "text")
         return {"layout": "text", "prompt": "", "answer": draw.choice(texts_of(row, TEXT_COLUMNS))}
 
     def _split_question(self, text: str) -> tuple[str, str]:
@@ -115,7 +124,8 @@ class LanguageDataset(TorchDataset):
 
     Args:
         pairs (`Dataset`):
-            Rows with codes, an image to read and texts.
+            Rows with codes, an image to read and texts. Where there is a boolean column `written`, the other rows are
+            only read: when it is the turn of one to be written, one of the written rows takes its place.
         maker ([`SampleMaker`]):
             Makes samples of them.
         texts (`Dataset`, *optional*):
@@ -136,7 +146,8 @@ class LanguageDataset(TorchDataset):
     ):
         _check_share(texts, text_share)
         self.pairs, self.maker, self.texts = pairs, maker, texts
-        self.alike = _group_rows(pairs, example_column) if maker.example_share else None
+        self.written = _find_written(pairs) if "text_image" in maker.layouts else None
+        self.alike = _group_rows(pairs, example_column, self.written) if maker.example_share else None
         self.num_texts = round(len(pairs) * text_share / (1 - text_share))
 
     def __len__(self) -> int:
@@ -150,11 +161,18 @@ class LanguageDataset(TorchDataset):
         pairs = [number for number in numbers if number < len(self.pairs)]
         texts = [number - len(self.pairs) for number in numbers if number >= len(self.pairs)]
         passed = self.maker.epoch * self.num_texts
-        pair_rows = _read(self.pairs, pairs)
+        sources = [self._source(number) for number in pairs]
+        pair_rows = _read(self.pairs, sources)
         text_rows = _read(self.texts, [(passed + number) % len(self.texts) for number in texts])
         samples = [self.maker.pair(row, number) for row, number in zip(pair_rows, pairs)]
-        self._add_examples(samples, pairs)
+        self._add_examples(samples, sources)
         return [*samples, *(self.maker.text(row, number) for row, number in zip(text_rows, texts))]
+
+    def _source(self, number: int) -> int:
+        """The row that a sample is made of: one of those to write, where it is not and its turn is to be written."""
+        if self.written is None or self.maker.layout(number) != "text_image":
+            return number
+        return self.maker.draw(number, "written").choice(self.written)
 
     def _add_examples(self, samples: list[dict], numbers: list[int]) -> None:
         """Puts the codes of the example in the place of what was drawn for it."""
@@ -167,17 +185,31 @@ class LanguageDataset(TorchDataset):
                 sample["example"] = row["codes"]
 
 
-def _group_rows(pairs: Dataset, column: str | None) -> list[list[int]]:
-    """For each row those that have the same value in a column, or all of them."""
+def _find_written(pairs: Dataset) -> Sequence[int] | None:
+    """The rows to learn writing from, or `None` where these are all."""
+    if WRITTEN_COLUMN not in pairs.column_names:
+        return None
+    written = [number for number, is_written in enumerate(pairs[WRITTEN_COLUMN][:]) if is_written]
+    if not written:
+        raise TrainingError(
+            f"no row of the dataset is to be written. Set its column {WRITTEN_COLUMN!r} to true where an image is one "
+            "to learn writing from, or leave the column out."
+        )
+    return written
+
+
+def _group_rows(pairs: Dataset, column: str | None, members: Sequence[int] | None) -> list[Sequence[int]]:
+    """For each row those of the members (by default all) that have the same value in a column, or all of them."""
+    members = range(len(pairs)) if members is None else members
     if column is None:
-        return [list(range(len(pairs)))] * len(pairs)
+        return [members] * len(pairs)
     if column not in pairs.column_names:
         raise TrainingError(f"the dataset has no example_column {column!r}, only {', '.join(pairs.column_names)}.")
     values = pairs[column][:]
     groups: dict = {}
-    for number, value in enumerate(values):
-        groups.setdefault(value, []).append(number)
-    return [groups[value] for value in values]
+    for number in members:
+        groups.setdefault(values[number], []).append(number)
+    return [groups.get(value, members) for value in values]
 
 
 def _check_share(texts: Dataset | IterableDataset | None, text_share: float) -> None:

@@ -54,6 +54,8 @@ class LaVITVisualTokenizerForPreTrainingOutput(ModelOutput):
             Cross-entropy of the place that the detokenizer's place head guesses for each code.
         place_accuracy (`torch.FloatTensor`, *optional*):
             The share of codes whose place it guesses right.
+        probe_loss (`torch.FloatTensor`, *optional*):
+            Squared distance between what `feature_probe` reads from the features and from the rebuilt ones.
         reconstructed (`torch.FloatTensor` of shape `(batch_size, num_patches, feature_size)`):
             The detokenizer's features.
         keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
@@ -69,6 +71,7 @@ class LaVITVisualTokenizerForPreTrainingOutput(ModelOutput):
     commitment_loss: torch.FloatTensor | None = None
     place_loss: torch.FloatTensor | None = None
     place_accuracy: torch.FloatTensor | None = None
+    probe_loss: torch.FloatTensor | None = None
     reconstructed: torch.FloatTensor | None = None
     keep_mask: torch.BoolTensor | None = None
     codes: torch.LongTensor | None = None
@@ -83,6 +86,10 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     As the second phase, after [`LaVITTokenSelectionForPreTraining`], it is trained with a frozen selection
     ([`freeze_selection`]) and a codebook that begins from the rows of many images ([`start_codebook`]). While
     `warming_up` is true, rows stay as they are in place of codes: codes that begin before rows mean anything collapse.
+
+    Cosines hardly notice what few directions of the features hold, such as colors. Where `feature_probe`
+    ([`add_feature_probe`]) is set, a fixed linear map must read the same from the rebuilt features as from the true
+    ones.
 
     Two more attributes are for experiments: `patch_choice` is a [`PatchChoice`], which has the last word on what is
     kept; `knows_places` tells the detokenizer's place head where each code belongs.
@@ -111,6 +118,8 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         self.codebook_trainer = CodebookTrainer(config)
         self.warming_up = self.selection_is_frozen = self.knows_places = False
         self.patch_choice: PatchChoice | None = None
+        self.register_buffer("feature_probe", None, persistent=False)
+        self.probe_loss_weight = 0.0
         self._freeze()
         self.post_init()
         if SELECTION_PHASE in (config.architectures or ()):  # which writes no detokenizer
@@ -137,6 +146,27 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         """
         self.selection_is_frozen = True
         self._freeze()
+
+    def add_feature_probe(self, probe: torch.Tensor, loss_weight: float) -> None:
+        """
+        Has the rebuilt features serve a linear probe as the encoder's own do.
+
+        Args:
+            probe (`torch.Tensor` of shape `(num_values, feature_size)`):
+                What is read from the features of a patch. It is neither trained nor saved.
+            loss_weight (`float`):
+                Weight of the probe loss.
+
+        Raises:
+            TrainingError: If the probe reads features of another width.
+        """
+        if probe.ndim != 2 or probe.shape[1] != self.config.feature_size:
+            raise TrainingError(
+                f"the feature probe must have shape (num_values, {self.config.feature_size}), got "
+                f"{tuple(probe.shape)}. Fit it on the features of this tokenizer's encoder."
+            )
+        self.feature_probe = probe.to(self.device)
+        self.probe_loss_weight = loss_weight
 
     @torch.no_grad()
     def start_codebook(self, batches: Iterable[dict[str, torch.Tensor]], num_rows: int) -> None:
@@ -223,6 +253,8 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
             "commitment_loss": commitment_loss * share,
             **self._ratio_losses(keep_mask),
         }
+        if self.feature_probe is not None:
+            losses["probe_loss"] = self._compare_probed(rebuilt.features, features)
         guesses = {}
         if rebuilt.place_log_probs is not None:
             place_loss, guesses["place_accuracy"] = _compare_places(rebuilt.place_log_probs, places)
@@ -256,6 +288,9 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
             keep_mask = self.patch_choice(keep_mask > 0.5, features, generator)
         return features, keep_mask, self.visual_tokenizer.merger(hidden_states, keep_mask)
 
+    def _compare_probed(self, rebuilt: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(rebuilt.float() - features.float(), self.feature_probe).square().mean()
+
     def _copy_codebook(self) -> None:
         weight, learned = self.visual_tokenizer.quantizer.codebook.weight, self.codebook_trainer.codebook.detach()
         if hasattr(weight, "device_mesh"):  # shared out by FSDP: each process has all codes, and keeps its part
@@ -279,6 +314,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
             "image_ratio_loss": self.config.image_ratio_loss_weight,
             "commitment_loss": self.config.commitment_loss_weight,
             "place_loss": self.config.place_loss_weight,
+            "probe_loss": self.probe_loss_weight,
         }
         return losses["reconstruction_loss"] + sum(
             weight * losses[name] for name, weight in weights.items() if name in losses

@@ -82,7 +82,7 @@ def pair_rows(pictures: Dataset, conditions: Dataset | None = None, image_column
         TrainingError: If the column is missing, no picture can be read, or the two do not belong together.
     """
     if conditions is not None:
-        _check_pairs(pictures, conditions)
+        check_pairs(pictures, conditions)
     others = pictures if conditions is None else conditions
     if image_column not in pictures.column_names:
         raise TrainingError(f"the images have no column {image_column!r}, only {', '.join(pictures.column_names)}.")
@@ -178,7 +178,19 @@ def read_codes(rows: list[dict], column: str, num_patches: int) -> torch.Tensor:
     return torch.tensor([[*row[column], *[CODE_PADDING] * (num_patches - len(row[column]))] for row in rows])
 
 
-def _check_pairs(pictures: Dataset, conditions: Dataset) -> None:
+def check_pairs(pictures: Dataset, conditions: Dataset) -> None:
+    """
+    Makes sure that pictures and what they are painted from belong together.
+
+    Args:
+        pictures (`Dataset`):
+            The pictures.
+        conditions (`Dataset`):
+            Codes or features of the same pictures, row by row.
+
+    Raises:
+        TrainingError: If their rows differ in number, or in what both say of where they come from.
+    """
     if len(pictures) != len(conditions):
         raise TrainingError(
             f"there are {len(pictures)} images, but codes or features for {len(conditions)}. They must be made from "

@@ -17,11 +17,13 @@ from .feature_rows import from_bytes, to_bytes
 from .modeling_visual_tokenizer_pretraining import PatchChoice
 
 
-TEXT_TYPES = {
+# Columns that may stand beside an image, whether the data set has them or a function makes them.
+COMPANION_TYPES = {
     "text": pa.string(),
     "texts": pa.list_(pa.string()),
     "prompt": pa.string(),
     "prompts": pa.list_(pa.string()),
+    "written": pa.bool_(),
 }
 # What is kept for reading an image, and in which column.
 ROW_COLUMNS = {"features": "features", "merged": "rows", "none": None}
@@ -47,9 +49,9 @@ class Pretokenizer:
         features_column (`str`, *optional*, defaults to `"features"`):
             The features, which take the place of pictures where this column exists.
         keep_columns (`Sequence[str]`, *optional*):
-            Columns to keep besides `text`, `texts`, `prompt` and `prompts`.
+            Columns to keep besides `text`, `texts`, `prompt`, `prompts` and `written`.
         make_texts (`Callable[[dict], dict]`, *optional*):
-            Makes those text columns of a row.
+            Makes those columns of a row.
         batch_size (`int`, *optional*, defaults to 64):
             Images to tokenize at once.
         seed (`int`, *optional*, defaults to 0):
@@ -90,7 +92,7 @@ class Pretokenizer:
             )
         # A broken picture is met when it is read, one by one.
         self.dataset = dataset if self.features_column else dataset.cast_column(image_column, Image(decode=False))
-        self.carried = self._carried_columns([*TEXT_TYPES, *keep_columns])
+        self.carried = self._carried_columns([*COMPANION_TYPES, *keep_columns])
 
     def _carried_columns(self, names: Sequence[str]) -> dict[str, pa.DataType]:
         arrow = self.dataset.features.arrow_schema
@@ -99,9 +101,11 @@ class Pretokenizer:
             return carried
         first = next(iter(self.dataset), None)
         made = {} if first is None else self.make_texts(first)
-        if unknown := sorted(made.keys() - TEXT_TYPES.keys()):
-            raise TrainingError(f"texts must go to the columns {', '.join(TEXT_TYPES)}, not to {', '.join(unknown)}.")
-        return carried | {name: TEXT_TYPES[name] for name in made}
+        if unknown := sorted(made.keys() - COMPANION_TYPES.keys()):
+            raise TrainingError(
+                f"texts must go to the columns {', '.join(COMPANION_TYPES)}, not to {', '.join(unknown)}."
+            )
+        return carried | {name: COMPANION_TYPES[name] for name in made}
 
     @property
     def num_rows(self) -> int:
