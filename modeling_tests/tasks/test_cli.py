@@ -19,9 +19,11 @@ from PIL import Image
 
 from command_line import STEPS, fail, json_lines, run, succeed
 from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer, bundled_checkpoint
+from lavit_hf.bundled import BUNDLED_CHECKPOINT
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.images import Skipped, find_images, read_batches
 from lavit_hf.tasks.printing import one_line
+from lavit_hf.tasks.repos import find_repo
 from lavit_hf.tasks.saving import check_free, name_outputs
 
 
@@ -440,3 +442,12 @@ class TestModels:
 def test_one_line_does_nothing_to_a_terminal():
     assert one_line("a\n\tb\x1b[2Jc\udcff") == "a b\N{REPLACEMENT CHARACTER}[2Jc\N{REPLACEMENT CHARACTER}"
     assert len(one_line("x" * 5000)) < 1100
+
+
+def test_bundled_checkpoint_by_its_name(tmp_path, monkeypatch):
+    """As the results name it; a folder of that name comes first."""
+    monkeypatch.chdir(tmp_path)
+    assert find_repo(BUNDLED_CHECKPOINT) == find_repo(None) == bundled_checkpoint()
+    Path(BUNDLED_CHECKPOINT).mkdir()
+    with pytest.raises(Failure, match="lavit-emoji is not a model"):
+        find_repo(BUNDLED_CHECKPOINT)

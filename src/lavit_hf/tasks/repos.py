@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub.constants import CONFIG_NAME
 
-from ..bundled import bundled_checkpoint
+from ..bundled import BUNDLED_CHECKPOINT, bundled_checkpoint
 from .failures import Failure
 
 
@@ -21,7 +21,7 @@ def find_repo(model: str | None) -> str:
 
     Args:
         model (`str`, *optional*):
-            Path or Hub id of a model, or of an adapter of one; the bundled checkpoint by default.
+            Path or Hub id of a model, or of an adapter of one; the bundled checkpoint by default, and by its name.
 
     Returns:
         `str`: what `from_pretrained` takes; the model that an adapter was trained on, in place of the adapter.
@@ -29,9 +29,10 @@ def find_repo(model: str | None) -> str:
     Raises:
         Failure: If there is no such model, or the Hub cannot be reached.
     """
-    if model is None:
+    is_path = model is not None and Path(model).exists()
+    if model is None or (model == BUNDLED_CHECKPOINT and not is_path):
         return bundled_checkpoint()
-    if not Path(model).exists():
+    if not is_path:
         config_file = _download_config(model)
         if config_file is None:
             return _find_repo_of_adapter(model)
