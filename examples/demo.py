@@ -15,7 +15,7 @@ from lavit_hf.visualization import draw_keep_mask, image_grid, save_image
 
 
 IMAGES = Path(__file__).parent / "images" / "emoji"
-NAMES = ("penguin", "rocket", "strawberry", "tiger")
+NAMES = ("penguin", "castle", "strawberry", "camel")
 QUESTION = "What category is this?"
 PROMPTS = (
     "red heart", "strawberry", "grinning face", "cat face",

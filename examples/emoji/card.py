@@ -26,7 +26,7 @@ KEPT_PATCHES = "kept-patches.jpg"
 
 # What the page offers to ask.
 QUESTIONS = ["What is this?", "What category is this?", "What color is it?", "How many drawings are there?"]
-PROMPTS = ["strawberry", "rocket", "penguin", "red heart", "castle"]
+PROMPTS = ["watermelon", "red heart", "tomato", "red apple", "star"]
 
 DESCRIPTION = """A small LaVIT ([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)), {megabytes:.0f} MB, bundled
 with `lavit_hf`: one language model that reads and writes images of emoji. The encoder is a frozen EfficientNet-Lite0.

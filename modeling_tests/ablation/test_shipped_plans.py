@@ -167,4 +167,5 @@ class TestReading:
             losses.append(
                 torch.nn.functional.cross_entropy(logits[0, -answer.shape[1] - 1 : -1], answer[0], reduction="none")
             )
-        torch.testing.assert_close(loss, float(torch.cat(losses).mean()), rtol=1e-4, atol=1e-5)
+        expected = torch.cat(losses).mean().item()
+        torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-5)  # rows are stored in fp16
