@@ -25,6 +25,7 @@ BESIDE_DOCS = (
     "examples/**/*.yaml",
     "examples/**/*.json",
     "src/lavit_hf/checkpoints/*/README.md",
+    "src/lavit_hf/checkpoints/*/*.jpg",
 )
 LINK = re.compile(r"(?<=]\()(?![a-z]+:|[/#])([^)\s#]+)")
 COMMANDS, CHANGELOG = "<!-- commands -->", "<!-- changelog -->"
