@@ -99,6 +99,7 @@ class TestBundled:
 
     def test_tells_what_was_measured(self, folder, evaluation, tmp_path):
         script = load_script("emoji/card")
+        (folder / script.KEPT_PATCHES).unlink(missing_ok=True)
         script.main(model=folder, evaluation=evaluation, note="A note.", runs=tmp_path)
         card = ModelCard.load(folder / "README.md")
         row = next(line for line in card.text.splitlines() if line.startswith("| caption, exact name: 579"))
