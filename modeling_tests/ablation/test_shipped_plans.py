@@ -143,8 +143,10 @@ class TestReading:
             assert [text] == processor.post_process_caption(processor.batch_decode(ids, skip_special_tokens=True))
 
     @pytest.mark.parametrize("read_codes", [False, True])
-    def test_loss_is_that_of_the_names_tokens(self, model, processor, pixel_values, read_codes):
-        model.share_merger()  # as rows are merged
+    def test_loss_is_that_of_the_names_tokens(self, model, processor, pixel_values, read_codes, request):
+        model.share_merger()  # as rows are merged, which are stored in fp16
+        merger = model.visual_tokenizer.merger
+        request.addfinalizer(merger.register_forward_hook(lambda *call: call[-1].half().float()).remove)
         tokenized = model.visual_tokenizer(pixel_values)
         names = ["penguin", "rocket", "two-hump camel"]
         images = [
@@ -168,4 +170,4 @@ class TestReading:
                 torch.nn.functional.cross_entropy(logits[0, -answer.shape[1] - 1 : -1], answer[0], reduction="none")
             )
         expected = torch.cat(losses).mean().item()
-        torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-5)  # rows are stored in fp16
+        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sheets of drawings and views of them, from a set of plain rectangles with the names of real things."""
 
+import io
 import json
 import random
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 
@@ -19,6 +21,7 @@ datasets = pytest.importorskip("datasets")
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
+import choose_written  # noqa: E402
 import prepare_sheets  # noqa: E402
 import views as views_module  # noqa: E402
 from effects import as_jpeg, blurred, grey, line_drawing, lines, on_paper, outlined  # noqa: E402
@@ -747,6 +750,46 @@ def test_what_is_written_is_in_color_and_as_drawn():
     }.items():
         assert is_written_sheet({"name": name, "row": 6}) == expected, name
     assert not is_written_sheet({"name": "a cat and an apple", "row": 7})
+
+
+def test_views_in_color_on_white_paper():
+    red, grey_disc = Image.new("RGB", (64, 64), "white"), Image.new("RGB", (64, 64), "white")
+    red.paste((200, 0, 0), (16, 16, 48, 48))
+    grey_disc.paste((90, 90, 90), (16, 16, 48, 48))
+    view = {"style": "noto", "view": 2}
+    assert choose_written.look_at(red) == pytest.approx((1.0, 200 / 255))
+    assert choose_written.is_colored_view(view, red)
+    assert not choose_written.is_colored_view(view, grey_disc)
+    assert not choose_written.is_colored_view(view, Image.new("RGB", (64, 64), (200, 0, 0)))  # strange paper
+    assert not choose_written.is_colored_view(view | {"view": 0}, red)
+    assert not choose_written.is_colored_view(view | {"style": "game-icons"}, red)
+
+
+def test_rows_that_codes_are_trained_on_last():
+    """Drawings twice, their colored views once, and as many sheets as are asked for."""
+    red = io.BytesIO()
+    Image.new("RGB", (64, 64), "white").save(blank := io.BytesIO(), "PNG")
+    image = Image.new("RGB", (64, 64), "white")
+    image.paste((200, 0, 0), (16, 16, 48, 48))
+    image.save(red, "PNG")
+    rows = [("noto", 0, red), ("noto", 1, red), ("noto", 2, blank), ("game-icons", 0, blank), *[("sheet", 0, red)] * 3]
+    features = datasets.Dataset.from_list([{"style": style, "view": view} for style, view, _ in rows])
+    pictures = datasets.Dataset.from_list([{"image": picture.getvalue()} for *_, picture in rows])
+    chosen = choose_written.choose_rows(features, pictures, 2, np.random.default_rng(0)).tolist()
+    assert sorted(number for number in chosen if number < 4) == [0, 0, 1]
+    assert len(chosen) == 5 and len({number for number in chosen if number >= 4}) == 2
+
+
+def test_probe_finds_what_is_linear():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(choose_written.PROBE_HELD_OUT + 200, 16, 8, generator=generator) + 3
+    right = torch.randn(2, 8, generator=generator)
+    noise = torch.randn(*features.shape[:2], 1, generator=generator)
+    values = torch.cat([features @ right.T, noise], dim=-1)
+    values = values - values.mean(dim=(0, 1))
+    weight, explained = choose_written.fit_probe(features, values)
+    torch.testing.assert_close(weight[:2], right, rtol=0, atol=0.2)
+    assert explained[:2].min() > 0.99 and explained[2] < 0.05
 
 
 def test_words_of_sheets_for_the_text_tokenizer():

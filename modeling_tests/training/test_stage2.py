@@ -515,6 +515,8 @@ class TestData:
         pairs = self.pairs(8, written=[n % 4 == 1 for n in range(8)]).to_iterable_dataset()
         layouts = [sample["layout"] for sample in stream_samples(pairs, SampleMaker())]
         assert layouts == ["image_text", "text_image", "image_text", "image_text"] * 2
+        alone = list(stream_samples(pairs, SampleMaker(["text_image"])))
+        assert [sample["codes"] for sample in alone] == [row(n)["codes"] for n in (1, 5)]
 
     def test_questions_prompt_no_image(self):
         pairs = self.pairs(1).remove_columns("prompts").map(lambda row: {"texts": [f"{QUESTION} red", CAPTION]})

@@ -88,7 +88,7 @@ class SampleMaker:
     def pair(self, row: Mapping, number: int) -> dict:
         """The row of an image with texts as a sample for [`LanguageCollator`]."""
         draw = self.draw(number)
-        layout = "image_text" if row.get(WRITTEN_COLUMN) is False else self.layout(number)
+        layout = self.layout(number) if _is_written(row) else "image_text"
         texts = texts_of(row, TEXT_COLUMNS)
         if layout == "image_text":
             prompt, answer = self._split_question(draw.choice(texts))
@@ -169,7 +169,7 @@ class LanguageDataset(TorchDataset):
         return [*samples, *(self.maker.text(row, number) for row, number in zip(text_rows, texts))]
 
     def _source(self, number: int) -> int:
-        """The row that a sample is made of: one of those to write, where it is not and its turn is to be written."""
+        """The row that a sample is made of: any that reads, but only one of the written rows that writes."""
         if self.written is None or self.maker.layout(number) != "text_image":
             return number
         return self.maker.draw(number, "written").choice(self.written)
@@ -185,11 +185,15 @@ class LanguageDataset(TorchDataset):
                 sample["example"] = row["codes"]
 
 
+def _is_written(row: Mapping) -> bool:
+    return bool(row.get(WRITTEN_COLUMN, True))
+
+
 def _find_written(pairs: Dataset) -> Sequence[int] | None:
     """The rows to learn writing from, or `None` where these are all."""
     if WRITTEN_COLUMN not in pairs.column_names:
         return None
-    written = [number for number, is_written in enumerate(pairs[WRITTEN_COLUMN][:]) if is_written]
+    written = [number for number, row in enumerate(pairs.select_columns(WRITTEN_COLUMN)) if _is_written(row)]
     if not written:
         raise TrainingError(
             f"no row of the dataset is to be written. Set its column {WRITTEN_COLUMN!r} to true where an image is one "
@@ -228,6 +232,8 @@ def stream_samples(
 ) -> IterableDataset:
     """[`LanguageDataset`] for data sets that stream, in which texts alone are drawn by chance."""
     _check_share(texts, text_share)
+    if "image_text" not in maker.layouts:  # in which the others would be read
+        pairs = pairs.filter(_is_written)
     samples = pairs.map(maker.pair, with_indices=True, remove_columns=pairs.column_names)
     if not text_share:
         return samples
