@@ -352,7 +352,9 @@ class TestRead:
 
 
 class TestDraw:
-    SETTINGS = (1, 1.0, 1.0)  # steps, guidances
+    SETTINGS = (1, 1.0, 1.0, 0.7)  # steps, guidances, temperature
+
+    OPTIONS = ("--steps", 1, "--guidance", 1, "--token-guidance", 1, "--temperature", 0.7)
 
     def draw(self, client, prompt, images=(), num_images=1, seed=None, settings=SETTINGS):
         gallery = [{"image": handle_file(image), "caption": None} for image in images]
@@ -361,7 +363,7 @@ class TestDraw:
     def test_is_what_the_command_draws(self, client, repo, picture, tmp_path):
         prompt = "<image> as [IMG] </s>"
         drawn, note = self.draw(client, prompt, [picture], num_images=2, seed=1)
-        options = ("--model", repo, "--seed", 1, "--steps", 1, "--guidance", 1, "--token-guidance", 1, "-n", 2)
+        options = ("--model", repo, "--seed", 1, "-n", 2, *self.OPTIONS)
         assert run("draw", prompt, "--image", picture, *options, "-o", tmp_path / "a.png").exit_code == 0
         for number, entry in enumerate(drawn, start=1):
             expected = Image.open(tmp_path / f"a-{number}.png")
@@ -381,7 +383,7 @@ class TestDraw:
 
     def test_candidates(self, client, repo, tmp_path):
         drawn, _ = client.predict("a cat", [], 1, *self.SETTINGS, 2, 3, api_name="/draw")
-        options = ("--model", repo, "--seed", 2, "--steps", 1, "--guidance", 1, "--token-guidance", 1)
+        options = ("--model", repo, "--seed", 2, *self.OPTIONS)
         assert run("draw", "a cat", *options, "--candidates", 3, "-o", tmp_path / "a.png").exit_code == 0
         assert Image.open(drawn[0]["image"]).tobytes() == Image.open(tmp_path / "a.png").tobytes()
 
@@ -406,9 +408,9 @@ class TestDraw:
     def test_prompts_that_are_refused(self, client, prompt, message):
         assert message in refused(client, prompt, [], 1, *self.SETTINGS, None, api_name="/draw")
 
-    @pytest.mark.parametrize("index", range(6))
+    @pytest.mark.parametrize("index", range(7))
     def test_settings_out_of_bounds(self, client, index):
-        settings = [1, 1, 1.0, 1.0, 0, 1]
+        settings = [1, 1, 1.0, 1.0, 0.7, 0, 1]
         settings[index] = 2**60
         assert "maximum" in refused(client, "a cat", [], *settings, api_name="/draw")
 
@@ -435,7 +437,9 @@ class TestDraw:
     def test_defaults_are_the_pipelines(self, model):
         defaults = default_settings(model)
         assert defaults.guidance == model.pipeline.config.default_guidance_scale
-        assert defaults.token_guidance == model.language_model.generation_config.image_generation["guidance_scale"]
+        generation = model.language_model.generation_config.image_generation
+        assert defaults.token_guidance == generation["guidance_scale"]
+        assert defaults.temperature == generation.get("temperature", 1.0)
 
 
 class TestLookInside:

@@ -355,6 +355,14 @@ class TestPainting:
         succeed(*arguments, "-n", 2, "-o", output, "--force")
         assert [path.read_bytes() for path in paths] == first
 
+    def test_temperature(self, repo, tmp_path):
+        def tokens(temperature: float, seed: int) -> list[int]:
+            options = ("--model", repo, "--temperature", temperature, "--seed", seed, *STEPS, "--force", "--json")
+            return json_lines(succeed("draw", "a cat", *options, "-o", tmp_path / "cat.png"))[0]["token_ids"]
+
+        assert tokens(0, 1) == tokens(0, 2) == tokens(1e-4, 3)  # the most likely ones, whatever the seed
+        assert tokens(3, 1) == tokens(3, 1) != tokens(3, 2)
+
     def test_existing_file_is_kept(self, repo, tmp_path):
         (tmp_path / "cat.png").write_text("mine")
         assert "--force" in fail("draw", "a cat", "--model", repo, "-o", tmp_path / "cat.png")

@@ -10,6 +10,7 @@ import typer
 from ..pixels.picture_sizes import ASPECT_RATIOS
 from ..tasks.options import DType, ModelOptions
 from ..tasks.requests import request_painting
+from ..tasks.sampling import sampling_settings
 from .options import (
     AsJson,
     Device,
@@ -65,6 +66,10 @@ def draw(
     token_guidance: Annotated[
         float | None, typer.Option(min=1.0, help="How closely the tokens follow the prompt; 1 turns guidance off.")
     ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="How much images of one prompt vary; 0 always picks the most likely token."),
+    ] = None,
     model: Model = None,
     device: Device = "auto",
     dtype: DTypeOption = DType.auto,
@@ -83,6 +88,7 @@ def draw(
         "num_inference_steps": steps,
         "guidance_scale": guidance,
         "llm_guidance_scale": token_guidance,
+        "generation_kwargs": sampling_settings(temperature),
         "num_images_per_prompt": num_images,
         "num_candidates": candidates,
     }

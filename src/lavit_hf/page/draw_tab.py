@@ -13,7 +13,7 @@ from .model import NO_PIXEL_DECODER, PageModel
 from .uploads import read_pictures
 
 
-MOST_IMAGES, MOST_CANDIDATES, MOST_STEPS, MOST_GUIDANCE = 8, 8, 100, 20.0
+MOST_IMAGES, MOST_CANDIDATES, MOST_STEPS, MOST_GUIDANCE, MOST_TEMPERATURE = 8, 8, 100, 20.0, 2.0
 MOST_SEED = 2**53 - 1  # browsers' numbers hold it exactly
 
 HINT = "Write `<image>` where an image goes. Without it, images come before the text."
@@ -84,8 +84,8 @@ def _lay_out_prompt(model: PageModel) -> tuple[gr.Textbox, gr.Gallery]:
     return prompt, pictures
 
 
-def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Number, gr.Slider]:
-    """Steps, guidance of the painting and of the tokens, the seed, and candidates."""
+def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Slider, gr.Number, gr.Slider]:
+    """Steps, guidance of the painting and of the tokens, their temperature, the seed, and candidates."""
     defaults = default_settings(model)
     candidates = gr.Slider(
         1,
@@ -114,6 +114,14 @@ def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider
         label="Token guidance",
         info="How closely the tokens follow the prompt; 1 turns guidance off.",
     )
+    temperature = gr.Slider(
+        0.0,
+        MOST_TEMPERATURE,
+        value=defaults.temperature,
+        step=0.05,
+        label="Temperature",
+        info="How much images of one prompt vary; 0 always picks the most likely token.",
+    )
     seed = gr.Number(
         value=None if model.seed is None or model.seed > MOST_SEED else model.seed,
         precision=0,
@@ -122,7 +130,7 @@ def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider
         label="Seed",
         info="The same seed gives the same images. Leave it empty for new ones each time.",
     )
-    return steps, guidance, token_guidance, seed, candidates
+    return steps, guidance, token_guidance, temperature, seed, candidates
 
 
 def _make_draw_pictures(model: PageModel) -> Callable:
@@ -134,12 +142,13 @@ def _make_draw_pictures(model: PageModel) -> Callable:
         steps: int,
         guidance: float,
         token_guidance: float,
+        temperature: float,
         seed: int | None,
         candidates: int,
         progress=gr.Progress(),  # noqa: B008, gradio finds it by this default
     ):
         images = read_pictures([path for path, _ in pictures or ()])
-        settings = DrawSettings(num_images, steps, guidance, token_guidance, candidates, seed)
+        settings = DrawSettings(num_images, steps, guidance, token_guidance, temperature, candidates, seed)
 
         def report(done: int, total: int, what: str) -> None:
             progress((done, total), desc=what)

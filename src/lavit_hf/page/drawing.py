@@ -15,6 +15,7 @@ from ..pixels.pipeline_lavit import LaVITPipelineOutput
 from ..tasks.limits import InputLimits
 from ..tasks.loading import make_generator
 from ..tasks.options import check_text
+from ..tasks.sampling import sampling_settings
 from .model import PageModel
 
 
@@ -35,6 +36,8 @@ class DrawSettings:
             Guidance of the U-Net.
         token_guidance (`float`):
             Guidance of the language model.
+        temperature (`float`, *optional*):
+            Temperature of the tokens; 0 takes the most likely one every time. The checkpoint's own by default.
         num_candidates (`int`, *optional*, defaults to 1):
             How often each picture is painted; the one most like its tokens is kept.
         seed (`int`, *optional*):
@@ -45,6 +48,7 @@ class DrawSettings:
     steps: int
     guidance: float
     token_guidance: float
+    temperature: float | None = None
     num_candidates: int = 1
     seed: int | None = None
 
@@ -58,6 +62,7 @@ def default_settings(model: PageModel) -> DrawSettings:
         steps=inspect.signature(pipeline.__call__).parameters["num_inference_steps"].default,
         guidance=pipeline.config.default_guidance_scale,
         token_guidance=generation.get("guidance_scale", 1.0),
+        temperature=generation.get("temperature", 1.0) if generation.get("do_sample", True) else 0.0,
     )
 
 
@@ -100,7 +105,7 @@ def draw(
         llm_guidance_scale=settings.token_guidance,
         num_images_per_prompt=settings.num_images,
         num_candidates=settings.num_candidates,
-        generation_kwargs={"stopping_criteria": [counter]},
+        generation_kwargs={"stopping_criteria": [counter], **sampling_settings(settings.temperature)},
         generator=generator,
         callback_on_step_end=after_step,
     )
