@@ -137,7 +137,8 @@ class TestRuns:
         Runner().run([[step]])
         assert 1000 < read_figures(step)["seconds"] < 1100 and read_figures(step)["value"] == 1
 
-    def test_an_interruption_ends_the_step_and_it_is_taken_again(self, folder, tmp_path):
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_an_interruption_ends_the_step_and_it_is_taken_again(self, folder, tmp_path, number):
         started, go_on = folder / "started", folder / "go on"
         (folder / "train.py").write_text(
             f"import pathlib, time\npathlib.Path({str(started)!r}).touch()\n"
@@ -150,9 +151,9 @@ class TestRuns:
         while not started.exists():
             assert process.poll() is None
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, said = process.communicate(timeout=60)
-        assert process.returncode == 130 and "Traceback" not in said
+        assert process.returncode == 128 + number and "Traceback" not in said
         (record,) = (json.loads(path.read_text()) for path in (tmp_path / "work").rglob(DONE_NAME))
         assert record["done"] is False and not calls(folder)  # the step's process has ended too, and did nothing
         go_on.touch()

@@ -4,12 +4,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 
 import yaml
 from filelock import FileLock
@@ -53,7 +55,7 @@ class Runner:
                 with the next call.
         """
         bar = tqdm(total=sum(map(len, chains)), desc="steps", unit="step", disable=None)  # on a terminal alone
-        with bar, ThreadPoolExecutor(self.jobs) as pool:
+        with _ending_on_sigterm(), bar, ThreadPoolExecutor(self.jobs) as pool:
             running = [pool.submit(self._run_chain, chain, bar) for chain in chains]
             try:
                 for future in as_completed(running):
@@ -103,6 +105,19 @@ class Runner:
             future.cancel()
         for process in list(self._processes):
             process.terminate()
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Lets a SIGTERM end a run as Ctrl-C does: with its steps. Only a main thread can say what a signal does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def is_done(step: Step) -> bool:
