@@ -57,6 +57,16 @@ captioner(images="{PICTURE}", text="", return_full_text=False)
     assert lines_of(code) == []
 
 
+def test_most_likely_image_tokens():
+    """The checkpoint's own temperature, which then means nothing, is not passed on."""
+    code = """
+from lavit_hf import LaVITPipeline, bundled_checkpoint
+pipeline = LaVITPipeline.from_pretrained(bundled_checkpoint())
+pipeline("red heart", num_inference_steps=1, generation_kwargs={"do_sample": False})
+"""
+    assert lines_of(code) == []
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_to_another_dtype(dtype, caplog, capfd):
     pipeline = LaVITPipeline.from_pretrained(bundled_checkpoint(), language_model=None)

@@ -18,15 +18,13 @@ from tqdm import tqdm
 from transformers import BatchFeature
 
 from .bundled import BUNDLED_CHECKPOINT
-from .lavit.generation_lavit import allowed_tokens
+from .lavit.generation_lavit import SAMPLING_SETTINGS, allowed_tokens
 from .tasks.loading import load_language_model, load_processor
 from .tasks.options import DType, ModelOptions
 from .tasks.requests import find_model
 
 
 logger = logging.getLogger(__name__)
-
-SAMPLING = ("temperature", "top_k", "top_p")  # settings that mean nothing where nothing is drawn
 
 
 @dataclass(frozen=True)
@@ -183,7 +181,9 @@ class LaVIT(lmms):
         temperature = settings.get("temperature")
         if settings.get("do_sample", temperature is not None) and temperature != 0:
             return settings | {"do_sample": True}
-        return {name: value for name, value in settings.items() if name not in SAMPLING} | {"do_sample": False}
+        return {name: value for name, value in settings.items() if name not in SAMPLING_SETTINGS} | {
+            "do_sample": False
+        }
 
     @torch.inference_mode()
     def _score(self, prompts: list[Prompt]) -> list[tuple[float, bool]]:

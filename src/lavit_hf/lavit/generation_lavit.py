@@ -47,6 +47,9 @@ DEFAULT_IMAGE_GENERATION = {
     "guidance_scale": 4.0,
 }
 
+# Settings that mean nothing where the most likely token is taken: transformers warns of them there.
+SAMPLING_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "typical_p")
+
 # What `generate` tells of the images that it has read.
 KEPT = ("keep_mask", "rebuild_errors", "reaches_keep_error")
 
@@ -259,8 +262,11 @@ class LaVITGenerationMixin(GenerationMixin):
                 wishes.setdefault(f"{bound}_new_tokens", max(length - prompt_length, 0))
         config.update(**custom, allow_custom_entries=True)
         kwargs = config.update(**wishes)
+        # Defaults give way to what the caller asked for.
         if "min_new_tokens" not in wishes and (config.min_new_tokens or 0) > (config.max_new_tokens or math.inf):
-            config.min_new_tokens = config.max_new_tokens  # a default gives way to what the caller asked for
+            config.min_new_tokens = config.max_new_tokens
+        if not config.do_sample:
+            config.update(**{name: None for name in SAMPLING_SETTINGS if name not in wishes})
         return config, kwargs
 
     def _close_prompt(self, generation_mode: str, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
