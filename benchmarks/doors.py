@@ -45,7 +45,7 @@ SHORT = {"max_new_tokens": 2, "min_new_tokens": 1}
 Inputs = tuple[list[int], torch.Tensor]
 
 
-# Doors that are asked about a picture, or with no question for its caption. Each is a call.
+# Doors that are asked about an image, or with no question for its caption. Each is a call.
 
 
 def ask_processor(repo: str, question: str | None) -> None:
@@ -94,7 +94,7 @@ def ask_example(repo: str, question: str | None) -> None:
 
 
 def make_chat(question: str | None) -> list[dict]:
-    """A question about the picture, or the picture alone, as the chats of other models are written."""
+    """A question about the image, or the image alone, as the chats of other models are written."""
     text = [] if question is None else [{"type": "text", "text": question}]
     return [{"role": "user", "content": [{"type": "image", "path": PICTURE}, *text]}]
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 A dry run at LaVIT-7B's full size: a random checkpoint in the original's layout is written to disk, converted, loaded
-in 4, 8 and 16 bits and in parts from the disk, and reads and paints a picture. Reports seconds and memory of each
+in 4, 8 and 16 bits and in parts from the disk, and reads and paints an image. Reports seconds and memory of each
 step, which runs in a process of its own, and compares the memory with what `lavit info` counts. Before that it prints
 what cards allow each stage (roofline.py).
 
@@ -152,7 +152,7 @@ def read(repo: Path, picture: Path, how: str, new_tokens: int, memory: str, scra
 
 
 def paint(repo: Path, codes: list[int], steps: int) -> dict[str, Any]:
-    """A picture of the pixel decoder's own size."""
+    """An image of the pixel decoder's own size."""
     start = time.perf_counter()
     pipeline = LaVITPipeline.from_pretrained(repo, language_model=None, dtype=DTYPE)
     loaded = time.perf_counter()
@@ -165,7 +165,7 @@ def paint(repo: Path, codes: list[int], steps: int) -> dict[str, Any]:
     with PeakMemory() as decoding:
         pipeline.decode_latents(latents)
     pipeline.vae.enable_tiling()
-    # Its own tiles are as large as the picture that it is made for.
+    # Its own tiles are as large as the image that it is made for.
     pipeline.vae.tile_sample_min_size //= 2
     pipeline.vae.tile_latent_min_size //= 2
     with PeakMemory() as tiles:
@@ -326,7 +326,7 @@ def use_checkpoint(
     denoising_steps: int,
     picture: Path,
 ) -> list[Step | None]:
-    """Tokenizes and reads a picture, in each form of the model, and paints it."""
+    """Tokenizes and reads an image, in each form of the model, and paints it."""
     steps = [run_step("visual tokenizer alone", tokenize, converted, picture)]
     for how in read_in:
         steps.append(run_step(f"read, {how}", read, converted, picture, how, new_tokens, offload_memory, scratch))

@@ -39,7 +39,7 @@ LEAST_MEMORY = 2**20  # bytes; what is less is not told from the system's own
 
 
 def name_pictures(count: int) -> Callable[[], object]:
-    """Names for the outputs of pictures that are all called alike."""
+    """Names for the outputs of images that are all called alike."""
     return partial(name_outputs, [f"{number}/cat.png" for number in range(count)], Path("pictures"))
 
 
@@ -54,7 +54,7 @@ TASKS = {"name_outputs, equal stems": name_pictures, "first_fit": pack_samples}
 
 class Doors:
     """
-    What users call, on the bundled checkpoint, each over a number of pictures or prompts.
+    What users call, on the bundled checkpoint, each over a number of images or prompts.
 
     Args:
         path (`str`):

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Memory and time of the worst that strangers may send: pictures by their shape, large downloads, texts, and a body of
+Memory and time of the worst that strangers may send: images by their shape, large downloads, texts, and a body of
 20 million numbers, for which the time is how long another user of the page waited at most.
 
 Memory is the highest above what the process had when it was ready to read. On Linux, whose kernel can forget a peak.
@@ -37,7 +37,7 @@ BACKENDS = {"pil": LaVITImageProcessorPil, "torchvision": LaVITImageProcessor}
 
 
 def make_reader(backend: str, name: str) -> Callable[[], object]:
-    """What reads a white picture out of its file."""
+    """What reads a white image out of its file."""
     file = io.BytesIO()
     Image.new("1", PICTURES[name], 1).save(file, "PNG")
     data, image_processor = file.getvalue(), BACKENDS[backend](size=224)

@@ -28,7 +28,7 @@ COLUMNS = {"float32": "fp32", "16bit": "bf16, fp16", "8bit": "8 bits", "4bit": "
 PEAK_COLUMNS = ("16bit", "8bit", "4bit")
 DECODERS = {"highres": "1024 px", "lowres": "512 px"}
 PROMPT_LENGTH = 20  # tokens of a text that is painted
-# Bytes above the weights that a picture of 1024 px takes, as benchmarks/full_size.py measured them on a CPU: the U-Net
+# Bytes above the weights that an image of 1024 px takes, as benchmarks/full_size.py measured them on a CPU: the U-Net
 # with guidance in bf16, the VAE in fp32.
 WORK = {"unet": 0.8e9, "vae": 4.1e9}
 HALF = 2  # bytes of a value in bf16 or fp16

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Where the time of a picture goes: language model, U-Net and VAE, or what stands around them.
+Where the time of an image goes: language model, U-Net and VAE, or what stands around them.
 
 The models are random and of a size that takes about a minute on a CPU. At full size the share of what stands around
 them is smaller still, as that grows with the number of steps and not with the models.

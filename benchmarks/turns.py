@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-A second turn about a picture: going on from the cache of the first, beside reading picture and text again.
+A second turn about an image: going on from the cache of the first, beside reading image and text again.
 
     python benchmarks/turns.py
     python benchmarks/turns.py --layers 2   # LLaMA-7B's layers, as many, and a full-size tokenizer

@@ -28,7 +28,7 @@ GAP = 40
 
 
 def write(pipeline: LaVITPipeline, images: Sequence[Image.Image], question: str | None = None) -> list[str]:
-    """Captions of pictures, or answers to a question about each."""
+    """Captions of images, or answers to a question about each."""
     processor = pipeline.processor
     text = [processor.format_question(question) if question else ""] * len(images)
     inputs = processor(images=[[image] for image in images], text=text, return_tensors="pt")
@@ -40,7 +40,7 @@ def write(pipeline: LaVITPipeline, images: Sequence[Image.Image], question: str 
 
 @torch.no_grad()
 def overlay(pipeline: LaVITPipeline, images: Sequence[Image.Image]) -> tuple[list[Image.Image], list[int]]:
-    """The kept patches over each picture, and how many they are."""
+    """The kept patches over each image, and how many they are."""
     inputs = pipeline.processor.image_processor(list(images), return_tensors="pt")
     tokenizer = pipeline.language_model.visual_tokenizer
     masks = tokenizer(inputs.pixel_values.to(tokenizer.device, tokenizer.dtype)).keep_mask
@@ -48,7 +48,7 @@ def overlay(pipeline: LaVITPipeline, images: Sequence[Image.Image]) -> tuple[lis
 
 
 def read_page(pipeline: LaVITPipeline, paths: Sequence[Path], seed: int) -> Image.Image:
-    """Pictures with their captions, kept patches and reconstructions, one column for each."""
+    """Images with their captions, kept patches and reconstructions, one column for each."""
     images = [Image.open(path).convert("RGB") for path in paths]
     captions, answers = write(pipeline, images), write(pipeline, images, QUESTION)
     overlays, kept = overlay(pipeline, images)
@@ -70,7 +70,7 @@ def draw_page(pipeline: LaVITPipeline, seed: int) -> Image.Image:
 
 
 def enlarge(images: Sequence[Image.Image]) -> list[Image.Image]:
-    """Pictures of one size."""
+    """Images of one size."""
     return [image.resize((TILE, TILE), Image.Resampling.LANCZOS) for image in images]
 
 

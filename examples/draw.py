@@ -32,7 +32,7 @@ def main(
 ) -> None:
     """Draw an image of each text."""
     pipeline = LaVITPipeline.from_pretrained(model).to(device)
-    # One generator for each picture makes it depend on nothing but its own text and seed.
+    # One generator for each image makes it depend on nothing but its own text and seed.
     generators = [torch.Generator().manual_seed(seed) for _ in prompts]
     pictures = pipeline(prompts, generator=generators, guidance_scale=guidance).images
     save_image(image_grid(pictures, columns=len(pictures), titles=prompts), output)

@@ -3,7 +3,7 @@
 """
 Finetunes a LaVIT model with LoRA on captions, questions or conversations about your own images.
 
-    accelerate launch examples/finetune.py examples/runs/finetune_captions.yaml --dataset my-pictures
+    accelerate launch examples/finetune.py examples/runs/finetune_captions.yaml --dataset my-images
 
 The folder holds images and a `metadata.jsonl` with a line for each: `{"file_name": "cat.jpg", "text": "a cat"}` for
 `task: captions`, `{"file_name": "cat.jpg", "question": "Who is it?", "answer": "a cat"}` for `task: questions`.
@@ -99,7 +99,7 @@ class FinetuneSettings:
 
 
 def load_base(settings: FinetuneSettings, dtype: torch.dtype) -> LaVITForPreTraining:
-    """The model that adapters are put on, its language model quantised where asked for."""
+    """The model that adapters are put on, its language model quantized where asked for."""
     if settings.quantize is None:
         return LaVITForPreTraining.from_pretrained(settings.model, dtype=dtype)
     return LaVITForPreTraining.from_pretrained(
@@ -164,7 +164,7 @@ def save(trainer: LaVITTrainer, settings: FinetuneSettings) -> None:
     output = Path(trainer.args.output_dir)
     trainer.save_model(str(output / "adapter"))
     if settings.save == "merged" and trainer.is_world_process_zero():
-        # Onto the base as it was before it was quantised.
+        # Onto the base as it was before it was quantized.
         base = LaVITForCausalLM.from_pretrained(settings.model)
         merged = PeftModel.from_pretrained(base, output / "adapter").merge_and_unload()
         save_with_pixel_decoder(merged, trainer.processing_class, output / "merged", settings.model)

@@ -55,7 +55,7 @@ class StartSettings:
 
 
 def load_encoder(source: str) -> tuple[PreTrainedModel, dict, LaVITImageProcessor]:
-    """The encoder, what its own configuration says of it, and what prepares its pictures."""
+    """The encoder, what its own configuration says of it, and what prepares its images."""
     config = AutoConfig.from_pretrained(source)
     if isinstance(config, LaVITConfig):
         tokenizer = LaVITVisualTokenizer.from_pretrained(source, dtype=torch.float32)
@@ -79,7 +79,7 @@ def build_model(settings: StartSettings, encoder: PreTrainedModel, known: dict) 
 def fit_standardizer(
     model: LaVITVisualTokenizerForPreTraining, settings: StartSettings, image_processor: LaVITImageProcessor
 ) -> None:
-    """Brings the encoder's channels to one size, by their statistics over pictures."""
+    """Brings the encoder's channels to one size, by their statistics over images."""
     pictures = skip_broken_images(load_split(settings.dataset, settings.train_split), settings.image_column)
     rows = islice(pictures.shuffle(seed=settings.seed), settings.statistics_images)
     images = [to_rgb_image(row[settings.image_column]) for row in rows]

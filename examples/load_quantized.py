@@ -44,7 +44,7 @@ def main(
     quantized = LaVITForCausalLM.from_pretrained(model, quantization_config=config, device_map=device)
     ids = []
     for name, lavit in (("as stored", whole), (f"{bits} bits", quantized)):
-        lavit.visual_tokenizer.config.selection = "threshold"  # sampled patches would differ without any quantisation
+        lavit.visual_tokenizer.config.selection = "threshold"  # sampled patches would differ without any quantization
         ids.append([image.cpu() for image in lavit.get_image_tokens(pixel_values.to(lavit.device))])
         print(f"{name}: {lavit.get_memory_footprint() / 1e6:.1f} MB")
     same = all(torch.equal(one, other) for one, other in zip(*ids))

@@ -68,7 +68,7 @@ class ModelSettings:
     )
     codes_from_codebook: bool = field(
         default=False,
-        metadata={"help": "Whether to initialise the embeddings of codes with a projection of the codebook."},
+        metadata={"help": "Whether to initialize the embeddings of codes with a projection of the codebook."},
     )
     attn_implementation: str | None = field(
         default=None, metadata={"help": "Attention implementation, such as eager or flash_attention_2."}

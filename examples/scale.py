@@ -65,7 +65,7 @@ class Assumptions:
     # Not told.
     pixel_decoder_batch: int = 512
     text_length: int = 20  # tokens of a caption
-    jpeg_bytes: float = 30e3  # of a picture of 256 px
+    jpeg_bytes: float = 30e3  # of an image of 256 px
     tokens_per_gpu: int = 16384  # of one step of stage 2 before the next
     images_per_gpu: int = 256  # of one step of stage 1 before the next
     # Share of the GPU's rate that the bare computation reaches, by kind.

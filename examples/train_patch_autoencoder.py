@@ -47,7 +47,7 @@ def load_model(settings: PatchAutoencoderSettings) -> PatchAutoencoderForTrainin
 
 
 def load_pictures(settings: PatchAutoencoderSettings, split: str | None):
-    """A split's pictures, the broken ones left out."""
+    """A split's images, the broken ones left out."""
     if split is None:
         return None
     pictures = load_split(settings.dataset, split)
@@ -55,7 +55,7 @@ def load_pictures(settings: PatchAutoencoderSettings, split: str | None):
 
 
 def decode_noisy(model: PatchAutoencoderForTraining, pixel_values: torch.Tensor) -> list:
-    """Pictures, each as its components make it of noisy latents, and behind it as the decoder does."""
+    """Images, each as its components make it of noisy latents, and behind it as the decoder does."""
     pixel_values = pixel_values.to(model.vae.device)
     noisy = model.add_noise(model.vae.encode(pixel_values).latent_dist.mode())
     pairs = torch.stack([model.vae.decode_components(noisy), model.vae.decode(noisy).sample], dim=1)

@@ -146,7 +146,7 @@ def load_scheduler(settings: PixelDecoderSettings) -> DDIMScheduler:
 
 
 def load_rows(settings: PixelDecoderSettings, split: str | None):
-    """A split, each picture beside what it is painted from."""
+    """A split, each image beside what it is painted from."""
     if split is None:
         return None
     pictures = load_split(settings.dataset, split, settings.streaming)
@@ -159,7 +159,7 @@ def load_rows(settings: PixelDecoderSettings, split: str | None):
 
 
 def choose_condition(settings: PixelDecoderSettings, columns: list[str]) -> tuple[str, str]:
-    """What pictures are painted from, and its column: codes, else features, else the pictures themselves."""
+    """What images are painted from, and its column: codes, else features, else the images themselves."""
     if settings.condition == "codes" and settings.codes_column in columns:
         return "codes", settings.codes_column
     if settings.features_column in columns:
@@ -207,7 +207,7 @@ def build_pipeline(model: LaVITPixelDecoderForTraining) -> LaVITPipeline:
 def paint_pairs(
     model: LaVITPixelDecoderForTraining, average: AveragedWeights, batch: dict, guidance_scale: float, num_steps: int
 ) -> list:
-    """Held-out pictures as the autoencoder keeps them, each with what the pipeline paints behind it."""
+    """Held-out images as the autoencoder keeps them, each with what the pipeline paints behind it."""
     pipeline = build_pipeline(model)
     batch = {name: tensor.to(model.unet.device) for name, tensor in batch.items()}
     pixel_values, latents = batch.pop("pixel_values", None), batch.pop("latents", None)

@@ -27,7 +27,7 @@ from lavit_hf.training.trainer import LaVITTrainer
 from lavit_hf.visualization import draw_keep_mask
 
 
-COLUMNS = 6  # of the sheet of pictures
+COLUMNS = 6  # of the sheet of images
 
 
 @dataclass
@@ -70,7 +70,7 @@ class SelectionSettings:
 
 class Collator:
     """
-    Makes batches of rows with pictures or with features, `pixel_values` or `features`, and where the rows have it
+    Makes batches of rows with images or with features, `pixel_values` or `features`, and where the rows have it
     `complexity`.
     """
 
@@ -92,14 +92,14 @@ class Collator:
 
 
 def load_pictures(source: str, split: str, settings: SelectionSettings):
-    """A split; without its broken pictures, if pictures are what it holds."""
+    """A split; without its broken images, if images are what it holds."""
     data = load_split(source, split, settings.streaming)
     has_features = settings.features_column in (data.column_names or ())
     return data if has_features else skip_broken_images(data, settings.image_column)
 
 
 def draw_pictures(model: LaVITTokenSelectionForPreTraining, rows: list[dict], collate: Collator) -> list[Image.Image]:
-    """Pictures with the patches that the model keeps of them."""
+    """Images with the patches that the model keeps of them."""
     batch = collate(rows)
     masks = model(pixel_values=batch["pixel_values"].to(model.device)).keep_mask
     return [

@@ -63,10 +63,10 @@ class TokenizerSettings:
     freeze_selection: bool = field(default=False, metadata={"help": "Phase 2: keep the selection of phase 1."})
     codebook_rows: int | None = field(
         default=None,
-        metadata={"help": "Number of rows to initialise the codebook with by k-means; the first batch's by default."},
+        metadata={"help": "Number of rows to initialize the codebook with by k-means; the first batch's by default."},
     )
     codebook_start_step: int = field(
-        default=0, metadata={"help": "With codebook_rows, the step at which the codebook is initialised."}
+        default=0, metadata={"help": "With codebook_rows, the step at which the codebook is initialized."}
     )
     feature_probe: str | None = field(
         default=None,
@@ -110,7 +110,7 @@ def collate_features(rows: list[dict], column: str, width: int) -> dict[str, tor
 
 
 def collate_images(rows: list[dict], column: str, image_processor: LaVITImageProcessor) -> dict[str, torch.Tensor]:
-    """Prepares pictures, `(batch_size, num_channels, image_size, image_size)`."""
+    """Prepares images, `(batch_size, num_channels, image_size, image_size)`."""
     images = [row[column].convert("RGB") for row in rows]
     return {"pixel_values": image_processor(images, return_tensors="pt").pixel_values}
 

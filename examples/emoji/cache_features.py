@@ -44,7 +44,7 @@ def encode_rows(
     image_processor: LaVITImageProcessor,
     batch_size: int,
 ) -> Iterator[dict]:
-    """Encoded pictures of rows, ordered by row and view."""
+    """Encoded images of rows, ordered by row and view."""
     columns = list(pictures(rows))
     for start in range(0, len(columns), batch_size):
         batch = columns[start : start + batch_size]

@@ -4,7 +4,7 @@
 What the codes are trained on last, so that LaVIT writes well with them: features of drawings in color and of sheets,
 and a probe that reads colors from features, which the rebuilt features must serve as well.
 
-    python examples/emoji/choose_written.py --features .cache/emoji/features --pictures .cache/emoji/pictures \
+    python examples/emoji/choose_written.py --features .cache/emoji/features --images .cache/emoji/pictures \
         --output .cache/emoji/written
 """
 
@@ -36,7 +36,7 @@ PROBE_ROWS, PROBE_HELD_OUT = 2500, 500
 
 
 def look_at(image: Image.Image) -> tuple[float, float]:
-    """The white share of a picture's edge, and the mean chroma of what is not white, both in [0, 1]."""
+    """The white share of an image's edge, and the mean chroma of what is not white, both in [0, 1]."""
     pixels = np.asarray(image, np.float32) / 255
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     drawn = pixels[pixels.min(axis=-1) < WHITE]
@@ -69,7 +69,7 @@ def choose_rows(features: Dataset, pictures: Dataset, num_sheets: int, chance: n
 
 
 def read(picture: bytes) -> Image.Image:
-    """A picture from its file."""
+    """An image from its file."""
     return Image.open(io.BytesIO(picture)).convert("RGB")
 
 
@@ -83,7 +83,7 @@ def colors_of_patches(pictures: Iterable[bytes]) -> torch.Tensor:
 
 
 def fit_probe(features: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ridge regression: the weight, `(num_values, feature_size)`, and its R2 on the last pictures."""
+    """Ridge regression: the weight, `(num_values, feature_size)`, and its R2 on the last images."""
     rows, held_out = (part.flatten(0, 1) for part in features.tensor_split([-PROBE_HELD_OUT]))
     targets, held_out_targets = (part.flatten(0, 1) for part in values.tensor_split([-PROBE_HELD_OUT]))
     mean = rows.mean(dim=0)

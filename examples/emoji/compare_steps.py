@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 How few denoising steps do: the same image tokens painted in different numbers of steps, and whether the judge tells
-the pictures from those of the most steps.
+the images from those of the most steps.
 
     python examples/emoji/compare_steps.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set \
         --cache .cache/emoji/evaluation
@@ -56,7 +56,7 @@ def fewest_alike(hits: dict[int, list[bool]]) -> int:
 
 
 def paint(pipeline: LaVITPipeline, tokens: Sequence[torch.Tensor], steps: int, seed: int) -> list[Image.Image]:
-    """Pictures of image tokens, of the same noise whatever the steps."""
+    """Images of image tokens, of the same noise whatever the steps."""
     pictures = []
     for batch in batches(tokens, BATCH_SIZE):
         generator = torch.Generator().manual_seed(seed)
@@ -85,7 +85,7 @@ def main(
     prompts: Annotated[int, typer.Option(help="Number of held-out drawings whose names are drawn.")] = 100,
     seeds: Annotated[int, typer.Option(help="How many times each is drawn.")] = 3,
 ) -> None:
-    """Print how often the judge recognises what was drawn, for each number of steps."""
+    """Print how often the judge recognizes what was drawn, for each number of steps."""
     dataset = load_from_disk(data)
     pipeline = LaVITPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)

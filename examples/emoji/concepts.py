@@ -62,7 +62,7 @@ def spoken_name(label: str) -> str:
 
 def read_concepts(archive: Path) -> dict[str, Concept]:
     """
-    Reads the concepts that a picture can show on its own: no signs, flags, skin tones, clock faces or mirrored people.
+    Reads the concepts that an image can show on its own: no signs, flags, skin tones, clock faces or mirrored people.
 
     Args:
         archive (`Path`): The package `emojibase-data`.

@@ -5,7 +5,7 @@ Finds the drawings of a style in its package and renders them.
 
 Three layouts are known:
 - `"datasource"`: `emoji-datasource-*`, PNG files listed in an `emoji.json` that says which are the artist's own;
-- `"files"`: picture files that have codepoints for names;
+- `"files"`: image files that have codepoints for names;
 - `"iconify"`: SVG bodies in an `icons.json`, by codepoints where a `chars.json` tells them, else by name.
 """
 
@@ -22,7 +22,7 @@ from PIL import Image
 
 
 SVG_ROOT = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow and resvg raise for broken pictures
+UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow and resvg raise for broken images
 
 
 def find_drawings(style: Style, archive: Path, concepts: dict[str, Concept]) -> dict[str, tuple[str, bytes]]:
@@ -36,7 +36,7 @@ def find_drawings(style: Style, archive: Path, concepts: dict[str, Concept]) -> 
 
     Returns:
         `dict[str, tuple[str, bytes]]`: For each concept that is there its path or icon in the package and the
-        picture: PNG, WebP or SVG, not yet looked at.
+        image: PNG, WebP or SVG, not yet looked at.
 
     Raises:
         `ValueError`: If the layout is unknown or the package is not laid out like that.
@@ -49,7 +49,7 @@ def find_drawings(style: Style, archive: Path, concepts: dict[str, Concept]) -> 
 
 def render(picture: bytes, size: int) -> Image.Image:
     """
-    Renders a picture on white, as large as it fits, in the middle.
+    Renders an image on white, as large as it fits, in the middle.
 
     Args:
         picture (`bytes`): PNG, WebP or SVG.
@@ -59,25 +59,25 @@ def render(picture: bytes, size: int) -> Image.Image:
         `PIL.Image.Image`: RGB, `size` x `size`.
 
     Raises:
-        `ValueError`: If the picture is broken, or nothing but white.
+        `ValueError`: If the image is broken, or nothing but white.
     """
     return render_with_mask(picture, size)[0]
 
 
 def render_with_mask(picture: bytes, size: int) -> tuple[Image.Image, Image.Image]:
     """
-    Renders a picture as [`render`] does, and what of it is drawn.
+    Renders an image as [`render`] does, and what of it is drawn.
 
     Args:
         picture (`bytes`): PNG, WebP or SVG.
         size (`int`): Width and height, in pixels.
 
     Returns:
-        `tuple[PIL.Image.Image, PIL.Image.Image]`: The picture on white, RGB, and how much of each pixel is covered, in
+        `tuple[PIL.Image.Image, PIL.Image.Image]`: The image on white, RGB, and how much of each pixel is covered, in
         grey levels from 0 (white shows through) to 255 (all drawn).
 
     Raises:
-        `ValueError`: If the picture is broken, or nothing but white.
+        `ValueError`: If the image is broken, or nothing but white.
     """
     try:
         if picture.startswith(b"<svg"):
@@ -106,7 +106,7 @@ def _datasource_drawings(style: Style, archive: Path, concepts: Iterable[Concept
     files = read_members(archive, style.folder, "emoji.json")
     if "emoji.json" not in files:
         raise ValueError(f"{archive} has no emoji.json, which layout {style.layout!r} needs.")
-    own = f"has_img_{Path(style.folder).parts[1]}"  # the other pictures are another artist's, put in to fill gaps
+    own = f"has_img_{Path(style.folder).parts[1]}"  # the other images are another artist's, put in to fill gaps
     paths = {
         entry["unified"]: f"{style.folder}/{entry['image']}" for entry in json.loads(files["emoji.json"]) if entry[own]
     }

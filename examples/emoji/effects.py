@@ -3,7 +3,7 @@
 """
 What can be done to a drawing: other paper, outlines, lines alone, grey, blur and JPEG.
 
-A drawing is a picture on white with a mask that says how much of each pixel is covered, as `prepare.py` makes them.
+A drawing is an image on white with a mask that says how much of each pixel is covered, as `prepare.py` makes them.
 """
 
 import io
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
 
-EDGE = 40  # grey levels between neighbours from which a line is drawn
+EDGE = 40  # grey levels between neighbors from which a line is drawn
 WHITE = (255, 255, 255)
 
 
@@ -62,17 +62,17 @@ def line_drawing(image: Image.Image, mask: Image.Image, width: int = 3) -> tuple
 
 
 def grey(image: Image.Image) -> Image.Image:
-    """The picture without its colors, still RGB."""
+    """The image without its colors, still RGB."""
     return image.convert("L").convert("RGB")
 
 
 def blurred(image: Image.Image, radius: float) -> Image.Image:
-    """The picture out of focus by a Gaussian of `radius` pixels."""
+    """The image out of focus by a Gaussian of `radius` pixels."""
     return image.filter(ImageFilter.GaussianBlur(radius))
 
 
 def as_jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """The picture as it looks after JPEG of a quality from 1 to 95."""
+    """The image as it looks after JPEG of a quality from 1 to 95."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return Image.open(file).convert("RGB")

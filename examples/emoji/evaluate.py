@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What a LaVIT trained on emoji can do, on drawings and sheets that it never saw: figures, and pictures to look at.
+What a LaVIT trained on emoji can do, on drawings and sheets that it never saw: figures, and images to look at.
 
     python examples/emoji/evaluate.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set \
         --sheets .cache/emoji/sheets --output .cache/emoji/evaluation
@@ -104,7 +104,7 @@ class Evaluation:
         return {split: self._kept(split) for split in KEPT}
 
     def pictures(self) -> dict:
-        """Pictures of names, of drawings and of sheets."""
+        """Images of names, of drawings and of sheets."""
         judge = make_judge(self.looker, self.set["train"], self.pipeline.picture_size)
         painter = Painter(self.pipeline, self.seed)
         everyday = set(everyday_concepts().values()) & set(judge.names)
@@ -116,7 +116,7 @@ class Evaluation:
         }
 
     def seconds(self) -> dict:
-        """How long a caption and a picture take."""
+        """How long a caption and an image take."""
         return second_figures(self.model, self.reader, self.pipeline, PHOTOGRAPHS / "emoji" / "rocket.png")
 
     def _names(self, split: str) -> dict:

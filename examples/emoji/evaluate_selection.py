@@ -4,7 +4,7 @@
 What a trained selector keeps of sheets, of which it is known where something is drawn.
 
     python examples/emoji/evaluate_selection.py --model .cache/emoji/token-selection --sheets .cache/emoji/sheets \
-        --split validation --picture kept-patches.png
+        --split validation --image kept-patches.png
 """
 
 import json
@@ -21,7 +21,7 @@ from lavit_hf.training.data import load_split
 from lavit_hf.visualization import image_grid, save_image
 
 
-COLUMNS = 8  # sheets in a row of the picture
+COLUMNS = 8  # sheets in a row of the image
 
 
 def top(scores: torch.Tensor, count: int) -> torch.Tensor:

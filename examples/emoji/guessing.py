@@ -57,7 +57,7 @@ class WordGuesser:
 
 
 def words(question: str) -> set[str]:
-    """The words of a question, in lower case, and its pairs of neighbours."""
+    """The words of a question, in lower case, and its pairs of neighbors."""
     found = re.findall(r"[\w'-]+", question.lower())
     return {*found, *map(" ".join, pairwise(found))}
 

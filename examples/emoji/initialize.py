@@ -23,7 +23,7 @@ from lavit_hf import (
 
 
 IMAGE_SIZE, PATCH_SIZE, FEATURE_SIZE = 128, 16, 592
-LOCAL_SIZE = 272  # channels of the strides 8 and 16; those of stride 32 see the whole picture
+LOCAL_SIZE = 272  # channels of the strides 8 and 16; those of stride 32 see the whole image
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NUM_PATCHES = (IMAGE_SIZE // PATCH_SIZE) ** 2
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-An independent judge of drawn pictures, which names what they show: a linear discriminant on the encoder's features.
+An independent judge of drawn images, which names what they show: a linear discriminant on the encoder's features.
 
 It learns from the training drawings alone, as they are and at the resolution in which LaVIT paints, and has no part in
 training LaVIT.
@@ -15,17 +15,17 @@ from PIL import Image
 
 
 SHRINKAGE = 0.2  # of the covariance towards its diagonal; chosen by `validation` and `validation_artist`
-WINDOWS = (1 / 2, 5 / 8, 3 / 4)  # of a picture's side, in which single drawings of a sheet are looked for
+WINDOWS = (1 / 2, 5 / 8, 3 / 4)  # of an image's side, in which single drawings of a sheet are looked for
 WINDOW_STEPS = 3  # places of a window across and down
 
 
 class Judge:
     """
-    Names pictures by the nearest of their classes' means, as far as the covariance within classes goes (linear
+    Names images by the nearest of their classes' means, as far as the covariance within classes goes (linear
     discriminant analysis). Nothing about it is left to chance.
 
     Args:
-        looker ([`Looker`]): Looks at the pictures.
+        looker ([`Looker`]): Looks at the images.
         looks (`torch.Tensor` of shape `(num_pictures, 2 * feature_size)`): What it saw of those to learn from.
         names (`Sequence[str]`): Their names.
     """
@@ -50,7 +50,7 @@ class Judge:
         The place of the right name among others.
 
         Args:
-            looks (`torch.Tensor` of shape `(number, 2 * feature_size)`): Looks at pictures.
+            looks (`torch.Tensor` of shape `(number, 2 * feature_size)`): Looks at images.
             names (`Sequence[str]`): Their right names.
             among (`Collection[str]`, *optional*): The names that it may give; all if not given.
 
@@ -58,7 +58,7 @@ class Judge:
             `torch.Tensor` of shape `(number,)`: 0 where the right name is the first.
 
         Raises:
-            `ValueError`: If it has learned no picture of a name.
+            `ValueError`: If it has learned no image of a name.
         """
         unknown = sorted(set(names) - self.index.keys())
         if unknown:
@@ -80,7 +80,7 @@ def score_ranks(ranks: torch.Tensor) -> dict[str, float | int]:
 
 
 def windows(image: Image.Image) -> Iterator[Image.Image]:
-    """Squares out of a picture, of several sizes and in several places, in each of which a drawing may be alone."""
+    """Squares out of an image, of several sizes and in several places, in each of which a drawing may be alone."""
     for share in WINDOWS:
         width, height = round(share * image.width), round(share * image.height)
         steps = [index / (WINDOW_STEPS - 1) for index in range(WINDOW_STEPS)]
@@ -91,11 +91,11 @@ def windows(image: Image.Image) -> Iterator[Image.Image]:
 
 def best_ranks(judge: Judge, pictures: Sequence[Image.Image], names: Sequence[Sequence[str]]) -> torch.Tensor:
     """
-    Looks for several drawings on each picture, one by one: a drawing's place is that in the window where it does best.
+    Looks for several drawings on each image, one by one: a drawing's place is that in the window where it does best.
 
     Args:
         judge ([`Judge`]): Names what is in a window.
-        pictures (`Sequence[PIL.Image.Image]`): Pictures.
+        pictures (`Sequence[PIL.Image.Image]`): Images.
         names (`Sequence[Sequence[str]]`): What is to be found on each, the same number everywhere.
 
     Returns:
@@ -112,7 +112,7 @@ def best_ranks(judge: Judge, pictures: Sequence[Image.Image], names: Sequence[Se
 
 
 def at_painted_size(images: Iterable[Image.Image], size: int) -> Iterator[Image.Image]:
-    """Pictures made as small as LaVIT paints them and large again, so that the judge knows such pictures."""
+    """Images made as small as LaVIT paints them and large again, so that the judge knows such images."""
     for image in images:
         small = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
         yield small.resize(image.size, Image.Resampling.BICUBIC)

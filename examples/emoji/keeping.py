@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What a visual tokenizer keeps of sheets, of which it is known where something is drawn: figures and pictures."""
+"""What a visual tokenizer keeps of sheets, of which it is known where something is drawn: figures and images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from lavit_hf.visualization import draw_keep_mask
 
 
 BATCH_SIZE = 32
-CELL = 192  # width of a picture with probabilities, in pixels
+CELL = 192  # width of an image with probabilities, in pixels
 
 
 @dataclass
@@ -203,16 +203,16 @@ def mark_kept(
     size: int = 256,
 ) -> Iterator[Image.Image]:
     """
-    Pictures with the patches that are kept in color and the others dimmed.
+    Images with the patches that are kept in color and the others dimmed.
 
     Args:
-        images (`Sequence[PIL.Image.Image]`): Pictures of any size.
+        images (`Sequence[PIL.Image.Image]`): Images of any size.
         tokenizer ([`LaVITVisualTokenizer`]): Whose selector chooses.
         processor ([`LaVITImageProcessor`]): Its image processor.
-        size (`int`, *optional*, defaults to 256): Longer side of the marked pictures, in pixels.
+        size (`int`, *optional*, defaults to 256): Longer side of the marked images, in pixels.
 
     Returns:
-        `Iterator[PIL.Image.Image]`: The marked pictures.
+        `Iterator[PIL.Image.Image]`: The marked images.
     """
     images = [image.convert("RGB") for image in images]
     pixel_values = processor(images, return_tensors="pt").pixel_values.to(tokenizer.device)
@@ -221,7 +221,7 @@ def mark_kept(
 
 
 def draw_probabilities(image: Image.Image, kept: torch.Tensor, probs: torch.Tensor) -> Image.Image:
-    """A picture with its kept patches framed, and the probabilities in percent."""
+    """An image with its kept patches framed, and the probabilities in percent."""
     picture = image.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(9)
     side = int(len(kept) ** 0.5)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the frozen encoder alone sees: pooled features of pictures, kept on disk, and class means to name them by."""
+"""What the frozen encoder alone sees: pooled features of images, kept on disk, and class means to name them by."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ def batches(items: Sequence, size: int) -> list[Sequence]:
 
 class Looker:
     """
-    Looks at pictures with the frozen encoder of a visual tokenizer.
+    Looks at images with the frozen encoder of a visual tokenizer.
 
     Args:
         visual_tokenizer ([`LaVITVisualTokenizer`]): Whose encoder.
@@ -41,10 +41,10 @@ class Looker:
     @torch.inference_mode()
     def __call__(self, images: Iterable[Image.Image], batch_size: int = 32) -> torch.Tensor:
         """
-        Looks at pictures, in bf16.
+        Looks at images, in bf16.
 
         Args:
-            images (`Iterable[PIL.Image.Image]`): Pictures of any mode.
+            images (`Iterable[PIL.Image.Image]`): Images of any mode.
             batch_size (`int`, *optional*, defaults to 32): How many at once.
 
         Returns:
@@ -62,11 +62,11 @@ class Looker:
 
     def remember(self, name: str, make_images: Callable[[], Iterable[Image.Image]]) -> torch.Tensor:
         """
-        Looks at pictures once and for all, as long as the encoder stays as it is.
+        Looks at images once and for all, as long as the encoder stays as it is.
 
         Args:
-            name (`str`): What the pictures are called, one name for the same pictures.
-            make_images (`Callable`): Gives the pictures, where they are not remembered.
+            name (`str`): What the images are called, one name for the same images.
+            make_images (`Callable`): Gives the images, where they are not remembered.
 
         Returns:
             `torch.Tensor`: What a call gives.
@@ -82,11 +82,11 @@ class Looker:
 
 class ClassMeans:
     """
-    Names pictures by the nearest of their classes' means: what can be read out of the encoder's features without
+    Names images by the nearest of their classes' means: what can be read out of the encoder's features without
     learning anything.
 
     Args:
-        features (`torch.Tensor` of shape `(num_images, feature_size)`): Averaged features of pictures.
+        features (`torch.Tensor` of shape `(num_images, feature_size)`): Averaged features of images.
         names (`Sequence[str]`): Their names.
     """
 
@@ -98,11 +98,11 @@ class ClassMeans:
         self.means = sums / torch.bincount(classes)[:, None]
 
     def __call__(self, features: torch.Tensor) -> list[str]:
-        """The name of each picture, from averaged features of shape `(num_images, feature_size)`."""
+        """The name of each image, from averaged features of shape `(num_images, feature_size)`."""
         return [names[0] for names in self.nearest(features, 1)]
 
     def nearest(self, features: torch.Tensor, count: int) -> list[list[str]]:
-        """The names of the `count` classes that are nearest to each picture, the nearest first."""
+        """The names of the `count` classes that are nearest to each image, the nearest first."""
         found = torch.cdist(features, self.means).topk(count, dim=1, largest=False).indices
         return [[self.names[number] for number in numbers] for numbers in found.tolist()]
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-A step of ablations: what codes mean. Patches with the same code, as a picture and as a number: how much drawings that
+A step of ablations: what codes mean. Patches with the same code, as an image and as a number: how much drawings that
 share a code are drawings of the same.
 """
 
@@ -61,7 +61,7 @@ def shuffle(codes: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
 
 
 def draw_codes(rows: Dataset, codes: Sequence[Sequence[int]], pictures: Sequence[Image.Image], number: int):
-    """A picture with a row of patches for each of the codes that most drawings have."""
+    """An image with a row of patches for each of the codes that most drawings have."""
     found: dict[int, list[Image.Image]] = defaultdict(list)
     for image, of_image, mask in zip(pictures, codes, rows["keep_mask"]):
         side = int(len(mask) ** 0.5)

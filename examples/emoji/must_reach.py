@@ -111,7 +111,7 @@ def _question(title: str, subject: str, wanted: float | None = None) -> Row:
 
 
 def _pictures(title: str, kind: str, group: str, wanted: float | None = None) -> Row:
-    """A row of painted pictures, with the judge's figure of drawings beside it."""
+    """A row of painted images, with the judge's figure of drawings beside it."""
     paths = (("pictures", kind, group, "first"), ("pictures", kind, group, "first_five"))
     reach = {}
     if wanted is not None:

@@ -50,7 +50,7 @@ class Style:
         licence (`str`): SPDX identifier of the drawings' licence, which is not always the package's.
         package (`Package`): Where the drawings are.
         layout (`str`): `"datasource"`, `"files"` or `"iconify"`: see `drawings.py`.
-        folder (`str`, *optional*): Folder of the pictures in the package, for all but `"iconify"`.
+        folder (`str`, *optional*): Folder of the images in the package, for all but `"iconify"`.
         icons (`dict[str, str]`, *optional*):
             Codepoints of icons whose names would mislead, or `""` for those that fit no concept.
         use (`str`, *optional*, defaults to `"train"`):

@@ -18,8 +18,8 @@ from lavit_hf.visualization import image_grid, save_image
 
 
 BATCH_SIZE = 50
-SHOWN, COLUMNS, CELL = 48, 8, 128  # pictures on a contact sheet, in a row, and their width in pixels
-PAIRS = 100  # sheets of two of which pictures are painted
+SHOWN, COLUMNS, CELL = 48, 8, 128  # images on a contact sheet, in a row, and their width in pixels
+PAIRS = 100  # sheets of two of which images are painted
 
 
 def make_judge(looker: Looker, rows: Dataset, painted_size: int) -> Judge:
@@ -29,7 +29,7 @@ def make_judge(looker: Looker, rows: Dataset, painted_size: int) -> Judge:
     Args:
         looker ([`Looker`]): Looks at them.
         rows (`~datasets.Dataset`): The drawings to train on.
-        painted_size (`int`): Side of a painted picture, in pixels.
+        painted_size (`int`): Side of a painted image, in pixels.
 
     Returns:
         [`Judge`]: The judge.
@@ -44,7 +44,7 @@ def make_judge(looker: Looker, rows: Dataset, painted_size: int) -> Judge:
 
 class Painter:
     """
-    Has a LaVIT paint, in bf16, always the same pictures for the same seed.
+    Has a LaVIT paint, in bf16, always the same images for the same seed.
 
     Args:
         pipeline ([`LaVITPipeline`]): The LaVIT.
@@ -55,11 +55,11 @@ class Painter:
         self.pipeline, self.seed = pipeline, seed
 
     def draw(self, names: Sequence[str]) -> list[Image.Image]:
-        """Pictures of texts, one for each."""
+        """Images of texts, one for each."""
         return self._paint(self.pipeline, names)
 
     def reconstruct(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        """Pictures of other pictures' tokens, one for each."""
+        """Images of other images' tokens, one for each."""
         return self._paint(self.pipeline.reconstruct, images)
 
     def _paint(self, call, wishes: Sequence) -> list[Image.Image]:
@@ -73,7 +73,7 @@ class Painter:
 
 def picture_figures(painter: Painter, judge: Judge, drawings: Drawings, everyday: set[str], folder: Path) -> dict:
     """
-    What a judge says of pictures of single drawings.
+    What a judge says of images of single drawings.
 
     Args:
         painter ([`Painter`]): The LaVIT.
@@ -106,7 +106,7 @@ def _judged(judge: Judge, pictures: Sequence[Image.Image], drawings: Drawings, e
 
 def pair_figures(painter: Painter, judge: Judge, sheets: Dataset, folder: Path) -> dict:
     """
-    Whether pictures of two things show both. The judge looks at windows of a picture; how far it gets with the sheets
+    Whether images of two things show both. The judge looks at windows of an image; how far it gets with the sheets
     themselves is the ceiling, and how often it finds what another sheet shows is chance.
 
     Args:
@@ -116,7 +116,7 @@ def pair_figures(painter: Painter, judge: Judge, sheets: Dataset, folder: Path) 
         folder (`Path`): Where the contact sheet goes.
 
     Returns:
-        `dict[str, dict]`: For `painted`, `sheets` and `chance`, the share of pictures with both things, and of things
+        `dict[str, dict]`: For `painted`, `sheets` and `chance`, the share of images with both things, and of things
         found, each among the first five of a window.
     """
     rows = sheets.select(two_different(list(sheets["nouns"]))[:PAIRS])
@@ -139,7 +139,7 @@ def _score_pairs(ranks: torch.Tensor) -> dict[str, float | int]:
 
 
 def _save_contact_sheets(folder: Path, drawings: Drawings, shown: dict[str, Sequence[Image.Image]]) -> None:
-    """Reconstructions beside drawings, and pictures of names."""
+    """Reconstructions beside drawings, and images of names."""
     chosen = np.random.default_rng(0).permutation(len(drawings.names))[:SHOWN]
     pairs = [pictures[i] for i in chosen for pictures in (drawings.images, shown["reconstruction"])]
     save_image(image_grid(_cells(pairs, 2 * SHOWN), COLUMNS), folder / "reconstructions.png")

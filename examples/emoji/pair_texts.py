@@ -18,7 +18,7 @@ SHEETS_WRITTEN = 3  # every third of those
 
 def pair_texts(row: Mapping) -> dict[str, list[str] | bool]:
     """
-    The texts that may stand behind and before the picture of a row. One of them is drawn every time, so the caption
+    The texts that may stand behind and before the image of a row. One of them is drawn every time, so the caption
     stands as often as all questions together.
 
     Args:
@@ -26,7 +26,7 @@ def pair_texts(row: Mapping) -> dict[str, list[str] | bool]:
             its questions along.
 
     Returns:
-        `dict[str, list[str] | bool]`: `texts` (caption and questions), `prompts`, and whether the picture is to be
+        `dict[str, list[str] | bool]`: `texts` (caption and questions), `prompts`, and whether the image is to be
         `written`, which outlines, strange papers and bad copies are not.
     """
     is_sheet = bool(row.get("questions"))

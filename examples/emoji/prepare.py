@@ -75,7 +75,7 @@ def prepare(
         output (`Path`): Folder for the set. It must not exist.
         cache (`Path`): Folder of the packages' archives; what it lacks is fetched.
         packages (`Path`, *optional*): List of the pinned packages. Defaults to the one beside this script.
-        size (`int`, *optional*, defaults to 128): Width and height of the pictures, in pixels.
+        size (`int`, *optional*, defaults to 128): Width and height of the images, in pixels.
         seed (`int`, *optional*, defaults to 0): Seed of the splits.
         sizes (`Sizes`, *optional*): How much is held out.
         fewest_styles (`int`, *optional*, defaults to 1): Concepts that fewer styles of use `"train"` drew are

@@ -56,23 +56,23 @@ class Drawings:
 
 class Reader:
     """
-    Has a LaVIT write about pictures.
+    Has a LaVIT write about images.
 
     Args:
         model ([`LaVITForCausalLM`]): The LaVIT.
         processor ([`LaVITProcessor`]): Its processor.
-        batch_size (`int`, *optional*, defaults to 32): Pictures at once.
+        batch_size (`int`, *optional*, defaults to 32): Images at once.
     """
 
     def __init__(self, model: LaVITForCausalLM, processor: LaVITProcessor, batch_size: int = 32):
         self.model, self.processor, self.batch_size = model, processor, batch_size
 
     def caption(self, images: Sequence[Image.Image], **settings) -> list[str]:
-        """Captions of pictures, one for each."""
+        """Captions of images, one for each."""
         return self._write(images, [CAPTION] * len(images), CAPTION_SETTINGS | settings)
 
     def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
-        """Answers to questions, one about each picture, as `lavit ask` gives them."""
+        """Answers to questions, one about each image, as `lavit ask` gives them."""
         return self._write(images, [answer_to(question) for question in questions])
 
     def _write(self, images: Sequence[Image.Image], tasks: Sequence[Task], settings: dict | None = None) -> list[str]:

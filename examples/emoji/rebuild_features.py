@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The pictures that LaVIT learns to write, with the features that the trained detokenizer rebuilds from their codes, so
+The images that LaVIT learns to write, with the features that the trained detokenizer rebuilds from their codes, so
 that training the pixel decoder never runs it.
 
     accelerate launch examples/emoji/rebuild_features.py --tokens .cache/emoji/tokens --split train \
-        --pictures .cache/emoji/pictures --tokenizer .cache/emoji/visual-tokenizer --output .cache/emoji/rebuilt/train
+        --images .cache/emoji/pictures --tokenizer .cache/emoji/visual-tokenizer --output .cache/emoji/rebuilt/train
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ SCHEMA = pa.schema({"image": pa.binary(), "features": pa.large_binary(), "row": 
 
 @torch.inference_mode()
 def rebuild_rows(rows: PairedRows, numbers: range, detokenizer: LaVITDetokenizer, batch_size: int) -> Iterator[dict]:
-    """Pictures with the features that are rebuilt from their codes."""
+    """Images with the features that are rebuilt from their codes."""
     for batch in batches([rows[number] for number in numbers], batch_size):
         codes = [torch.tensor(row["codes"], device=detokenizer.device) for row in batch]
         with torch.autocast(detokenizer.device.type, torch.bfloat16):
@@ -40,7 +40,7 @@ def rebuild_rows(rows: PairedRows, numbers: range, detokenizer: LaVITDetokenizer
 
 
 def load_written(tokens: Path, pictures: Path, split: str) -> PairedRows:
-    """Pictures and codes of what is to be written, side by side."""
+    """Images and codes of what is to be written, side by side."""
     rows, images = load_split(str(tokens), split), load_split(str(pictures), split)
     check_pairs(images, rows)
     written = np.flatnonzero(rows["written"][:])

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What a text about a picture is worth: figures of captions and answers, without any model."""
+"""What a text about an image is worth: figures of captions and answers, without any model."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence

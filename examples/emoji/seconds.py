@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""How long a caption and a picture take: processor seconds on one thread, which other work hardly changes."""
+"""How long a caption and an image take: processor seconds on one thread, which other work hardly changes."""
 
 import os
 import resource
@@ -24,7 +24,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 def second_figures(model: Path, reader: Reader, pipeline: LaVITPipeline, image: Path) -> dict[str, float]:
     """
-    Times one caption and one picture.
+    Times one caption and one image.
 
     Args:
         model (`Path`): The repo.

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-A picture of what a visual tokenizer keeps: of drawings, of sheets of one to four, and of a photograph.
+An image of what a visual tokenizer keeps: of drawings, of sheets of one to four, and of a photograph.
 
     python examples/emoji/show_kept.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set \
         --sheets .cache/emoji/sheets --output kept-patches.jpg
@@ -20,7 +20,7 @@ from lavit_hf.visualization import image_grid, save_image
 
 
 PHOTOGRAPHS = Path(__file__).parents[1] / "images"
-COLUMNS, CELL = 6, 192  # pictures in a row, and their width in pixels
+COLUMNS, CELL = 6, 192  # images in a row, and their width in pixels
 
 
 def choose_sheets(sheets: Dataset, number: int) -> list[Image.Image]:
@@ -45,10 +45,10 @@ def show_kept(
     images: list[Image.Image], tokenizer: LaVITVisualTokenizer, processor: LaVITImageProcessor
 ) -> Image.Image:
     """
-    Puts marked pictures on a contact sheet.
+    Puts marked images on a contact sheet.
 
     Args:
-        images (`list[PIL.Image.Image]`): Pictures of any size.
+        images (`list[PIL.Image.Image]`): Images of any size.
         tokenizer ([`LaVITVisualTokenizer`]): Whose selector chooses.
         processor ([`LaVITImageProcessor`]): Its image processor.
 

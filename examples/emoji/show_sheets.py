@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-A picture of some sheets with their captions and a question each, to look at.
+An image of some sheets with their captions and a question each, to look at.
 
     python examples/emoji/show_sheets.py --sheets .cache/emoji/sheets --output sheets.png
 """

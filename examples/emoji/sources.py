@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures that are trained on: several views of each drawing, then sheets of drawings, at most as many."""
+"""The images that are trained on: several views of each drawing, then sheets of drawings, at most as many."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ TEXT_COLUMNS = ("name", "keywords", "category", "subcategory", "style")
 
 class Pictures:
     """
-    Pictures by rows: first those of the drawings, of which each has several views, then those of the sheets.
+    Images by rows: first those of the drawings, of which each has several views, then those of the sheets.
 
     Args:
         drawings ([`~datasets.Dataset`]): A split of what `prepare.py` wrote.
@@ -44,7 +44,7 @@ class Pictures:
 
     def __call__(self, rows: range) -> Iterator[dict]:
         """
-        Gives the pictures of rows, ordered by row and view.
+        Gives the images of rows, ordered by row and view.
 
         Args:
             rows (`range`): The rows.

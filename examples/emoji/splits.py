@@ -20,7 +20,7 @@ ARTIST_SPLITS = {"choose": "validation_artist", "stranger": "stranger"}  # by a 
 THUMBNAIL = 16  # pixels; small enough to forgive an edge drawn anew, large enough to tell two smileys apart
 SAME_CONCEPT_DISTANCE = 16.0  # grey levels, root mean square; from looking at pairs: up to here shading alone differs
 OTHER_CONCEPT_DISTANCE = 8.0  # the same; beyond it two smileys may differ by their mouths only
-BLOCK = 512  # pictures compared with all others at a time
+BLOCK = 512  # images compared with all others at a time
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Sizes:
 
 def find_twins(images: Sequence[Image.Image], concepts: Sequence[str]) -> list[set[int]]:
     """
-    Finds pictures that are as good as the same, so that holding out the one while training on the other shows nothing:
+    Finds images that are as good as the same, so that holding out the one while training on the other shows nothing:
     the same drawing under two names (`astronaut` and `man astronaut`), or one that an artist took over (Fluent flat
     from Fluent 3D).
 
     Args:
-        images (`Sequence[PIL.Image.Image]`): The pictures, all RGB.
+        images (`Sequence[PIL.Image.Image]`): The images, all RGB.
         concepts (`Sequence[str]`): What each of them shows.
 
     Returns:
-        `list[set[int]]`: For each picture the others that are its twins.
+        `list[set[int]]`: For each image the others that are its twins.
     """
     thumbnails = np.stack([_thumbnail(image) for image in images])
     norms, names = (thumbnails**2).sum(axis=1), np.array(concepts)

@@ -68,13 +68,13 @@ def text_problem(text: str, max_length: int) -> str | None:
 
 
 def caption(row: Mapping) -> str:
-    """The caption that the row's picture is to get: its name, e.g. `"red apple"`."""
+    """The caption that the row's image is to get: its name, e.g. `"red apple"`."""
     return row["name"]
 
 
 def prompts(row: Mapping) -> list[str]:
     """
-    Texts from which the row's picture may be drawn: the name, and the name with each keyword that adds to it.
+    Texts from which the row's image may be drawn: the name, and the name with each keyword that adds to it.
 
     `"red apple"`, `"red apple, fruit"`, `"red apple, food"` ...
     """
@@ -97,7 +97,7 @@ def questions(row: Mapping) -> list[tuple[str, str]]:
 
 def training_texts(row: Mapping) -> list[str]:
     """
-    Every text that may follow the row's picture: the caption, then the questions as LaVIT is asked them.
+    Every text that may follow the row's image: the caption, then the questions as LaVIT is asked them.
 
     `"red apple"`, `"Question: What is this? Answer: red apple"`, `"Question: What color is it? Answer: red"` ...
     """

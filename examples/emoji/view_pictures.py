@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The views of drawings and the sheets whose features `cache_features.py` computes, as small pictures for the pixel
+The views of drawings and the sheets whose features `cache_features.py` computes, as small images for the pixel
 decoder.
 
     accelerate launch examples/emoji/view_pictures.py --data .cache/emoji/set --sheets .cache/emoji/sheets \
@@ -25,14 +25,14 @@ SCHEMA = pa.schema({"image": pa.binary(), "row": pa.int32(), "view": pa.int32()}
 
 
 def to_png(image: Image.Image, size: int) -> bytes:
-    """The picture at another size, as a file."""
+    """The image at another size, as a file."""
     file = io.BytesIO()
     image.resize((size, size), Image.Resampling.LANCZOS).save(file, "PNG")
     return file.getvalue()
 
 
 def draw_rows(pictures: Pictures, rows: range, size: int) -> Iterator[dict]:
-    """Pictures of rows, ordered by row and view as the features are."""
+    """Images of rows, ordered by row and view as the features are."""
     for picture in pictures(rows):
         yield {"image": to_png(picture["image"], size), "row": picture["row"], "view": picture["view"]}
 

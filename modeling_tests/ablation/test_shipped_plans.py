@@ -105,7 +105,7 @@ class TestMeaning:
 
 
 class TestReading:
-    """The names that a step of the plans measures are those that `generate` gives of the pictures."""
+    """The names that a step of the plans measures are those that `generate` gives of the images."""
 
     @pytest.fixture(scope="class")
     def model(self):

@@ -515,7 +515,7 @@ class TestPainting:
         assert [row["picture"] for row in result["skipped"]] == [str(broken)]
 
     def test_geneval_and_dpg_bench(self, repo, tmp_path, spy):
-        """Four pictures of each prompt, laid out for the benchmarks' own scorers; nothing is scored here."""
+        """Four images of each prompt, laid out for the benchmarks' own scorers; nothing is scored here."""
         geneval, dpg = tmp_path / "geneval", tmp_path / "dpg"
         entries = [{"tag": "color", "prompt": "a red dog"}, {"tag": "counting", "prompt": "two cats"}]
         geneval.mkdir()

@@ -40,7 +40,7 @@ SIZES = Sizes(drawings=1, concepts=1, validation=1)
 
 
 def png(seed: int, size: int = 8) -> bytes:
-    """A picture unlike any of another seed."""
+    """An image unlike any of another seed."""
     pixels = np.random.default_rng(seed).integers(0, 255, (size, size, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")

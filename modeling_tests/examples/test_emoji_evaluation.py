@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of the emoji checkpoint, on answers, masks and pictures made by hand."""
+"""The figures of the emoji checkpoint, on answers, masks and images made by hand."""
 
 import json
 import sys
@@ -129,7 +129,7 @@ def test_everyday_drawings_have_figures_of_their_own():
 
 
 def test_reads_as_the_commands_do():
-    """In batches of pictures, and of questions that are not of one length, it says what `lavit` says of each."""
+    """In batches of images, and of questions that are not of one length, it says what `lavit` says of each."""
     processor = LaVITProcessor.from_pretrained(bundled_checkpoint())
     model = LaVITForCausalLM.from_pretrained(bundled_checkpoint(), dtype=torch.float32)
     reader, images = Reader(model, processor, batch_size=2), [Image.open(path).convert("RGB") for path in EMOJI[:3]]
@@ -148,7 +148,7 @@ def test_reads_as_the_commands_do():
 
 
 class ByColor:
-    """Looks at a picture's mean color, twice."""
+    """Looks at an image's mean color, twice."""
 
     def __call__(self, images):
         means = [np.asarray(image.convert("RGB"), dtype=np.float32).mean(axis=(0, 1)) / 255 for image in images]

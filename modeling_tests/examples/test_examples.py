@@ -17,14 +17,14 @@ from training_runs import EXAMPLES, load_script
 
 
 PICTURES = sorted((EXAMPLES / "images" / "emoji").glob("*.png"))
-PADDING = 8  # around the pictures on a contact sheet
+PADDING = 8  # around the images on a contact sheet
 
 
 def _setting(component: str, name: str) -> int:
     return json.loads(Path(bundled_checkpoint(), component, "config.json").read_text())[name]
 
 
-SIDE = _setting("unet", "sample_size") * _setting("vae", "patch_size")  # of a painted picture, in pixels
+SIDE = _setting("unet", "sample_size") * _setting("vae", "patch_size")  # of a painted image, in pixels
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def pixels(path: str | Path) -> np.ndarray:
 
 
 def cell(sheet: np.ndarray, column: int) -> np.ndarray:
-    """A picture of a sheet's first row."""
+    """An image of a sheet's first row."""
     left = PADDING + column * (SIDE + PADDING)
     return sheet[PADDING : PADDING + SIDE, left : left + SIDE]
 
@@ -110,7 +110,7 @@ def test_draw_with_pictures():
     sheet = pixels("mixed.png")
     assert sheet.shape[1] == 3 * (SIDE + PADDING) + PADDING
     run("draw_with_pictures", "<image> and <image>", PICTURES[2], PICTURES[3], "--output", "other.png")
-    assert np.abs(cell(sheet, 2) - cell(pixels("other.png"), 2)).mean() > 5  # what is painted follows the pictures
+    assert np.abs(cell(sheet, 2) - cell(pixels("other.png"), 2)).mean() > 5  # what is painted follows the images
 
 
 def test_tokenize_image(config):

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The doors that users of transformers know: Auto classes, pipelines, quantisation, adapters."""
+"""The doors that users of transformers know: Auto classes, pipelines, quantization, adapters."""
 
 import shutil
 import subprocess

@@ -376,9 +376,9 @@ class TestSecondTurn:
         third = model.generate(ids, images, cache=copy.deepcopy(second.cache), **GREEDY)
         assert torch.equal(third, expected)
         assert sum(encoded) == before + 2
-        penalised = {"repetition_penalty": 3.0, **GREEDY}
-        third = model.generate(ids, images, cache=second.cache, **penalised)
-        assert torch.equal(third, model.generate(ids, in_order, **penalised))
+        penalized = {"repetition_penalty": 3.0, **GREEDY}
+        third = model.generate(ids, images, cache=second.cache, **penalized)
+        assert torch.equal(third, model.generate(ids, in_order, **penalized))
 
     def test_patches_are_not_drawn_anew(self, model, pixel_values):
         model.visual_tokenizer.config.selection = "sample"

@@ -508,7 +508,7 @@ BAD_ARRAYS = {
     "no grey pixels": (torch.zeros(8, 0), r"shape \(1, 8, 0\)|shape \(8, 0\) has no pixels"),
     "NaN": (np.full((8, 8, 3), np.nan, np.float32), "NaN or infinite"),
     "infinity": (torch.full((3, 8, 8), torch.inf), "NaN or infinite"),
-    "normalised": (np.linspace(-2, 2, 192, dtype=np.float32).reshape(8, 8, 3), "from -2 to 2.*normalisation"),
+    "normalized": (np.linspace(-2, 2, 192, dtype=np.float32).reshape(8, 8, 3), "from -2 to 2.*normalization"),
     "between the scales": (
         np.linspace(0, 1.5, 192).reshape(8, 8, 3),
         r"from 0 to 1.5.*neither \[0, 1\] nor \[0, 255\]",
@@ -630,7 +630,7 @@ class TestWhichImage:
             lambda image: image * float("nan"),
             lambda image: image[:2],
         ],
-        ids=["quantised", "sparse", "meta", "NaN", "two channels"],
+        ids=["quantized", "sparse", "meta", "NaN", "two channels"],
     )
     def test_tensors(self, image_processor_class, change):
         images = [torch.rand(3, 8, 8) for _ in range(3)]

@@ -192,7 +192,7 @@ class TestParity:
 
     @pytest.mark.parametrize("as_picture", [False, True])
     def test_image_and_text_to_image(self, golden, golden_model, processor, as_picture):
-        """The image in the prompt as ids, and as the picture that these ids come from."""
+        """The image in the prompt as ids, and as the image that these ids come from."""
         run = golden.facts["generation_runs"][3]
         ids = torch.tensor([[*run["prompt_ids"], 32000]])
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -407,12 +407,12 @@ class TestGenerate:
 
     @pytest.mark.parametrize("strict", [True, False])
     def test_strict_image_tokens(self, model, strict):
-        class Favour(LogitsProcessor):
+        class Favor(LogitsProcessor):
             def __call__(self, input_ids, scores):
                 self.open = scores.isfinite()[0]
                 return scores
 
-        processor = Favour()
+        processor = Favor()
         model.generate(
             **left_pad([[5, START]]),
             generation_mode="image",

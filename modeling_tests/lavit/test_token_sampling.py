@@ -123,7 +123,7 @@ class TestDraws:
             assert all(torch.equal(*pair) for pair in zip(seen[-1], outputs.scores, strict=True))
 
     def test_how_many_there_were_does_not_matter(self, model):
-        """What is drawn from the generator afterwards is the same, for a picture's latents above all."""
+        """What is drawn from the generator afterwards is the same, for an image's latents above all."""
         rest = []
         for length in (1, 8):
             source = generators(3)[0]

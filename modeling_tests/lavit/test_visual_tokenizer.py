@@ -40,7 +40,7 @@ class TestParity:
         torch.testing.assert_close(outputs.keep_log_probs, expected["selector_log_probs"], **PARITY)
         assert torch.equal(outputs.keep_mask, expected["keep_mask"])
         torch.testing.assert_close(merged, expected["merged_kept"], **PARITY)
-        # The golden tensor was taken before normalisation.
+        # The golden tensor was taken before normalization.
         quantizer_input = torch.nn.functional.normalize(expected["quantizer_input"], dim=-1)
         torch.testing.assert_close(golden_tokenizer.quantizer.project(merged), quantizer_input, **PARITY)
         assert torch.equal(torch.cat(outputs.quantized), expected["quantized"])
@@ -392,7 +392,7 @@ class TestLoading:
         compiled = torch.compile(tokenizer.encoder, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(pixel_values).last_hidden_state, expected, rtol=0, atol=1e-5)
 
-    def test_every_parameter_is_initialised(self):
+    def test_every_parameter_is_initialized(self):
         """No parameter is left as it was allocated: two seeds differ wherever there is more than zeros and ones."""
         models = []
         for seed in (0, 1):

@@ -336,7 +336,7 @@ class TestRead:
         assert message in refused(client, question, handle_file(picture), *AS_TRAINED, api_name="/ask")
 
     def test_nothing_is_downloaded(self, client, strangers, golden):
-        """Neither for a picture nor where a text is expected, also not from this machine."""
+        """Neither for an image nor where a text is expected, also not from this machine."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             link = f"http://127.0.0.1:{server.getsockname()[1]}/cat.png"
             path = {"path": link, "meta": {"_type": "gradio.FileData"}}

@@ -157,7 +157,7 @@ class Page:
         )
 
     def wait_for_pictures(self, selector: str, count: int = 1) -> list[tuple[int, int]]:
-        """The sizes of pictures, when they are loaded."""
+        """The sizes of images, when they are loaded."""
         self.wait_for(f"{selector} img", count)
         sizes = "return [...document.querySelectorAll(arguments[0])].map(i => [i.naturalWidth, i.naturalHeight])"
         self.until(lambda: all(min(size) > 0 for size in self.driver.execute_script(sizes, f"{selector} img")))
@@ -264,7 +264,7 @@ def test_draw(browser):
 
 
 def shown_sizes(browser, selector: str) -> list[list[int]]:
-    """How large pictures are on the page, what scales them down in their boxes counted in."""
+    """How large images are on the page, what scales them down in their boxes counted in."""
     return browser.driver.execute_script(
         "return [...document.querySelectorAll(arguments[0])].map(i => {"
         " const box = i.getBoundingClientRect(), scale = getComputedStyle(i).objectFit == 'scale-down'"

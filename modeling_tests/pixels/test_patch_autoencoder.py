@@ -19,7 +19,7 @@ EXACT = {"rtol": 0, "atol": 0}
 
 @pytest.fixture
 def pictures():
-    """Smooth pictures, which few components describe."""
+    """Smooth images, which few components describe."""
     coarse = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bilinear")
 

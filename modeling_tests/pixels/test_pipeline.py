@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures as the released model makes them, out of one converted repo, and what the pipeline does with its input."""
+"""Images as the released model makes them, out of one converted repo, and what the pipeline does with its input."""
 
 import json
 import os
@@ -307,7 +307,7 @@ class TestCandidates:
             assert likeness.unique().numel() == 3
 
     def likeness(self, pipeline, latents, ids):
-        """From pictures and codes anew, through the models themselves."""
+        """From images and codes anew, through the models themselves."""
         pictures = pipeline.image_processor.numpy_to_pil(
             pipeline.image_processor.pt_to_numpy(pipeline.decode_latents(latents[None]))
         )

@@ -64,7 +64,7 @@ def tokens(*lengths):
 
 
 def run(pipeline, **kwargs):
-    """Pictures `(batch_size, 3, height, width)`, or latents, always from the same noise."""
+    """Images `(batch_size, 3, height, width)`, or latents, always from the same noise."""
     arguments = {
         "image_token_ids": tokens(5),
         "num_inference_steps": 2,
@@ -335,7 +335,7 @@ class TestPromptEmbeds:
         torch.testing.assert_close(twice, run(pipeline, image_token_ids=tokens(5, 9), **arguments), **CLOSE)
 
     def test_they_can_be_mixed(self, pipeline):
-        """What ids cannot say: half of one picture and half of another."""
+        """What ids cannot say: half of one image and half of another."""
         one, other = self.embeds(pipeline, 5), self.embeds(pipeline, 9)
         half = {name: None if one[name] is None else (one[name] + other[name]) / 2 for name in one}
         pictures = run(pipeline, **one), run(pipeline, **other), run(pipeline, **half)
@@ -639,7 +639,7 @@ class TestSaveAndLoad:
 
 
 class TestSharing:
-    """What stands beside a pipeline, in memory or on disk, does not change its pictures."""
+    """What stands beside a pipeline, in memory or on disk, does not change its images."""
 
     def test_saving_without_a_language_model_over_a_repo_that_has_one(self, pipeline, tmp_path):
         pipeline.save_pretrained(tmp_path)

@@ -104,7 +104,7 @@ def test_paints_in_the_words_color(painter):
 
 
 def test_paints_what_it_reads(painter):
-    """Each example picture comes back as that one: in what sets it apart from their mean, it is most like it."""
+    """Each example image comes back as that one: in what sets it apart from their mean, it is most like it."""
     images = [Image.open(path).convert("RGB") for path in sorted(PICTURES.glob("*.png"))]
     rebuilt = painter.reconstruct(images, generator=torch.Generator().manual_seed(0), output_type="pt").images.float()
     small = painter.image_processor.preprocess(images, 64, 64) / 2 + 0.5

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""On a CUDA device: the same codes, words and pictures as on the CPU."""
+"""On a CUDA device: the same codes, words and images as on the CPU."""
 
 import pytest
 import torch

@@ -113,7 +113,7 @@ def data_url(path: Path) -> str:
 
 
 def user(*parts) -> dict:
-    """A message out of texts and paths of pictures."""
+    """A message out of texts and paths of images."""
     content = [
         {"type": "text", "text": part}
         if isinstance(part, str)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks of a few noisy pictures in the layouts of their own files, and the same as a folder of datasets."""
+"""Benchmarks of a few noisy images in the layouts of their own files, and the same as a folder of datasets."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def save_pictures(folder: Path, names: list[str]) -> None:
 
 
 def write_coco(folder: Path) -> Path:
-    """Karpathy's split, with a picture of another split."""
+    """Karpathy's split, with an image of another split."""
     names = [coco_name(number) for number in NUMBERS]
     save_pictures(folder / "val2014", names)
     images = [

@@ -77,7 +77,7 @@ def read_blocks(markdown: str) -> list[Block]:
 
 
 def read_links(markdown: str) -> list[str]:
-    """Where the links and pictures of a page lead, other pages' anchors cut off; not those to the web."""
+    """Where the links and images of a page lead, other pages' anchors cut off; not those to the web."""
     targets = [
         token.attrs.get("href") or token.attrs.get("src")
         for block in MarkdownIt().parse(markdown)

@@ -65,7 +65,7 @@ def write_runs(folder: Path, names: Sequence[str]) -> list[Run]:
 
 
 def write_data(folder: Path) -> None:
-    """Pictures with codes and texts in two splits, and as a folder with a `metadata.jsonl`."""
+    """Images with codes and texts in two splits, and as a folder with a `metadata.jsonl`."""
     paths = write_pictures(folder / "pictures", 12)
     texts = [TEXTS[number % len(TEXTS)] for number in range(len(paths))]
     lines = [json.dumps({"file_name": path.name, "text": text}) + "\n" for path, text in zip(paths, texts)]

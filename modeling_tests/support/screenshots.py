@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The README's pictures of the page, out of the screenshots that `make test-browser` leaves: `make screenshots`."""
+"""The README's images of the page, out of the screenshots that `make test-browser` leaves: `make screenshots`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ PICTURES = {  # screenshots, and how far each is scrolled down, from 0 to 1
     "page-desktop.jpg": (("desktop-read", 0.0), ("desktop-draw", 0.0)),
     "page-phone.jpg": (("phone-read", 0.0), ("phone-read", 1.0), ("phone-draw", 1.0), ("phone-inside", 0.55)),
 }
-WIDTH = 1600  # of a picture
+WIDTH = 1600  # of an image
 GAP = 24
 BACKGROUND = (214, 211, 209)
 TALLEST = 2.1  # height to width of a screen

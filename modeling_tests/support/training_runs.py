@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of training share: the scripts in examples/ run as a user runs them, on tiny models and pictures."""
+"""What the tests of training share: the scripts in examples/ run as a user runs them, on tiny models and images."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ from lavit_hf import LaVITDetokenizerConfig, LaVITImageProcessor, LaVITVisualTok
 
 SUPPORT = Path(__file__).parent
 EXAMPLES = SUPPORT.parents[1] / "examples"
-SIDE = 32  # of the tiny visual tokenizer's pictures, in pixels
+SIDE = 32  # of the tiny visual tokenizer's images, in pixels
 
 
 def load_script(name: str) -> ModuleType:
@@ -87,7 +87,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def write_pictures(folder: Path, count: int, seed: int = 0) -> list[Path]:
-    """Pictures of two colors each, no two alike."""
+    """Images of two colors each, no two alike."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
     paths = [folder / f"picture_{number:02d}.png" for number in range(count)]

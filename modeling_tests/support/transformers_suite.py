@@ -42,7 +42,7 @@ def add_transformers_tests_to_path() -> None:
         if not folder.is_dir():
             _fetch(folder)
     sys.path.insert(0, str(folder))
-    # A picture of ours stands in for those that the common tests would download.
+    # An image of ours stands in for those that the common tests would download.
     fetching = types.ModuleType("fetch_hub_objects_for_ci")
     fetching.url_to_local_path = lambda url, **kwargs: str(PICTURE)
     sys.modules[fetching.__name__] = fetching

@@ -97,7 +97,7 @@ class TestHelp:
     @pytest.mark.parametrize("ratio", ["0", "-0.5", "nan", "1.5"])
     @pytest.mark.parametrize("command", ["tokenize", "reconstruct"])
     def test_shares_that_keep_no_patch(self, command, ratio):
-        """Before anything is looked for: the picture is not there either."""
+        """Before anything is looked for: the image is not there either."""
         message = fail(command, "nope.png", "--keep-ratio", ratio, exit_code=2)
         assert "--keep-ratio" in message and "nope.png" not in message
 
@@ -153,7 +153,7 @@ class TestFindingImages:
             check_free(outputs.values(), force=False)
 
     def test_names_are_the_first_free_ones(self, tmp_path):
-        """Against counting from 2 for every picture, over stems that look like numbered ones."""
+        """Against counting from 2 for every image, over stems that look like numbered ones."""
         stems = ["a", "A", "a-2", "A-3", "a-2-2", "a-02", "a_1", "\N{LATIN SMALL LETTER SHARP S}", "SS", "ss-2"]
         draw = random.Random(0)
         for count in range(200):

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""One answer through all doors: the same question about the same picture, the same picture by the same seed."""
+"""One answer through all doors: the same question about the same image, the same image by the same seed."""
 
 import re
 import shutil

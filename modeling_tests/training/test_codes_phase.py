@@ -103,7 +103,7 @@ class TestCodebook:
         assert nearest.mean() > 0.99
 
     def test_no_images(self, model):
-        with pytest.raises(TrainingError, match="no images to initialise the codebook with"):
+        with pytest.raises(TrainingError, match="no images to initialize the codebook with"):
             model.start_codebook([], num_rows=10)
 
 

@@ -160,7 +160,7 @@ class TestSources:
         assert [len(load_conversations(str(tmp_path), split)) for split in ("train", "validation")] == [2, 1]
 
     def test_data_sets(self, pictures, tmp_path):
-        """As datasets saves them, with pictures inside; and in the form of chats, with parts."""
+        """As datasets saves them, with images inside; and in the form of chats, with parts."""
         pixels = [Image.open(path) for path in pictures[:2]]
         parts = [
             [{"type": "image", "text": None}, {"type": "text", "text": "Who?"}],

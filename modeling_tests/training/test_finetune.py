@@ -48,7 +48,7 @@ def collate(converted, processor):
 
 
 def write_folder(folder: Path, rows: list[dict]) -> list[Path]:
-    """Pictures with a line of `metadata.jsonl` for each."""
+    """Images with a line of `metadata.jsonl` for each."""
     paths = write_pictures(folder, len(rows))
     lines = [json.dumps({"file_name": path.name, **row}) + "\n" for path, row in zip(paths, rows)]
     (folder / "metadata.jsonl").write_text("".join(lines))
@@ -82,7 +82,7 @@ def merged(script, converted, captions, tmp_path_factory) -> Path:
 
 
 def captions_of(model, processor: LaVITProcessor, folder: Path) -> list[str]:
-    """The model's captions of a folder's pictures."""
+    """The model's captions of a folder's images."""
     model.eval().config.visual_tokenizer_config.selection = "threshold"
     inputs = processor(images=[str(path) for path in sorted(folder.glob("*.png"))], return_tensors="pt")
     ids = model.generate(**inputs, num_beams=1, min_new_tokens=1, max_new_tokens=12)

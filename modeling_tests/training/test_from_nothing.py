@@ -72,5 +72,5 @@ class TestWalkThrough:
         assert np.mean(right) > 3 / 12
 
     def test_drawings(self, folder):
-        """Something in the middle of white paper, as all pictures of the set."""
+        """Something in the middle of white paper, as all images of the set."""
         assert 0.02 < share_drawn(folder / "toy" / "drawn.png") < 0.5

@@ -127,7 +127,7 @@ class TestLoss:
         assert torch.equal(state, torch.random.get_rng_state())
 
     def test_min_snr_bounds_the_weights(self):
-        """Without a bound that bites, the noise loss is the plain one, and the velocity loss that of the pictures."""
+        """Without a bound that bites, the noise loss is the plain one, and the velocity loss that of the images."""
         pictures = torch.rand(4, 3, 16, 16)
         free = tiny_model(min_snr_gamma=math.inf).eval()(pixel_values=pictures, codes=CODES)
         torch.testing.assert_close(free.loss, free.denoising_loss)
@@ -193,7 +193,7 @@ class TestCondition:
         assert calls[0]["condition_map"].shape == (2, 20, 12, 4)
 
     def test_codes_features_and_images_meet(self, tiny_tokenizer):
-        """What is read of a picture conditions as its codes do."""
+        """What is read of an image conditions as its codes do."""
         tokenizer = tiny_tokenizer(selection="threshold")
         model = tiny_model(visual_tokenizer=tokenizer).eval()
         model.detokenizer.set_codebook(tokenizer.quantizer.codebook.weight)
@@ -261,7 +261,7 @@ class TestSchedule:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of the script on pictures with codes, and the folder it ran in."""
+    """A run of the script on images with codes, and the folder it ran in."""
     folder = tmp_path_factory.mktemp("pixels")
     paths = write_pictures(folder / "pictures", 6)
     codes = [[3, 1, 4], [1], [5, 9], [2, 6, 5, 3], [0], [23]]
@@ -340,7 +340,7 @@ class TestScript:
             run_script(load_script("train_pixel_decoder"), trained.run, "--output_dir", str(tmp_path))
 
     def test_pictures_alone(self, trained, tmp_path):
-        """Without codes or features the visual tokenizer reads the pictures, cached latents or not."""
+        """Without codes or features the visual tokenizer reads the images, cached latents or not."""
         overrides = ["--dataset", str(trained.folder / "pictures"), "--validation_split", "train"]
         overrides += ["--max_steps", "1", "--output_dir", str(tmp_path), "--cache_latents"]
         run_script(load_script("train_pixel_decoder"), trained.run, *overrides)

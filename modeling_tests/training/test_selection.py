@@ -28,7 +28,7 @@ from lavit_hf import (
 from lavit_hf.pixels.grid_positions import grid_positions
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.meters import SelectionMeter, rank_correlation
-from lavit_hf.training.selection_gradient import antithetic_gradient, antithetic_masks, neighbourhood_errors
+from lavit_hf.training.selection_gradient import antithetic_gradient, antithetic_masks, neighborhood_errors
 from lavit_hf.training.selection_schedule import SelectionWarmUp, calibrate_threshold, find_threshold
 from lavit_hf.training.settings import last_checkpoint
 from training_runs import (
@@ -68,7 +68,7 @@ def pictures(number: int = 4) -> torch.Tensor:
 
 
 class TestGradient:
-    """On images of 2 x 2 patches, whose neighbourhoods are the whole image."""
+    """On images of 2 x 2 patches, whose neighborhoods are the whole image."""
 
     log_odds = torch.tensor([[0.4, -1.2, 2.0, -0.1]])
 
@@ -108,13 +108,13 @@ class TestGradient:
     def test_neighbourhood_at_the_middle_side_and_corner(self):
         errors = torch.zeros(1, 16)
         errors[0, 0] = 1.0  # the corner of 4 x 4
-        around = neighbourhood_errors(errors)[0].reshape(4, 4)
+        around = neighborhood_errors(errors)[0].reshape(4, 4)
         expected = torch.zeros(4, 4)
         expected[:2, :2] = torch.tensor([[9 / 4, 9 / 6], [9 / 6, 1.0]])
         torch.testing.assert_close(around, expected)
 
     def test_even_errors_weigh_the_same_everywhere(self):
-        torch.testing.assert_close(neighbourhood_errors(torch.ones(2, 3, 16)), torch.full((2, 3, 16), 9.0))
+        torch.testing.assert_close(neighborhood_errors(torch.ones(2, 3, 16)), torch.full((2, 3, 16), 9.0))
 
 
 class TestMerger:

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 1, run as a user runs it, on a tiny visual tokenizer and a handful of pictures."""
+"""Stage 1, run as a user runs it, on a tiny visual tokenizer and a handful of images."""
 
 import copy
 import json
@@ -351,7 +351,7 @@ class TestResume:
 
     @pytest.mark.parametrize("update", ["ema", "gradient"])
     def test_bit_for_bit(self, start, script, monkeypatch, update):
-        """Sampled patches, shuffled pictures, restarted codes, averages, moments and rates, all as if never cut."""
+        """Sampled patches, shuffled images, restarted codes, averages, moments and rates, all as if never cut."""
         # So high that codes restart at every step, from rows drawn at random.
         run = start({"codebook_update": update, "codebook_restart_threshold": 3.0}, **self.settings)
         whole = weights(run_script(script, run))

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 2: sequences, packing, the model that learns from them, and the scripts that lead from pictures to a LaVIT."""
+"""Stage 2: sequences, packing, the model that learns from them, and the scripts that lead from images to a LaVIT."""
 
 import copy
 import dataclasses
@@ -78,7 +78,7 @@ def processor(text_tokenizer):
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory, text_tokenizer):
-    """A folder with what stage 2 starts from: visual tokenizer, text tokenizer and pictures with texts."""
+    """A folder with what stage 2 starts from: visual tokenizer, text tokenizer and images with texts."""
     folder = tmp_path_factory.mktemp("stages")
     torch.manual_seed(0)
     visual_tokenizer = LaVITVisualTokenizer(tiny_visual_config(merger_softmax="masked", selection="threshold"))

@@ -22,7 +22,7 @@ TAR_SIZES = (3, 3, 2, 2)
 
 
 def write_tar(path: Path, pictures: list[Path]) -> None:
-    """A WebDataset shard: of each picture its file and its text."""
+    """A WebDataset shard: of each image its file and its text."""
     with tarfile.open(path, "w") as tar:
         for picture in pictures:
             tar.add(picture, picture.name)
@@ -34,7 +34,7 @@ def write_tar(path: Path, pictures: list[Path]) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """The same pictures as a folder and as tar shards, one of them broken, beside a tokenizer that draws its masks."""
+    """The same images as a folder and as tar shards, one of them broken, beside a tokenizer that draws its masks."""
     folder = tmp_path_factory.mktemp("data")
     write_tokenizer(folder / "tokenizer", selection="sample")
     paths = write_pictures(folder / "pictures", NUM_PICTURES)
@@ -133,7 +133,7 @@ class TestPretokenizing:
         assert read_shards(output)["text"] == [f"text of picture_{number:02d}" for number in kept]
 
     def test_rows_are_those_of_a_folder(self, data, script, run_file):
-        """Of the same pictures, their patches chosen without a draw."""
+        """Of the same images, their patches chosen without a draw."""
         from_tars = read_shards(pretokenize(script, run_file, "--selection", "threshold"))
         settings = json.loads(run_file.read_text()) | {
             "dataset": str(data / "pictures"),
@@ -196,7 +196,7 @@ class TestPretokenizing:
 
 
 def test_stage_1_trains_on_tar_shards(data, tmp_path):
-    """To the weights that it gets from a folder of the same pictures, in their order."""
+    """To the weights that it gets from a folder of the same images, in their order."""
     script = load_script("train_visual_tokenizer")
     common = {"model": str(data / "tokenizer"), "selection": "threshold", "streaming": True, "max_steps": 2}
     tars = write_run(tmp_path / "tars.yaml", dataset=str(data / "{0000..0003}.tar"), image_column="png", **common)

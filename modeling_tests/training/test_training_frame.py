@@ -323,7 +323,7 @@ class TestMeters:
 
 
 class TestData:
-    """Six pictures, two of which are broken, in every form."""
+    """Six images, two of which are broken, in every form."""
 
     @pytest.fixture(scope="class")
     def sources(self, tmp_path_factory):

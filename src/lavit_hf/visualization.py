@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of what the model does: which patches were kept, and contact sheets."""
+"""Images of what the model does: which patches were kept, and contact sheets."""
 
 import io
 import math
@@ -135,11 +135,11 @@ def image_grid(
 
 def save_image(image: Image.Image, path: str | os.PathLike) -> None:
     """
-    Saves a picture: whole, or not at all.
+    Saves an image: whole, or not at all.
 
     Args:
         image (`PIL.Image.Image`):
-            The picture.
+            The image.
         path (`str` or `os.PathLike`):
             The file, in place of one that is there; its ending says the format. Its folder is made where there is
             none.

@@ -48,7 +48,7 @@ def check_aspect_ratio(name: str | None) -> str | None:
 
 
 def check_picture_name(path: Path) -> Path:
-    """Refuses a name whose ending stands for no kind of picture."""
+    """Refuses a name whose ending stands for no kind of image."""
     if path.suffix.lower() not in PICTURE_ENDINGS:
         raise typer.BadParameter(f"{path} must end in one of {', '.join(PICTURE_ENDINGS)}.")
     return path

@@ -56,7 +56,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
     Raises:
         ConversionError: If the file is missing, truncated, wants to run code, or holds tensors that are no weights
-            as they are: sparse, quantised, complex or larger than the file.
+            as they are: sparse, quantized, complex or larger than the file.
     """
     if path.name.endswith(".index.json"):
         shards = _shards(path)
@@ -145,7 +145,7 @@ def _shards(index: Path) -> list[str]:
 def _check_tensor(path: Path, name: str, tensor: torch.Tensor) -> None:
     plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and not (tensor.is_quantized or tensor.is_nested)
     if not plain or tensor.layout is not torch.strided or tensor.device.type != "cpu":
-        kind = "quantised" if tensor.is_quantized else f"{tensor.layout}, {tensor.device.type}"
+        kind = "quantized" if tensor.is_quantized else f"{tensor.layout}, {tensor.device.type}"
         raise ConversionError(f"{path} holds {name} in a special format ({kind}). Save it as a dense tensor first.")
     if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype not in WEIGHT_DTYPES):
         raise ConversionError(f"{path} holds {name} in {tensor.dtype}, which LaVIT's weights do not use.")

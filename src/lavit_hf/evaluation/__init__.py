@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks by the original's protocols: captions, answers and pictures, with their scores."""
+"""Benchmarks by the original's protocols: captions, answers and images, with their scores."""
 
 import lazy_loader
 

@@ -56,7 +56,7 @@ def read_coco_captions(files: list[Path], data: Path, split: str, seed: int) -> 
 
 
 def read_coco_prompts(files: list[Path], data: Path, split: str, seed: int) -> Samples:
-    """A prompt of each picture of COCO's captions, drawn by the seed, to paint and to compare with the picture."""
+    """A prompt of each image of COCO's captions, drawn by the seed, to paint and to compare with the image."""
     samples = read_coco_captions(files, data, split, seed)
     draw = random.Random(seed)
     prompts = [Sample(row.id, row.picture, text=draw.choice(row.references)) for row in samples.rows if row.references]

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The official accuracy of VQA (arXiv 1505.00468), with its normalisation of answers."""
+"""The official accuracy of VQA (arXiv 1505.00468), with its normalization of answers."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -21,7 +21,7 @@ class Kind(str, Enum):
 
 
 class Layout(str, Enum):
-    """How painted pictures lie in their folder."""
+    """How painted images lie in their folder."""
 
     flat = "flat"
     geneval = "geneval"
@@ -45,9 +45,9 @@ class Benchmark:
         limit (`int`, *optional*):
             Most samples that published figures are of.
         layout (`Layout`, *optional*):
-            How its pictures lie.
+            How its images lie.
         pictures_per_prompt (`int`, *optional*, defaults to 1):
-            How many pictures of a prompt are given away.
+            How many images of a prompt are given away.
         scored (`bool`, *optional*, defaults to `True`):
             Whether it is scored here, and not by a scorer of its own.
     """
@@ -134,7 +134,7 @@ def read_samples(task: str, data: Path, split: str | None, column: str | None, s
         task (`str`):
             Its name.
         data (`Path`):
-            A folder with its annotation files and its pictures, or one of the `datasets` library.
+            A folder with its annotation files and its images, or one of the `datasets` library.
         split (`str`, *optional*):
             The split, where the data have several.
         column (`str`, *optional*):
@@ -143,7 +143,7 @@ def read_samples(task: str, data: Path, split: str | None, column: str | None, s
             Seed of what is drawn.
 
     Raises:
-        Failure: If there is neither, annotations and pictures do not match, or nothing is in it.
+        Failure: If there is neither, annotations and images do not match, or nothing is in it.
     """
     benchmark = find_benchmark(task)
     if not data.is_dir():

@@ -39,9 +39,9 @@ def score_captions(
 
     Args:
         captions (`Sequence[str]`):
-            A caption of each picture.
+            A caption of each image.
         references (`Sequence[Sequence[str]]`):
-            People's captions of each picture.
+            People's captions of each image.
         tokenizer (`Tokenizer` or `str`, *optional*, defaults to `"ptb"`):
             `"ptb"`, the Penn Treebank's as in published scores, which needs Java; or `"words"`.
         spice (`bool`, *optional*, defaults to `False`):
@@ -73,7 +73,7 @@ def score_captions(
     return CaptionScores({name: _percent(score) for name, (score, _) in columns.items()}, each)
 
 
-# What the scorers take: texts of words by the numbers of pictures.
+# What the scorers take: texts of words by the numbers of images.
 _Texts = dict[int, list[str]]
 
 

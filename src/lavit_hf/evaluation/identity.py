@@ -47,7 +47,7 @@ def identify_weights(repo: str) -> str:
 
 
 def digest_samples(samples: Iterable[Sample]) -> str:
-    """A few letters that other samples would not have. Where their pictures lie does not matter."""
+    """A few letters that other samples would not have. Where their images lie does not matter."""
     sums = hashlib.sha256()
     for sample in samples:
         sums.update(json.dumps([sample.id, sample.text, sample.references, sample.kind]).encode())

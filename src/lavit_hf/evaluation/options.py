@@ -28,13 +28,13 @@ class EvaluationOptions:
         task (`str`):
             A name of `BENCHMARKS`, as `"coco"`, `"vqav2"` or `"captions"`.
         data (`Path`):
-            A folder with the benchmark's annotation files and its pictures, or one of the `datasets` library.
+            A folder with the benchmark's annotation files and its images, or one of the `datasets` library.
         model (`ModelOptions`, *optional*):
             Which model; the bundled checkpoint by default.
         output (`Path`, *optional*, defaults to `Path("evaluation")`):
-            Folder for the result, the table and painted pictures.
+            Folder for the result, the table and painted images.
         protocol (`str`, *optional*, defaults to `"paper"`):
-            `"paper"`, for pictures also `"released"`, or `"own"`: the checkpoint's own settings.
+            `"paper"`, for images also `"released"`, or `"own"`: the checkpoint's own settings.
         split (`str`, *optional*):
             The split, where the data have several; `"test"` by default.
         column (`str`, *optional*):
@@ -50,11 +50,11 @@ class EvaluationOptions:
         spice (`bool`, *optional*):
             Whether captions are scored by SPICE; by default where all that it needs is there.
         fid (`bool`, *optional*, defaults to `True`):
-            Whether pictures are scored by FID.
+            Whether images are scored by FID.
         fid_weights (`Path`, *optional*):
             File with Inception's weights; downloaded by default.
         clip (`str`, *optional*, defaults to `"openai/clip-vit-large-patch14"`):
-            Folder or Hub id of the CLIP that chooses and scores pictures.
+            Folder or Hub id of the CLIP that chooses and scores images.
     """
 
     task: str

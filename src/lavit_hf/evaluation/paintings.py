@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of prompts, painted by batches into a folder."""
+"""Images of prompts, painted by batches into a folder."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class PictureWriter:
 
     Args:
         benchmark (`Benchmark`):
-            How many pictures of a prompt, and how they lie.
+            How many images of a prompt, and how they lie.
         protocol (`PaintingProtocol`):
             How they are painted.
         folder (`Path`):
@@ -73,7 +73,7 @@ class PictureWriter:
         self, samples: Sequence[Sample], prepared: Sequence[None], generator: torch.Generator
     ) -> list[dict[str, Any]]:
         """
-        Paints prompts, and saves the pictures.
+        Paints prompts, and saves the images.
 
         Args:
             samples (`Sequence[Sample]`):
@@ -84,8 +84,8 @@ class PictureWriter:
                 Source of all draws.
 
         Returns:
-            `list[dict]`: of each prompt its picture or folder, `answer`, beside the results, and `tokens`, the number
-            of codes of each picture that was kept.
+            `list[dict]`: of each prompt its image or folder, `answer`, beside the results, and `tokens`, the number
+            of codes of each image that was kept.
         """
         count = self.benchmark.pictures_per_prompt
         tried = count * self.protocol.candidates
@@ -108,7 +108,7 @@ class PictureWriter:
         return int((ids >= self.pipeline.language_model.config.first_code_token_id).sum())
 
     def _choose(self, pictures: Sequence[Image.Image], prompt: str, count: int) -> list[int]:
-        """The numbers of the pictures to keep, one of each group of candidates."""
+        """The numbers of the images to keep, one of each group of candidates."""
         group = self.protocol.candidates
         if group == 1:
             return list(range(count))
@@ -118,7 +118,7 @@ class PictureWriter:
         ]
 
     def _save(self, pictures: Sequence[Image.Image], sample: Sample) -> Path:
-        """Saves the pictures of a prompt as the benchmark's scorer wants them; gives their place in the folder."""
+        """Saves the images of a prompt as the benchmark's scorer wants them; gives their place in the folder."""
         if self.benchmark.layout is Layout.geneval:
             folder = Path(sample.id)
             for number, picture in enumerate(pictures):
@@ -132,7 +132,7 @@ class PictureWriter:
 
 
 def tile(pictures: Sequence[Image.Image], columns: int = 2) -> Image.Image:
-    """Pictures of one size side by side without a gap, as DPG-Bench cuts them apart again."""
+    """Images of one size side by side without a gap, as DPG-Bench cuts them apart again."""
     width, height = pictures[0].size
     rows = -(-len(pictures) // columns)
     grid = Image.new("RGB", (columns * width, rows * height))

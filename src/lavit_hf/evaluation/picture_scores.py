@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Painted pictures against real ones and against their prompts: FID and CLIP score, by `torchmetrics`."""
+"""Painted images against real ones and against their prompts: FID and CLIP score, by `torchmetrics`."""
 
 import pickle
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ class _TensorFeatures(nn.Module):
 
 class ClipScorer:
     """
-    How well pictures fit their prompts (arXiv 2104.08718).
+    How well images fit their prompts (arXiv 2104.08718).
 
     Args:
         source (`str`):
@@ -57,7 +57,7 @@ class ClipScorer:
 
     @torch.inference_mode()
     def choose(self, pictures: Sequence[Image.Image], prompt: str) -> int:
-        """The number of the picture that fits a prompt best."""
+        """The number of the image that fits a prompt best."""
         inputs = self.processor(
             text=[prompt], images=list(pictures), return_tensors="pt", padding=True, truncation=True
         )
@@ -65,17 +65,17 @@ class ClipScorer:
 
     @torch.inference_mode()
     def add(self, picture: Image.Image, prompt: str) -> float:
-        """Counts a picture in, and gives its score."""
+        """Counts an image in, and gives its score."""
         return float(self.metric(_to_tensor(picture).to(self.model.device), prompt))
 
     def score(self) -> float:
-        """The score of all pictures that were counted in."""
+        """The score of all images that were counted in."""
         return float(self.metric.compute())
 
 
 class FidScorer:
     """
-    The Fréchet distance between features of painted and of real pictures (arXiv 1706.08500).
+    The Fréchet distance between features of painted and of real images (arXiv 1706.08500).
 
     Args:
         weights (`Path`, *optional*):
@@ -102,7 +102,7 @@ class FidScorer:
 
     @torch.inference_mode()
     def add(self, pictures: Iterable[Image.Image], real: bool) -> None:
-        """Counts pictures in, painted or real ones."""
+        """Counts images in, painted or real ones."""
         for picture in pictures:
             self.metric.update(_to_tensor(picture)[None].to(self.device), real=real)
 

@@ -15,7 +15,7 @@ ANSWERABLE_QUESTION = 'Is the question: "{}" answerable?'
 @dataclass(frozen=True)
 class TextProtocol:
     """
-    How texts about pictures are written.
+    How texts about images are written.
 
     Args:
         generation (`dict`):
@@ -37,13 +37,13 @@ class TextProtocol:
 @dataclass(frozen=True)
 class PaintingProtocol:
     """
-    How pictures of texts are painted.
+    How images of texts are painted.
 
     Args:
         pipeline (`dict`):
             What the pipeline is told beside the prompts.
         candidates (`int`, *optional*, defaults to 1):
-            How many pictures of a prompt CLIP chooses the best of.
+            How many images of a prompt CLIP chooses the best of.
         low_resolution (`bool`, *optional*, defaults to `False`):
             Whether it takes a pixel decoder of the form of Stable Diffusion 1.5.
     """

@@ -65,7 +65,7 @@ class EvaluationRequest:
 
     @property
     def pictures_folder(self) -> Path:
-        """Where painted pictures go."""
+        """Where painted images go."""
         return _pictures_folder(self.options)
 
     @property
@@ -184,7 +184,7 @@ def _describe_scorers(options: EvaluationOptions) -> dict[str, Any]:
 
 
 def _check_earlier(options: EvaluationOptions, settings: dict[str, Any]) -> None:
-    """Refuses to write over results, answers and pictures of something else."""
+    """Refuses to write over results, answers and images of something else."""
     path = _result_path(options)
     check_free([path], force=True)
     if path.exists():

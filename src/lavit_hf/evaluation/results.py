@@ -58,7 +58,7 @@ def describe_versions() -> dict[str, str]:
 
 
 def describe_tokens(counts: Sequence[int]) -> dict[str, float]:
-    """Mean and spread (standard deviation) of the number of tokens of a picture."""
+    """Mean and spread (standard deviation) of the number of tokens of an image."""
     return {"mean": fmean(counts), "std": pstdev(counts)}
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of the `datasets` library as samples: a picture in each row, with captions or questions beside it."""
+"""A folder of the `datasets` library as samples: an image in each row, with captions or questions beside it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGE = "image"
-ROW = "row "  # what pictures are called, with the number behind it
+ROW = "row "  # what images are called, with the number behind it
 ID_COLUMNS = ("question_id", "image_id", "id")
 CAPTION_COLUMNS = ("captions", "caption", "text")
 QUESTION_COLUMNS, ANSWER_COLUMNS = ("questions", "question"), ("answers", "answer")
@@ -26,7 +26,7 @@ DATASET_FILES = ("dataset_dict.json", "dataset_info.json", "metadata.jsonl", "me
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether a folder is one that `datasets` reads: saved to disk, of parquet files, or pictures with metadata."""
+    """Whether a folder is one that `datasets` reads: saved to disk, of parquet files, or images with metadata."""
     places = [folder, *(path for path in folder.iterdir() if path.is_dir())]
     return any((place / name).is_file() for place in places for name in DATASET_FILES) or any(
         folder.glob("**/*.parquet")
@@ -35,7 +35,7 @@ def is_dataset(folder: Path) -> bool:
 
 def read_caption_rows(dataset: "Dataset", column: str | None) -> Samples:
     """
-    Pictures with captions.
+    Images with captions.
 
     Args:
         dataset (`~datasets.Dataset`):
@@ -53,7 +53,7 @@ def read_caption_rows(dataset: "Dataset", column: str | None) -> Samples:
 
 
 def read_prompt_rows(dataset: "Dataset", column: str | None) -> Samples:
-    """Prompts to paint, the first caption of each row, beside the picture to compare with."""
+    """Prompts to paint, the first caption of each row, beside the image to compare with."""
     samples = read_caption_rows(dataset, column)
     prompts = [
         Sample(str(number), row.picture, text=next(iter(row.references), ""))
@@ -64,7 +64,7 @@ def read_prompt_rows(dataset: "Dataset", column: str | None) -> Samples:
 
 def read_question_rows(dataset: "Dataset", column: str | None) -> Samples:
     """
-    Pictures with a question and the annotators' answers, or with several questions and an answer to each.
+    Images with a question and the annotators' answers, or with several questions and an answer to each.
 
     Args:
         dataset (`~datasets.Dataset`):
@@ -91,7 +91,7 @@ def read_question_rows(dataset: "Dataset", column: str | None) -> Samples:
 
 
 def load_rows(folder: Path, split: str) -> "Dataset":
-    """A split of the folder, its pictures left encoded until they are read."""
+    """A split of the folder, its images left encoded until they are read."""
     check_datasets()
     from datasets import Image
 

@@ -102,7 +102,7 @@ def _alone(request: EvaluationRequest, processes: Processes) -> Iterator[None]:
 
 
 def _load_scorers(request: EvaluationRequest, processes: Processes, device: torch.device) -> PictureScorers:
-    """What pictures need, loaded before the model: what is missing shows at once."""
+    """What images need, loaded before the model: what is missing shows at once."""
     if request.benchmark.kind is not Kind.pictures:
         return PictureScorers(None, None)
     from .picture_scores import ClipScorer, FidScorer
@@ -146,7 +146,7 @@ def _make_writer(
 def _work(
     request: EvaluationRequest, writer: "TextWriter | PictureWriter", numbers: Sequence[int], progress: Progress | None
 ) -> Iterator[dict[str, Any]]:
-    """Batches by their numbers, the pictures of the next one read while the model works on one."""
+    """Batches by their numbers, the images of the next one read while the model works on one."""
     task = None if progress is None else progress.add_task("", total=len(numbers))
     wait_for_batch = run_beside(lambda: _prepare(writer, request.batches[numbers[0]])) if numbers else None
     for place, number in enumerate(numbers):
@@ -205,7 +205,7 @@ def _score(request: EvaluationRequest, scorers: PictureScorers) -> dict[str, Any
     skipped = [entry for batch in batches for entry in batch["skipped"]]
     answers = [Answer(sample, fields[sample.id]) for sample in request.samples.rows if sample.id in fields]
     if not answers:
-        request.journal.remove()  # with other pictures it can be tried again
+        request.journal.remove()  # with other images it can be tried again
         raise Failure(f"none of the {len(request.samples.rows):,} images can be read.")
     if request.benchmark.kind is Kind.pictures:
         scored = score_pictures(
@@ -232,6 +232,6 @@ def _score(request: EvaluationRequest, scorers: PictureScorers) -> dict[str, Any
 
 
 def _count_tokens(answers: Sequence[Answer]) -> list[int]:
-    """The tokens of each picture, of which there may be several questions, or several pictures of a prompt."""
+    """The tokens of each image, of which there may be several questions, or several images of a prompt."""
     counts = {answer.sample.picture or answer.sample.id: answer.fields["tokens"] for answer in answers}
     return [count for group in counts.values() for count in (group if isinstance(group, list) else [group])]

@@ -20,7 +20,7 @@ class Sample:
         id (`str`):
             What the benchmark calls it.
         picture (`str`, *optional*):
-            Its picture, as [`Samples.read`] takes it. Where pictures are painted, the real one to compare with.
+            Its image, as [`Samples.read`] takes it. Where images are painted, the real one to compare with.
         text (`str`, *optional*):
             The question, or the prompt to paint.
         references (`tuple[str, ...]`, *optional*):
@@ -48,7 +48,7 @@ class Samples:
         rows (`Sequence[Sample]`):
             The samples, in the order of the results.
         read (`Callable`, *optional*):
-            Reads a picture; raises a `ValueError` where it is broken.
+            Reads an image; raises a `ValueError` where it is broken.
     """
 
     rows: Sequence[Sample]

@@ -29,12 +29,12 @@ class Answer(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What was written, or where the picture lies."""
+        """What was written, or where the image lies."""
         return self.fields["answer"]
 
 
 class PictureScorers(NamedTuple):
-    """What pictures are chosen and scored by; `None` where it is not needed."""
+    """What images are chosen and scored by; `None` where it is not needed."""
 
     clip: "ClipScorer | None"
     fid: "FidScorer | None"
@@ -99,7 +99,7 @@ def score_pictures(
     skip: Callable[[Sample, ValueError], None],
 ) -> dict[str, Any]:
     """
-    Scores painted pictures, one in memory after the other.
+    Scores painted images, one in memory after the other.
 
     Args:
         request (`EvaluationRequest`):
@@ -109,10 +109,10 @@ def score_pictures(
         scorers (`PictureScorers`):
             By what.
         skip (`Callable`):
-            Takes the samples whose real pictures cannot be read.
+            Takes the samples whose real images cannot be read.
 
     Returns:
-        `dict`: `scores`, and `each`, the scores of each picture.
+        `dict`: `scores`, and `each`, the scores of each image.
     """
     if not request.benchmark.scored:
         return {"scores": {}, "each": [{} for _ in answers]}

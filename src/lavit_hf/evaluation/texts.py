@@ -23,11 +23,11 @@ NO, UNANSWERABLE = "no", "unanswerable"
 
 class TextWriter:
     """
-    Has a model write about pictures.
+    Has a model write about images.
 
     Args:
         samples (`Samples`):
-            Reads the pictures.
+            Reads the images.
         protocol (`TextProtocol`):
             How.
         repo (`str`):
@@ -54,7 +54,7 @@ class TextWriter:
         The model's inputs for a sample, one for each prompt.
 
         Raises:
-            ValueError: If the picture cannot be read.
+            ValueError: If the image cannot be read.
         """
         image = self.samples.read(sample.picture)
         return [task.prepare(self.processor, image) for task in self._tasks(sample.text)]
@@ -63,7 +63,7 @@ class TextWriter:
         self, samples: Sequence[Sample], prepared: Sequence[list[BatchFeature]], generator: torch.Generator
     ) -> list[dict[str, Any]]:
         """
-        Writes about pictures.
+        Writes about images.
 
         Args:
             samples (`Sequence[Sample]`):
@@ -74,7 +74,7 @@ class TextWriter:
                 Source of all draws.
 
         Returns:
-            `list[dict]`: of each sample the text, `answer`, and the number of its picture's rows, `tokens`.
+            `list[dict]`: of each sample the text, `answer`, and the number of its image's rows, `tokens`.
         """
         read = self._read([inputs[0] for inputs in prepared], samples[0], generator)
         texts = [text for text, _ in read]

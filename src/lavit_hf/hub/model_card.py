@@ -84,7 +84,7 @@ def create_model_card(
         num_parameters (`int`, *optional*):
             Number of parameters of [`LaVITForCausalLM`].
         picture_size (`int`, *optional*):
-            Side of the pictures that it paints, in pixels; `None` where there is no pixel decoder.
+            Side of the images that it paints, in pixels; `None` where there is no pixel decoder.
         sections (`Mapping[str, str]`, *optional*):
             More sections by their titles. `"Usage"`, `"Sizes"`, `"Limits"` and `"License"` take the place of the
             general ones.
@@ -130,7 +130,7 @@ def create_decoder_card(
 
     Args:
         picture_size (`int`):
-            Side of its pictures in pixels.
+            Side of its images in pixels.
         name (`str`, *optional*):
             The card's title.
         repo (`str`, *optional*):

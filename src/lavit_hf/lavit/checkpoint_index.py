@@ -224,7 +224,7 @@ def write_index(path: Path, weight_map: dict[str, str]) -> None:
 def locate_shards(sharded_metadata: dict[str, Any], checkpoint_files: list[str], source: str) -> None:
     """
     Names in an index, as transformers has read it, each file by its whole path. transformers takes all files for
-    neighbours where it leaves weights on the disk, and an index may name them by folder.
+    neighbors where it leaves weights on the disk, and an index may name them by folder.
 
     Args:
         sharded_metadata (`dict[str, Any]`):

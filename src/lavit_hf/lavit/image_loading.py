@@ -97,7 +97,7 @@ def to_rgb_image(image: Image.Image, name: str | None = None, max_pixels: int | 
     with _pillow_errors(name):
         _check_pixel_limit(image.size, max_pixels)
         image.load()
-        _check_pixel_limit(image.size, max_pixels)  # an icon may hold a larger picture than it says
+        _check_pixel_limit(image.size, max_pixels)  # an icon may hold a larger image than it says
         image = _turn_upright(image)
     if image.mode == "F" or image.mode.startswith("I"):
         image = _reduce_depth(image, name)
@@ -378,6 +378,6 @@ def _float_to_uint8(image: torch.Tensor) -> torch.Tensor:
     if low < 0 or high > 255 or 1 < high < 2:
         raise ValueError(
             f"The floating-point image has values from {low:g} to {high:g}, so its scale is neither [0, 1] nor [0, "
-            "255]. Clip it to one of them, and undo any normalisation, which the image processor applies itself."
+            "255]. Clip it to one of them, and undo any normalization, which the image processor applies itself."
         )
     return (image * 255 if high <= 1 else image).round().to(torch.uint8)

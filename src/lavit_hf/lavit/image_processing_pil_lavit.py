@@ -135,7 +135,7 @@ class LaVITImageProcessorPil(LaVITImageProcessorMixin, PilBackend):
     Image processor of LaVIT on Pillow, which needs no torchvision and equals the original's preprocessing.
 
     Any image is turned upright (EXIF), brought to 8-bit RGB with its transparency dropped, resized to `size` without
-    keeping its aspect ratio by Pillow's antialiased bicubic filter, scaled by 1/255 and normalised by CLIP's mean and
+    keeping its aspect ratio by Pillow's antialiased bicubic filter, scaled by 1/255 and normalized by CLIP's mean and
     standard deviation: what the EVA-CLIP encoder of LaVIT (arXiv 2309.04669) was trained on. PIL images, NumPy
     arrays, torch tensors, paths, URLs, base64 text, `bytes` and nested lists of these are accepted; how the values of
     arrays are read says [`to_rgb_tensor`].
@@ -152,11 +152,11 @@ class LaVITImageProcessorPil(LaVITImageProcessorMixin, PilBackend):
         do_resize (`bool`, *optional*, defaults to `True`):
             Whether to resize.
         do_rescale (`bool`, *optional*, defaults to `True`):
-            Whether to scale by `rescale_factor`. Floating-point images in 0..1 are recognised, with either value.
+            Whether to scale by `rescale_factor`. Floating-point images in 0..1 are recognized, with either value.
         rescale_factor (`float`, *optional*, defaults to `1 / 255`):
             Factor of the scaling.
         do_normalize (`bool`, *optional*, defaults to `True`):
-            Whether to normalise.
+            Whether to normalize.
 
     Example:
 

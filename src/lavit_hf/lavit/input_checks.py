@@ -31,7 +31,7 @@ def check_is_dense(tensor: torch.Tensor, name: str) -> None:
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"{name} must be a tensor, got {type(tensor).__name__}.")
     if tensor.is_quantized or tensor.is_nested or tensor.layout is not torch.strided:
-        kind = "quantised" if tensor.is_quantized else f"in layout {tensor.layout}"
+        kind = "quantized" if tensor.is_quantized else f"in layout {tensor.layout}"
         raise ValueError(f"{name} is a tensor that is {kind}. Pass a dense one; see `dequantize()` and `to_dense()`.")
 
 

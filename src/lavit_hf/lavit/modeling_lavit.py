@@ -278,7 +278,7 @@ class LaVITImageFeaturesOutput(BaseModelOutputWithPooling):
 
 class LaVITUnderstanding(nn.Module):
     """
-    The way from encoder features to rows the language model reads: continuous, not quantised (paper, section 3.2),
+    The way from encoder features to rows the language model reads: continuous, not quantized (paper, section 3.2),
     with the visual tokenizer's selector and merger where it has none of its own.
     """
 
@@ -460,7 +460,7 @@ class LaVITModel(LaVITPreTrainedModel):
 
         Args:
             pixel_values (`torch.Tensor` of shape `(num_images, num_channels, image_size, image_size)`):
-                Normalised pixels, as the processor gives them.
+                Normalized pixels, as the processor gives them.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep. By default the selector decides.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
@@ -514,7 +514,7 @@ class LaVITModel(LaVITPreTrainedModel):
 
         Args:
             pixel_values (`torch.Tensor` of shape `(num_images, num_channels, image_size, image_size)`):
-                Normalised pixels, as the processor gives them.
+                Normalized pixels, as the processor gives them.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep. By default the selector decides.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
@@ -773,7 +773,7 @@ class LaVITModel(LaVITPreTrainedModel):
         return fill_image_slots(opens, inputs_embeds, image_rows, attention_mask, keep_marks)
 
     def recover_marks(self, inputs_embeds: torch.Tensor) -> torch.LongTensor:
-        """Ids `(batch_size, sequence_length)` in which the image marks are recognised by their embeddings alone."""
+        """Ids `(batch_size, sequence_length)` in which the image marks are recognized by their embeddings alone."""
         marks = (self.config.image_start_token_id, self.config.image_end_token_id)
         ids = torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
         for mark in marks:
@@ -1020,7 +1020,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
 
     def attach_pixel_decoder(self, pipeline) -> None:
         """
-        Lets [`~LaVITForCausalLM.decode_image_tokens`], and with it transformers' any-to-any pipeline, give pictures
+        Lets [`~LaVITForCausalLM.decode_image_tokens`], and with it transformers' any-to-any pipeline, give images
         by another pixel decoder than that of the repo which the model was loaded from.
 
         Args:

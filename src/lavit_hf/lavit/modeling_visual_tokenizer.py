@@ -158,7 +158,7 @@ class LaVITVisionEncoder(nn.Module):
         """
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`):
-                Normalised pixels.
+                Normalized pixels.
             kwargs:
                 What the encoder's own forward takes, such as `output_hidden_states`.
 
@@ -500,7 +500,7 @@ class TokenMerger(nn.Module):
 
 
 class VectorQuantizer(nn.Module):
-    """Projects rows to the codebook's width, normalises them and finds the nearest code."""
+    """Projects rows to the codebook's width, normalizes them and finds the nearest code."""
 
     def __init__(self, config: LaVITVisualTokenizerConfig):
         super().__init__()
@@ -719,7 +719,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`):
-                Normalised pixels, as the image processor gives them.
+                Normalized pixels, as the image processor gives them.
 
         Returns:
             `BaseModelOutput`: `last_hidden_state` holds the features, `(batch_size, num_patches, feature_size)`.
@@ -744,7 +744,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         r"""
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`):
-                Normalised pixels, as the image processor gives them.
+                Normalized pixels, as the image processor gives them.
             keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
                 Patches to keep. By default the selector decides, by the rule `config.selection`.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
@@ -948,7 +948,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
             )
         if not pixel_values.is_floating_point():
             raise ValueError(
-                f"pixel_values must be normalised floats, got {pixel_values.dtype}. Pass images through the image "
+                f"pixel_values must be normalized floats, got {pixel_values.dtype}. Pass images through the image "
                 "processor first."
             )
 

@@ -33,7 +33,7 @@ def load_pixel_decoder(model: PreTrainedModel) -> Any:
     dtype = None if model.device.type in ("cpu", "meta") else model.dtype
     if repo is None:
         raise ValueError(_describe_lack(model))
-    with torch.random.fork_rng(devices=[]):  # the draws of a seed are the picture's, whenever this happens
+    with torch.random.fork_rng(devices=[]):  # the draws of a seed are the image's, whenever this happens
         try:
             pipeline = load_pipeline(repo, revision, language_model=None, dtype=dtype)
         except EntryNotFoundError as error:

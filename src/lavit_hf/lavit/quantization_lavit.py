@@ -19,7 +19,7 @@ UNQUANTIZED_MODULES = (
     "lm_head",
 )
 
-# How the quantisation methods call their list of modules to leave alone.
+# How the quantization methods call their list of modules to leave alone.
 SKIP_LIST_NAMES = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules", "ignore")
 
 # bitsandbytes' 4-bit kernel for CPUs with bf16, and how it says that a layer may use it: it takes rows by as many, and
@@ -30,7 +30,7 @@ CPU_KERNEL_ROWS, BLOCK_SIZE = 32, 64
 
 def leave_images_unquantized(config: QuantizationConfigMixin | dict) -> QuantizationConfigMixin:
     """
-    Adds to a quantisation's list of modules to leave alone those that images pass through, so that their codes do not
+    Adds to a quantization's list of modules to leave alone those that images pass through, so that their codes do not
     move.
 
     Args:
@@ -43,7 +43,7 @@ def leave_images_unquantized(config: QuantizationConfigMixin | dict) -> Quantiza
     # bitsandbytes says so in every layer of every forward, and rounds as it is meant to.
     leave_out("bitsandbytes.autograd._functions", "MatMul8bitLt: inputs will be cast from")
     if isinstance(config, dict):
-        from transformers.quantizers import AutoQuantizationConfig  # imports every quantisation library there is
+        from transformers.quantizers import AutoQuantizationConfig  # imports every quantization library there is
 
         config = AutoQuantizationConfig.from_dict(config)
     config = copy.deepcopy(config)
@@ -60,7 +60,7 @@ def avoid_unfit_kernels(model: nn.Module) -> None:
 
     Args:
         model (`nn.Module`):
-            A loaded model, quantised or not.
+            A loaded model, quantized or not.
     """
     for module in model.modules():
         if getattr(module, CPU_KERNEL_SWITCH, False):

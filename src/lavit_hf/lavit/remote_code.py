@@ -122,7 +122,7 @@ def load_pipeline(repo: str, revision: str | None = None, **kwargs: Any) -> Any:
     package = __name__.split(".")[0]
     if package != TRANSFORMERS_DYNAMIC_MODULE_NAME:
         return sys.modules[package].LaVITPipeline.from_pretrained(repo, revision=revision, **kwargs)
-    from diffusers import DiffusionPipeline  # which nothing but pictures needs
+    from diffusers import DiffusionPipeline  # which nothing but images needs
 
     source = {"custom_pipeline": repo, "custom_revision": revision, "trust_remote_code": True}
     return DiffusionPipeline.from_pretrained(repo, revision=revision, **source, **kwargs)

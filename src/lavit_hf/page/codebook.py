@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What an entry of the codebook stands for: its neighbours, and the patches that got it."""
+"""What an entry of the codebook stands for: its neighbors, and the patches that got it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Match:
         similarity (`float`):
             Cosine between the two rows of the codebook.
         inspection (`Inspection`, *optional*):
-            The picture in which it stands for a patch.
+            The image in which it stands for a patch.
         patch (`int`, *optional*):
             That patch.
     """
@@ -75,12 +75,12 @@ def nearest_patches(similarities: torch.Tensor, inspections: Sequence[Inspection
         similarities (`torch.Tensor` of shape `(codebook_size,)`):
             What [`compare_codes`] gave for it.
         inspections (`Sequence[Inspection]`):
-            The pictures to search.
+            The images to search.
         count (`int`):
             How many patches.
 
     Returns:
-        `list[Match]`: of one picture a few only, so that it does not hide the others.
+        `list[Match]`: of one image a few only, so that it does not hide the others.
     """
     matches = []
     for inspection in inspections:

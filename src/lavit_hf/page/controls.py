@@ -61,12 +61,12 @@ def keep_settings(rule: str, share: float, error: float) -> KeepSettings:
 
 
 def picture_output(label: str, **kwargs) -> gr.Image:
-    """A place for a picture that the model made or that shows what it did."""
+    """A place for an image that the model made or that shows what it did."""
     return gr.Image(label=label, interactive=False, **{"buttons": ["fullscreen"], "elem_classes": "picture", **kwargs})
 
 
 def example_pictures(picture: gr.Image) -> None:
-    """Pictures to start with, where the package has them."""
+    """Images to start with, where the package has them."""
     paths = example_paths()
     if paths:
         with gr.Column(elem_classes="examples"):
@@ -74,7 +74,7 @@ def example_pictures(picture: gr.Image) -> None:
 
 
 def describe_knowledge(model: PageModel) -> None:
-    """Says which pictures the model knows, where its card names one kind only."""
+    """Says which images the model knows, where its card names one kind only."""
     if model.suggestions.knows:
         knows = html.escape(model.suggestions.knows)
         gr.HTML(f"<p>{KNOWLEDGE.format(knows=knows)}</p>", elem_classes=["plain", "note", "knowledge"])

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The *Draw* tab: pictures of a text, or of text and pictures mixed."""
+"""The *Draw* tab: images of a text, or of text and images mixed."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the *Draw* tab does: pictures of a prompt, with word of how far they are."""
+"""What the *Draw* tab does: images of a prompt, with word of how far they are."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class DrawSettings:
 
     Args:
         num_images (`int`):
-            How many pictures.
+            How many images.
         steps (`int`):
             Denoising steps.
         guidance (`float`):
@@ -39,7 +39,7 @@ class DrawSettings:
         temperature (`float`, *optional*):
             Temperature of the tokens; 0 takes the most likely one every time. The checkpoint's own by default.
         num_candidates (`int`, *optional*, defaults to 1):
-            How often each picture is painted; the one most like its tokens is kept.
+            How often each image is painted; the one most like its tokens is kept.
         seed (`int`, *optional*):
             Seed of all draws; by default they differ from run to run.
     """
@@ -54,7 +54,7 @@ class DrawSettings:
 
 
 def default_settings(model: PageModel) -> DrawSettings:
-    """One picture, with what the pipeline and the model are set to."""
+    """One image, with what the pipeline and the model are set to."""
     pipeline = model.painter
     generation = getattr(model.language_model.generation_config, "image_generation", DEFAULT_IMAGE_GENERATION)
     return DrawSettings(
@@ -70,22 +70,22 @@ def draw(
     model: PageModel, prompt: str, images: Sequence[Image.Image], settings: DrawSettings, report: Report
 ) -> tuple[LaVITPipelineOutput, int]:
     """
-    Draws pictures of a prompt.
+    Draws images of a prompt.
 
     Args:
         model (`PageModel`):
             The model.
         prompt (`str`):
-            What to draw; `<image>` says where a picture stands.
+            What to draw; `<image>` says where an image stands.
         images (`Sequence[PIL.Image.Image]`):
-            The prompt's pictures.
+            The prompt's images.
         settings (`DrawSettings`):
             How.
         report (`Callable`):
             Told after each token and each denoising step how far it is.
 
     Returns:
-        The pictures with their tokens, and the seed that repeats them.
+        The images with their tokens, and the seed that repeats them.
     """
     if prompt or not images:
         check_text(InputLimits().check_text(prompt or ""))

@@ -30,7 +30,7 @@ def draw_codes(inspection: Inspection) -> Image.Image:
 
 
 def draw_probabilities(inspection: Inspection) -> Image.Image:
-    """How likely each patch is kept: from dark, the least likely of the picture, to bright, the likeliest."""
+    """How likely each patch is kept: from dark, the least likely of the image, to bright, the likeliest."""
     side = _side(inspection)
     probabilities = inspection.keep_probabilities.reshape(side, side)
     low, high = probabilities.aminmax()
@@ -46,7 +46,7 @@ def draw_patch(inspection: Inspection, patch: int) -> Image.Image:
     size = inspection.square.width
     length = _length(inspection, size)
     box = _box(inspection, patch, size)
-    # Three patches wide, moved to the inside where it would reach out of the picture.
+    # Three patches wide, moved to the inside where it would reach out of the image.
     x, y = (min(max(0.0, place - length), size - 3 * length) for place in box[:2])
     drawing = inspection.square.resize(
         (PATCH_SIZE, PATCH_SIZE), Image.Resampling.BICUBIC, box=(x, y, x + 3 * length, y + 3 * length)
@@ -65,7 +65,7 @@ def patch_at(inspection: Inspection, x: float, y: float) -> int:
 
 
 def _box(inspection: Inspection, patch: int, size: int) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a patch in a drawing of the whole picture, `size` pixels wide."""
+    """Left, top, right and bottom of a patch in a drawing of the whole image, `size` pixels wide."""
     row, column = divmod(patch, _side(inspection))
     length = _length(inspection, size)
     return column * length, row * length, (column + 1) * length, (row + 1) * length

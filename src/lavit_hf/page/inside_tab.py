@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The *Look inside* tab: a picture's way through the model, and what the entries of the codebook look like."""
+"""The *Look inside* tab: an image's way through the model, and what the entries of the codebook look like."""
 
 import html
 from collections.abc import Callable
@@ -27,9 +27,9 @@ from .model import PageModel
 from .uploads import example_paths, picture_input, read_picture
 
 
-NEIGHBOURS = 3  # codes painted beside the chosen one
+NEIGHBORS = 3  # codes painted beside the chosen one
 PATCHES = 8
-STATE_SECONDS = 3600  # that a browser's last picture is held
+STATE_SECONDS = 3600  # that a browser's last image is held
 
 EMPTY = '<p class="note">Choose an image to see what each step of the model keeps of it.</p>'
 CODE_HINT = (
@@ -47,9 +47,9 @@ def add_inside_tab(model: PageModel, tab: gr.Tab, read_picture: gr.Image) -> Non
         model (`PageModel`):
             What is looked into.
         tab (`gradio.Tab`):
-            The tab, which opens on the picture at hand: the last that was given here or to be read.
+            The tab, which opens on the image at hand: the last that was given here or to be read.
         read_picture (`gradio.Image`):
-            Where pictures are given to be read.
+            Where images are given to be read.
     """
     state, looked_into = gr.State(time_to_live=STATE_SECONDS), gr.State(time_to_live=STATE_SECONDS)
     with gr.Row():
@@ -89,7 +89,7 @@ def add_inside_tab(model: PageModel, tab: gr.Tab, read_picture: gr.Image) -> Non
 
 def _lay_out_views(model: PageModel) -> tuple[gr.Image, gr.HTML, gr.Image, gr.Image, gr.Image, gr.Textbox]:
     """
-    Codes over the patches with a place for problems, their chances, the picture as the model gets it, painted from
+    Codes over the patches with a place for problems, their chances, the image as the model gets it, painted from
     tokens, and the ids.
     """
     with gr.Row():
@@ -141,7 +141,7 @@ def _lay_out_codebook(model: PageModel) -> tuple[gr.Number, gr.Button, gr.HTML, 
     problem = problem_area("inside-code-problem")
     with gr.Row():
         alone = _gallery(
-            "Drawn from this code alone, and from its neighbours",
+            "Drawn from this code alone, and from its neighbors",
             "inside-alone",
             visible=model.pipeline is not None,
         )
@@ -181,10 +181,10 @@ def _make_show_code(model: PageModel) -> Callable:
         if code is None:
             raise Failure("no code is chosen. Enter a number, or select a patch of an image.")
         similarities = compare_codes(model, code)
-        neighbours = nearest_codes(similarities, code, NEIGHBOURS)
+        neighbors = nearest_codes(similarities, code, NEIGHBORS)
         examples = [example for example in inspected_examples() if not (inspection and example.shows(inspection))]
         found = nearest_patches(similarities, [inspection, *examples] if inspection else examples, PATCHES)
-        alone = [] if model.pipeline is None else _paint_alone(model, neighbours)
+        alone = [] if model.pipeline is None else _paint_alone(model, neighbors)
         return alone, [(draw_patch(m.inspection, m.patch), _caption(m, code)) for m in found]
 
     return show_code
@@ -214,12 +214,12 @@ def _gallery(label: str, elem_id: str, visible: bool = True) -> gr.Gallery:
     )
 
 
-def _paint_alone(model: PageModel, neighbours: list[Match]) -> list[tuple[Image.Image, str]]:
+def _paint_alone(model: PageModel, neighbors: list[Match]) -> list[tuple[Image.Image, str]]:
     first_code = model.language_model.config.first_code_token_id
     pictures = paint(
-        model, [[first_code + match.code] for match in neighbours], default_settings(model), same_noise=True
+        model, [[first_code + match.code] for match in neighbors], default_settings(model), same_noise=True
     )
-    return [(picture, _caption(match, neighbours[0].code)) for picture, match in zip(pictures, neighbours)]
+    return [(picture, _caption(match, neighbors[0].code)) for picture, match in zip(pictures, neighbors)]
 
 
 def _caption(match: Match, code: int) -> str:

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the *Look inside* tab does: a picture as it goes through the model, step by step."""
+"""What the *Look inside* tab does: an image as it goes through the model, step by step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from .model import PageModel
 @dataclass(frozen=True)
 class Inspection:
     """
-    What becomes of a picture.
+    What becomes of an image.
 
     Args:
         square (`PIL.Image.Image`):
-            The picture, squeezed into a square as the model gets it, but of a size to look at.
+            The image, squeezed into a square as the model gets it, but of a size to look at.
         size (`tuple[int, int]`):
             Its width and height.
         codes (`list[int]`):
@@ -52,7 +52,7 @@ class Inspection:
         return self.keep_mask.nonzero().flatten().tolist()
 
     def shows(self, other: "Inspection") -> bool:
-        """Whether it is the same picture."""
+        """Whether it is the same image."""
         return self.square.tobytes() == other.square.tobytes()
 
     def code_of(self, patch: int) -> int | None:
@@ -65,13 +65,13 @@ def inspect_images(
     model: PageModel, images: Sequence[Image.Image], keep: KeepSettings | None = None
 ) -> list[Inspection]:
     """
-    Looks at what becomes of pictures.
+    Looks at what becomes of images.
 
     Args:
         model (`PageModel`):
             The model.
         images (`Sequence[PIL.Image.Image]`):
-            The pictures.
+            The images.
         keep ([`KeepSettings`], *optional*):
             How many patches to keep; by default the model's own rule decides.
 
@@ -101,13 +101,13 @@ def paint(
     model: PageModel, sentences: Sequence[Sequence[int]], settings: DrawSettings, same_noise: bool = False
 ) -> list[Image.Image]:
     """
-    Paints pictures from their tokens alone.
+    Paints images from their tokens alone.
 
     Args:
         model (`PageModel`):
             The model.
         sentences (`Sequence[Sequence[int]]`):
-            Token ids of each picture.
+            Token ids of each image.
         settings (`DrawSettings`):
             How.
         same_noise (`bool`, *optional*, defaults to `False`):
@@ -128,13 +128,13 @@ def paint(
 
 def describe_steps(model: PageModel, inspection: Inspection) -> list[tuple[str, str]]:
     """
-    What each step kept of a picture, in words.
+    What each step kept of an image, in words.
 
     Args:
         model (`PageModel`):
             The model.
         inspection (`Inspection`):
-            The picture.
+            The image.
 
     Returns:
         `list[tuple[str, str]]`: the name of each step, and what is left behind it.

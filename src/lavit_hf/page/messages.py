@@ -74,7 +74,7 @@ def show_problems(*places: tuple[gr.events.Dependency, gr.HTML], picture: gr.Ima
         places (`tuple[gradio.events.Dependency, gradio.HTML]`):
             Each event of the tab, whose handler is one of [`shown`], with the [`problem_area`] of its message.
         picture (`gradio.Image`, *optional*):
-            The tab's picture, without which nothing counts as a success: one that cannot be read is taken away, which
+            The tab's image, without which nothing counts as a success: one that cannot be read is taken away, which
             must leave the message.
     """
     settings = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}

@@ -59,7 +59,7 @@ class PageModel:
         return self.pipeline
 
     def prepare(self, *images: Image.Image) -> torch.Tensor:
-        """The pixel values of pictures, where and in what the model calculates."""
+        """The pixel values of images, where and in what the model calculates."""
         pixel_values = self.processor.image_processor(list(images), return_tensors="pt").pixel_values
         return pixel_values.to(self.language_model.device, self.visual_tokenizer.dtype)
 

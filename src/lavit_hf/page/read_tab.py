@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The *Read* tab: a picture is described, questions about it are answered, and the kept patches are shown."""
+"""The *Read* tab: an image is described, questions about it are answered, and the kept patches are shown."""
 
 from collections.abc import Callable
 
@@ -41,7 +41,7 @@ def add_read_tab(model: PageModel) -> gr.Image:
             What reads.
 
     Returns:
-        `gradio.Image`: its picture.
+        `gradio.Image`: its image.
     """
     with gr.Row():
         with gr.Column(min_width=280):
@@ -96,7 +96,7 @@ def add_read_tab(model: PageModel) -> gr.Image:
 
 
 def _lay_out_description() -> tuple[gr.Button, gr.HTML, gr.Textbox]:
-    """What has a picture described, a place for problems, and the description."""
+    """What has an image described, a place for problems, and the description."""
     describe = gr.Button("Describe", variant="primary", elem_id="read-describe")
     problem = problem_area("read-describe-problem")
     return describe, problem, _result("Description", "read-caption")

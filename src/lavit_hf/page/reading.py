@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the *Read* tab does: texts about a picture, and the patches that they were read from."""
+"""What the *Read* tab does: texts about an image, and the patches that they were read from."""
 
 import torch
 from PIL import Image
@@ -13,7 +13,7 @@ from .model import PageModel
 
 def write_about(model: PageModel, task: Task, image: Image.Image, keep: KeepSettings | None = None) -> ReadText:
     """
-    Has the model write about a picture.
+    Has the model write about an image.
 
     Args:
         model (`PageModel`):
@@ -21,7 +21,7 @@ def write_about(model: PageModel, task: Task, image: Image.Image, keep: KeepSett
         task (`Task`):
             What to write.
         image (`PIL.Image.Image`):
-            The picture.
+            The image.
         keep ([`KeepSettings`], *optional*):
             How many patches to keep; by default the model's own rule decides.
 
@@ -42,7 +42,7 @@ def find_kept(model: PageModel, image: Image.Image, keep: KeepSettings | None = 
         model (`PageModel`):
             The model.
         image (`PIL.Image.Image`):
-            The picture.
+            The image.
         keep ([`KeepSettings`], *optional*):
             How many patches to keep; by default the model's own rule decides.
 

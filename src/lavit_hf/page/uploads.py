@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures that users give, read by the package's own reader."""
+"""Images that users give, read by the package's own reader."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parent / "pictures"
 
 
 def picture_input(label: str, elem_id: str) -> gr.Image:
-    """A place to drop, paste or choose a picture. Handlers get the path of its file."""
+    """A place to drop, paste or choose an image. Handlers get the path of its file."""
     picture = gr.Image(
         label=label,
         type="filepath",
@@ -31,7 +31,7 @@ def picture_input(label: str, elem_id: str) -> gr.Image:
         elem_id=elem_id,
         elem_classes="picture",
     )
-    # gradio's own would open the file, and fail with messages for developers where it is no picture.
+    # gradio's own would open the file, and fail with messages for developers where it is no image.
     picture.preprocess = _path_of
     return picture
 
@@ -45,7 +45,7 @@ def read_picture(path: str | None) -> Image.Image:
             Its file.
 
     Returns:
-        `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
+        `PIL.Image.Image`: The image, upright, in mode `"RGB"`.
 
     Raises:
         Failure: If there is none, it is too large, or it cannot be read.
@@ -74,7 +74,7 @@ def take_uploads_only(block: gr.blocks.Block) -> None:
 
 
 def example_paths() -> list[Path]:
-    """The pictures that the page offers; none where the package was installed without them."""
+    """The images that the page offers; none where the package was installed without them."""
     return sorted(EXAMPLES.glob("*.png"))
 
 

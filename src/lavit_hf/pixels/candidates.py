@@ -14,17 +14,17 @@ class CandidatesMixin:
     @torch.no_grad()
     def choose_candidates(self, pictures: torch.Tensor, features: torch.Tensor, num_candidates: int) -> torch.Tensor:
         """
-        Chooses for each picture the painting that, read again, is most like what it was painted from: by the cosine of
+        Chooses for each image the painting that, read again, is most like what it was painted from: by the cosine of
         the visual encoder's features and those that the detokenizer rebuilds, which is what the tokenizer is trained
         by (paper, section 3.1).
 
         Args:
             pictures (`torch.Tensor` of shape `(num_pictures * num_candidates, 3, height, width)`):
-                Paintings with values in 0..1, the candidates of a picture following each other.
+                Paintings with values in 0..1, the candidates of an image following each other.
             features (`torch.Tensor` of shape `(num_pictures * num_candidates, num_patches, feature_size)`):
                 The rebuilt features that each was painted from.
             num_candidates (`int`):
-                How many candidates a picture has.
+                How many candidates an image has.
 
         Returns:
             `torch.LongTensor` of shape `(num_pictures,)`: the rows of those chosen.
@@ -38,7 +38,7 @@ class CandidatesMixin:
         return best + num_candidates * torch.arange(len(best), device=best.device)
 
     def _read_pictures(self, pictures: torch.Tensor) -> torch.Tensor:
-        """The visual encoder's features of pictures, `(num_pictures, num_patches, feature_size)`, in fp32."""
+        """The visual encoder's features of images, `(num_pictures, num_patches, feature_size)`, in fp32."""
         model = self._awake_language_model("choose between candidates")
         images = self._as_output(pictures, "pil")
         pixel_values = self.processor.image_processor(images, return_tensors="pt").pixel_values

@@ -47,7 +47,7 @@ class LaVITCondition:
     features: torch.Tensor | None = None
 
     def repeat(self, times: int) -> "LaVITCondition":
-        """The condition of every picture several times, one after the other."""
+        """The condition of every image several times, one after the other."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return LaVITCondition(
             **{
@@ -195,7 +195,7 @@ class DenoisingMixin:
         return tensors
 
     def _time_ids(self, latents: torch.Tensor) -> torch.Tensor:
-        """SDXL's original size, crop and target size: a picture that was neither scaled nor cut."""
+        """SDXL's original size, crop and target size: an image that was neither scaled nor cut."""
         size = [side * self.vae_scale_factor for side in latents.shape[-2:]]
         return torch.tensor([[*size, 0, 0, *size]], dtype=self.unet.dtype, device=latents.device)
 

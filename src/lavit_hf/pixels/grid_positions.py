@@ -13,7 +13,7 @@ def grid_positions(num_patches: int, width: int) -> torch.Tensor:
     attention finds them from the first step on.
     """
     side, quarter = math.isqrt(num_patches), -(-width // 4)
-    # From half a wave over the picture, so that no two ends are alike, to one over four patches.
+    # From half a wave over the image, so that no two ends are alike, to one over four patches.
     frequencies = torch.logspace(0, 1, quarter, base=max(side / 2, 1)) * (math.pi / side)
     angles = torch.arange(side)[:, None] * frequencies
     waves = torch.cat([angles.sin(), angles.cos()], dim=-1)

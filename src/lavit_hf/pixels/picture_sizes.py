@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Which sizes pictures can have."""
+"""Which sizes images can have."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ ASPECT_RATIOS = {
 }
 ASPECT_RATIO_BASE = 1024
 
-# How many times more or fewer pixels than those of the training, and how long for their width, pictures may well be.
+# How many times more or fewer pixels than those of the training, and how long for their width, images may well be.
 USUAL_AREA, USUAL_SIDES = 1.5, 2.0
 
 
@@ -27,7 +27,7 @@ def resolve_size(
     native: int, multiple: int, height: int | None = None, width: int | None = None, aspect_ratio: str | None = None
 ) -> tuple[int, int]:
     """
-    The size of pictures.
+    The size of images.
 
     Args:
         native (`int`):

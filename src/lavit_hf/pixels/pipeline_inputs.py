@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of what the pipeline is asked to paint: one source of pictures, and a condition of the right shape."""
+"""Checks of what the pipeline is asked to paint: one source of images, and a condition of the right shape."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -32,7 +32,7 @@ def check_known(unknown: Iterable[str], known: Iterable[str]) -> None:
 
 
 def check_sources(prompt: Any, images: Any, image_token_ids: Any, prompt_embeds: Any, negative_prompt: Any) -> None:
-    """Raises a `ValueError` unless pictures have one source, and `negative_prompt` a language model to guide."""
+    """Raises a `ValueError` unless images have one source, and `negative_prompt` a language model to guide."""
     has_prompt = prompt is not None or images is not None
     if has_prompt + (image_token_ids is not None) + (prompt_embeds is not None) != 1:
         raise ValueError("pass exactly one of a prompt (with or without images), image_token_ids and prompt_embeds.")

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""LaVIT's diffusion pipeline: text, images or image tokens in, pictures out."""
+"""LaVIT's diffusion pipeline: text, images or image tokens in, images out."""
 
 import inspect
 import os
@@ -405,7 +405,7 @@ class LaVITPipeline(
             chosen = self.choose_candidates(pictures, condition.features, num_candidates)
             pictures = (latents if output_type == "latent" else pictures)[chosen]
 
-        # 6. Check the pictures, and give them the form that is asked for.
+        # 6. Check the images, and give them the form that is asked for.
         if output_type != "latent":
             pictures, flags = self.check_safety(pictures)
             pictures = self._as_output(pictures, output_type)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Progress bars that say what they are of: a picture's tokens are written, then it is painted."""
+"""Progress bars that say what they are of: an image's tokens are written, then it is painted."""
 
 from diffusers import DiffusionPipeline
 from diffusers.utils.distributed_utils import is_torch_dist_rank_zero

@@ -33,7 +33,7 @@ class UNetLoraLoaderMixin(StableDiffusionLoraLoaderMixin):
             hotswap (`bool`, *optional*, defaults to `False`):
                 Whether to put the weights into the adapter of that name that is there already.
             low_cpu_mem_usage (`bool`, *optional*, defaults to `True`):
-                Whether to skip the initialisation of weights that are loaded.
+                Whether to skip the initialization of weights that are loaded.
             kwargs:
                 What else `lora_state_dict` of diffusers' mixin takes, as `weight_name`.
 

@@ -100,7 +100,7 @@ async def retrieve_model(name: str, service: ServiceOf) -> dict[str, Any]:
 
 @routes.post("/chat/completions", openapi_extra=request_schema(ChatFields))
 async def complete_chat(request: Request, service: ServiceOf) -> Response:
-    """Replies to a chat of texts and pictures."""
+    """Replies to a chat of texts and images."""
     _ = service.model
     fields = await read_json(request, ChatFields, service.limits)
     model = service.check_model(fields.model)
@@ -117,7 +117,7 @@ async def complete_chat(request: Request, service: ServiceOf) -> Response:
 
 @routes.post("/images/generations", openapi_extra=request_schema(PaintFields))
 async def generate_images(request: Request, service: ServiceOf) -> dict[str, Any]:
-    """Paints pictures of a text."""
+    """Paints images of a text."""
     _ = service.model
     fields = await read_json(request, PaintFields, service.limits)
     return await _paint(request, service, fields, [])
@@ -125,7 +125,7 @@ async def generate_images(request: Request, service: ServiceOf) -> dict[str, Any
 
 @routes.post("/images/edits")
 async def edit_images(request: Request, service: ServiceOf) -> dict[str, Any]:
-    """Paints pictures of a text and pictures mixed; `<image>` in the text says where each stands."""
+    """Paints images of a text and images mixed; `<image>` in the text says where each stands."""
     _ = service.model
     form = await read_form(request, service.limits)
     try:

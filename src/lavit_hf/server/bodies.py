@@ -138,7 +138,7 @@ async def read_form(request: Request, limits: Limits) -> FormData:
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise ApiError(415, "the body must be a form. Send it as multipart/form-data.")
-    # A file more than there may be, so that it is counted where pictures are.
+    # A file more than there may be, so that it is counted where images are.
     return await request.form(max_files=limits.inputs.pictures + 1, max_part_size=limits.max_body_bytes)
 
 

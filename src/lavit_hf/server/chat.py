@@ -94,7 +94,7 @@ def prepare_chat(fields: ChatFields, model: ServedModel, limits: Limits) -> Chat
             The bounds.
 
     Raises:
-        ApiError: If the chat is too long, a picture cannot be read, or the template refuses it.
+        ApiError: If the chat is too long, an image cannot be read, or the template refuses it.
     """
     _check_sizes(fields.messages, limits)
     pictures = RequestPictures(limits)

@@ -26,14 +26,14 @@ class TextPart(Fields):
 
 
 class ImageUrl(Fields):
-    """Where a picture is; `detail` is passed over, as every picture is read at the one size of the model."""
+    """Where an image is; `detail` is passed over, as every image is read at the one size of the model."""
 
     url: str
     detail: Literal["auto", "low", "high"] | None = None
 
 
 class ImagePart(Fields):
-    """A picture of a message."""
+    """An image of a message."""
 
     type: Literal["image_url"]
     image_url: ImageUrl

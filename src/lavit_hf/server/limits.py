@@ -14,7 +14,7 @@ class Limits:
 
     Args:
         inputs (`InputLimits`, *optional*):
-            Texts and pictures of a request, as on the page.
+            Texts and images of a request, as on the page.
         max_body_bytes (`int`, *optional*, defaults to 32 MiB):
             Largest body of a request, JSON or uploads.
         max_held_bytes (`int`, *optional*, defaults to 256 MiB):
@@ -28,19 +28,19 @@ class Limits:
         max_new_tokens (`int`, *optional*, defaults to 512):
             Longest reply, in tokens, whatever a request asks for.
         max_pictures (`int`, *optional*, defaults to 4):
-            Most pictures to paint for a request.
+            Most images to paint for a request.
         max_side (`int`, *optional*, defaults to 2048):
-            Longest side of a picture to paint, in pixels.
+            Longest side of an image to paint, in pixels.
         max_steps (`int`, *optional*, defaults to 200):
             Most denoising steps.
         remote_images (`bool`, *optional*, defaults to `False`):
-            Whether pictures may be named by `http(s)` URLs, which the server downloads.
+            Whether images may be named by `http(s)` URLs, which the server downloads.
         max_preparing (`int`, *optional*, defaults to 4):
-            How many requests have their pictures read at once.
+            How many requests have their images read at once.
         max_waiting (`int`, *optional*, defaults to 64):
             Most requests that wait for the model. Further ones are told to come again.
         max_batch_size (`int`, *optional*, defaults to 16):
-            Most prompts, or pictures to paint, that the model gets at once.
+            Most prompts, or images to paint, that the model gets at once.
         batch_seconds (`float`, *optional*, defaults to 0.01):
             How long the first request of a batch waits for others, in seconds.
         request_seconds (`float`, *optional*, defaults to 300.0):

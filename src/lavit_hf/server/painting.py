@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures to paint: a batch of prompts goes through the pipeline, each with draws of its own."""
+"""Images to paint: a batch of prompts goes through the pipeline, each with draws of its own."""
 
 import base64
 import io
@@ -28,13 +28,13 @@ DEFAULT_FORMAT = "png"
 @dataclass
 class Painting:
     """
-    A request for pictures, ready for the pipeline.
+    A request for images, ready for the pipeline.
 
     Args:
         prompt (`str`):
             What to paint.
         images (`list[PIL.Image.Image]`):
-            The pictures of the prompt.
+            The images of the prompt.
         negative_prompt (`str`, *optional*):
             What guidance leads away from.
         settings (`dict`):
@@ -42,7 +42,7 @@ class Painting:
         num_pictures (`int`):
             How many to paint.
         seed (`int`, *optional*):
-            Seed of the first picture. The others have those that follow.
+            Seed of the first image. The others have those that follow.
     """
 
     prompt: str
@@ -55,13 +55,13 @@ class Painting:
 
 def prepare_painting(fields: PaintFields, images: list[Image.Image], model: ServedModel, limits: Limits) -> Painting:
     """
-    Checks a request for pictures.
+    Checks a request for images.
 
     Args:
         fields (`PaintFields`):
             The request.
         images (`list[PIL.Image.Image]`):
-            The pictures of its prompt.
+            The images of its prompt.
         model (`ServedModel`):
             The model.
         limits (`Limits`):
@@ -92,7 +92,7 @@ def find_kind(painting: Painting) -> tuple:
 
 def paint(jobs: Sequence[Job], model: ServedModel) -> list[list[Image.Image]]:
     """
-    Paints the pictures of requests of one kind.
+    Paints the images of requests of one kind.
 
     Args:
         jobs (`Sequence[Job]`):
@@ -120,14 +120,14 @@ def paint(jobs: Sequence[Job], model: ServedModel) -> list[list[Image.Image]]:
 
 
 def encode_picture(picture: Image.Image, output_format: str | None) -> str:
-    """The file of a picture, PNG unless another is wanted, in base64."""
+    """The file of an image, PNG unless another is wanted, in base64."""
     file = io.BytesIO()
     picture.save(file, format=output_format or DEFAULT_FORMAT)
     return base64.b64encode(file.getbuffer()).decode()
 
 
 class _Watch(StoppingCriteria):
-    """Ends the writing of tokens when nobody waits for the pictures any more."""
+    """Ends the writing of tokens when nobody waits for the images any more."""
 
     def __init__(self, jobs: Sequence[Job]):
         self.jobs = jobs

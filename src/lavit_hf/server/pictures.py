@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of requests, read by the package's own reader: from data URLs and uploads, from the network if allowed."""
+"""Images of requests, read by the package's own reader: from data URLs and uploads, from the network if allowed."""
 
 import base64
 import binascii
@@ -20,7 +20,7 @@ URL_PREFIXES = ("http://", "https://")
 
 class RequestPictures:
     """
-    Reads the pictures of one request, which are bounded together.
+    Reads the images of one request, which are bounded together.
 
     Args:
         limits ([`Limits`]):
@@ -33,16 +33,16 @@ class RequestPictures:
 
     def read_url(self, url: str, name: str) -> Image.Image:
         """
-        Reads a picture that a message names.
+        Reads an image that a message names.
 
         Args:
             url (`str`):
                 A `data:image/...;base64,` URL, or where the limits allow it an `http(s)` URL. Never a file.
             name (`str`):
-                What errors call the picture.
+                What errors call the image.
 
         Returns:
-            `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
+            `PIL.Image.Image`: The image, upright, in mode `"RGB"`.
 
         Raises:
             ApiError: If it cannot be read, or URLs are not allowed.
@@ -59,7 +59,7 @@ class RequestPictures:
 
     def read(self, data: bytes, name: str) -> Image.Image:
         """
-        Reads a picture that was sent.
+        Reads an image that was sent.
 
         Args:
             data (`bytes`):
@@ -68,7 +68,7 @@ class RequestPictures:
                 What errors call it.
 
         Returns:
-            `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
+            `PIL.Image.Image`: The image, upright, in mode `"RGB"`.
 
         Raises:
             ApiError: If it cannot be read.
@@ -78,7 +78,7 @@ class RequestPictures:
 
 
 def shrink(images: list[Image.Image], image_processor: BaseImageProcessor) -> list[Image.Image]:
-    """Pictures at the size that the model reads, so that those who wait hold little; it reads the same in them."""
+    """Images at the size that the model reads, so that those who wait hold little; it reads the same in them."""
     if not images:
         return []
     pixels = image_processor(images, do_rescale=False, do_normalize=False, return_tensors="pt").pixel_values

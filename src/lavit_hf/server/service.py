@@ -82,7 +82,7 @@ class Service:
         return model
 
     async def prepare(self, function: Callable, *arguments: Any) -> Any:
-        """Calls what reads pictures, of which only so many run at once."""
+        """Calls what reads images, of which only so many run at once."""
         async with self._preparing:
             return await asyncio.to_thread(function, *arguments)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures that the command line names: found first, then read one by one, so that memory stays bounded."""
+"""Images that the command line names: found first, then read one by one, so that memory stays bounded."""
 
 import glob
 import shlex
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STANDARD_INPUT = "-"
-MAX_INPUT_BYTES = 512 * 2**20  # of a picture on standard input
+MAX_INPUT_BYTES = 512 * 2**20  # of an image on standard input
 URL_PREFIXES = ("http://", "https://")
 
 
 class Skipped:
     """
-    Keeps count of pictures that could not be read: each is reported, and the others go on.
+    Keeps count of images that could not be read: each is reported, and the others go on.
 
     Args:
         allowed (`bool`, *optional*, defaults to `True`):
@@ -38,31 +38,31 @@ class Skipped:
         self.count = 0
 
     def add(self, source: str, reason: object) -> None:
-        """Reports a picture on stderr."""
+        """Reports an image on stderr."""
         if not self.allowed:
             raise Failure(f"{source}: {reason}")
         self.count += 1
         report(f"skipped {source}: {reason}")
 
     def exit_if_any(self) -> None:
-        """Ends the command with exit code 1 if a picture was skipped."""
+        """Ends the command with exit code 1 if an image was skipped."""
         if self.count:
             raise SystemExit(EXIT_FAILURE)
 
 
 def find_images(arguments: Iterable[str], skipped: Skipped) -> list[str]:
     """
-    Finds the pictures that are meant. Only what is a file, a URL or standard input is given back; whether it is a
-    picture shows when it is read.
+    Finds the images that are meant. Only what is a file, a URL or standard input is given back; whether it is an
+    image shows when it is read.
 
     Args:
         arguments (`Iterable[str]`):
-            Paths, folders (their pictures, not those of folders in them), globs (`**` for all depths), URLs, or `-`.
+            Paths, folders (their images, not those of folders in them), globs (`**` for all depths), URLs, or `-`.
         skipped (`Skipped`):
             Takes what does not exist.
 
     Returns:
-        `list[str]`: the pictures in the order they are named, each once.
+        `list[str]`: the images in the order they are named, each once.
 
     Raises:
         Failure: If there is none.
@@ -85,14 +85,14 @@ def find_images(arguments: Iterable[str], skipped: Skipped) -> list[str]:
 
 def read_image(source: str) -> "Image.Image":
     """
-    Reads one picture.
+    Reads one image.
 
     Args:
         source (`str`):
             As [`find_images`] gives it.
 
     Returns:
-        `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
+        `PIL.Image.Image`: The image, upright, in mode `"RGB"`.
 
     Raises:
         ValueError: If it cannot be read.
@@ -123,18 +123,18 @@ def read_batches(
     sources: Iterable[str], batch_size: int, prepare: Callable[["Image.Image"], T], skipped: Skipped
 ) -> Iterator[list[tuple[str, T]]]:
     """
-    Reads pictures in batches, the next one while the model works on the last. Of a batch only what the model needs is
-    held; the full size of no more than one picture.
+    Reads images in batches, the next one while the model works on the last. Of a batch only what the model needs is
+    held; the full size of no more than one image.
 
     Args:
         sources (`Iterable[str]`):
             As [`find_images`] gives them.
         batch_size (`int`):
-            Most pictures in a batch.
+            Most images in a batch.
         prepare (`Callable`):
-            Makes of a picture what is held of it.
+            Makes of an image what is held of it.
         skipped (`Skipped`):
-            Takes the pictures that cannot be read.
+            Takes the images that cannot be read.
 
     Yields:
         `list[tuple[str, T]]`: sources and what was prepared; never empty.

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Which patches were kept of a picture, for results."""
+"""Which patches were kept of an image, for results."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from .failures import report
 
 class KeptPatches(NamedTuple):
     """
-    The kept patches of a picture.
+    The kept patches of an image.
 
     Args:
         mask (`torch.BoolTensor` of shape `(num_patches,)`):

@@ -11,7 +11,7 @@ from ..lavit.image_loading import load_image
 from .failures import Failure
 
 
-# Pillow's names of what people send. Left out are formats that hold pictures of other sizes than they say (icons), and
+# Pillow's names of what people send. Left out are formats that hold images of other sizes than they say (icons), and
 # one that is a program (EPS).
 PICTURE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
@@ -23,20 +23,20 @@ class TooLarge(Failure):
 @dataclass(frozen=True)
 class InputLimits:
     """
-    Bounds of one request. They are far above what people send and below what hurts a machine: the worst picture that
+    Bounds of one request. They are far above what people send and below what hurts a machine: the worst image that
     passes takes about 0.7 GB while it is read.
 
     Args:
         text_characters (`int`, *optional*, defaults to 10 000):
             Of one text. The context of a LaVIT holds a tenth of them.
         pictures (`int`, *optional*, defaults to 16):
-            Number of pictures.
+            Number of images.
         picture_bytes (`int`, *optional*, defaults to 20 MiB):
-            Of the file of one picture.
+            Of the file of one image.
         picture_pixels (`int`, *optional*, defaults to 50 million):
-            Of one picture, however small its file is.
+            Of one image, however small its file is.
         request_pixels (`int`, *optional*, defaults to 64 million):
-            Of all pictures of a request.
+            Of all images of a request.
         json_bytes (`int`, *optional*, defaults to 1 MiB):
             Of a body without files.
         upload_bytes (`int`, *optional*, defaults to 64 MiB):
@@ -65,7 +65,7 @@ class InputLimits:
 
 class PictureReader:
     """
-    Reads the pictures of one request, until they are too many or too large together.
+    Reads the images of one request, until they are too many or too large together.
 
     Args:
         limits (`InputLimits`, *optional*):
@@ -79,7 +79,7 @@ class PictureReader:
 
     def read(self, source: bytes | Path, name: str) -> Image.Image:
         """
-        Reads a picture. Nothing is downloaded, and a text is never taken for a path.
+        Reads an image. Nothing is downloaded, and a text is never taken for a path.
 
         Args:
             source (`bytes` or `Path`):
@@ -88,7 +88,7 @@ class PictureReader:
                 What errors call it.
 
         Returns:
-            `PIL.Image.Image`: The picture, upright, in mode `"RGB"`.
+            `PIL.Image.Image`: The image, upright, in mode `"RGB"`.
 
         Raises:
             TooLarge: If it goes beyond the limits.

@@ -40,7 +40,7 @@ class ModelOptions:
         dtype (`DType`, *optional*):
             `auto` keeps the checkpoint's.
         quantize (`Quantization`, *optional*):
-            Quantisation of the language model.
+            Quantization of the language model.
     """
 
     model: str | None = None

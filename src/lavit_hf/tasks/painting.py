@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures out of texts, pictures and tokens, for `draw` and `reconstruct`."""
+"""Images out of texts, images and tokens, for `draw` and `reconstruct`."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -57,13 +57,13 @@ def draw_images(
     prompt: str, request: PaintingRequest, painting: dict[str, Any], seed: int | None, as_json: bool
 ) -> None:
     """
-    Paints one or several pictures of a prompt.
+    Paints one or several images of a prompt.
 
     Args:
         prompt (`str`):
             What to paint.
         request (`PaintingRequest`):
-            Its pictures, the files to make, and which model.
+            Its images, the files to make, and which model.
         painting (`dict`):
             What the pipeline is told; `None` is its default.
         seed (`int`, *optional*):
@@ -95,17 +95,17 @@ def reconstruct_images(
     as_json: bool,
 ) -> None:
     """
-    Paints each picture from its tokens. Needs no language model.
+    Paints each image from its tokens. Needs no language model.
 
     Args:
         request (`PictureRequest`):
-            The pictures, the files to make of them, and which model.
+            The images, the files to make of them, and which model.
         painting (`dict`):
             What the pipeline is told; `None` is its default.
         keep ([`KeepSettings`]):
             How many patches to keep; nothing where the model's own rule decides.
         batch_size (`int`):
-            Pictures at once.
+            Images at once.
         seed (`int`, *optional*):
             Seed of the draws.
         as_json (`bool`):
@@ -114,7 +114,7 @@ def reconstruct_images(
     with without_library_bars(), show_results(len(request.sources), as_json) as results:
         generator, seed = make_generator(seed, find_device(request.options.device))
         tokenized = tokenize_images(request, keep, batch_size, generator)
-        pipeline = None  # loaded when there is a picture for it
+        pipeline = None  # loaded when there is an image for it
         for batch in _batched(tokenized, batch_size):
             pipeline = pipeline or _load_painter(request.repo, request.options)
             ids = [torch.tensor(image.token_ids) for image in batch]
@@ -130,12 +130,12 @@ def reconstruct_images(
 
 def _load_painter(repo: str, options: ModelOptions) -> LaVITPipeline:
     pipeline = load_pipeline(repo, options, load_processor(repo, options), language_model=None)
-    pipeline.set_progress_bar_config(disable=True)  # there is one over the pictures
+    pipeline.set_progress_bar_config(disable=True)  # there is one over the images
     return pipeline
 
 
 def _flag(output: LaVITPipelineOutput, number: int) -> dict[str, bool]:
-    """Whether the safety checker flagged a picture; nothing where there is no checker."""
+    """Whether the safety checker flagged an image; nothing where there is no checker."""
     flagged = output.nsfw_content_detected
     return {} if flagged is None else {"flagged": bool(flagged[number])}
 

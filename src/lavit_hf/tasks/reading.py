@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Texts about pictures, for `caption` and `ask`."""
+"""Texts about images, for `caption` and `ask`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -41,13 +41,13 @@ QUESTION_SETTINGS = {
 @dataclass(frozen=True)
 class Task:
     """
-    What to write about a picture.
+    What to write about an image.
 
     Args:
         name (`str`):
             What JSON calls the text.
         make_prompt (`Callable`):
-            The prompt, the same for all pictures, made by the processor.
+            The prompt, the same for all images, made by the processor.
         clean (`Callable`):
             Cuts generated texts to what was asked for.
         settings (`dict`):
@@ -60,7 +60,7 @@ class Task:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def prepare(self, processor: LaVITProcessor, image: Image.Image) -> BatchFeature:
-        """The model's inputs for one picture."""
+        """The model's inputs for one image."""
         return processor(images=image, text=self.make_prompt(processor), return_tensors="pt")
 
 
@@ -79,7 +79,7 @@ def answer_to(question: str) -> Task:
 
 class ReadText(NamedTuple):
     """
-    What the model wrote about a picture.
+    What the model wrote about an image.
 
     Args:
         text (`str`):
@@ -101,17 +101,17 @@ def write_texts(
     as_json: bool,
 ) -> None:
     """
-    Prints what the model writes about each picture.
+    Prints what the model writes about each image.
 
     Args:
         task (`Task`):
             What to write.
         request (`PictureRequest`):
-            The pictures, and which model.
+            The images, and which model.
         wishes (`dict`):
             Settings of `generate` that go before the task's, [`KeepSettings`] among them; `None` is no wish.
         batch_size (`int`):
-            Pictures at once.
+            Images at once.
         seed (`int`, *optional*):
             Seed of the draws.
         as_json (`bool`):
@@ -121,7 +121,7 @@ def write_texts(
         names_patches = any(wishes.get(name) is not None for name in KEEP_SETTINGS)
         generator, seed = make_generator(seed, find_device(request.options.device))
         processor = load_processor(request.repo, request.options)
-        model = None  # loaded when there is a picture for it
+        model = None  # loaded when there is an image for it
         for batch in read_batches(
             request.sources, batch_size, lambda image: task.prepare(processor, image), request.skipped
         ):
@@ -143,14 +143,14 @@ def generate_texts(
     wishes: dict[str, Any] | None = None,
 ) -> list[str]:
     """
-    Has the model write about pictures; [`read_images`] tells the patches too.
+    Has the model write about images; [`read_images`] tells the patches too.
 
     Args:
         task, samples, processor, model, generator, wishes:
             As in [`read_images`].
 
     Returns:
-        `list[str]`: a text for each picture.
+        `list[str]`: a text for each image.
     """
     return [text for text, _ in read_images(task, samples, processor, model, generator, wishes)]
 
@@ -164,13 +164,13 @@ def read_images(
     wishes: dict[str, Any] | None = None,
 ) -> list[ReadText]:
     """
-    Has the model write about pictures.
+    Has the model write about images.
 
     Args:
         task (`Task`):
             What to write.
         samples (`Sequence[BatchFeature]`):
-            What [`Task.prepare`] made of each picture.
+            What [`Task.prepare`] made of each image.
         processor (`LaVITProcessor`):
             The model's.
         model (`LaVITForCausalLM`):
@@ -181,7 +181,7 @@ def read_images(
             Settings of `generate` that go before the task's; `None` is no wish.
 
     Returns:
-        `list[ReadText]`: one for each picture.
+        `list[ReadText]`: one for each image.
     """
     inputs = _stack(samples, processor, model)
     settings = _merge_settings(task.settings, wishes or {})

@@ -18,11 +18,11 @@ from .saving import check_free, name_outputs, number_outputs
 @dataclass(frozen=True)
 class PictureRequest:
     """
-    Pictures that something is to be done with.
+    Images that something is to be done with.
 
     Args:
         sources (`list[str]`):
-            The pictures, as [`find_images`] gives them.
+            The images, as [`find_images`] gives them.
         skipped (`Skipped`):
             Counts those that cannot be read.
         repo (`str`):
@@ -30,7 +30,7 @@ class PictureRequest:
         options (`ModelOptions`):
             How to load it.
         outputs (`dict[str, Path]`):
-            The file to make of each picture, where files are made.
+            The file to make of each image, where files are made.
     """
 
     sources: list[str]
@@ -43,11 +43,11 @@ class PictureRequest:
 @dataclass(frozen=True)
 class PaintingRequest:
     """
-    Pictures that are to be painted.
+    Images that are to be painted.
 
     Args:
         sources (`list[str]`):
-            The pictures of the prompt.
+            The images of the prompt.
         outputs (`list[Path]`):
             The files to make.
         repo (`str`):
@@ -70,15 +70,15 @@ def request_pictures(
     folder_option: str = "--output",
 ) -> PictureRequest:
     """
-    Finds pictures and the model that is to read them.
+    Finds images and the model that is to read them.
 
     Args:
         images (`Sequence[str]`):
-            The pictures as the command line names them.
+            The images as the command line names them.
         options (`ModelOptions`):
             Which model.
         folder (`Path`, *optional*):
-            Where the files go that are made of the pictures.
+            Where the files go that are made of the images.
         force (`bool`, *optional*, defaults to `False`):
             Whether these may overwrite others.
         folder_option (`str`, *optional*, defaults to `"--output"`):
@@ -88,7 +88,7 @@ def request_pictures(
         [`PictureRequest`].
 
     Raises:
-        Failure: If there is no such picture, model or device, or a file is in the way.
+        Failure: If there is no such image, model or device, or a file is in the way.
     """
     skipped = Skipped()
     sources = find_images(images, skipped)
@@ -103,15 +103,15 @@ def request_painting(
     images: Sequence[str], options: ModelOptions, output: Path, force: bool, painting: dict[str, Any]
 ) -> PaintingRequest:
     """
-    Finds what a picture is to be painted of, and by which model.
+    Finds what an image is to be painted of, and by which model.
 
     Args:
         images (`Sequence[str]`):
-            The pictures of the prompt, as the command line names them. None may be missing.
+            The images of the prompt, as the command line names them. None may be missing.
         options (`ModelOptions`):
             Which model.
         output (`Path`):
-            The file to make, or where there are several pictures what theirs are called after.
+            The file to make, or where there are several images what theirs are called after.
         force (`bool`):
             Whether files may be overwritten.
         painting (`dict`):
@@ -121,7 +121,7 @@ def request_painting(
         [`PaintingRequest`].
 
     Raises:
-        Failure: If there is no such picture, model or device, or a file is in the way.
+        Failure: If there is no such image, model or device, or a file is in the way.
         ValueError: If the model cannot paint that size.
     """
     outputs = number_outputs(output, painting["num_images_per_prompt"])

@@ -38,7 +38,7 @@ class Results:
 
         Args:
             source (`str`):
-                The picture. Named in front of the text where there are several.
+                The image. Named in front of the text where there are several.
             text (`str`):
                 The result for people.
             fields:
@@ -49,7 +49,7 @@ class Results:
 
     def add_file(self, path: Path, **fields) -> None:
         """
-        Prints where a picture was saved.
+        Prints where an image was saved.
 
         Args:
             path (`Path`):

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Where pictures go: each has a file of its own, and an existing one is overwritten only if asked to."""
+"""Where images go: each has a file of its own, and an existing one is overwritten only if asked to."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,16 @@ from .images import STANDARD_INPUT, URL_PREFIXES
 
 def name_outputs(sources: Sequence[str], folder: Path) -> dict[str, Path]:
     """
-    A PNG file for each picture, called as the picture is; those of one name are numbered.
+    A PNG file for each image, called as the image is; those of one name are numbered.
 
     Args:
         sources (`Sequence[str]`):
-            The pictures.
+            The images.
         folder (`Path`):
             Where the files go.
 
     Returns:
-        `dict[str, Path]`: the file of each picture.
+        `dict[str, Path]`: the file of each image.
     """
     outputs, taken = {}, set()
     last_numbers = {}  # of each stem; all up to it are taken, and to try them again would be quadratic
@@ -38,7 +38,7 @@ def name_outputs(sources: Sequence[str], folder: Path) -> dict[str, Path]:
 
 
 def number_outputs(path: Path, count: int) -> list[Path]:
-    """The path itself, or where there are several pictures `name-1.png`, `name-2.png` and so on."""
+    """The path itself, or where there are several images `name-1.png`, `name-2.png` and so on."""
     if count == 1:
         return [path]
     return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, count + 1)]

@@ -32,9 +32,9 @@ class Suggestions:
 
     Args:
         knows (`str`, *optional*):
-            What its pictures show, where it knows one kind of pictures only, as `"emoji"`.
+            What its images show, where it knows one kind of images only, as `"emoji"`.
         questions (`tuple[str, ...]`, *optional*):
-            Questions about a picture.
+            Questions about an image.
         prompts (`tuple[str, ...]`, *optional*):
             Texts to paint.
     """

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures as token ids, for `tokenize` and `reconstruct`."""
+"""Images as token ids, for `tokenize` and `reconstruct`."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -29,17 +29,17 @@ class _Prepared(NamedTuple):
 
 class TokenizedImage(NamedTuple):
     """
-    A picture as tokens.
+    An image as tokens.
 
     Args:
         source (`str`):
-            The picture.
+            The image.
         token_ids (`list[int]`):
             Ids of the language model: `[IMG]`, a code for each kept patch, `[/IMG]`.
         kept ([`KeptPatches`]):
             The kept patches.
         thumbnail (`PIL.Image.Image`, *optional*):
-            The picture, made small.
+            The image, made small.
     """
 
     source: str
@@ -52,15 +52,15 @@ def print_tokens(
     request: PictureRequest, keep: KeepSettings, batch_size: int, seed: int | None, as_json: bool
 ) -> None:
     """
-    Prints the tokens of each picture.
+    Prints the tokens of each image.
 
     Args:
         request (`PictureRequest`):
-            The pictures, which model, and where pictures of the kept patches go, if anywhere.
+            The images, which model, and where images of the kept patches go, if anywhere.
         keep ([`KeepSettings`]):
             How many patches to keep; nothing where the model's own rule decides.
         batch_size (`int`):
-            Pictures at once.
+            Images at once.
         seed (`int`, *optional*):
             Seed of the draws.
         as_json (`bool`):
@@ -87,19 +87,19 @@ def tokenize_images(
     with_thumbnails: bool = False,
 ) -> Iterator[TokenizedImage]:
     """
-    Turns pictures into tokens, one batch after the other, with the visual tokenizer alone.
+    Turns images into tokens, one batch after the other, with the visual tokenizer alone.
 
     Args:
         request (`PictureRequest`):
-            The pictures, and which model.
+            The images, and which model.
         keep ([`KeepSettings`]):
             How many patches to keep; nothing where the model's own rule decides.
         batch_size (`int`):
-            Pictures at once.
+            Images at once.
         generator (`torch.Generator`):
             Source of the selector's draws.
         with_thumbnails (`bool`, *optional*, defaults to `False`):
-            Whether to keep a small form of each picture.
+            Whether to keep a small form of each image.
 
     Yields:
         [`TokenizedImage`].
@@ -111,7 +111,7 @@ def tokenize_images(
         pixel_values = image_processor(image, return_tensors="pt").pixel_values
         return _Prepared(pixel_values, _make_thumbnail(image) if with_thumbnails else None)
 
-    visual_tokenizer = None  # loaded when there is a picture for it
+    visual_tokenizer = None  # loaded when there is an image for it
     for batch in read_batches(request.sources, batch_size, prepare, request.skipped):
         visual_tokenizer = visual_tokenizer or load_visual_tokenizer(request.repo, request.options)
         pixel_values = torch.cat([prepared.pixel_values for _, prepared in batch])

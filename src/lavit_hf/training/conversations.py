@@ -1,12 +1,12 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Conversations about pictures, as LLaVA's data hold them.
+Conversations about images, as LLaVA's data hold them.
 
     {"image": "cat.jpg", "conversations": [
         {"from": "human", "value": "<image>\\nWho is it?"}, {"from": "gpt", "value": "a cat"}]}
 
-A row may have several pictures, or none. Without a mark for any, its pictures stand before the first question. The
+A row may have several images, or none. Without a mark for any, its images stand before the first question. The
 form of chats, `messages` with `role` and `content`, is read as well.
 """
 
@@ -38,15 +38,15 @@ EXAMPLE = '{"image": "cat.jpg", "conversations": [{"from": "human", "value": "<i
 
 class Conversations(TorchDataset):
     """
-    Conversations as chats: of each row the messages that [`~LaVITProcessor.apply_chat_template`] takes, pictures read.
+    Conversations as chats: of each row the messages that [`~LaVITProcessor.apply_chat_template`] takes, images read.
 
     Args:
         rows (`Dataset`):
-            Rows that [`read_turns`] has passed, with their pictures not decoded.
+            Rows that [`read_turns`] has passed, with their images not decoded.
         image_column (`str`):
-            Where the pictures are.
+            Where the images are.
         most_images (`int`):
-            The pictures of the row that has most.
+            The images of the row that has most.
     """
 
     def __init__(self, rows: Dataset, image_column: str, most_images: int):
@@ -69,17 +69,17 @@ class Conversations(TorchDataset):
 
 def load_conversations(source: str, split: str, image_column: str = "image") -> Conversations:
     """
-    Loads conversations. Rows with a picture that cannot be read are left out, counted and named.
+    Loads conversations. Rows with an image that cannot be read are left out, counted and named.
 
     Args:
         source (`str`):
-            A JSON or JSONL file, a folder with `<split>.json`, `<split>.jsonl` or `metadata.jsonl`, in which pictures
+            A JSON or JSONL file, a folder with `<split>.json`, `<split>.jsonl` or `metadata.jsonl`, in which images
             are named relative to the file; or whatever else [`load_split`] takes, with a column `conversations` or
             `messages`.
         split (`str`):
             Its split. A file by itself is `"train"`.
         image_column (`str`, *optional*, defaults to `"image"`):
-            A picture, or several. `images` and `file_name` are known as well.
+            An image, or several. `images` and `file_name` are known as well.
 
     Raises:
         TrainingError: If a row is no conversation, which the message names; or no row is left.
@@ -107,7 +107,7 @@ def load_conversations(source: str, split: str, image_column: str = "image") -> 
 
 
 def find_images(row: Mapping, image_column: str) -> list[Any]:
-    """The pictures of a row, in one or another of the columns that may hold them."""
+    """The images of a row, in one or another of the columns that may hold them."""
     value = next((row[name] for name in (image_column, *IMAGE_COLUMNS) if row.get(name)), [])
     return list(value) if isinstance(value, list | tuple) else [value]
 
@@ -120,7 +120,7 @@ def read_turns(row: Mapping, num_images: int, name: str) -> list[dict[str, str]]
         row (`Mapping`):
             The row.
         num_images (`int`):
-            How many pictures it has.
+            How many images it has.
         name (`str`):
             What messages call it.
 
@@ -129,7 +129,7 @@ def read_turns(row: Mapping, num_images: int, name: str) -> list[dict[str, str]]
 
     Raises:
         TrainingError: If there is no turn, one has no known role or no text, they do not alternate between question
-            and answer, or marks and pictures differ in number.
+            and answer, or marks and images differ in number.
     """
     turns = next((row[column] for column in TURNS_COLUMNS if row.get(column)), None)
     if not isinstance(turns, list) or not turns:
@@ -148,7 +148,7 @@ def place_images(messages: Sequence[Mapping], num_images: int) -> list[dict]:
         messages (`Sequence[Mapping]`):
             What [`read_turns`] gave.
         num_images (`int`):
-            How many pictures there are. Without marks all stand before the first turn.
+            How many images there are. Without marks all stand before the first turn.
     """
     placed = []
     for message in messages:
@@ -187,7 +187,7 @@ def _check_order(roles: list[str], name: str) -> None:
 
 
 def _check_marks(messages: list[dict[str, str]], num_images: int, name: str) -> None:
-    """Refuses marks that are not of one picture each, and turns that neither say nor show anything."""
+    """Refuses marks that are not of one image each, and turns that neither say nor show anything."""
     marks = [message["content"].count(IMAGE_MARK) for message in messages]
     if any(count for count, message in zip(marks, messages) if message["role"] != "user"):
         raise TrainingError(f"{name} has an {IMAGE_MARK} in an answer, but only questions may contain images.")
@@ -216,7 +216,7 @@ def _find_file(source: str, split: str) -> Path | None:
 
 
 def _read_file(file: Path, image_column: str) -> Iterator[dict]:
-    """The rows of a file, all of one form, with whole paths of their pictures."""
+    """The rows of a file, all of one form, with whole paths of their images."""
     for number, row in enumerate(_parse(file)):
         name = _name(row if isinstance(row, Mapping) else {}, number, str(file))
         if not isinstance(row, Mapping):

@@ -27,7 +27,7 @@ def load_split(source: str, split: str = "train", streaming: bool = False) -> Da
 
     Args:
         source (`str`):
-            A folder that `save_to_disk` or the package's scripts wrote, a folder of pictures with a `metadata.jsonl`,
+            A folder that `save_to_disk` or the package's scripts wrote, a folder of images with a `metadata.jsonl`,
             WebDataset shards by a glob or by braces (`"shards/*.tar"`, `"shards/{0000..9999}.tar"`), or a Hub id.
         split (`str`, *optional*, defaults to `"train"`):
             Its split. The package's own shards are one split each, in a folder of that name.
@@ -98,19 +98,19 @@ def expand_braces(pattern: str) -> list[str]:
 
 def skip_broken_images(dataset: Dataset | IterableDataset, column: str = "image") -> Dataset | IterableDataset:
     """
-    Leaves out the rows whose picture cannot be read, and says which. A data set that streams says so as it goes.
+    Leaves out the rows whose image cannot be read, and says which. A data set that streams says so as it goes.
 
     Args:
         dataset (`Dataset` or `IterableDataset`):
-            Rows with a picture.
+            Rows with an image.
         column (`str`, *optional*, defaults to `"image"`):
             Its column.
 
     Returns:
-        `Dataset` or `IterableDataset`: The others, their pictures decoded when they are read.
+        `Dataset` or `IterableDataset`: The others, their images decoded when they are read.
 
     Raises:
-        TrainingError: If the column is missing, or no picture can be read.
+        TrainingError: If the column is missing, or no image can be read.
     """
     if dataset.column_names is not None and column not in dataset.column_names:
         raise TrainingError(f"the dataset has no column {column!r}, only {', '.join(dataset.column_names)}.")
@@ -125,14 +125,14 @@ def skip_broken_images(dataset: Dataset | IterableDataset, column: str = "image"
 
 def read_image(image: dict) -> PilImage.Image | None:
     """
-    Reads a picture of a column that is not decoded. One that cannot be read is named in a warning.
+    Reads an image of a column that is not decoded. One that cannot be read is named in a warning.
 
     Args:
         image (`dict`):
             Its `bytes`, or its `path`.
 
     Returns:
-        `PIL.Image.Image` or `None`: The picture; `None` for a broken one.
+        `PIL.Image.Image` or `None`: The image; `None` for a broken one.
     """
     try:
         with PilImage.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"]) as picture:

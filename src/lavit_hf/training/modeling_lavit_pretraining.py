@@ -169,7 +169,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
                 Targets, text and image ids alike, aligned with `input_ids`; -100 is passed over. Without labels this
                 is [`LaVITForCausalLM`]'s forward, as `generate` calls it, with all of its arguments.
             pixel_values (`torch.FloatTensor`, *optional*):
-                The images of all slots, normalised, `(num_images, num_channels, image_size, image_size)`.
+                The images of all slots, normalized, `(num_images, num_channels, image_size, image_size)`.
             image_features (`torch.FloatTensor` of shape `(num_images, num_patches, feature_size)`, *optional*):
                 The encoder's features of the images, computed before.
             image_rows (`torch.FloatTensor` of shape `(total_kept, hidden_size)`, *optional*):

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The autoencoder of small pictures with the loss that trains its decoder."""
+"""The autoencoder of small images with the loss that trains its decoder."""
 
 from dataclasses import dataclass
 
@@ -18,9 +18,9 @@ class PatchAutoencoderTrainingOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor`):
-            Mean absolute error of the decoded pictures.
+            Mean absolute error of the decoded images.
         components_loss (`torch.FloatTensor`):
-            The same of the pictures that the components alone make, for comparison.
+            The same of the images that the components alone make, for comparison.
     """
 
     loss: torch.FloatTensor | None = None
@@ -29,13 +29,13 @@ class PatchAutoencoderTrainingOutput(ModelOutput):
 
 class PatchAutoencoderForTraining(nn.Module):
     r"""
-    Trains the decoder of a [`PatchAutoencoder`] to make pictures of noisy latents, as those that a U-Net paints are.
+    Trains the decoder of a [`PatchAutoencoder`] to make images of noisy latents, as those that a U-Net paints are.
 
     Args:
         vae ([`PatchAutoencoder`]):
             The autoencoder, with its components fitted and a decoder.
         largest_noise (`float`, *optional*, defaults to 0.5):
-            Each picture's latents, whose mean square is 1, get noise of a standard deviation between 0 and this.
+            Each image's latents, whose mean square is 1, get noise of a standard deviation between 0 and this.
 
     Raises:
         ValueError: If the autoencoder has no decoder.
@@ -59,7 +59,7 @@ class PatchAutoencoderForTraining(nn.Module):
         r"""
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
-                Pictures with values in -1..1.
+                Images with values in -1..1.
 
         Returns:
             [`PatchAutoencoderTrainingOutput`]. In evaluation nothing is drawn: the noise is always the same, and grows
@@ -74,7 +74,7 @@ class PatchAutoencoderForTraining(nn.Module):
 
     def add_noise(self, latents: torch.Tensor) -> torch.Tensor:
         """
-        Adds noise of another strength to each picture's latents.
+        Adds noise of another strength to each image's latents.
 
         Args:
             latents (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`):

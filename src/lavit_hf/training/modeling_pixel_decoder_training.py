@@ -44,7 +44,7 @@ class LaVITPixelDecoderTrainingOutput(ModelOutput):
 
 class LaVITPixelDecoderForTraining(nn.Module):
     r"""
-    Trains a diffusion U-Net to paint pictures from the features that the detokenizer rebuilds (arXiv 2309.04669,
+    Trains a diffusion U-Net to paint images from the features that the detokenizer rebuilds (arXiv 2309.04669,
     section 3.1), and with it the detokenizer's condition: its projections, their positions and its pooling. All else
     is frozen and in evaluation mode; autoencoder and visual tokenizer stay out of the checkpoints.
 
@@ -61,12 +61,12 @@ class LaVITPixelDecoderForTraining(nn.Module):
         scheduler (`SchedulerMixin`):
             The noise schedule, which says what is predicted: `"epsilon"` or `"v_prediction"`.
         visual_tokenizer (`LaVITVisualTokenizer`, *optional*):
-            Reads pictures and features that have no codes.
+            Reads images and features that have no codes.
         condition (`str`, *optional*, defaults to `"codes"`):
             What the U-Net paints from: `"codes"` (the features rebuilt from them) or `"features"` as they are given:
             rebuilt from codes before, or the encoder's own, to see what the U-Net can do.
         condition_dropout (`float`, *optional*, defaults to 0.1):
-            The share of pictures that are learned without their condition, for guidance (arXiv 2207.12598).
+            The share of images that are learned without their condition, for guidance (arXiv 2207.12598).
         min_snr_gamma (`float`, *optional*):
             Bounds the weight of little noise (arXiv 2303.09556). All timesteps weigh the same by default.
 
@@ -116,7 +116,7 @@ class LaVITPixelDecoderForTraining(nn.Module):
 
     @property
     def picture_size(self) -> int:
-        """Side of the pictures in pixels."""
+        """Side of the images in pixels."""
         return self.unet.config.sample_size * self.vae_scale_factor
 
     def train(self, mode: bool = True) -> "LaVITPixelDecoderForTraining":
@@ -140,7 +140,7 @@ class LaVITPixelDecoderForTraining(nn.Module):
         r"""
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, 3, picture_size, picture_size)`, *optional*):
-                The pictures to paint, with values in -1..1.
+                The images to paint, with values in -1..1.
             latents (`torch.Tensor` of shape `(batch_size, latent_channels, sample_size, sample_size)`, *optional*):
                 What [`~LaVITPixelDecoderForTraining.encode_pictures`] made of them before; in place of `pixel_values`.
             codes, features, images (`torch.Tensor`, *optional*):
@@ -170,11 +170,11 @@ class LaVITPixelDecoderForTraining(nn.Module):
     @torch.no_grad()
     def encode_pictures(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """
-        Turns pictures into the latents that the U-Net paints.
+        Turns images into the latents that the U-Net paints.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
-                Pictures with values in -1..1.
+                Images with values in -1..1.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, latent_channels, height / factor, width / factor)`, in fp32.
@@ -192,17 +192,17 @@ class LaVITPixelDecoderForTraining(nn.Module):
 
         Args:
             codes (`torch.LongTensor` of shape `(batch_size, num_patches)`, *optional*):
-                The pictures' codes, filled up with -1.
+                The images' codes, filled up with -1.
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
-                The encoder's features of the pictures.
+                The encoder's features of the images.
             images (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`, *optional*):
-                The pictures as the visual tokenizer's image processor prepares them.
+                The images as the visual tokenizer's image processor prepares them.
 
         Returns:
             [`LaVITCondition`].
 
         Raises:
-            ValueError: If none is given, codes where the U-Net paints from the encoder's features, pictures or
+            ValueError: If none is given, codes where the U-Net paints from the encoder's features, images or
                 features to be read where there is no visual tokenizer, or codes that the codebook does not have.
         """
         features = self._find_features(codes, features, images)
@@ -242,7 +242,7 @@ class LaVITPixelDecoderForTraining(nn.Module):
         return noise, torch.linspace(0, num_timesteps - 1, batch_size, device=latents.device).long()
 
     def _unet_condition(self, condition: LaVITCondition, latents: torch.Tensor) -> dict:
-        """The condition as the pipeline hands it to the U-Net, dropped for some pictures in training."""
+        """The condition as the pipeline hands it to the U-Net, dropped for some images in training."""
         is_dropped = latents.new_zeros(len(latents), dtype=torch.bool)
         if self.training:
             is_dropped = torch.rand(len(latents), device=latents.device) < self.condition_dropout

@@ -22,7 +22,7 @@ from ..lavit.modeling_visual_tokenizer import (
 )
 from .modeling_visual_tokenizer_pretraining import mean_over_processes, shuffle_patches
 from .scaffold_decoder import ScaffoldDecoder
-from .selection_gradient import antithetic_gradient, antithetic_masks, neighbourhood_errors
+from .selection_gradient import antithetic_gradient, antithetic_masks, neighborhood_errors
 
 
 @dataclass
@@ -118,7 +118,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         r"""
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`, *optional*):
-                Normalised pixels, as the image processor gives them.
+                Normalized pixels, as the image processor gives them.
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
                 The encoder's features, computed before; in place of `pixel_values`.
             complexity (`torch.Tensor` of shape `(batch_size,)`, *optional*):
@@ -175,7 +175,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         errors = self._errors(features, hidden_states, masks)
         loss = errors.mean()
         if len(masks) == 2:
-            gradient = antithetic_gradient(log_odds, masks, neighbourhood_errors(errors.detach()))
+            gradient = antithetic_gradient(log_odds, masks, neighborhood_errors(errors.detach()))
             guided = (gradient * log_odds).mean()
             loss = loss + (guided - guided.detach())
         return LaVITTokenSelectionForPreTrainingOutput(

@@ -192,7 +192,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
                 break
         self.train(was_training)
         if not rows:
-            raise TrainingError("there are no images to initialise the codebook with.")
+            raise TrainingError("there are no images to initialize the codebook with.")
         self.codebook_trainer.start(torch.cat(rows))
         self._copy_codebook()
 
@@ -227,7 +227,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         r"""
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`, *optional*):
-                Normalised pixels, as the image processor gives them.
+                Normalized pixels, as the image processor gives them.
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
                 The encoder's features, computed before; in place of `pixel_values`.
             generator (`torch.Generator`, *optional*):

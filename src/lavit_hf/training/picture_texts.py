@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures with captions, or with questions and answers, as a user's own folder holds them."""
+"""Images with captions, or with questions and answers, as a user's own folder holds them."""
 
 import json
 import logging
@@ -24,17 +24,17 @@ TASKS = {
 
 def load_picture_texts(source: str, split: str, task: str, image_column: str = "image") -> Dataset:
     """
-    Loads pictures with texts. Rows without a text and pictures that cannot be read are left out, counted and named.
+    Loads images with texts. Rows without a text and images that cannot be read are left out, counted and named.
 
     Args:
         source (`str`):
-            A folder of pictures with a `metadata.jsonl`, or whatever else [`load_split`] takes.
+            A folder of images with a `metadata.jsonl`, or whatever else [`load_split`] takes.
         split (`str`):
             Its split.
         task (`str`):
             `"captions"`, with the column `text`, or `"questions"`, with the columns `question` and `answer`.
         image_column (`str`, *optional*, defaults to `"image"`):
-            The pictures.
+            The images.
 
     Raises:
         TrainingError: If the task is unknown, a column is missing, or no row is left.
@@ -54,7 +54,7 @@ def load_picture_texts(source: str, split: str, task: str, image_column: str = "
 
 def make_sample(row: Mapping, task: str, processor: LaVITProcessor, image_column: str = "image") -> dict:
     """
-    A row as [`LanguageCollator`] takes it: the picture is read, the prompt is the processor's, the text is learned.
+    A row as [`LanguageCollator`] takes it: the image is read, the prompt is the processor's, the text is learned.
 
     Args:
         row (`Mapping`):
@@ -64,7 +64,7 @@ def make_sample(row: Mapping, task: str, processor: LaVITProcessor, image_column
         processor ([`LaVITProcessor`]):
             Says how questions are put.
         image_column (`str`, *optional*, defaults to `"image"`):
-            The pictures.
+            The images.
     """
     image = {"image": row[image_column].convert("RGB")}
     if task == "captions":
@@ -74,7 +74,7 @@ def make_sample(row: Mapping, task: str, processor: LaVITProcessor, image_column
 
 
 def _with_texts(dataset: Dataset, task: str, image_column: str) -> Dataset:
-    encoded = dataset.cast_column(image_column, Image(decode=False))  # texts are looked at, pictures not
+    encoded = dataset.cast_column(image_column, Image(decode=False))  # texts are looked at, images not
     kept = encoded.filter(_has_texts, fn_kwargs={"columns": list(TASKS[task]), "image_column": image_column})
     if not len(kept):
         raise TrainingError(f"none of the {len(encoded)} rows has a text in {' and '.join(TASKS[task])}.")

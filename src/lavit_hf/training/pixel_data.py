@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures paired with what they are painted from, and how their rows become batches."""
+"""Images paired with what they are painted from, and how their rows become batches."""
 
 from collections.abc import Callable, Sequence
 
@@ -28,7 +28,7 @@ class PairedRows(torch.utils.data.Dataset):
 
     Args:
         parts (`Dataset`):
-            Data sets of as many rows, the pictures or their latents first.
+            Data sets of as many rows, the images or their latents first.
     """
 
     def __init__(self, *parts: Dataset):
@@ -68,18 +68,18 @@ class Collator:
 
 def pair_rows(pictures: Dataset, conditions: Dataset | None = None, image_column: str = "image") -> PairedRows:
     """
-    Pairs pictures with what they are painted from, and leaves out the broken pictures.
+    Pairs images with what they are painted from, and leaves out the broken images.
 
     Args:
         pictures (`Dataset`):
-            The pictures.
+            The images.
         conditions (`Dataset`, *optional*):
-            Codes or features of the same pictures, row by row. Defaults to the other columns of `pictures`.
+            Codes or features of the same images, row by row. Defaults to the other columns of `pictures`.
         image_column (`str`, *optional*, defaults to `"image"`):
-            The pictures' column.
+            The images' column.
 
     Raises:
-        TrainingError: If the column is missing, no picture can be read, or the two do not belong together.
+        TrainingError: If the column is missing, no image can be read, or the two do not belong together.
     """
     if conditions is not None:
         check_pairs(pictures, conditions)
@@ -102,7 +102,7 @@ def cache_latents(
     batch_size: int = 64,
 ) -> PairedRows:
     """
-    Computes the latents of all pictures once. They are kept in the cache of `datasets` and found there again.
+    Computes the latents of all images once. They are kept in the cache of `datasets` and found there again.
 
     Args:
         rows ([`PairedRows`]):
@@ -112,9 +112,9 @@ def cache_latents(
         read_pictures (`Callable[[list[dict]], torch.Tensor]`):
             Makes `pixel_values` of rows.
         keep_pictures (`bool`, *optional*, defaults to `False`):
-            Whether the rows keep their pictures too.
+            Whether the rows keep their images too.
         batch_size (`int`, *optional*, defaults to 64):
-            Pictures to encode at once.
+            Images to encode at once.
 
     Returns:
         [`PairedRows`]: The rows with the column `latents`.
@@ -141,12 +141,12 @@ def cache_latents(
 
 
 def read_pixels(rows: list[dict], column: str, image_processor: VaeImageProcessor, size: int) -> torch.Tensor:
-    """Pictures to paint, `(batch_size, 3, size, size)`, in -1..1."""
+    """Images to paint, `(batch_size, 3, size, size)`, in -1..1."""
     return image_processor.preprocess([to_rgb_image(row[column]) for row in rows], size, size)
 
 
 def read_images(rows: list[dict], column: str, image_processor: Callable) -> torch.Tensor:
-    """The pictures as the visual tokenizer reads them, `(batch_size, num_channels, image_size, image_size)`."""
+    """The images as the visual tokenizer reads them, `(batch_size, num_channels, image_size, image_size)`."""
     return image_processor([to_rgb_image(row[column]) for row in rows], return_tensors="pt").pixel_values
 
 
@@ -166,7 +166,7 @@ def read_codes(rows: list[dict], column: str, num_patches: int) -> torch.Tensor:
     Codes, filled up to the longest there can be: `(batch_size, num_patches)`.
 
     Raises:
-        TrainingError: If a picture has no codes, more than patches, or a code below 0.
+        TrainingError: If an image has no codes, more than patches, or a code below 0.
     """
     for row in rows:
         codes = row[column]
@@ -180,13 +180,13 @@ def read_codes(rows: list[dict], column: str, num_patches: int) -> torch.Tensor:
 
 def check_pairs(pictures: Dataset, conditions: Dataset) -> None:
     """
-    Makes sure that pictures and what they are painted from belong together.
+    Makes sure that images and what they are painted from belong together.
 
     Args:
         pictures (`Dataset`):
-            The pictures.
+            The images.
         conditions (`Dataset`):
-            Codes or features of the same pictures, row by row.
+            Codes or features of the same images, row by row.
 
     Raises:
         TrainingError: If their rows differ in number, or in what both say of where they come from.

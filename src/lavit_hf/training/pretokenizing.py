@@ -38,16 +38,16 @@ class Pretokenizer:
         visual_tokenizer ([`LaVITVisualTokenizer`]):
             The trained tokenizer.
         dataset (`Dataset` or `IterableDataset`):
-            Pictures or features, with texts.
+            Images or features, with texts.
         image_processor ([`LaVITImageProcessor`], *optional*):
-            Prepares pictures; not needed for features.
+            Prepares images; not needed for features.
         rows (`str`, *optional*, defaults to `"features"`):
             What is kept for reading: the encoder's `"features"` (to train the understanding branch whole),
             the `"merged"` rows (a third in number, to train its projection alone), or `"none"`.
         image_column (`str`, *optional*, defaults to `"image"`):
-            The pictures.
+            The images.
         features_column (`str`, *optional*, defaults to `"features"`):
-            The features, which take the place of pictures where this column exists.
+            The features, which take the place of images where this column exists.
         keep_columns (`Sequence[str]`, *optional*):
             Columns to keep besides `text`, `texts`, `prompt`, `prompts` and `written`.
         make_texts (`Callable[[dict], dict]`, *optional*):
@@ -90,7 +90,7 @@ class Pretokenizer:
             raise TrainingError(
                 f"the dataset has no column {', '.join(missing)}, only {', '.join(dataset.column_names)}."
             )
-        # A broken picture is met when it is read, one by one.
+        # A broken image is met when it is read, one by one.
         self.dataset = dataset if self.features_column else dataset.cast_column(image_column, Image(decode=False))
         self.carried = self._carried_columns([*COMPANION_TYPES, *keep_columns])
 
@@ -132,7 +132,7 @@ class Pretokenizer:
                 Their numbers, or those of files where the data set streams.
 
         Returns:
-            `Iterator[dict]`: The encoded rows, without those whose picture is broken.
+            `Iterator[dict]`: The encoded rows, without those whose image is broken.
 
         Raises:
             TrainingError: If a file cannot be read.
@@ -157,7 +157,7 @@ class Pretokenizer:
             ) from error
 
     def _read(self, row: dict):
-        """What the row has of its image: features, a picture, or `None` for a broken one."""
+        """What the row has of its image: features, an image, or `None` for a broken one."""
         if self.features_column:
             return from_bytes(row[self.features_column], self.visual_tokenizer.config.feature_size)
         return read_image(row[self.image_column])

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Sample pictures at every evaluation: as a contact sheet in the run's folder, and to tensorboard."""
+"""Sample images at every evaluation: as a contact sheet in the run's folder, and to tensorboard."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ from ..visualization import image_grid, save_image
 
 class SamplePictures(TrainerCallback):
     """
-    Draws pictures at every evaluation and keeps them as `samples/step-00000500.png` in `output_dir`.
+    Draws images at every evaluation and keeps them as `samples/step-00000500.png` in `output_dir`.
 
     Args:
         draw (`Callable[[], Sequence[PIL.Image.Image]]`):
-            Gives the pictures. Every process calls it, with gradients off; the first one's are kept.
+            Gives the images. Every process calls it, with gradients off; the first one's are kept.
         columns (`int`):
-            Number of pictures in a row of the sheet.
+            Number of images in a row of the sheet.
     """
 
     def __init__(self, draw: Callable[[], Sequence[Image.Image]], columns: int):

@@ -7,7 +7,7 @@ from transformers import TrainerCallback, set_seed
 
 class SeedPerProcess(TrainerCallback):
     """
-    Gives every process draws of its own, where all would draw the same noise for different pictures. A run that goes
+    Gives every process draws of its own, where all would draw the same noise for different images. A run that goes
     on has its random states out of the checkpoint.
     """
 

@@ -4,7 +4,7 @@
 What a patch is worth, told from two masks of opposite draws: the unbiased gradient of a selector.
 
 The draws are antithetic, and the gradient is DisARM's (arXiv 2006.10680), to which each patch brings the errors of its
-own neighbourhood in place of the whole image's: most of the noise in these has nothing to do with that patch.
+own neighborhood in place of the whole image's: most of the noise in these has nothing to do with that patch.
 """
 
 import math
@@ -53,7 +53,7 @@ def antithetic_gradient(log_odds: torch.Tensor, masks: torch.Tensor, errors: tor
     return (errors[0] - errors[1]) / 2 * signs * log_odds.abs().sigmoid()
 
 
-def neighbourhood_errors(errors: torch.Tensor) -> torch.Tensor:
+def neighborhood_errors(errors: torch.Tensor) -> torch.Tensor:
     """
     For each patch nine times the mean error of the 3 x 3 patches around it, so that a patch at the border, which has
     fewer, answers for as much as the others.

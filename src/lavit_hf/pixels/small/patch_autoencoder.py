@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""An autoencoder of small pictures: the principal components of their patches, and layers that smooth them."""
+"""An autoencoder of small images: the principal components of their patches, and layers that smooth them."""
 
 from collections.abc import Sequence
 
@@ -17,16 +17,16 @@ from .patch_decoder import PatchDecoder
 
 class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixin):
     r"""
-    Stands in for `AutoencoderKL` where pictures are small: a latent is the first principal components of a patch, so
+    Stands in for `AutoencoderKL` where images are small: a latent is the first principal components of a patch, so
     that diffusion runs on a coarser grid while distances stay those between pixels. It needs no training. Where it
-    has a decoder, that one is trained ([`PatchAutoencoderForTraining`]) to take out of the pictures the noise that
+    has a decoder, that one is trained ([`PatchAutoencoderForTraining`]) to take out of the images the noise that
     painted latents have, and the seams between patches.
 
     Args:
         patch_size (`int`, *optional*, defaults to 4):
             Side of a patch in pixels.
         in_channels (`int`, *optional*, defaults to 3):
-            Channels of a picture.
+            Channels of an image.
         latent_channels (`int`, *optional*, defaults to 16):
             Number of components that are kept.
         scaling_factor (`float`, *optional*, defaults to 1.0):
@@ -87,7 +87,7 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
 
         Args:
             pictures (`torch.Tensor` of shape `(number, in_channels, height, width)`):
-                Pictures in -1..1.
+                Images in -1..1.
             patch_size, latent_channels (`int`, *optional*):
                 See [`PatchAutoencoder`].
             kwargs:
@@ -115,7 +115,7 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
         """
         Args:
             x (`torch.Tensor` of shape `(batch_size, in_channels, height, width)`):
-                Pictures in -1..1, whose sides are multiples of `patch_size`.
+                Images in -1..1, whose sides are multiples of `patch_size`.
 
         Returns:
             `AutoencoderKLOutput`: `latent_dist` has one value, `(batch_size, latent_channels, height / patch_size,
@@ -132,7 +132,7 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
                 Latents, not scaled.
 
         Returns:
-            `DecoderOutput`: `sample` holds the pictures.
+            `DecoderOutput`: `sample` holds the images.
         """
         sample = self.decode_components(z)
         if self.decoder is not None:
@@ -148,7 +148,7 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
                 Latents, not scaled.
 
         Returns:
-            `torch.Tensor`: the pictures.
+            `torch.Tensor`: the images.
         """
         patches = torch.einsum("bchw,dc->bdhw", z, self.components) + self.mean[:, None, None]
         return nn.functional.pixel_shuffle(patches, self.config.patch_size)

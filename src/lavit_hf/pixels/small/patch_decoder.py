@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""A decoder whose levels tell the pixels within a patch apart: each gives its four neighbours their own channels."""
+"""A decoder whose levels tell the pixels within a patch apart: each gives its four neighbors their own channels."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ from torch import nn
 
 class PatchDecoder(nn.Module):
     r"""
-    Makes pictures of latents, twice as large at each level (sub-pixel convolution, arXiv 1609.05158). Resizing would
-    give the four neighbours that come of one value that value, and blur what a patch holds. A new one gives zeros.
+    Makes images of latents, twice as large at each level (sub-pixel convolution, arXiv 1609.05158). Resizing would
+    give the four neighbors that come of one value that value, and blur what a patch holds. A new one gives zeros.
 
     Args:
         latent_channels (`int`):
             Channels of the latents.
         out_channels (`int`):
-            Channels of the pictures.
+            Channels of the images.
         channels (`Sequence[int]`):
-            Channels of the levels, from the latents' size to half the pictures'.
+            Channels of the levels, from the latents' size to half the images'.
         norm_num_groups (`int`):
             Groups of the normalization.
     """
