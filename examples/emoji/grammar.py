@@ -21,6 +21,7 @@ CLAUSE = re.compile(r"\b(with|without|of|on|in|and|showing|facing|up|behind|for|
 SINGULAR_IN_S = re.compile(r"(ss|us|rhinoceros)$")
 WORDS = json.loads(Path(__file__).with_suffix(".json").read_text())
 NO_THINGS, MATERIALS, PLURALS = set(WORDS["no_things"]), set(WORDS["materials"]), WORDS["plurals"]
+EVERYDAY_THINGS = WORDS["everyday_things"]  # names of everyday concepts that can be named
 AN = re.compile(r"(?!one\b|uni|use|eur|ewe)[aeiou]|hour|herb\b|x-ray", re.IGNORECASE)
 
 

@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The texts of an emoji for stage 2, as `examples/pretokenize.py` takes them by its setting `text_function`."""
 
+import random
 import re
 from collections.abc import Mapping
 
-from texts import prompts, sheet_texts, training_texts
+from grammar import EVERYDAY_THINGS, is_plural, with_article
+from texts import QUESTION, prompts, sheet_texts, training_texts
+from things import words
 
 
 # Artists who draw in color: what LaVIT learns to write is drawings of theirs as they are, and sheets of two of them.
@@ -13,13 +16,14 @@ WRITTEN_STYLES = frozenset(
     ("noto", "noto-v1", "twemoji", "fluent-3d", "fluent-flat", "emojione", "fxemoji", "streamline-emojis")
 )
 TWO_THINGS = re.compile(r"an? ((?! and ).)+ and an? ((?! and ).)+")
-SHEETS_WRITTEN = 3  # every third of those
+SHEETS_WRITTEN = 6  # every sixth of those
+COMPARING = re.compile(r"Question: (Is|Are) |left of|right of|above|below")  # takes longest to learn
 
 
 def pair_texts(row: Mapping) -> dict[str, list[str] | bool]:
     """
     The texts that may stand behind and before the image of a row. One of them is drawn every time, so the caption
-    stands as often as all questions together.
+    stands as often as all questions together, and questions that compare stand twice.
 
     Args:
         row (`Mapping`): A row of features that `cache_features.py` wrote: of a drawing, or of a sheet, which brings
@@ -30,13 +34,31 @@ def pair_texts(row: Mapping) -> dict[str, list[str] | bool]:
         `written`, which outlines, strange papers and bad copies are not.
     """
     is_sheet = bool(row.get("questions"))
-    texts = sheet_texts(row) if is_sheet else training_texts(row)
-    captions = [texts[0]] * max(len(texts) - 2, 0)  # and one more at the head of the texts
+    caption, *asked = sheet_texts(row) if is_sheet else training_texts(row) + is_it_texts(row)
+    asked += [text for text in asked if is_sheet and COMPARING.search(text)]
     return {
-        "texts": captions + texts,
-        "prompts": texts[:1] if is_sheet else prompts(row),
+        "texts": [caption] * max(len(asked), 1) + asked,
+        "prompts": [caption] if is_sheet else prompts(row),
         "written": is_written_sheet(row) if is_sheet else is_written_drawing(row),
     }
+
+
+def is_it_texts(row: Mapping) -> list[str]:
+    """
+    Asks of the drawing of an everyday thing whether it is that, and whether it is another, which is drawn by lot and
+    has no word in common with it: `Question: Is this a cat? Answer: yes`, `Question: Is this a bus? Answer: no`.
+    """
+    if row["name"] not in EVERYDAY_THINGS:
+        return []
+    said = words(row["name"], *row["keywords"])
+    others = [name for name in EVERYDAY_THINGS if not words(name) & said]
+    other = random.Random(f"{row['row']}/{row['view']}").choice(others)
+    return [_is_this(row["name"], "yes"), _is_this(other, "no")]
+
+
+def _is_this(name: str, answer: str) -> str:
+    asked = f"Are these {name}?" if is_plural(name) else f"Is this {with_article(name, name)}?"
+    return f"{QUESTION.format(asked)} {answer}"
 
 
 def is_written_drawing(row: Mapping) -> bool:

@@ -49,8 +49,13 @@ SIDES = {"left of": (0, 2, -1), "right of": (0, 2, 1), "above": (1, 3, -1), "bel
 
 
 def caption(placed: Sequence[Placed]) -> str:
-    """What is on a sheet, in the order of `placed`, those that are alike together: `two red dogs and a cat`."""
+    """
+    What is on a sheet, in the order of `placed`, those that are alike together: `two red dogs and a cat`. One drawing
+    alone is called as a drawing that is not on a sheet, `red dog`, as nothing tells the two apart.
+    """
     numbers = Counter(item.thing for item in placed)
+    if len(placed) == 1:
+        return placed[0].thing.phrase
     return listing([counted(thing.noun, number, thing.color) for thing, number in numbers.items()])
 
 

@@ -1,20 +1,31 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The images that are trained on: several views of each drawing, then sheets of drawings, at most as many."""
+"""
+The images that are trained on: several views of each drawing, then sheets of drawings, at most as many, then a few
+without anything, which a LaVIT would else take for whatever it knows.
+"""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 from datasets import Dataset, load_from_disk
+from PIL import Image
 from views import views
 
 
 TEXT_COLUMNS = ("name", "keywords", "category", "subcategory", "style")
+SHEETS_PER_BLANK = 100
+BLANK = {"name": "blank image", "keywords": [], "category": "", "subcategory": "", "style": "sheet"}
+BLANK_ANSWERS = {"What is this?": BLANK["name"], "How many drawings are there?": "0"}
+BLANK_SIZE = (128, 128)  # pixels
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
 class Pictures:
     """
-    Images by rows: first those of the drawings, of which each has several views, then those of the sheets.
+    Images by rows: first those of the drawings, of which each has several views, then those of the sheets, and for
+    every hundred sheets one of a single color.
 
     Args:
         drawings ([`~datasets.Dataset`]): A split of what `prepare.py` wrote.
@@ -40,7 +51,7 @@ class Pictures:
 
     def __len__(self) -> int:
         """The number of rows, where all views of a drawing are one."""
-        return len(self.drawings) + len(self.sheets)
+        return len(self.drawings) + len(self.sheets) + len(self.sheets) // SHEETS_PER_BLANK
 
     def __call__(self, rows: range) -> Iterator[dict]:
         """
@@ -59,13 +70,22 @@ class Pictures:
                 told = {name: drawing[name] for name in TEXT_COLUMNS}
                 for view, image in enumerate(views(drawing, self.num_views, seed=row)):
                     yield {"row": row, "view": view, "image": image, **told, "questions": [], "answers": []}
-            else:
+            elif row < len(self.drawings) + len(self.sheets):
                 yield {"row": row, "view": 0, **self._sheet(row - len(self.drawings))}
+            else:
+                yield {"row": row, "view": 0, **_blank(seed=row)}
 
     def _sheet(self, index: int) -> dict:
         sheet = self.sheets[index]
         told = {"name": sheet["caption"], "keywords": [], "category": "", "subcategory": "", "style": "sheet"}
         return {"image": sheet["image"], **told, "questions": sheet["questions"], "answers": sheet["answers"]}
+
+
+def _blank(seed: int) -> dict:
+    chance = random.Random(seed)
+    color = chance.choice([WHITE, BLACK, *(tuple(chance.randrange(256) for _ in WHITE) for _ in range(4))])
+    answered = {"questions": list(BLANK_ANSWERS), "answers": list(BLANK_ANSWERS.values())}
+    return {"image": Image.new("RGB", BLANK_SIZE, color), **BLANK, **answered}
 
 
 def _split(path: Path, split: str) -> Dataset:

@@ -27,7 +27,7 @@ import views as views_module  # noqa: E402
 from effects import as_jpeg, blurred, grey, line_drawing, lines, on_paper, outlined  # noqa: E402
 from grammar import can_be_named, counted, is_plural, listing, plural  # noqa: E402
 from guessing import WordGuesser, score_guesses  # noqa: E402
-from pair_texts import WRITTEN_STYLES, is_written_drawing, is_written_sheet, pair_texts  # noqa: E402
+from pair_texts import WRITTEN_STYLES, is_it_texts, is_written_drawing, is_written_sheet, pair_texts  # noqa: E402
 from papers import WORDS, random_paper, recolor  # noqa: E402
 from plans import Plan  # noqa: E402
 from prepare import FEATURES  # noqa: E402
@@ -409,6 +409,7 @@ def test_captions_count_what_is_there(sheets):
     numbers = {"two": 2, "three": 3, "four": 4}
     for sheet in sheets:
         told = [numbers.get(phrase.split()[0], 1) for phrase in sheet.caption.split(" and ")]
+        assert not re.match("an? ", sheet.caption) or len(sheet.placed) > 1  # as a drawing that is not on a sheet
         assert sum(told) == len(sheet.placed) and "," not in sheet.caption
         assert all(item.thing.noun.split()[-1][:4] in sheet.caption for item in sheet.placed)
 
@@ -696,8 +697,8 @@ def test_pictures_are_half_single_drawings(tmp_path, data):
     splits = {"train": prepare_sheets.SheetSplit("train", 150, SheetSettings())}
     prepare_sheets.prepare_sheets(data, tmp_path / "sheets", splits)
     pictures = Pictures.load(data, "train", 2, tmp_path / "sheets")
-    assert (len(pictures.drawings), len(pictures.sheets), len(pictures)) == (60, 120, 180)
-    shown = list(pictures(range(58, 62)))
+    assert (len(pictures.drawings), len(pictures.sheets), len(pictures)) == (60, 120, 181)
+    *shown, blank = pictures([58, 59, 60, 61, 180])
     assert [(picture["row"], picture["view"]) for picture in shown] == [
         (58, 0),
         (58, 1),
@@ -709,6 +710,9 @@ def test_pictures_are_half_single_drawings(tmp_path, data):
     sheet = pictures.sheets[0]
     assert shown[4]["name"] == sheet["caption"] and shown[4]["questions"] == sheet["questions"]
     assert shown[0]["name"] == pictures.drawings[58]["name"] and shown[0]["questions"] == []
+    assert len(blank["image"].getcolors()) == 1
+    assert (blank["row"], blank["name"]) == (180, "blank image")
+    assert dict(zip(blank["questions"], blank["answers"]))["How many drawings are there?"] == "0"
     with pytest.raises(ValueError, match="no split 'validation', only train"):
         Pictures.load(data, "validation", 1, tmp_path / "sheets")
 
@@ -718,18 +722,31 @@ def test_texts_of_a_sheet():
     row |= {"questions": ["How many dogs are there?", "Is there a cat?"], "answers": ["2", "yes"]}
     assert pair_texts(row) == {
         "texts": [
-            "a cat and two dogs",
-            "a cat and two dogs",
+            *["a cat and two dogs"] * 3,
             "Question: How many dogs are there? Answer: 2",
-            "Question: Is there a cat? Answer: yes",
+            *["Question: Is there a cat? Answer: yes"] * 2,  # such questions stand twice
         ],
         "prompts": ["a cat and two dogs"],
         "written": False,
     }
     drawn = {"name": "cat", "keywords": ["pet"], "category": "animals-nature", "subcategory": "animal-mammal"}
     drawn |= {"style": "noto", "view": 0}
+    drawn |= {"row": 7}
     assert pair_texts({**drawn, "questions": [], "answers": []}) == pair_texts(drawn)
-    assert pair_texts(drawn)["texts"][:3] == ["cat", "cat", "cat"]
+    texts = pair_texts(drawn)["texts"]
+    assert texts.count("cat") == len(texts) / 2 == 5
+
+
+def test_whether_it_is_this_or_something_else():
+    drawn = {"name": "cat", "keywords": ["pet", "dog food"], "row": 7}
+    asked = [is_it_texts(drawn | {"view": view}) for view in range(200)]
+    assert {yes for yes, _ in asked} == {"Question: Is this a cat? Answer: yes"}
+    others = {no.removeprefix("Question: Is this ").removesuffix("? Answer: no") for _, no in asked}
+    assert len(others) > 100 and not any("cat" in name.split() or "dog" in name.split() for name in others)
+    assert is_it_texts(drawn | {"view": 3}) == asked[3]
+    assert is_it_texts(drawn | {"name": "glasses", "view": 0}) == []  # not everyday
+    books = is_it_texts(drawn | {"name": "books", "view": 0})
+    assert books[0] == "Question: Are these books? Answer: yes"
 
 
 def test_what_is_written_is_in_color_and_as_drawn():

@@ -884,6 +884,7 @@ def test_emoji_texts_are_captions_as_often_as_questions():
         "category": "food-drink",
         "subcategory": "food-fruit",
         "style": "noto",
+        "row": 0,
         "view": 0,
     }
     texts = pair_texts(emoji)
