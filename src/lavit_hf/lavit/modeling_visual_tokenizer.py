@@ -574,7 +574,7 @@ class LaVITVisualTokenizerOutput(ModelOutput):
         rebuild_errors (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
             With `keep_error`, the reconstruction error of the encoder's features: 1 minus the mean cosine similarity.
         reaches_keep_error (`torch.BoolTensor` of shape `(batch_size,)`, *optional*):
-            With `keep_error`, whether each image reaches it. Images that never do keep all patches.
+            With `keep_error`, whether each image reaches it. Otherwise, all its patches are kept.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
