@@ -45,7 +45,7 @@ WEIGHTS_PATTERN = re.compile(r"model(?:\.(?P<variant>.+?))?(?:-\d+-of-\d+)?\.saf
 
 
 def find_weights_folder(folder: Path) -> Path:
-    """Returns the language model's folder if `folder` is the repo of a pipeline with one, otherwise `folder` itself."""
+    """Returns the language model's folder if `folder` is the repo of a pipeline with one, otherwise `folder`."""
     return folder / LANGUAGE_MODEL_FOLDER if _names_language_model(folder / PIPELINE_INDEX_NAME) else folder
 
 

@@ -16,7 +16,7 @@ def find_fewest(
     """
     Searches for the smallest number of patches of an image, ranked by log-odds, whose error is small enough.
 
-    First tests eight evenly spaced numbers at once, then up to eight numbers between the smallest sufficient one and
+    First tests eight evenly spaced numbers at once, then up to seven numbers between the smallest sufficient one and
     the one before it. This gives a resolution of 1 for 64 patches, and of 4 for 256. Since the error doesn't
     necessarily decrease with each additional patch, the result is the smallest sufficient number that was tested, but
     not always the smallest one overall.
