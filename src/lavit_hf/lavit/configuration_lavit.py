@@ -154,7 +154,7 @@ class SelectionRule(NamedTuple):
             `"sample"`, `"threshold"`, `"ratio"`, `"count"`, or `"error"`. With `"error"`, the selector keeps all
             patches, and the visual tokenizer then searches for the smallest sufficient number.
         keep_threshold (`float`, *optional*):
-            Minimum keep probability of a kept patch with `"threshold"`.
+            Keep probability above which patches are kept with `"threshold"`.
         num_kept (`int`, *optional*):
             Number of patches kept per image, if known in advance.
         keep_error (`float`, *optional*):
@@ -216,7 +216,7 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
             models, `"threshold"` keeps those with a keep probability above `keep_threshold`, `"ratio"` keeps the best
             `keep_ratio` of all, and `"count"` keeps the best `keep_count`. At least one patch is always kept.
         keep_threshold (`float`, *optional*, defaults to 0.5):
-            Minimum keep probability of a kept patch with `"threshold"`.
+            Keep probability above which patches are kept with `"threshold"`.
         keep_ratio (`float`, *optional*, defaults to 1/3):
             Fraction of patches kept with `"ratio"`, and the target of the ratio loss in training.
         keep_count (`int`, *optional*):

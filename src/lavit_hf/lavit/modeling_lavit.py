@@ -577,7 +577,7 @@ class LaVITModel(LaVITPreTrainedModel):
         return self.understanding(hidden_states, choose_patches, merge_patches, rule, keep_mask, generator)
 
     def _selection_rule(self, keep_mask: torch.Tensor | None, settings: KeepSettings) -> SelectionRule:
-        """Returns the rule for a call. If the rule is an error, attaches the detokenizer of the model's repo."""
+        """Returns the rule for a call. With `keep_error`, attaches the detokenizer of the model's repo if needed."""
         rule = self.visual_tokenizer.config.selection_rule(keep_mask, **settings)
         if rule.keep_error is not None and not self.visual_tokenizer.has_detokenizer:
             self.visual_tokenizer.attach_detokenizer(load_detokenizer(self))
@@ -1016,7 +1016,7 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         return apply_after_head(self.lm_head(hidden_states), self.config.text_config)
 
     def _find_tied_weights(self, causal_model: PreTrainedModel) -> dict[str, str] | None:
-        """Weights that transformers ties if configured to: the head's to the embeddings'."""
+        """Returns the weights that transformers ties if configured to: the head's to the embeddings'."""
         if not causal_model._tied_weights_keys:
             return None
         embeddings = self.get_input_embeddings()

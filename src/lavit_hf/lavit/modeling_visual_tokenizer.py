@@ -477,7 +477,7 @@ class TokenMerger(nn.Module):
         sources = self._sources(hidden_states)
         num_patches = kept.shape[1]
         hidden_states = gather_rows(hidden_states, kept, counts.longest(num_patches))
-        # An image that drops nothing is merged from all of its patches.
+        # Images without dropped patches attend to all of their patches.
         num_sources = counts
         if counts.are_known:
             num_sources = KeptCounts([num_patches - count % num_patches for count in counts.numbers])
