@@ -8,7 +8,7 @@ from pathlib import Path
 import lazy_loader
 
 
-# What is public stands in `__init__.pyi`, and is imported when it is asked for.
+# Public names are listed in `__init__.pyi` and imported lazily.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
@@ -17,7 +17,7 @@ def _runs_command() -> bool:
     return Path(program).stem == "lavit" or (program == "-m" and "lavit_hf.cli" in sys.orig_argv)
 
 
-# With the package imported, transformers' Auto classes know LaVIT. The command line registers when it loads a model:
-# `lavit --help` waits for no library.
+# Importing the package registers LaVIT with transformers' Auto classes. The command line does so when it loads a
+# model, so that `lavit --help` doesn't have to import any libraries.
 if not _runs_command():
     __getattr__("register_auto_classes")()

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The checkpoint that the package ships: a small LaVIT trained on emoji, which works offline."""
+"""The bundled checkpoint: a small LaVIT trained on emoji, which works offline."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ BUNDLED_CHECKPOINT = "lavit-emoji"
 
 def bundled_checkpoint() -> str:
     """
-    Where the shipped checkpoint lies: a repo that every `from_pretrained` of this package loads, and that of
-    transformers and diffusers.
+    Returns the path of the bundled checkpoint, a repo that can be loaded with every `from_pretrained` of this package,
+    of transformers and of diffusers.
 
     Returns:
-        `str`: The path of its folder.
+        `str`: The path of the checkpoint's folder.
 
     Raises:
         FileNotFoundError: If the package was installed without it.

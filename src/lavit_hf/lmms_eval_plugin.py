@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""A model for lmms-eval, which finds it by the entry point `lmms_eval.models`. Nothing else imports this module."""
+"""LaVIT for lmms-eval, which imports this module through the entry point `lmms_eval.models`."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -30,15 +30,15 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Prompt:
     """
-    What a request says.
+    A request.
 
     Args:
         text (`str`):
-            The task's words.
+            The task's text.
         images (`list[Image.Image]`):
             The images.
         wish (`dict` or `str`):
-            Settings of the text that is to be written, or the text that is to be scored.
+            Generation settings, or the text to score.
     """
 
     text: str
@@ -48,23 +48,22 @@ class Prompt:
 
 class LaVIT(lmms):
     """
-    LaVIT for lmms-eval. A prompt is the task's words and nothing else, with the images in front unless `<image>` says
-    where they stand.
+    LaVIT for lmms-eval. A prompt is exactly the task's text, with images first unless `<image>` marks their positions.
 
     Args:
         pretrained (`str`, *optional*, defaults to `"lavit-emoji"`):
-            Path or Hub id of a model, or of an adapter of one. The default is the bundled checkpoint.
+            Path or Hub id of a model or an adapter. The default is the bundled checkpoint.
         device (`str`, *optional*, defaults to `"auto"`):
-            Name of a torch device; `"auto"` is the accelerator, if there is one. Of several processes, each takes the
-            device that accelerate gives it.
+            Name of a torch device. `"auto"` uses an accelerator if there is one. With several processes, accelerate
+            assigns the devices.
         dtype (`str`, *optional*, defaults to `"auto"`):
             `"float32"`, `"bfloat16"` or `"float16"`; `"auto"` keeps the checkpoint's.
         batch_size (`int`, *optional*, defaults to 1):
-            Prompts at once in each process.
+            Number of prompts per batch in each process.
 
     Raises:
-        ValueError: If there is no such dtype, or the batch size is no number above 0.
-        Failure: If there is no such model or device.
+        ValueError: If the dtype is unknown, or the batch size isn't a number above 0.
+        Failure: If the model or the device doesn't exist.
     """
 
     def __init__(
@@ -86,19 +85,19 @@ class LaVIT(lmms):
         repo = find_model(options)
         self.processor = load_processor(repo, options)
         self.model = load_language_model(repo, options)
-        self.device = self.model.device  # outlives the model, which lmms-eval deletes when all is answered
+        self.device = self.model.device  # kept separately, because lmms-eval deletes the model at the end
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """
-        Writes texts.
+        Generates texts.
 
         Args:
             requests (`list[Instance]`):
-                Prompts with settings: those of `generate`, and `until`, where texts are cut off. What a task does not
-                set is the model's own, but nothing is drawn without `do_sample` or a temperature above 0.
+                Prompts with settings: arguments of `generate`, and `until`, the strings at which to cut texts off.
+                Other settings default to the model's own, but sampling requires `do_sample` or a temperature above 0.
 
         Returns:
-            `list[str]`: a text for each request.
+            `list[str]`: One text per request.
         """
         ignored = {name for request in requests for name in request.args[1]} - {"until", *self._known_settings}
         if ignored:
@@ -111,11 +110,11 @@ class LaVIT(lmms):
 
         Args:
             requests (`list[Instance]`):
-                Prompts with the texts to follow them, or functions that take these from the documents.
+                Prompts with the texts that follow, or functions that extract these from the documents.
 
         Returns:
-            `list[GenerationResult]`: for each request the sum of the log-probabilities, and whether the text is what
-            the model writes by itself. Among choices the sum is negated: lmms-eval takes the choice with the smallest.
+            `list[GenerationResult]`: For each request, the sum of the log-probabilities, and whether the text equals
+            the model's greedy output. For choices, the sum is negated, because lmms-eval picks the smallest value.
         """
         results = []
         for request, (total, is_greedy) in zip(requests, self._run_in_batches(self._score, requests)):
@@ -125,7 +124,7 @@ class LaVIT(lmms):
         return results
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
-        """Refuses tasks of several rounds."""
+        """Raises a `NotImplementedError`: tasks with several rounds aren't supported."""
         tasks = ", ".join(sorted({request.task_name for request in requests}))
         raise NotImplementedError(
             f"lavit_hf answers one prompt at a time, but these tasks have several rounds: {tasks}."
@@ -138,7 +137,7 @@ class LaVIT(lmms):
     def _run_in_batches(
         self, run: Callable[[list[Prompt]], list], requests: list[Instance], grouping: bool = False
     ) -> list:
-        """The results in order. Long prompts go first; with `grouping`, those of a batch have the same settings."""
+        """Returns the results in order. Runs long prompts first; with `grouping`, each batch has the same settings."""
         batches = Collator([request.args for request in requests], lambda args: -len(args[0]), grouping=grouping)
         results = []
         with tqdm(total=len(requests), desc="lavit_hf", disable=self.rank != 0) as bar:
@@ -176,7 +175,7 @@ class LaVIT(lmms):
         return [_cut(text, wish.get("until")) for text in self.processor.post_process_image_text_to_text(ids)]
 
     def _choose_settings(self, wish: dict[str, Any]) -> dict[str, Any]:
-        """What `generate` is told."""
+        """Returns the settings for `generate`."""
         settings = {name: value for name, value in wish.items() if name in self._known_settings and value is not None}
         temperature = settings.get("temperature")
         if settings.get("do_sample", temperature is not None) and temperature != 0:
@@ -187,11 +186,11 @@ class LaVIT(lmms):
 
     @torch.inference_mode()
     def _score(self, prompts: list[Prompt]) -> list[tuple[float, bool]]:
-        """For each prompt the sum of the log-probabilities, and whether each token is the likeliest."""
+        """Returns, for each prompt, the sum of the log-probabilities and whether each token is the most likely one."""
         texts = [_append(prompt) for prompt in prompts]
         inputs = self._prepare(texts, prompts, return_offsets_mapping=True)
         starts = torch.tensor([[len(prompt.text)] for prompt in prompts], device=self.device)
-        is_scored = inputs.pop("offset_mapping")[..., 1] > starts  # neither padding nor images, which end at 0
+        is_scored = inputs.pop("offset_mapping")[..., 1] > starts  # excludes padding and images, which end at 0
         length = int(is_scored.sum(dim=1).max())
         logits = self.model(**inputs, logits_to_keep=length + 1).logits[:, :-1].float()
         ids, is_scored = (row[:, row.shape[1] - length :] for row in (inputs["input_ids"], is_scored))
@@ -203,14 +202,14 @@ class LaVIT(lmms):
 
 
 def _append(prompt: Prompt) -> str:
-    """The prompt with the text to score. Where there are no words in front, that begins without a space."""
+    """Appends the text to score to the prompt. If the prompt has no text, leading whitespace is removed."""
     if not prompt.text and not prompt.images:
         raise ValueError("nothing precedes the text to score. The task needs a prompt or an image.")
     return prompt.text + (prompt.wish if prompt.text else prompt.wish.lstrip())
 
 
 def _cut(text: str, until: str | list[str] | None) -> str:
-    """The text up to the first of some strings."""
+    """Cuts a text off at the first of some strings."""
     for end in [until] if isinstance(until, str) else until or []:
         text = text.split(end)[0] if end else text
     return text.strip()

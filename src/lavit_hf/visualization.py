@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images of what the model does: which patches were kept, and contact sheets."""
+"""Visualizations: kept patches and contact sheets."""
 
 import io
 import math
@@ -31,29 +31,29 @@ def draw_keep_mask(
     outline_color: Color = OUTLINE_COLOR,
 ) -> Image.Image:
     """
-    Draws which patches of an image the token selector kept: these in color within an outline and a thin grid, the
-    dropped ones grey and dimmed. The kept patches are what LaVIT (arXiv 2309.04669) makes tokens of.
+    Visualizes which patches of an image were kept. LaVIT (arXiv 2309.04669) turns these into tokens. Kept patches are
+    shown in color with an outline and a thin grid; dropped patches are gray and dimmed.
 
     Args:
         image (`PIL.Image.Image`):
-            The image that was tokenised.
+            The image that was tokenized.
         keep_mask (`torch.Tensor`, `np.ndarray` or `list[bool]` of shape `(num_patches,)`):
-            Whether each patch was kept, row by row, as booleans or zeros and ones. The patches are a square grid that
-            covers the whole image, which the image processor squeezes into a square.
+            Whether each patch was kept, row by row, as booleans or zeros and ones. The patches form a square grid that
+            covers the entire image, because the image processor resizes it to a square.
         size (`int`, *optional*, defaults to 512):
-            Longer side of the drawing in pixels. The aspect ratio is the image's.
+            Longer side of the drawing in pixels. The aspect ratio of the image is preserved.
         dimming (`float`, *optional*, defaults to 0.65):
-            How far the dropped patches are darkened, from 0 (not at all) to 1 (black).
+            How much to darken dropped patches, from 0 (not at all) to 1 (black).
         line_width (`int`, *optional*, defaults to 2):
-            Width of the outline in pixels. 0 leaves outline and grid out.
-        outline_color (`tuple[int, int, int]`, *optional*, defaults to an amber):
+            Width of the outline in pixels. 0 disables outline and grid.
+        outline_color (`tuple[int, int, int]`, *optional*, defaults to amber):
             Color of the outline.
 
     Returns:
         `PIL.Image.Image`: The drawing in mode `"RGB"`.
 
     Raises:
-        `ValueError`: If the mask is not a flat, square grid of zeros and ones, or an option is out of range.
+        `ValueError`: If the mask isn't a flattened square grid of zeros and ones, or if an option is out of range.
     """
     if size < 1 or line_width < 0 or not 0 <= dimming <= 1:
         raise ValueError(
@@ -82,30 +82,30 @@ def image_grid(
     text_color: Color = (32, 32, 32),
 ) -> Image.Image:
     """
-    Puts images on a contact sheet, row by row. Every cell has the size of the largest image, smaller ones stand in
-    its middle.
+    Arranges images on a contact sheet, row by row. All cells have the size of the largest image, and smaller images
+    are centered.
 
     Args:
         images (`list[PIL.Image.Image]`):
             The images.
         columns (`int`):
-            Number of images in a row.
+            Number of images per row.
         titles (`list[str]`, *optional*):
-            One title for each image, written below it and broken into lines that fit.
+            One title per image, shown below it. Long titles are wrapped.
         padding (`int`, *optional*, defaults to 8):
             Space around the cells in pixels.
         font_size (`int`, *optional*, defaults to 16):
-            Size of the titles in pixels.
+            Font size of the titles in pixels.
         background (`tuple[int, int, int]`, *optional*, defaults to white):
-            Color between the images.
-        text_color (`tuple[int, int, int]`, *optional*, defaults to a dark grey):
+            Background color.
+        text_color (`tuple[int, int, int]`, *optional*, defaults to dark gray):
             Color of the titles.
 
     Returns:
         `PIL.Image.Image`: The sheet in mode `"RGB"`.
 
     Raises:
-        `ValueError`: If there are no images, no columns, or not as many titles as images.
+        `ValueError`: If there are no images or no columns, or if the numbers of titles and images differ.
     """
     if not images or columns < 1:
         raise ValueError(f"A sheet needs at least 1 image and 1 column, got {len(images)} and {columns}.")
@@ -135,17 +135,16 @@ def image_grid(
 
 def save_image(image: Image.Image, path: str | os.PathLike) -> None:
     """
-    Saves an image: whole, or not at all.
+    Saves an image. The file appears only once it is complete.
 
     Args:
         image (`PIL.Image.Image`):
             The image.
         path (`str` or `os.PathLike`):
-            The file, in place of one that is there; its ending says the format. Its folder is made where there is
-            none.
+            The file. Its extension sets the format. An existing file is replaced, and a missing folder is created.
 
     Raises:
-        `OSError`: If it cannot be written.
+        `OSError`: If the file can't be written.
     """
     path = Path(path)
     encoded = io.BytesIO()
@@ -154,11 +153,11 @@ def save_image(image: Image.Image, path: str | os.PathLike) -> None:
         with atomic_file(path) as file:
             file.write_bytes(encoded.getbuffer())
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error  # the name that the user knows
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the path that the user passed
 
 
 def _mask_to_grid(keep_mask: torch.Tensor | np.ndarray | Sequence[bool]) -> np.ndarray:
-    """The mask as booleans of shape `(side, side)`."""
+    """Converts the mask to booleans of shape `(side, side)`."""
     mask = torch.as_tensor(keep_mask)
     if mask.ndim != 1:
         raise ValueError(f"`keep_mask` must have shape (num_patches,), for a single image; got {tuple(mask.shape)}.")
@@ -182,7 +181,7 @@ def _blend(image: Image.Image, color: Color, strength: float) -> Image.Image:
 
 
 def _grid_lines(kept: Image.Image, side: int) -> Image.Image:
-    """A mask of lines of one pixel between the patches, where these are kept."""
+    """Returns a mask of one-pixel lines between kept patches."""
     lines = Image.new("L", kept.size)
     draw = ImageDraw.Draw(lines)
     for index in range(1, side):
@@ -193,15 +192,15 @@ def _grid_lines(kept: Image.Image, side: int) -> Image.Image:
 
 
 def _outline(kept: Image.Image, width: int) -> Image.Image:
-    """A mask of the inner border of the kept region: what an erosion takes away from it."""
-    framed = ImageOps.expand(kept, width)  # dropped all around, so that the edge of the image is outlined too
+    """Returns a mask of the inner border of the kept region: the part that an erosion removes."""
+    framed = ImageOps.expand(kept, width)  # with a dropped border, so that the image's edge is outlined too
     inner = framed.filter(ImageFilter.MinFilter(2 * width + 1))
     inner = ImageOps.crop(inner, width)
     return Image.composite(Image.new("L", kept.size), kept, inner)
 
 
 def _wrap(text: str, font: ImageFont.ImageFont, width: int) -> list[str]:
-    """Breaks a text between words into lines no wider than `width` pixels; a longer word keeps its own line."""
+    """Wraps a text at words into lines of at most `width` pixels. Longer words get their own line."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -213,7 +212,7 @@ def _wrap(text: str, font: ImageFont.ImageFont, width: int) -> list[str]:
 
 
 def _text_height(texts: Sequence[str], font: ImageFont.ImageFont, gap: int) -> int:
-    """Height in pixels of the tallest of the texts with a gap above and below it, 0 where all are empty."""
+    """Height in pixels of the tallest text with a gap above and below it; 0 if all texts are empty."""
     if not any(texts):
         return 0
     draw = ImageDraw.Draw(Image.new("L", (1, 1)))

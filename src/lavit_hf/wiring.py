@@ -1,8 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What `import lavit_hf` wires up: transformers' Auto classes and pipelines know LaVIT, and its models go to the Hub with
-a card.
+Registration on `import lavit_hf`: adds LaVIT to transformers' Auto classes and pipelines, and model cards to uploads.
 """
 
 from huggingface_hub import ModelCard
@@ -42,19 +41,19 @@ def _make_card(model: LaVITForCausalLM, repo_id: str) -> ModelCard:
     return create_model_card(model.config, repo_id.split("/")[-1], repo=repo_id, num_parameters=model.num_parameters())
 
 
-# By dotted names, as transformers has them: imported when a pipeline is made. For other models they make transformers'
-# own, so that nothing changes for these.
+# As dotted names, like in transformers, so that they are only imported when a pipeline is created. For other models,
+# they create transformers' own pipelines, so nothing changes for those.
 TASK_PIPELINES = {
     "any-to-any": f"{__package__}.lavit.task_pipelines.LaVITAnyToAnyPipeline",
     "image-text-to-text": f"{__package__}.lavit.task_pipelines.LaVITImageTextToTextPipeline",
 }
 
-# The model itself knows nothing of the Hub beyond what transformers does.
+# The model itself contains no code for the Hub beyond that of transformers.
 pushes_with_card(_make_card)(LaVITForCausalLM)
 
 
 def register_auto_classes() -> None:
-    """Makes every Auto class and pipeline of transformers know LaVIT. Harmless to call again."""
+    """Registers LaVIT with all Auto classes and pipelines of transformers. Can safely be called again."""
     for config_class in (LaVITConfig, LaVITVisualTokenizerConfig):
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoImageProcessor.register(config_class, image_processor_classes=IMAGE_PROCESSORS, exist_ok=True)
@@ -66,7 +65,7 @@ def register_auto_classes() -> None:
     AutoProcessor.register(LaVITConfig, LaVITProcessor, exist_ok=True)
     for task, name in TASK_PIPELINES.items():
         PIPELINE_REGISTRY.supported_tasks[task]["impl"] = name
-    # Where Trainer's label smoothing looks up whether labels are shifted.
+    # Trainer's label smoothing looks up here whether labels are shifted.
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[LaVITConfig.model_type] = LaVITForCausalLM.__name__
 
 

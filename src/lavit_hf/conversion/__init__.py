@@ -5,5 +5,5 @@
 import lazy_loader
 
 
-# Imported when it is asked for: the command line checks its arguments first, without waiting for torch.
+# Imported lazily, so that the command line can check its arguments without waiting for torch.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

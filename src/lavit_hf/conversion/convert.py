@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Conversion of an original LaVIT checkpoint folder into a Hugging Face one."""
+"""Conversion of an original LaVIT checkpoint to the Hugging Face format."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -43,10 +43,10 @@ from .reading import check_config, check_links, find_weights, read_tensors
 from .writing import write_shards
 
 
-# What of an original's config would make `from_pretrained` run code or read other files than the new checkpoint's.
+# Settings in an original's config that would make `from_pretrained` run code or read files outside the new checkpoint.
 UNWANTED_SETTINGS = ("auto_map", "quantization_config", "transformers_weights")
 
-# Reading as released: a caption.
+# Text generation as released: a caption.
 TEXT_GENERATION = {"num_beams": 2, "min_new_tokens": 8, "max_new_tokens": 36}
 
 
@@ -60,35 +60,36 @@ def convert_checkpoint(
     allow_nan: bool = False,
 ) -> Path:
     """
-    Converts an original LaVIT checkpoint. The result is set to the release's own behavior: patches are sampled and
-    the merger uses the original softmax.
+    Converts an original LaVIT checkpoint. The result behaves like the release: patches are sampled, and the merger
+    uses the original softmax. It is safe to convert untrusted checkpoints: no code in them is run, and no files
+    outside `source` are read.
 
     Args:
         source (`str` or `Path`):
-            The original's top folder, which holds `visual_tokenizer/` and `language_model/`.
+            The original's top folder, which contains `visual_tokenizer/` and `language_model/`.
         destination (`str` or `Path`):
-            The folder to make. It appears only when everything was written; what a killed conversion to it left beside
-            it is removed.
+            The folder to create. It appears only once everything is written. Files left next to it by an interrupted
+            conversion are removed.
         num_attention_heads (`int`, *optional*, defaults to 16):
-            Heads of encoder, merger and detokenizer, which an original checkpoint does not tell.
+            Number of attention heads in the encoder, merger and detokenizer, which original checkpoints don't specify.
         dtype (`torch.dtype`, *optional*):
-            What the weights are cast to. They keep their own by default.
+            Dtype to cast the weights to. By default, they aren't cast.
         max_shard_size (`str`, *optional*, defaults to `"1GB"`):
-            Largest size of a weight file, and about the memory that conversion needs.
+            Maximum size of a weight file, which is also about the memory that the conversion needs.
         pixel_decoder (`str`, *optional*, defaults to `"none"`):
-            `"highres"` or `"lowres"` takes one of the release's two pixel decoders along, and makes the folder a repo
-            for transformers and diffusers alike. `"none"` makes one that reads and writes image tokens only.
+            `"highres"` or `"lowres"` includes one of the release's two pixel decoders, and creates a repo for both
+            transformers and diffusers. `"none"` creates a model that only reads and writes image tokens.
         allow_nan (`bool`, *optional*, defaults to `False`):
-            Whether weights that are NaN or infinite are taken along. A damaged checkpoint holds such.
+            Whether to allow NaN or infinite weights, which indicate a damaged checkpoint.
 
     Returns:
         `Path`: `destination`.
 
     Raises:
-        ConversionError: If the source is incomplete or damaged, holds unknown tensors or does not fit
-            `num_attention_heads`. It may come from anyone: nothing in it runs, and nothing outside it is read.
-        OSError: If the destination cannot be written.
-        FileExistsError: If `destination` exists, or another process is just making it.
+        ConversionError: If the source is incomplete or damaged, contains unknown tensors or doesn't fit
+            `num_attention_heads`.
+        OSError: If the destination can't be written.
+        FileExistsError: If `destination` exists, or another process is creating it.
         ValueError: If `pixel_decoder` is unknown.
     """
     if pixel_decoder not in ("none", *PIXEL_DECODERS):
@@ -117,7 +118,7 @@ def convert_checkpoint(
 def _plan_parts(
     source: Path, num_attention_heads: int, pixel_decoder: str
 ) -> tuple[dict[str, PlannedModel], dict[str, Any]]:
-    """The models and the other parts of the new checkpoint, by the folders that they go to."""
+    """Returns the models and the other components of the new checkpoint by their folders."""
     language_model = _plan_language_model(source, num_attention_heads)
     config = language_model.model.config
     text_tokenizer = _text_tokenizer(
@@ -136,7 +137,7 @@ def _finish_model_repo(folder: Path, model: LaVITForCausalLM) -> None:
 
 
 def plan_checkpoint(source: Path) -> dict[str, LazyTensor]:
-    """How every tensor of the converted language model is made from the files in `source`."""
+    """Plans how to create each tensor of the converted language model from the files in `source`."""
     plan: dict[str, LazyTensor] = {}
     for layout in (ENCODER, TOKENIZER, UNDERSTANDING, LANGUAGE_MODEL):
         plan |= plan_file(layout, read_tensors(_weights_path(source, layout)))
@@ -147,7 +148,7 @@ def write_model(
     planned: PlannedModel, folder: Path, max_shard_size: str, dtype: torch.dtype | None, allow_nan: bool = False
 ) -> None:
     """
-    Writes weights and configs of a model.
+    Writes the weights and configs of a model.
 
     Args:
         planned (`PlannedModel`):
@@ -155,11 +156,11 @@ def write_model(
         folder (`Path`):
             Where to write.
         max_shard_size (`str`):
-            Largest size of a file.
+            Maximum size of a file.
         dtype (`torch.dtype`, *optional*):
-            What the weights are cast to. They keep their own by default.
+            Dtype to cast the weights to. By default, they aren't cast.
         allow_nan (`bool`, *optional*, defaults to `False`):
-            Whether weights that are NaN or infinite are written too.
+            Whether to allow NaN or infinite weights.
     """
     model = planned.model
     write_shards(planned.plan, planned.specs, folder, max_shard_size, dtype, planned.weights_name, allow_nan)
@@ -175,7 +176,7 @@ def write_model(
 
 
 def _main_dtype(tensors: Iterable[torch.Tensor]) -> torch.dtype:
-    """The floating dtype of most bytes: a checkpoint may mix them, and is loaded in one."""
+    """Returns the floating-point dtype of most bytes. A checkpoint can mix dtypes, but is loaded in one."""
     num_bytes = Counter()
     for tensor in tensors:
         num_bytes[tensor.dtype] += tensor.nbytes if tensor.is_floating_point() else 0
@@ -197,7 +198,7 @@ def _plan_language_model(source: Path, num_attention_heads: int) -> PlannedModel
 
 
 def _empty_pipeline(models: dict[str, PlannedModel], others: dict[str, Any]) -> LaVITPipeline:
-    """The pipeline without weights, which shows whether its components fit each other."""
+    """Creates the pipeline without weights, to check that its components fit together."""
     components = others | {name: planned.model for name, planned in models.items()}
     wanted = components["unet"].config.cross_attention_dim
     given = sum(components["detokenizer"].config.cross_attention_dims)
@@ -221,12 +222,12 @@ def _text_config(path: Path) -> PreTrainedConfig:
     for name in UNWANTED_SETTINGS:
         if hasattr(config, name):
             delattr(config, name)
-    config.name_or_path = ""  # where the original lay is nobody's business
+    config.name_or_path = ""  # don't reveal where the original was
     return config
 
 
 def released_generation_config(config: LaVITConfig) -> GenerationConfig:
-    """The release's own settings of generation: captions, and images with guidance."""
+    """Returns the release's generation settings: captions, and images with guidance."""
     text_config = config.text_config
     return GenerationConfig(
         bos_token_id=text_config.bos_token_id,
@@ -238,7 +239,7 @@ def released_generation_config(config: LaVITConfig) -> GenerationConfig:
 
 
 def build_processor(text_tokenizer: PreTrainedTokenizerFast, config: LaVITConfig) -> LaVITProcessor:
-    """The processor of a model with this configuration, out of its text tokenizer."""
+    """Builds the processor of a model with this configuration from its text tokenizer."""
     visual_config = config.visual_tokenizer_config
     size = {"height": visual_config.image_size, "width": visual_config.image_size}
     tokenizer = build_tokenizer(

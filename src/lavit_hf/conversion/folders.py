@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Where a conversion starts and where it ends, checked without waiting for torch."""
+"""Checks the folders of a conversion without importing torch."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from .layout import ENCODER
 
 def check_folders(source: Path, destination: Path) -> None:
     """
-    Refuses folders that nothing can be converted from or into.
+    Checks that the folders can be used for a conversion.
 
     Args:
         source (`Path`):
             The original's top folder.
         destination (`Path`):
-            The folder to make.
+            The folder to create.
 
     Raises:
-        ConversionError: If the source is none, or was converted already.
-        FileExistsError: If the destination is there already.
+        ConversionError: If the source doesn't exist or has already been converted.
+        FileExistsError: If the destination already exists.
     """
     if not source.is_dir():
         raise ConversionError(
@@ -35,6 +35,6 @@ def check_folders(source: Path, destination: Path) -> None:
 
 
 def check_is_free(destination: Path) -> None:
-    """Raises a `FileExistsError` if there is such a file or folder already."""
+    """Raises a `FileExistsError` if the file or folder already exists."""
     if destination.exists():
         raise FileExistsError(f"{destination} already exists. Remove it or choose another destination.")

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the sizes of a LaVIT off its tensors, since an original checkpoint has no config for its visual parts."""
+"""Infers sizes from a LaVIT's tensors, because original checkpoints have no config for their visual parts."""
 
 import math
 import re
@@ -21,18 +21,19 @@ def infer_config(
     specs: Mapping[str, torch.Tensor], text_config: PreTrainedConfig, num_attention_heads: int
 ) -> LaVITConfig:
     """
-    The configuration of a converted checkpoint, set to the release's own behavior.
+    Infers the configuration of a converted checkpoint, set to the behavior of the release.
 
     Args:
         specs (`Mapping[str, torch.Tensor]`):
-            Tensors by their new names; meta tensors do.
+            Tensors by their new names. Meta tensors are sufficient.
         text_config (`PreTrainedConfig`):
             The language model's configuration.
         num_attention_heads (`int`):
-            Heads of encoder and merger, which no tensor tells.
+            Number of attention heads in the encoder and merger, which can't be inferred from tensors.
 
     Raises:
-        ConversionError: If the heads do not divide the width, or the vocabulary does not count the codes.
+        ConversionError: If the width isn't divisible by the number of heads, or the vocabulary doesn't include the
+            codes.
     """
     width = _shape(specs, f"{ENCODER_PREFIX}.embeddings.class_embedding", 3)[-1]
     if num_attention_heads < 1 or width % num_attention_heads:
@@ -76,13 +77,13 @@ def infer_config(
 
 def infer_detokenizer_config(specs: Mapping[str, torch.Tensor], num_attention_heads: int) -> LaVITDetokenizerConfig:
     """
-    The configuration of a converted detokenizer, of either resolution.
+    Infers the configuration of a converted detokenizer of either resolution.
 
     Args:
         specs (`Mapping[str, torch.Tensor]`):
-            Tensors by their new names; meta tensors do.
+            Tensors by their new names. Meta tensors are sufficient.
         num_attention_heads (`int`):
-            Its heads, which no tensor tells.
+            Number of attention heads, which can't be inferred from tensors.
 
     Raises:
         ConversionError: If tensors are missing.
@@ -135,20 +136,20 @@ def _shape(specs: Mapping[str, torch.Tensor], name: str, num_axes: int = 2) -> t
 
 def count_layers(specs: Mapping[str, torch.Tensor], prefix: str) -> int:
     """
-    The number of layers that there are tensors of.
+    Counts the layers that have tensors.
 
     Args:
         specs (`Mapping[str, torch.Tensor]`):
             Tensors by their new names.
         prefix (`str`):
-            How the names of layers begin, before `layers.0.`.
+            Prefix of the layers' names, before `layers.0.`.
 
     Raises:
-        ConversionError: If the layers are not counted from 0 on without a gap.
+        ConversionError: If the layers aren't numbered from 0 without gaps.
     """
     pattern = re.compile(re.escape(prefix) + r"layers\.([0-9]+)\.")
     found = {match[1] for name in specs if (match := pattern.match(name))}
     missing = [f"{prefix}layers.{number}" for number in range(len(found)) if str(number) not in found]
-    if missing:  # one far behind the others would make a model of any size
+    if missing:  # a single high number would create a model of any size
         raise ConversionError(f"the checkpoint has {len(found)} layers, but not {missing[0]}: a file is incomplete.")
     return len(found)

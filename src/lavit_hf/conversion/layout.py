@@ -1,16 +1,17 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The layout of an original LaVIT checkpoint as tables: which file holds what, and how each tensor is called here.
+Tables that describe the layout of an original LaVIT checkpoint: the contents of each file and the new name of each
+tensor.
 
-Nothing else in the package knows these names.
+No other module of the package contains these names.
 """
 
 import re
 from dataclasses import dataclass, field
 
 
-# What a file of weights in a folder may be called, the better form first; each may also be an index of shards.
+# File names of weights in a folder, in order of preference. Each can also be an index of shards.
 TRANSFORMERS_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 DIFFUSERS_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
@@ -18,17 +19,17 @@ DIFFUSERS_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_m
 @dataclass(frozen=True)
 class Rule:
     r"""
-    Renames the original tensors whose whole name matches `pattern`.
+    Renames the original tensors whose full name matches `pattern`.
 
     Args:
         pattern (`str`):
-            Regular expression over the original name.
+            Regular expression for the original name.
         targets (`tuple[str, ...]`):
-            Templates of the names here. Several ones share the original's rows in equal parts, as in a fused
-            query-key-value matrix.
+            Templates of the new names. If there are several, the original's rows are split equally between them, as
+            for a fused query-key-value matrix.
         companion (`str`, *optional*):
-            Template of a second original tensor: the target is the first, zeros, and the second, as in an
-            attention bias without a part for the keys.
+            Template of a second original tensor. The target then consists of the first tensor, zeros, and the second
+            tensor, as for an attention bias without a part for the keys.
     """
 
     pattern: str
@@ -43,8 +44,8 @@ def _same(pattern: str, target: str) -> Rule:
 @dataclass(frozen=True)
 class FileLayout:
     """
-    One file of the original, the rules for its tensors, and what in it is knowingly dropped, with the reason. Where
-    `path` is a folder, `names` are what its weights may be called.
+    A file of the original, the rules for its tensors, and the patterns of tensors to drop, with the reason. If `path`
+    is a folder, `names` are the possible file names of its weights.
     """
 
     path: str
@@ -132,7 +133,7 @@ TOKENIZER = FileLayout(
         *_selector_rules("visual_tokenizer.selector"),
         *_merger_rules("visual_tokenizer.merger"),
         *_QUANTIZER_RULES,
-        # Some releases hold the encoder once more; the later file counts.
+        # Some releases contain the encoder twice. The later file takes precedence.
         *_encoder_rules("encoder.", "visual_tokenizer.encoder.model"),
     ),
     dropped={
@@ -163,19 +164,19 @@ LANGUAGE_MODEL = FileLayout(
 @dataclass(frozen=True)
 class PixelDecoderLayout:
     """
-    One of the original's two ways from codes to pixels.
+    One of the original's two pixel decoders.
 
     Args:
         detokenizer (`FileLayout`):
-            Its detokenizer.
+            The detokenizer.
         folder (`str`):
-            Where its diffusion models lie.
+            Folder of the diffusion models.
         models (`tuple[str, ...]`):
-            Folders in it that hold weights and a config, called as the pipeline's components.
+            Subfolders that contain weights and a config, with the same names as the pipeline's components.
         negative_embeds (`str`, *optional*):
-            The file in it that is one bare tensor, the rows of the negative condition.
+            File in this folder with a single tensor, the embeddings of the negative condition.
         feature_extractor (`bool`, *optional*):
-            Whether there is one.
+            Whether there is a feature extractor.
     """
 
     detokenizer: FileLayout
@@ -185,11 +186,11 @@ class PixelDecoderLayout:
     feature_extractor: bool = False
 
     def model_files(self, component: str) -> FileLayout:
-        """The weights of one of `models`."""
+        """Returns the layout of one of `models`."""
         return FileLayout(f"{self.folder}/{component}", *_MODEL_FILES[component])
 
 
-# Of the low resolution `unet_proj` and nothing else, of the high resolution two projections and the pooling.
+# The low resolution has just `unet_proj`; the high resolution has two projections and the pooling.
 _DETOKENIZER_RULES = (
     _same(r"pos_embed", "position_embedding"),
     _same(r"query_embed", "query_embedding"),
@@ -206,7 +207,7 @@ _DETOKENIZER_RULES = (
 
 _UNCHANGED = _same(r"(.+)", r"\1")
 
-# Rules, drops and file names of the diffusion models, which are in their libraries' own form, old or new.
+# Rules, dropped tensors and file names of the diffusion models, in old and new formats of their libraries.
 _MODEL_FILES = {
     "unet": ((_UNCHANGED,), {}, DIFFUSERS_WEIGHTS),
     "vae": (

@@ -35,21 +35,21 @@ def plan_pixel_decoder(
     source: Path, layout: PixelDecoderLayout, num_attention_heads: int
 ) -> tuple[dict[str, PlannedModel], dict[str, Any]]:
     """
-    How every model of a pixel decoder is made.
+    Plans how to create the models of a pixel decoder.
 
     Args:
         source (`Path`):
             The original's top folder.
         layout (`PixelDecoderLayout`):
-            Which of its pixel decoders.
+            The layout of the pixel decoder.
         num_attention_heads (`int`):
-            Heads of the detokenizer, which no tensor tells.
+            Number of attention heads in the detokenizer, which can't be inferred from tensors.
 
     Returns:
-        The pipeline's models that are to be written, and its components without weights, by the components' names.
+        The pipeline's models to write, and its components without weights, both by name.
 
     Raises:
-        ConversionError: If a file is missing or damaged, or does not fit its model.
+        ConversionError: If a file is missing or damaged, or doesn't fit its model.
     """
     folder = source / layout.folder
     models = {"detokenizer": _plan_detokenizer(source, layout, num_attention_heads)}
@@ -86,13 +86,13 @@ def _plan_model(source: Path, layout: PixelDecoderLayout, component: str) -> Pla
 
 def empty_model(folder: Path, model_class: type) -> ModelMixin | PreTrainedModel:
     """
-    A model on the meta device, without weights.
+    Creates a model on the meta device, without weights.
 
     Args:
         folder (`Path`):
-            Where its config is.
+            Folder of its config.
         model_class (`type`):
-            Its class, of transformers or of diffusers.
+            Its class in transformers or diffusers.
     """
     with torch.device("meta"):
         if issubclass(model_class, PreTrainedModel):
@@ -101,7 +101,7 @@ def empty_model(folder: Path, model_class: type) -> ModelMixin | PreTrainedModel
 
 
 def _load_scheduler(folder: Path) -> SchedulerMixin:
-    # Of any scheduler, since what it reads is its folder's config.
+    # Works for any scheduler, because it only reads the config in the folder.
     config = _load(DDIMScheduler.load_config, folder / SCHEDULER_CONFIG_NAME)
     name = config.get("_class_name")
     scheduler_class = getattr(diffusers, str(name), None)
@@ -112,7 +112,7 @@ def _load_scheduler(folder: Path) -> SchedulerMixin:
 
 
 def _load(load: Callable, config: Path, *args) -> Any:
-    """What a library makes of the folder of a config."""
+    """Calls a library's `load` on the folder of a config."""
     check_config(config)
     with conversion_errors(f"{config} cannot be used."):
         return load(config.parent, *args)

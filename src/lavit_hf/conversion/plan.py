@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The plan of a conversion: for every tensor of the new checkpoint, how it is made from the original's."""
+"""Plans of conversions: how to create each tensor of the new checkpoint from the original."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,15 +19,15 @@ from .errors import ConversionError
 from .layout import FileLayout, Rule
 
 
-# How many names an error lists before it only counts, and how much of each.
+# Maximum number of names that an error lists before counting the rest, and their maximum length.
 LISTED_NAMES = 10
 LISTED_LENGTH = 120
 
-# How many operations of torch build a model of so many tensors, with room to spare. One of LaVIT-7B takes four each.
+# Maximum number of torch operations to build a model, per tensor, with some margin. LaVIT-7B takes four per tensor.
 OPERATIONS_PER_TENSOR = 40
 LEAST_OPERATIONS = 10_000
 
-# A tensor that is made when its shard is written, so that no more than a shard lies in memory.
+# A tensor that is created when its shard is written, so that only one shard is in memory.
 LazyTensor = partial
 
 
@@ -40,12 +40,12 @@ class PlannedModel:
         model (`nn.Module`):
             The model, on the meta device.
         plan (`dict[str, LazyTensor]`):
-            How each of its tensors is made.
+            How to create each of its tensors.
         weights_name (`str`):
-            What its library calls the file of weights.
+            Name of the weight file in its library.
 
     Raises:
-        ConversionError: If the plan does not fill the model.
+        ConversionError: If the plan doesn't match the model's tensors.
     """
 
     model: nn.Module
@@ -60,14 +60,15 @@ class PlannedModel:
 @contextmanager
 def building_model(num_tensors: int) -> Iterator[None]:
     """
-    Builds models on the meta device, of which a config of a few bytes could want any number of layers.
+    Builds models on the meta device, with a limit on their size, because even a tiny config can define any number of
+    layers.
 
     Args:
         num_tensors (`int`):
-            How many tensors there are to fill the model.
+            Number of tensors available for the model.
 
     Raises:
-        ConversionError: If the model grows far beyond them.
+        ConversionError: If the model needs far more.
     """
     with torch.device("meta"), _OperationLimit(LEAST_OPERATIONS + OPERATIONS_PER_TENSOR * num_tensors):
         yield
@@ -86,7 +87,7 @@ class _OperationLimit(TorchDispatchMode):
 
 
 def saved_state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A model's tensors under the names that they have in a repo."""
+    """Returns a model's tensors by their names in a repo."""
     state_dict = model.state_dict(keep_vars=True)
     return revert_weight_conversion(model, state_dict) if isinstance(model, PreTrainedModel) else state_dict
 
@@ -99,13 +100,13 @@ def plan_file(layout: FileLayout, tensors: Mapping[str, torch.Tensor]) -> dict[s
         layout (`FileLayout`):
             The file's rules.
         tensors (`Mapping[str, torch.Tensor]`):
-            The file's tensors by their original names. Meta tensors do.
+            The file's tensors by their original names. Meta tensors are sufficient.
 
     Returns:
-        `dict[str, LazyTensor]`: a function without arguments for each new name.
+        `dict[str, LazyTensor]`: A function without arguments for each new name.
 
     Raises:
-        ConversionError: If a tensor is neither mapped nor knowingly dropped.
+        ConversionError: If a tensor is neither mapped nor dropped on purpose.
     """
     plan: dict[str, LazyTensor] = {}
     companions = set()
@@ -136,10 +137,10 @@ def plan_file(layout: FileLayout, tensors: Mapping[str, torch.Tensor]) -> dict[s
 
 def check_complete(specs: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
     """
-    Compares the planned tensors with those that the new model has. Meta tensors do.
+    Compares the planned tensors with those of the new model. Meta tensors are sufficient.
 
     Raises:
-        ConversionError: If names are missing or left over, shapes differ, or weights are not floating-point numbers.
+        ConversionError: If tensors are missing or unused, shapes differ, or weights aren't floating-point numbers.
     """
     missing = [name for name in expected if name not in specs]
     left_over = [name for name in specs if name not in expected]
@@ -158,7 +159,7 @@ def check_complete(specs: Mapping[str, torch.Tensor], expected: Mapping[str, tor
 
 
 def list_names(names: list[str]) -> str:
-    """`a, b, c and 4 more`."""
+    """Formats names as `a, b, c and 4 more`."""
     if not names:
         return "none"
     more = len(names) - LISTED_NAMES

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the original's weight files without running what they hold and without filling the memory."""
+"""Reads the original's weight files without running code in them and without loading them into memory."""
 
 import os
 import pickle
@@ -16,23 +16,23 @@ from .errors import ConversionError, conversion_errors
 
 WEIGHTS_ENDINGS = (".bin", ".safetensors")
 
-# What weights are stored in. Tensors that merely count something are integers.
+# Dtypes of weights. Tensors that only count something are integers.
 WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-# More than any size in a config of LaVIT. Libraries make lists as long as some of them.
+# Larger than any size in a config of LaVIT. Libraries create lists with the length of some sizes.
 MAX_CONFIG_NUMBER = 2**20
 
 
 def check_links(folder: Path) -> None:
     """
-    Refuses a checkpoint that reaches out of its folder by a symbolic link.
+    Refuses checkpoints with symbolic links to files outside their folder.
 
     Args:
         folder (`Path`):
             The original's top folder.
 
     Raises:
-        ConversionError: If there is such a link. Those of the Hub's cache are none.
+        ConversionError: If there is such a link. Links within the Hub's cache are allowed.
     """
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -45,18 +45,18 @@ def check_links(folder: Path) -> None:
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
-    Opens a weight file, a pickle (`.bin`) or safetensors, mapped into memory rather than read.
+    Opens a weight file, a pickle (`.bin`) or safetensors, as a memory map.
 
     Args:
         path (`Path`):
             The file, or an index (`.index.json`) of shards.
 
     Returns:
-        `dict[str, torch.Tensor]`: the file's tensors by name.
+        `dict[str, torch.Tensor]`: The file's tensors by name.
 
     Raises:
-        ConversionError: If the file is missing, truncated, wants to run code, or holds tensors that are no weights
-            as they are: sparse, quantized, complex or larger than the file.
+        ConversionError: If the file is missing, truncated or tries to run code, or if it contains tensors that can't
+            be weights: sparse, quantized, complex or larger than the file.
     """
     if path.name.endswith(".index.json"):
         shards = _shards(path)
@@ -75,14 +75,14 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def read_tensor(path: Path) -> torch.Tensor:
     """
-    Opens a `.bin` file that is one bare tensor.
+    Opens a `.bin` file that contains a single tensor.
 
     Args:
         path (`Path`):
             The file.
 
     Raises:
-        ConversionError: If the file is missing, truncated, wants to run code, or is something else.
+        ConversionError: If the file is missing, truncated, tries to run code, or contains something else.
     """
     tensor = _load(path)
     if not isinstance(tensor, torch.Tensor):
@@ -93,14 +93,15 @@ def read_tensor(path: Path) -> torch.Tensor:
 
 def check_config(path: Path) -> None:
     """
-    Looks at a config before a library reads it.
+    Checks a config before a library reads it.
 
     Args:
         path (`Path`):
             The file.
 
     Raises:
-        ConversionError: If it is missing, no JSON object, or holds a number that no size can be.
+        ConversionError: If the file is missing, isn't a JSON object, or contains a number that is too large for a
+        size.
     """
     _check_is_file(path)
     with conversion_errors(f"{path} cannot be read."):
@@ -115,16 +116,16 @@ def check_config(path: Path) -> None:
 
 def find_weights(folder: Path, names: Sequence[str]) -> Path:
     """
-    The file of weights in a folder.
+    Finds the weight file in a folder.
 
     Args:
         folder (`Path`):
-            Where to look.
+            The folder.
         names (`Sequence[str]`):
-            What the file may be called, the better form first; each may also be an index of shards.
+            Possible file names, in order of preference. Each can also be an index of shards.
 
     Raises:
-        ConversionError: If there is none.
+        ConversionError: If there is no such file.
     """
     candidates = [candidate for name in names for candidate in (name, f"{name}.index.json")]
     for candidate in candidates:

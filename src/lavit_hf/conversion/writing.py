@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Writing the weights of a converted checkpoint, a shard at a time."""
+"""Writes the weights of a converted checkpoint, one shard at a time."""
 
 import json
 from collections import Counter
@@ -27,27 +27,27 @@ def write_shards(
     allow_nan: bool = False,
 ) -> None:
     """
-    Writes the planned tensors as safetensors, with an index where they are more than one file.
+    Writes the planned tensors as safetensors, with an index if there is more than one file.
 
     Args:
         plan (`Mapping[str, LazyTensor]`):
-            How each tensor is made.
+            How to create each tensor.
         specs (`Mapping[str, torch.Tensor]`):
             Shapes and dtypes of the same tensors, on the meta device.
         folder (`Path`):
             Where to write.
         max_shard_size (`str`):
-            Largest size of a file, such as `"1GB"`. No more than that lies in memory.
+            Maximum size of a file, such as `"1GB"`, which is also the maximum in memory at a time.
         dtype (`torch.dtype`, *optional*):
-            What floating tensors are cast to. They keep their own by default.
+            Dtype to cast floating-point tensors to. By default, they aren't cast.
         weights_name (`str`, *optional*, defaults to `"model.safetensors"`):
-            The name under which the library that loads them looks for weights.
+            Name of the weight file in the library that loads it.
         allow_nan (`bool`, *optional*, defaults to `False`):
-            Whether weights that are NaN or infinite are written too.
+            Whether to allow NaN or infinite weights.
 
     Raises:
-        ConversionError: If weights are NaN or infinite, as they are or after the cast.
-        OSError: If a file cannot be written.
+        ConversionError: If weights are NaN or infinite, before or after the cast.
+        OSError: If a file can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     split = split_torch_state_dict_into_shards(
@@ -74,8 +74,8 @@ def _make_shard(
     tensors = {name: _cast(plan[name](), dtype) for name in names}
     storages = {name: tensor.untyped_storage().data_ptr() for name, tensor in tensors.items()}
     sharing = Counter(storages.values())
-    # Parts of one matrix share memory, which safetensors refuses, as it does what is not contiguous: these are copied,
-    # and all others written from where they are mapped.
+    # Parts of a matrix share memory, which safetensors refuses, like tensors that aren't contiguous. These are copied;
+    # all others are written directly from the memory map.
     return {
         name: tensor
         if tensor.is_contiguous() and sharing[storages[name]] == 1
@@ -86,7 +86,7 @@ def _make_shard(
 
 def _check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
     for name, tensor in tensors.items():
-        # One pass without a copy: both bounds of a tensor that holds NaN are NaN.
+        # A single pass without a copy: if a tensor contains NaN, both of its bounds are NaN.
         if tensor.is_floating_point() and tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
             raise ConversionError(
                 f"{name} has NaN or infinite weights in {tensor.dtype}: the checkpoint is damaged, or its numbers "

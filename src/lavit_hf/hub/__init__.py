@@ -1,3 +1,3 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Repos on the Hub: their layout, their model cards, and pushing them."""
+"""Repos on the Hub: layout, model cards, download and upload."""

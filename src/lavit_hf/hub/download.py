@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads the repo of a pipeline, and of its weights only those that are wanted."""
+"""Downloads the repo of a pipeline, with only the weights that are needed."""
 
 import os
 from collections.abc import Collection
@@ -17,7 +17,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from .repo_layout import LANGUAGE_MODEL_FOLDER, find_codebook_file
 
 
-# The components' weights, and the indices of their shards, of any variant.
+# The components' weights and the indices of their shards, for any variant.
 WEIGHT_PATTERNS = [f"*/{Path(name).stem}[.-]*" for name in (SAFE_WEIGHTS_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)]
 
 
@@ -29,34 +29,36 @@ def download_pipeline(
     **kwargs: Any,
 ) -> str:
     """
-    Downloads a repo that [`~LaVITPipeline.save_pretrained`] has written.
+    Downloads a repo written by [`~LaVITPipeline.save_pretrained`].
 
     Args:
         repo_id (`str`):
             A Hub id.
         variant (`str`, *optional*):
-            The variant of weights, as `"fp16"`. A component that lacks it is downloaded without. Default is none.
+            The variant of the weights, such as `"fp16"`. For components without this variant, the default weights are
+            downloaded.
         spared (`Collection[str]`, *optional*):
-            Components whose weights are not wanted. Of the language model's the file that holds the codebook is.
+            Components whose weights aren't needed. For the language model, the file with the codebook is still
+            downloaded.
         cache_dir (`str` or `os.PathLike`, *optional*):
             As in `snapshot_download`.
         kwargs:
-            What else it takes.
+            Other arguments of `snapshot_download`.
 
     Returns:
-        `str`: the local folder.
+        `str`: The local folder.
 
     Raises:
         ValueError: If no component has the variant.
     """
-    # First all but weights: it tells where the codebook is, and leaves the list of files in the cache, which is there
-    # without a network too.
+    # First download everything except weights. This tells where the codebook is, and caches the list of files, which
+    # is then also available offline.
     ignored = WEIGHT_PATTERNS + [f"{component}/*.safetensors" for component in spared]
     folder = snapshot_download(repo_id, ignore_patterns=ignored, cache_dir=cache_dir, **kwargs)
     commit = Path(folder).name
     try:
         tree = get_cached_repo_tree(repo_id, revision=commit, cache_dir=cache_dir)
-    except CachedRepoTreeNotFoundError:  # without a network, in the cache of an older client: there is no more to get
+    except CachedRepoTreeNotFoundError:  # offline with the cache of an older client: nothing more to download
         return folder
     weights = choose_weights([file.path for file in tree], variant, spared)
     codebook_file = find_codebook_file(Path(folder))
@@ -66,7 +68,7 @@ def download_pipeline(
 
 
 def choose_weights(files: Collection[str], variant: str | None = None, spared: Collection[str] = ()) -> list[str]:
-    """The components' weights among the files of a repo, as diffusers chooses them for a variant."""
+    """Selects the components' weights from the files of a repo, as diffusers does for a variant."""
     weights = [file for file in files if any(fnmatch(file, pattern) for pattern in WEIGHT_PATTERNS)]
     usable, _ = variant_compatible_siblings([file for file in weights if file.split("/")[0] not in spared], variant)
     return sorted(usable)

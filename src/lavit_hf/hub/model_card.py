@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The model card of a LaVIT, as far as its configuration tells it."""
+"""Model cards, generated from a LaVIT's configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,30 +70,29 @@ def create_model_card(
     **metadata,
 ) -> ModelCard:
     """
-    Makes a model card.
+    Creates a model card.
 
     Args:
         config (`LaVITConfig`):
-            Tells the sizes.
+            The model's configuration.
         name (`str`, *optional*, defaults to `"LaVIT"`):
-            The card's title.
+            Title of the card.
         repo (`str`, *optional*):
-            Hub id or path that the card's examples load.
+            Hub id or path that is loaded in the card's examples.
         description (`str`, *optional*):
-            What the model is, in place of a general introduction.
+            Description of the model, which replaces the general introduction.
         num_parameters (`int`, *optional*):
             Number of parameters of [`LaVITForCausalLM`].
         picture_size (`int`, *optional*):
-            Side of the images that it paints, in pixels; `None` where there is no pixel decoder.
+            Side length of generated images in pixels; `None` if there is no pixel decoder.
         sections (`Mapping[str, str]`, *optional*):
-            More sections by their titles. `"Usage"`, `"Sizes"`, `"Limits"` and `"License"` take the place of the
-            general ones.
+            Additional sections by title. `"Usage"`, `"Sizes"`, `"Limits"` and `"License"` replace the general ones.
         metadata:
-            What else `huggingface_hub.ModelCardData` takes, e.g. `license="apache-2.0"`, `datasets`, `base_model`;
-            `tags` are added to the general ones.
+            Other arguments of `huggingface_hub.ModelCardData`, such as `license="apache-2.0"`, `datasets` or
+            `base_model`. `tags` are added to the general ones.
 
     Returns:
-        `ModelCard`: save it as `README.md`, or push it.
+        `ModelCard`: The card, which can be saved as `README.md` or pushed.
 
     Example:
 
@@ -126,18 +125,18 @@ def create_decoder_card(
     picture_size: int, name: str = "Pixel decoder of LaVIT", repo: str = "path/of/this/folder"
 ) -> ModelCard:
     """
-    Makes the card of a repo that holds a pixel decoder and no language model.
+    Creates the card of a repo with a pixel decoder but no language model.
 
     Args:
         picture_size (`int`):
-            Side of its images in pixels.
+            Side length of generated images in pixels.
         name (`str`, *optional*):
-            The card's title.
+            Title of the card.
         repo (`str`, *optional*):
-            Hub id or path that the card's example loads.
+            Hub id or path that is loaded in the card's example.
 
     Returns:
-        `ModelCard`: save it as `README.md`, or push it.
+        `ModelCard`: The card, which can be saved as `README.md` or pushed.
     """
     usage = f"{DECODING.format(repo=repo)}\n\nImages are {picture_size} px on each side."
     data = ModelCardData(library_name="diffusers", tags=list(TAGS))
@@ -151,7 +150,7 @@ def _compose(data: ModelCardData, name: str, introduction: str, parts: Mapping[s
 
 
 def write_model_card(folder: Path, card: ModelCard) -> None:
-    """Writes a card into `folder`, unless there is one."""
+    """Saves a card in `folder`, unless there already is one."""
     if not (folder / REPOCARD_NAME).exists():
         card.save(folder / REPOCARD_NAME)
 
@@ -169,7 +168,7 @@ def _limits(config: LaVITConfig) -> str:
 
 def _size_table(config: LaVITConfig, num_parameters: int | None, picture_size: int | None) -> str:
     visual, text = config.visual_tokenizer_config, config.text_config
-    encoder = getattr(visual.encoder_config, "backbone", None) or visual.encoder_config.model_type  # timm's by name
+    encoder = getattr(visual.encoder_config, "backbone", None) or visual.encoder_config.model_type  # timm: the name
     ids = f"{config.image_start_token_id}, {config.image_end_token_id}, {config.first_code_token_id} + `k`"
     rows = {
         "encoder": f"{encoder}, {visual.image_size} px",

@@ -1,13 +1,13 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The source that travels with the repo of a pipeline, so that diffusers loads it where lavit_hf is missing:
+Source code in the repo of a pipeline, so that diffusers can load it without lavit_hf:
 
     DiffusionPipeline.from_pretrained(repo, custom_pipeline=repo, trust_remote_code=True)
 
-diffusers runs single files: `pipeline.py` at the top, and one in the folder of each component that is no class of its
-own. These are a few lines each, which take the classes out of `code/`, as transformers does. There the source of all
-rooms lies flat.
+diffusers runs single files: `pipeline.py` in the top folder, and one in the folder of each component whose class isn't
+part of transformers or diffusers. These files have a few lines each and import the classes from `code/`, as
+transformers does. That folder contains the source of all subpackages, without subfolders.
 """
 
 import json
@@ -18,13 +18,13 @@ from ..lavit.checkpoint_index import PIPELINE_INDEX_NAME
 from ..lavit.remote_code import CODE_FOLDER, remove_remote_code, write_remote_code
 
 
-# The file that diffusers runs for `custom_pipeline`. It must hold one pipeline class and no other.
+# The file that diffusers runs for `custom_pipeline`. It must contain exactly one pipeline class.
 PIPELINE_FILE = "pipeline.py"
 
 PIPELINE = f"{CODE_FOLDER}/pipeline_lavit.LaVITPipeline"
 
-# Of our components the class: the module that holds it, the base class by which diffusers decides how it is loaded,
-# and from where. A processor has its image processor's source at the top only.
+# For the class of each of our components: its module, the base class by which diffusers decides how to load it, and
+# where to load it from. The source of a processor's image processor is only in the top folder.
 COMPONENTS = {
     "LaVITForCausalLM": ("modeling_lavit", "transformers.PreTrainedModel", "folder"),
     "LaVITProcessor": ("processing_lavit", "transformers.ProcessorMixin", "repo, trust_remote_code=True"),
@@ -92,11 +92,11 @@ class LaVITPipeline(DiffusionPipeline):
 
 def write_pipeline_code(folder: Path) -> None:
     """
-    Writes what lets transformers and diffusers load a whole repo by `trust_remote_code=True`.
+    Writes the code that lets transformers and diffusers load a full repo with `trust_remote_code=True`.
 
     Args:
         folder (`Path`):
-            The repo, which is saved but for this.
+            The repo, which is complete except for this code.
     """
     write_remote_code(folder)
     for path in find_sources(_entry()):
@@ -109,7 +109,7 @@ def write_pipeline_code(folder: Path) -> None:
             index[component] = [COMPONENTS[entry[1]][0], entry[1]]
             remove_remote_code(folder / component)
             _write_component_shim(folder / component, entry[1])
-    # A component that there is not: by its name diffusers downloads the folder.
+    # A component that doesn't exist. Its name makes diffusers download the folder.
     index[CODE_FOLDER] = [None, None]
     index_file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
@@ -123,20 +123,20 @@ def _write_component_shim(folder: Path, name: str) -> None:
     (folder / f"{module}.py").write_text(shim)
 
 
-# The source of several rooms in one folder.
+# The source of several subpackages in one folder.
 
 _RELATIVE_IMPORT = re.compile(r"^(\s*from )(\.+)((?:\w+\.)*)(\w+)(?= import)", re.MULTILINE)
 
 
 def _entry() -> Path:
-    """The pipeline's own module: in the package, or beside this one where that came out of a repo."""
+    """Returns the pipeline's module in the package or, if this source was loaded from a repo, in the same folder."""
     module = f"{PIPELINE.split('/')[1].split('.')[0]}.py"
     beside = Path(__file__).with_name(module)
     return beside if beside.is_file() else Path(__file__).parents[1] / "pixels" / module
 
 
 def find_sources(entry: Path) -> list[Path]:
-    """A module and all that it needs of this package, in their order."""
+    """Returns a module and all modules of this package that it imports, sorted."""
     found, waiting = set(), [entry]
     while waiting:
         path = waiting.pop()
@@ -151,7 +151,7 @@ def _resolve(path: Path, dots: str, rooms: str, module: str) -> Path:
 
 
 def flatten_imports(source: str) -> str:
-    """The source of a module that has all others of the package beside it."""
+    """Rewrites the imports of a module for a single folder that contains all modules of the package."""
     return _RELATIVE_IMPORT.sub(r"\1.\4", source)
 
 

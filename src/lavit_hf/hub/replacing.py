@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""A repo with another language model in the place of its own, and what paints as it is."""
+"""Saves a repo with a new language model and an unchanged pixel decoder."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from .repo_layout import PROCESSOR_FOLDER
 
 def save_with_pixel_decoder(model: LaVITForCausalLM, processor: LaVITProcessor, folder: Path, source: str) -> None:
     """
-    Saves a finetuned model as the repo that it came from is laid out: with that one's pixel decoder, if it has one.
+    Saves a finetuned model in the layout of the repo that it was loaded from, with that repo's pixel decoder, if any.
 
     Args:
         model ([`LaVITForCausalLM`]):
@@ -26,7 +26,7 @@ def save_with_pixel_decoder(model: LaVITForCausalLM, processor: LaVITProcessor, 
         folder (`Path`):
             Where to save it.
         source (`str`):
-            Path or Hub id of the repo, whose components are copied file by file.
+            Path or Hub id of the original repo, whose components are copied file by file.
     """
     origin = Path(source)
     if not origin.is_dir():
@@ -38,12 +38,12 @@ def save_with_pixel_decoder(model: LaVITForCausalLM, processor: LaVITProcessor, 
         if components:
             shutil.copy(origin / PIPELINE_INDEX_NAME, new)
             processor.save_pretrained(new / PROCESSOR_FOLDER)
-        model.save_pretrained(new)  # where there is a pipeline, into the folder of its language model
+        model.save_pretrained(new)  # for a pipeline, into the folder of its language model
         processor.save_pretrained(new)
 
 
 def _find_components(repo: Path) -> list[str]:
-    """The folders of what a pipeline has beside language model and processor."""
+    """Returns the folders of a pipeline's components other than the language model and the processor."""
     index = repo / PIPELINE_INDEX_NAME
     names = json.loads(index.read_text()) if index.is_file() else {}
     own = (LANGUAGE_MODEL_FOLDER, PROCESSOR_FOLDER)

@@ -1,11 +1,12 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The repo of a whole LaVIT, which serves transformers and diffusers with every tensor stored once.
+The repo layout of a full LaVIT, which works with transformers and diffusers and stores every tensor only once.
 
-diffusers wants each component of a pipeline in a folder of its own, transformers wants its files at the top. So the
-weights lie in the components' folders, and at the top are the language model's configs, an index that points into
-its folder, the processor's files and a `pipeline.py` for `DiffusionPipeline`.
+diffusers expects each component of a pipeline in its own folder, while transformers expects its files in the top
+folder. Therefore, the weights are in the components' folders, and the top folder contains the language model's
+configs, an index that points to the files in its folder, the processor's files and a `pipeline.py` for
+`DiffusionPipeline`.
 """
 
 import shutil
@@ -33,11 +34,11 @@ from ..lavit.untrusted_files import read_weight_map
 
 PROCESSOR_FOLDER = "processor"
 
-# Where the codebook lies in a repo without a language model.
+# Location of the codebook in a repo without a language model.
 CODEBOOK_FILE = "codebook.safetensors"
 CODEBOOK_KEY = f"{VISUAL_TOKENIZER_PREFIX}quantizer.codebook.weight"
 
-# Where classes were that the `model_index.json` of an older repo names.
+# Former modules of classes, which are named in the `model_index.json` of older repos.
 MOVED_MODULES = {
     "lavit_hf.modeling_lavit": "lavit_hf.lavit.modeling_lavit",
     "lavit_hf.processing_lavit": "lavit_hf.lavit.processing_lavit",
@@ -48,20 +49,20 @@ MOVED_MODULES = {
 
 def write_top_files(folder: Path, codebook: torch.Tensor | None = None) -> None:
     """
-    Writes what stands at the top of a repo whose components are in their folders.
+    Writes the top-level files of a repo whose components are in their folders.
 
     Args:
         folder (`Path`):
             The repo.
         codebook (`torch.Tensor` of shape `(codebook_size, codebook_dim)`, *optional*):
-            Stored in a repo without a language model, which has it otherwise.
+            The codebook, for a repo without a language model, which would otherwise contain it.
     """
     shutil.copytree(folder / PROCESSOR_FOLDER, folder, dirs_exist_ok=True)
     if codebook is None:
         (folder / CODEBOOK_FILE).unlink(missing_ok=True)
         point_to_weights(folder, folder / LANGUAGE_MODEL_FOLDER)
         return
-    remove_weights(folder)  # of a language model that was here before, as its configurations
+    remove_weights(folder)  # of a previous language model, like its configurations below
     for name in (CONFIG_NAME, GENERATION_CONFIG_NAME):
         (folder / name).unlink(missing_ok=True)
     save_file({CODEBOOK_KEY: codebook.contiguous()}, folder / CODEBOOK_FILE, metadata={"format": "pt"})
@@ -69,13 +70,13 @@ def write_top_files(folder: Path, codebook: torch.Tensor | None = None) -> None:
 
 
 def find_codebook_file(folder: Path) -> str | None:
-    """Which file of a repo holds the codebook, relative to `folder`; `None` where there is none."""
+    """Returns the file that contains the codebook, relative to `folder`; `None` if there is none."""
     files = (read_weight_map(path).get(CODEBOOK_KEY) for path in find_visual_tokenizer_indices(folder))
     return next((file for file in files if file is not None), None)
 
 
 def read_codebook(folder: Path) -> torch.Tensor | None:
-    """Reads out of a repo the codebook `(codebook_size, codebook_dim)` alone; `None` where there is none."""
+    """Reads only the codebook `(codebook_size, codebook_dim)` from a repo; `None` if there is none."""
     file = find_codebook_file(folder)
     if file is None or not (folder / file).is_file():
         return None
@@ -85,17 +86,17 @@ def read_codebook(folder: Path) -> torch.Tensor | None:
 
 def name_components(index: dict[str, Any] | tuple, modules: Mapping[str, str]) -> dict[str, Any] | tuple:
     """
-    Names the components of a LaVIT by the modules that they are in here.
+    Replaces the modules of a LaVIT's components by the current ones.
 
     Args:
         index (`dict[str, Any]` or `tuple`):
-            What diffusers read from a `model_index.json`, of a repo with its source in it, of an older one, or of one
-            that such source wrote.
+            The contents of a `model_index.json`, as read by diffusers. The repo may contain its own source, be written
+            by such source, or be older.
         modules (`Mapping[str, str]`):
             The module of each class.
 
     Returns:
-        The same, for [`LaVITPipeline`] to load.
+        The updated index, which [`LaVITPipeline`] can load.
     """
     if isinstance(index, tuple):
         return name_components(index[0], modules), *index[1:]

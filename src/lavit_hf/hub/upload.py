@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pushing to the Hub: what is saved, and its model card, in one commit."""
+"""Uploads to the Hub: saved files and their model card in a single commit."""
 
 import inspect
 import os
@@ -24,15 +24,16 @@ PUSH_OPTIONS = ("tags", "private", "token", "revision", "create_pr", "commit_mes
 
 def pushes_with_card(make_card: Callable[[Any, str], ModelCard]) -> Callable[[type], type]:
     """
-    Class decorator that makes `push_to_hub` and `save_pretrained(push_to_hub=True)` go through [`push_saved`]: all in
-    one commit, with LaVIT's model card unless the repo has one, and in place of outdated weights.
+    Returns a class decorator that makes `push_to_hub` and `save_pretrained(push_to_hub=True)` use [`push_saved`]. It
+    uploads everything in a single commit, adds LaVIT's model card unless the repo has one, and removes outdated
+    weights.
 
     Args:
         make_card (`Callable`):
-            Makes the card of an instance for a repo's id.
+            Creates the card of an instance, given the repo's id.
 
     Returns:
-        `Callable`: the decorator, for models of transformers and pipelines of diffusers.
+        `Callable`: The decorator, for transformers models and diffusers pipelines.
     """
 
     def decorate(pushed_class: type) -> type:
@@ -55,7 +56,7 @@ def pushes_with_card(make_card: Callable[[Any, str], ModelCard]) -> Callable[[ty
 
         @wraps(save)
         def save_pretrained(self, save_directory: str | os.PathLike, *args, push_to_hub: bool = False, **kwargs):
-            # Shards of several processes are put together by transformers.
+            # transformers merges the shards of several processes.
             if not push_to_hub or kwargs.get("distributed_checkpoint"):
                 return save(self, save_directory, *args, push_to_hub=push_to_hub, **kwargs)
             folder = Path(save_directory)
@@ -64,17 +65,17 @@ def pushes_with_card(make_card: Callable[[Any, str], ModelCard]) -> Callable[[ty
 
         def push_to_hub(self, repo_id: str, **kwargs) -> CommitInfo:
             """
-            Pushes what is saved, with a model card unless the repo has one.
+            Saves and uploads to the Hub, with a model card unless the repo has one.
 
             Args:
                 repo_id (`str`):
-                    The repo. It is created where there is none.
+                    The repo. It is created if it doesn't exist.
                 kwargs:
                     `private`, `token`, `revision`, `create_pr`, `commit_message`, `commit_description` and `tags`, as
-                    every `push_to_hub` of transformers takes them, and what `save_pretrained` takes.
+                    in every `push_to_hub` of transformers, and arguments of `save_pretrained`.
 
             Returns:
-                `CommitInfo`: what was committed.
+                `CommitInfo`: The commit.
             """
             return push(self, repo_id, None, (), kwargs)
 
@@ -103,35 +104,35 @@ def push_saved(
     commit_description: str | None = None,
 ) -> CommitInfo:
     """
-    Saves something and pushes what that wrote, in place of weights that are there already. The libraries' own
-    `push_to_hub` would put a card of theirs beside it.
+    Saves something and uploads the written files, replacing existing weights. The libraries' own `push_to_hub` would
+    add their own card.
 
     Args:
         save (`Callable`):
-            Saves into a folder.
+            Saves to a folder.
         make_card (`Callable`):
-            Makes the card of a repo from its id, for one that has none, neither on the Hub nor in `folder`.
+            Creates a card from the repo's id. Only used if there is no card on the Hub or in `folder`.
         repo_id (`str`):
-            The repo. It is created where there is none.
+            The repo. It is created if it doesn't exist.
         folder (`Path`, *optional*):
-            Where to save; by default a folder that vanishes afterwards.
+            Where to save. Defaults to a temporary folder.
         tags (`str` or `Sequence[str]`, *optional*):
             Tags to add to the card.
         model_tags (`Sequence[str]`, *optional*):
-            More of them, which transformers keeps with a model.
+            More tags, which transformers stores with a model.
         private (`bool`, *optional*):
-            Whether a new repo is private; by default what the organization has set.
+            Whether a new repo is private. Defaults to the organization's setting.
         token (`bool` or `str`, *optional*):
             The token, or whether to use the stored one.
         revision (`str`, *optional*):
-            The branch, created where there is none.
+            The branch. It is created if it doesn't exist.
         create_pr (`bool`, *optional*, defaults to `False`):
             Whether to open a pull request.
         commit_message, commit_description (`str`, *optional*):
-            What the commit says.
+            Message and description of the commit.
 
     Returns:
-        `CommitInfo`: what was committed.
+        `CommitInfo`: The commit.
     """
     api = HfApi(token=token)
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -143,7 +144,7 @@ def push_saved(
         card = _own_card(place) if published_card is None else ModelCard.load(published_card)
         pipeline_index = _find_published(api, repo_id, PIPELINE_INDEX_NAME, revision)
         if folder is None and pipeline_index is not None:
-            shutil.copy(pipeline_index, place)  # tells a model where this repo's weights lie
+            shutil.copy(pipeline_index, place)  # tells a model where the weights are in this repo
         before = _stamps(place)
         save(place)
         if folder is not None and pipeline_index is not None and find_weights_folder(place) == place:
@@ -184,6 +185,6 @@ def _own_card(folder: Path) -> ModelCard | None:
 
 
 def _stamps(folder: Path) -> dict[str, int]:
-    """When each file was written."""
+    """Returns the modification time of each file."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in files}

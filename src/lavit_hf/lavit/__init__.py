@@ -1,3 +1,3 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The model, from pixels to ids and back to words: all the code that may travel with a repo."""
+"""The model and its preprocessing: all code that can be shipped with a repo."""

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Adapters of PEFT: none in the visual tokenizer, which is frozen, and what to do where transformers adds none."""
+"""PEFT adapters: keeps them out of the frozen visual tokenizer, and explains how to add them with an older PEFT."""
 
 import sys
 
@@ -16,12 +16,13 @@ FROZEN_PATTERN = rf".*{FROZEN_PART}.*"
 
 def take_out_frozen_adapters(model: nn.Module) -> None:
     """
-    Takes adapters out of the visual tokenizer, where they would never learn, as `target_modules="all-linear"` puts
-    some. What is saved afterwards has none there, and excludes them by its configuration.
+    Removes adapters from the visual tokenizer, where they would never be trained. For example,
+    `target_modules="all-linear"` adds some. Checkpoints saved afterwards contain none there, and exclude them in their
+    configuration.
 
     Args:
         model (`nn.Module`):
-            A model in which PEFT has put adapters, or any other, which stays as it is.
+            A model with PEFT adapters. Other models aren't changed.
     """
     tuners = sys.modules.get("peft.tuners.tuners_utils")  # without PEFT there are no adapters
     configs = getattr(model, "peft_config", None)
@@ -46,14 +47,14 @@ def take_out_frozen_adapters(model: nn.Module) -> None:
 
 
 def _exclude(excluded: str | list[str] | set[str] | None, names: list[str]) -> str | set[str]:
-    """What a configuration excludes, and these layers of the visual tokenizer."""
+    """Adds the layers of the visual tokenizer to the excluded modules of a configuration."""
     if not excluded:
         return FROZEN_PATTERN
     return f"(?:{excluded})|{FROZEN_PATTERN}" if isinstance(excluded, str) else {*excluded, *names}
 
 
 class ExplainsAdapters:
-    """Says what to do where transformers needs a PEFT that is newer than the one installed, or not out yet."""
+    """Explains what to do if transformers needs a newer version of PEFT, which may not be released yet."""
 
     def add_adapter(self, *args, **kwargs) -> None:
         _check_peft()

@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Files and folders that are whole or absent, wherever the process that writes them is killed.
+Files and folders that are either complete or absent, no matter when the process that writes them is killed.
 
-What is unfinished has a name that starts with a dot and ends in `.unfinished`, and is renamed when it is whole. Who
-writes it holds a lock, which the system takes from a process that ends: so the next run tells what a killed one has
-left from what is just being written, and removes it.
+Unfinished files and folders have names that start with a dot and end in `.unfinished`, and are renamed once complete.
+The process that writes them holds a lock, which the system releases when the process ends. This way, the next run can
+tell leftovers of a killed process from files that are still being written, and removes them.
 """
 
 import os
@@ -17,25 +17,25 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks
+except ImportError:  # not available on Windows
     fcntl = None
 
 
 UNFINISHED = ".unfinished"
 NEW_FOLDER, OLD_FOLDER, LOCK_NAME = "new", "old", "lock"
 
-# Where in a repo its changes are prepared.
+# Folder within a repo where changes are prepared.
 SAVE_FOLDER = f".save{UNFINISHED}"
 
 
 @contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     """
-    A file to write in place of `path`, which it becomes when all went well and vanishes when not.
+    Yields a temporary file to write. It is renamed to `path` on success, and removed on failure.
 
     Args:
         path (`str` or `os.PathLike`):
-            The file that is to be. Its folder is made where there is none.
+            The final path. A missing folder is created.
 
     Example:
 
@@ -49,7 +49,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     with locked(unfinished):
         try:
             yield unfinished
-            flush(unfinished)  # a full disk shows here
+            flush(unfinished)  # raises an error if the disk is full
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -58,16 +58,16 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
     """
-    A folder to fill in place of `path`, which it becomes when all went well and vanishes when not.
+    Yields a temporary folder to fill. It is renamed to `path` on success, and removed on failure.
 
     Args:
         path (`str` or `os.PathLike`):
-            The folder that is to be.
+            The final path.
         replace (`bool`, *optional*, defaults to `False`):
-            Whether a folder that is there already makes way.
+            Whether to replace an existing folder.
 
     Raises:
-        FileExistsError: If the folder is there and is not to be replaced, or another process is just making it.
+        FileExistsError: If the folder exists and `replace` isn't set, or if another process is creating it.
     """
     path = Path(path)
     unfinished = unfinished_name(path)
@@ -97,29 +97,29 @@ def _remove_leftovers(unfinished: Path, path: Path) -> None:
 
 
 def unfinished_name(path: Path) -> Path:
-    """Where a file or a folder is until it is whole: beside its place."""
+    """Returns the temporary path of a file or folder, next to its final path."""
     return path.with_name(f".{path.name}{UNFINISHED}")
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a path lies in what is renamed as a whole later, so that nobody needs to care for it alone."""
+    """Whether a path is within an unfinished file or folder, which is renamed as a whole later."""
     return any(part.startswith(".") and part.endswith(UNFINISHED) for part in path.parts)
 
 
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[None]:
     """
-    Holds a file for this process alone, made with its folder where there is none. Where the file system has no locks,
-    nothing is held.
+    Locks a file for this process. The file and its folder are created if they don't exist. Does nothing if the file
+    system doesn't support locks.
 
     Args:
         path (`Path`):
             The file.
         wait (`bool`, *optional*, defaults to `True`):
-            Whether to wait for who holds it.
+            Whether to wait until no other process holds the lock.
 
     Raises:
-        BlockingIOError: If another process holds it and there is no waiting.
+        BlockingIOError: If another process holds the lock and `wait` is `False`.
     """
     descriptor = _take(path, wait)
     try:
@@ -133,7 +133,7 @@ def _take(path: Path, wait: bool) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        except FileNotFoundError:  # who held it has just removed the folder
+        except FileNotFoundError:  # the previous holder has just removed the folder
             continue
         try:
             _lock(descriptor, wait)
@@ -142,7 +142,7 @@ def _take(path: Path, wait: bool) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # who held it has renamed or removed it
+        os.close(descriptor)  # the previous holder has renamed or removed it
 
 
 def _lock(descriptor: int, wait: bool) -> None:
@@ -152,7 +152,7 @@ def _lock(descriptor: int, wait: bool) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
-    except OSError:  # a file system without locks
+    except OSError:  # the file system doesn't support locks
         return
 
 
@@ -164,8 +164,8 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def flush(path: Path) -> None:
-    """Sees to it that a file or a folder outlives a power failure."""
-    if os.name != "posix":  # where nothing is flushed that is open for reading
+    """Flushes a file or folder to disk, so that it survives a power failure."""
+    if os.name != "posix":  # other systems can't flush files that are open for reading
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

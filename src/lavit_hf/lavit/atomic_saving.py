@@ -1,12 +1,13 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Saves over an older repo that are whole or absent, wherever the process that saves is killed.
+Atomic updates of an existing repo, which are applied completely or not at all, even if the process is killed.
 
-A repo cannot be renamed as a whole, as its folder holds other things too: a `README.md`, `.git`, checkpoints. What is
-to change in it is written into a folder within it first, with a list of the changes. From the moment the list is there
-they are made, by the same process or, if that was killed, by the next one that saves or loads there with lavit_hf.
-Until all are made there is no configuration in the repo, so that nothing else loads a mixture of old and new either.
+A repo can't be renamed as a whole, because its folder also contains other files, such as `README.md`, `.git` and
+checkpoints. Instead, new files are first written to a subfolder, together with a list of changes. Once the list
+exists, the changes are applied by the same process or, if it was killed, by the next one that saves or loads the repo
+with lavit_hf. Until all changes are applied, the repo has no configuration, so that no other library loads a mixture
+of old and new files.
 """
 
 import inspect
@@ -23,33 +24,34 @@ from .atomic_files import LOCK_NAME, NEW_FOLDER, SAVE_FOLDER, UNFINISHED, flush,
 from .checkpoint_index import CODE_FOLDER, PIPELINE_INDEX_NAME, find_outdated_weights
 
 
-# What lists a repo's changes when they are prepared.
+# Lists the changes of a repo once they are prepared.
 CHANGES_NAME = "changes.json"
 
-# What saving looks at in a repo: its texts, up to a size that they do not reach, and the headers of its weights.
+# Files in a repo that saving may read: text files up to a generous size, and the headers of weights.
 TEXT_ENDINGS = (".json", ".jinja", ".md", ".py")
 LARGEST_TEXT = 2**24
 WEIGHT_ENDINGS = (".safetensors", ".bin")
 
-# How `Trainer` names its checkpoints: transformers' own constant comes with PEFT and bitsandbytes.
+# Prefix of `Trainer`'s checkpoints. Importing transformers' own constant would import PEFT and bitsandbytes.
 CHECKPOINT_PREFIX = "checkpoint-"
 
-# What loading begins with, in the order in which it comes back.
+# Files that loading starts with, in the order in which they are restored.
 ENTRIES = ("tokenizer.json", "adapter_config.json", "preprocessor_config.json", "processor_config.json", "config.json")
 
 
 @contextmanager
 def atomic_update(folder: str | os.PathLike) -> Iterator[Path]:
     """
-    A folder to save into in place of `folder`, which gets what is written and removed there: all of it, or nothing.
+    Yields a temporary folder to save to. Everything that is written or removed there is then applied to `folder`,
+    either completely or not at all.
 
-    At first it shows what saving looks at: copies of texts, as configurations and indices, and stand-ins of weights,
-    which have names and headers but no values. At the end, weights that the new ones take the place of are removed,
-    and everything else in `folder` stays.
+    Initially, the temporary folder contains the files that saving may read: copies of text files, such as
+    configurations and indices, and placeholders for weights, which have names and headers but no values. At the end,
+    weights that are replaced by new ones are removed, and all other files in `folder` are kept.
 
     Args:
         folder (`str` or `os.PathLike`):
-            The folder. Made where there is none. One that is itself not yet in its place is written to directly.
+            The folder. It is created if it doesn't exist. If it is itself unfinished, it is written to directly.
     """
     folder = Path(folder)
     if is_unfinished(folder):
@@ -64,8 +66,8 @@ def atomic_update(folder: str | os.PathLike) -> Iterator[Path]:
 
 def saves_atomically(save: Callable[..., Any]) -> Callable[..., Any]:
     """
-    Method decorator for a `save_pretrained`: what it writes goes through [`atomic_update`]. A process that only takes
-    part and does not write is left alone, as is the state of a training run, which all processes write.
+    Method decorator that makes `save_pretrained` write with [`atomic_update`]. It doesn't affect processes that don't
+    write, nor the state of a training run, which all processes write.
     """
     signature = inspect.signature(save)
 
@@ -79,7 +81,7 @@ def saves_atomically(save: Callable[..., Any]) -> Callable[..., Any]:
             saved = _in_place(save(self, folder, *args, **kwargs), folder, save_directory)
         if not push.get("push_to_hub"):
             return saved
-        # Once more, into a folder that vanishes: what pushing adds is not the repo's.
+        # Save again to a temporary folder, because pushing adds files that don't belong in the local repo.
         with _prepared(Path(save_directory)) as (folder, _):
             return save(self, folder, *args, **{"repo_id": Path(save_directory).name, **push, **kwargs})
 
@@ -87,7 +89,7 @@ def saves_atomically(save: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class LoadsWholeRepos:
-    """Lets `from_pretrained` first make the changes of a save that was cut short."""
+    """Makes `from_pretrained` first complete an interrupted save."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -97,15 +99,15 @@ class LoadsWholeRepos:
 
 def finish_interrupted_save(folder: str | os.PathLike | None) -> None:
     """
-    Makes the changes of a save that was cut short, in a repo or in that whose component `folder` is. Does nothing
-    where there are none.
+    Completes an interrupted save in a repo, or in the repo of which `folder` is a component. Does nothing if there is
+    none.
 
     Args:
         folder (`str` or `os.PathLike`, *optional*):
-            What `from_pretrained` was given, which may be no folder.
+            The argument of `from_pretrained`, which may not be a folder.
 
     Raises:
-        OSError: If there are changes that cannot be made.
+        OSError: If the changes can't be applied.
     """
     if not isinstance(folder, (str, os.PathLike)):
         return
@@ -125,12 +127,12 @@ def finish_interrupted_save(folder: str | os.PathLike | None) -> None:
 
 
 def name_of(folder: Path) -> Path:
-    """The repo that a folder to save into stands for, as users know it."""
+    """Returns the repo that a temporary folder stands for, for messages to users."""
     return folder.parent.parent if folder.parent.name == SAVE_FOLDER else folder
 
 
 def _in_place(saved: Any, folder: Path, save_directory: str | os.PathLike) -> Any:
-    """The names of files that a library gives, where these are to be."""
+    """Replaces the temporary folder by the final one in the file names that a library returns."""
     if not isinstance(saved, list | tuple):
         return saved
     places = (os.path.relpath(name, folder) for name in saved)
@@ -138,7 +140,7 @@ def _in_place(saved: Any, folder: Path, save_directory: str | os.PathLike) -> An
 
 
 def _writes(self: Any, save_directory: str | os.PathLike, options: dict[str, Any]) -> bool:
-    if options.get("distributed_checkpoint") or os.path.isfile(save_directory):  # the latter is refused by the library
+    if options.get("distributed_checkpoint") or os.path.isfile(save_directory):  # the library refuses files
         return False
     is_main_process = options.get("is_main_process", True)
     should_save = getattr(self, "should_save_on_this_rank", None)
@@ -147,7 +149,7 @@ def _writes(self: Any, save_directory: str | os.PathLike, options: dict[str, Any
 
 @contextmanager
 def _prepared(folder: Path) -> Iterator[tuple[Path, dict[str, os.stat_result]]]:
-    """The folder to save into, and how what it shows looked."""
+    """Yields the folder to save to, and the stats of its initial files."""
     save_folder = folder / SAVE_FOLDER
     is_new = not folder.exists()
     with locked(save_folder / LOCK_NAME):
@@ -157,15 +159,15 @@ def _prepared(folder: Path) -> Iterator[tuple[Path, dict[str, os.stat_result]]]:
             (save_folder / NEW_FOLDER).mkdir()
             yield save_folder / NEW_FOLDER, _show(folder, save_folder / NEW_FOLDER)
         finally:
-            if not (save_folder / CHANGES_NAME).exists():  # those that could not be made are kept
+            if not (save_folder / CHANGES_NAME).exists():  # keep changes that couldn't be applied
                 shutil.rmtree(save_folder, ignore_errors=True)
             if is_new:
-                with suppress(OSError):  # is not empty when all went well
+                with suppress(OSError):  # not empty on success
                     folder.rmdir()
 
 
 def _show(folder: Path, new: Path) -> dict[str, os.stat_result]:
-    """Puts what saving looks at into a folder, all so old that every change shows."""
+    """Adds the files that saving may read to a folder. They get an old timestamp, so that changes can be detected."""
     for path in _texts_and_weights(folder):
         shown = new / path.relative_to(folder)
         shown.parent.mkdir(exist_ok=True)
@@ -185,7 +187,7 @@ def _texts_and_weights(folder: Path) -> Iterator[Path]:
 
 
 def _places_of_a_repo(folder: Path) -> Iterator[Path]:
-    """The folder, and those within it that hold a component or the source, but not the checkpoints of a run."""
+    """Yields the folder, and subfolders with a component or the source, but not the checkpoints of a run."""
     yield folder
     for path in folder.iterdir():
         is_own = path.is_dir() and not path.name.startswith((".", CHECKPOINT_PREFIX))
@@ -194,7 +196,7 @@ def _places_of_a_repo(folder: Path) -> Iterator[Path]:
 
 
 def _stand_in(weights: Path, path: Path) -> None:
-    """A file that has the size of `weights`, and the header if they are safetensors, but takes no space."""
+    """Creates a sparse file with the size of `weights`, including the header for safetensors."""
     with weights.open("rb") as source, path.open("wb") as target:
         if weights.suffix == ".safetensors":
             length = source.read(8)
@@ -208,14 +210,14 @@ def _look(folder: Path) -> dict[str, os.stat_result]:
 
 
 def _list_changes(folder: Path, shown: dict[str, os.stat_result]) -> None:
-    """Lists what was written and what is to be removed; from then on the save counts."""
+    """Lists the files that were written and those to remove. From then on, the save will be completed."""
     save_folder = folder / SAVE_FOLDER
     found = _look(save_folder / NEW_FOLDER)
     written = [name for name, stat in found.items() if name not in shown or stat.st_mtime_ns != 0]
     kept = [name for name in shown if name not in written]
     removed = {*(shown.keys() - found.keys()), *find_outdated_weights(kept, written)}
     if any((folder / name).exists() for name in [*written, *removed]):
-        # What is replaced is given up for what must outlive a power failure.
+        # Files that replace others must survive a power failure.
         for name in written:
             flush(save_folder / NEW_FOLDER / name)
     unfinished = save_folder / f".{CHANGES_NAME}{UNFINISHED}"
@@ -226,7 +228,7 @@ def _list_changes(folder: Path, shown: dict[str, os.stat_result]) -> None:
 
 
 def _place(name: str) -> tuple:
-    """When a file is put in place: what names others behind them, the top behind its folders, and the index last."""
+    """Sort key for moving files: those that refer to others later, the top after subfolders, the index last."""
     path = Path(name)
     if name == PIPELINE_INDEX_NAME:
         return (3,)
@@ -236,7 +238,7 @@ def _place(name: str) -> tuple:
 
 
 def _make_changes(folder: Path) -> None:
-    """Makes the changes that are listed and not yet made, if any."""
+    """Applies the listed changes that aren't applied yet, if any."""
     save_folder = folder / SAVE_FOLDER
     if not (save_folder / CHANGES_NAME).is_file():
         return
@@ -246,7 +248,7 @@ def _make_changes(folder: Path) -> None:
         if name in removed or _place(name)[0]:
             (folder / name).unlink(missing_ok=True)
     for place in {(folder / name).parent for name in removed} - {folder}:
-        with suppress(OSError):  # is not empty, mostly
+        with suppress(OSError):  # usually not empty
             place.rmdir()
     for name in written:
         (folder / name).parent.mkdir(exist_ok=True)
@@ -255,7 +257,7 @@ def _make_changes(folder: Path) -> None:
 
 
 def _read_changes(folder: Path) -> tuple[list[str], list[str]]:
-    """The listed changes, none of which is outside of the folder: it may come from anywhere."""
+    """Reads the listed changes and checks that all are within the folder, because the list may be untrusted."""
     path = folder / SAVE_FOLDER / CHANGES_NAME
     try:
         changes = json.loads(path.read_text())

@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What a LaVIT asks of the models that it is built on. A model is tried out before it becomes a part, and one that would
-make a LaVIT silently wrong is refused in one sentence.
+Checks of the models that a LaVIT is built on. Each model is tested first, and a model that would silently produce
+wrong results is refused with a single-sentence error.
 
-In reading order: what language models do behind their head, how a language model's parts are run, what is asked of
-it, and what is asked of a vision encoder.
+In order: postprocessing of logits in language models, running the parts of a language model, and checks of language
+models and vision encoders.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 
-# What some language models do behind their output head, by the name of the setting in their configuration.
+# Postprocessing after the output head of some language models, by the name of the setting in their configuration.
 AFTER_HEAD = {
     "logit_scale": lambda logits, scale: logits * scale,  # Cohere
     "logits_scaling": lambda logits, scale: logits / scale,  # Granite
@@ -28,7 +28,7 @@ AFTER_HEAD = {
 
 
 def apply_after_head(logits: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
-    """Scores `(..., vocab_size)` out of those that a linear head gives, by the settings in [`AFTER_HEAD`]."""
+    """Applies the settings in [`AFTER_HEAD`] to the logits `(..., vocab_size)` of a linear head."""
     for name, change in AFTER_HEAD.items():
         setting = getattr(config, name, None)
         if setting is not None:
@@ -37,30 +37,30 @@ def apply_after_head(logits: torch.Tensor, config: PreTrainedConfig) -> torch.Te
 
 
 def takes_positions(base_model: PreTrainedModel) -> bool:
-    """Whether a language model reads `position_ids`; those with positional biases, as Bloom, have no use for them."""
+    """Whether a language model takes `position_ids`. Models with positional biases, such as Bloom, don't."""
     return "position_ids" in inspect.signature(base_model.forward).parameters
 
 
 def count_positions(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Positions `(batch_size, sequence_length)` that do not count what `attention_mask`, of that shape, hides."""
+    """Computes positions from a mask of the same shape, `(batch_size, sequence_length)`, skipping masked ids."""
     return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
 
 
 def check_language_model(causal_model: PreTrainedModel, vocab_size: int | None = None) -> None:
     """
-    Tries out whether a LaVIT can be built on a language model. One whose weights are not there yet, as while a saved
-    LaVIT is loaded, was tried out when that was built.
+    Tests whether a LaVIT can be built on a language model. Models without weights aren't run, for example while a
+    saved LaVIT is loaded. They were tested when the LaVIT was created.
 
     Args:
         causal_model (`PreTrainedModel`):
-            A causal language model of transformers. It is not changed.
+            A causal language model of transformers. It isn't modified.
         vocab_size (`int`, *optional*):
-            How many rows its embeddings and its head must have. Defaults to what its configuration says.
+            Expected number of rows of its embeddings and its head. Defaults to that in its configuration.
 
     Raises:
-        ValueError: If it cannot be taken apart into base model and linear head, has another vocabulary or no causal
-            mask, does not read embeddings as it reads ids, heeds no padding, or cannot go on from a cache of keys and
-            values.
+        ValueError: If the model can't be split into a base model and a linear head, has a different vocabulary or no
+            causal mask, treats embeddings differently from ids, ignores the padding mask, or can't continue from a
+            cache of keys and values.
     """
     fault = _find_fault_in_parts(causal_model)
     fault = fault or _find_fault_in_vocabulary(causal_model, vocab_size or causal_model.config.vocab_size)
@@ -153,12 +153,12 @@ def _in_eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-# Length of the sequence that is tried out, and how many of its tokens a cache holds before the others come.
+# Length of the test sequence, and the number of tokens in the cache before the others are added.
 TRIAL_LENGTH, TRIAL_CACHED = 6, 3
 
 
 def _trial_ids(causal_model: PreTrainedModel) -> torch.LongTensor:
-    """Ids `(1, TRIAL_LENGTH)` of ordinary words: some models do other things at control tokens."""
+    """Returns ids `(1, TRIAL_LENGTH)` that aren't control tokens, which some models treat differently."""
     config = causal_model.config
     control = [getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos")]
     control = {number for ids in control for number in (ids if isinstance(ids, list) else [ids])}
@@ -174,11 +174,11 @@ def _embeds(causal_model: PreTrainedModel) -> torch.Tensor:
 def _run_parts(
     causal_model: PreTrainedModel, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
 ) -> tuple[torch.Tensor, object]:
-    """Logits and cache of embeddings, by base model and head, as [`LaVITModel`] runs them."""
+    """Computes logits and cache from embeddings with base model and head, as in [`LaVITModel`]."""
     base_model = causal_model.base_model
     if attention_mask is not None and takes_positions(base_model):
         kwargs["position_ids"] = count_positions(attention_mask)[:, -inputs_embeds.shape[1] :]
-    outputs = base_model(  # some scale the embeddings in place
+    outputs = base_model(  # some models scale the embeddings in place
         input_ids=None, inputs_embeds=inputs_embeds.clone(), attention_mask=attention_mask, return_dict=True, **kwargs
     )
     logits = causal_model.get_output_embeddings()(outputs.last_hidden_state)
@@ -186,7 +186,7 @@ def _run_parts(
 
 
 def _agree(logits: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether two ways to compute the same logits agree but for rounding."""
+    """Whether two ways of computing the same logits agree, except for rounding."""
     rounding = torch.finfo(expected.dtype).eps
     if expected.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
         rounding = torch.finfo(torch.bfloat16).eps
@@ -196,7 +196,7 @@ def _agree(logits: torch.Tensor, expected: torch.Tensor) -> bool:
 
 @torch.enable_grad()
 def _is_causal(causal_model: PreTrainedModel, whole: torch.Tensor) -> bool:
-    """No earlier logit has a gradient for a later token: this holds exactly, in every dtype."""
+    """Whether earlier logits have no gradients for later tokens, which must hold exactly in every dtype."""
     inputs_embeds = _embeds(causal_model).detach().requires_grad_()
     logits, _ = _run_parts(causal_model, inputs_embeds, use_cache=False)
     (gradient,) = torch.autograd.grad(logits[:, :TRIAL_CACHED].float().square().sum(), inputs_embeds)
@@ -245,7 +245,7 @@ def _run_in_pieces(
     lengths: list[int],
     attention_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Logits of a sequence that is put onto a cache in pieces of the given lengths."""
+    """Computes the logits of a sequence that is added to a cache in pieces of the given lengths."""
     logits, kwargs, end = [], {}, 0
     for piece in inputs_embeds.split(lengths, dim=1):
         end += piece.shape[1]
@@ -258,7 +258,7 @@ def _run_in_pieces(
     return torch.cat(logits, dim=1)
 
 
-# What is tried out, by the sentence for a model in which it does not hold.
+# The tests, by the error message if they fail.
 _TRIALS: dict[str, Callable[[PreTrainedModel, torch.Tensor], bool]] = {
     "its base model does not accept embeddings instead of ids": _takes_embeddings,
     "it has no causal mask, so its output for a token depends on later tokens; an encoder architecture needs "
@@ -272,22 +272,23 @@ _TRIALS: dict[str, Callable[[PreTrainedModel, torch.Tensor], bool]] = {
 }
 
 
-# A changed patch's own feature is among this share of those that change most. Deep encoders change others as well.
+# If a patch changes, its own feature must be among this fraction of the features that change most. In deep encoders,
+# other features change as well.
 NEAREST_SHARE = 1 / 8
 
 
 @torch.no_grad()
 def check_encoder(encoder: nn.Module) -> None:
     """
-    Tries out whether a vision encoder gives a feature for each patch, in raster order. One whose weights are not there
-    yet, as while a saved LaVIT is loaded, was tried out when that was built.
+    Tests whether a vision encoder returns one feature per patch, in raster order. Encoders without weights aren't run,
+    for example while a saved LaVIT is loaded. They were tested when the LaVIT was created.
 
     Args:
         encoder (`LaVITVisionEncoder`):
-            The encoder. It is not changed.
+            The encoder. It isn't modified.
 
     Raises:
-        ValueError: If it cannot be run on pixels alone, or gives other features.
+        ValueError: If the encoder can't be run on just pixels, or returns other features.
     """
     if any(parameter.is_meta for parameter in encoder.parameters()):
         return
@@ -327,7 +328,7 @@ def _find_fault_in_features(encoder: nn.Module) -> str | None:
 
 
 def _probe_images(encoder: nn.Module, probes: list[int]) -> torch.Tensor:
-    """An image of noise, and it again for each number in `probes` with other noise in that patch."""
+    """Returns an image of noise, and a copy for each patch in `probes` with different noise in that patch."""
     config, parameter = encoder.config, next(encoder.parameters())
     noise = torch.randn(
         2,

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What a cache holds: images make it longer than the ids it was made from, which the cache itself cannot tell."""
+"""Keeps track of the images in a cache, which make it longer than the ids that it was created from."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,20 @@ from transformers import Cache
 @dataclass
 class CachedPrompt:
     """
-    Lies on a cache as its attribute `cached_prompt`, and goes with its copies. What was generated behind the prompts
-    has one position for each id.
+    Contents of a cache, stored in its attribute `cached_prompt` and copied along with it. Ids generated after the
+    prompts take one position each.
 
     Args:
         length (`int`, *optional*, defaults to 0):
-            Number of positions of the prompts, images in their slots.
+            Number of positions of the prompts, including images.
         num_inserted (`int`, *optional*, defaults to 0):
-            How many more they are than the ids of the prompts.
+            Number of positions minus the number of ids of the prompts.
         num_images (`int`, *optional*, defaults to 0):
             Number of images in the prompts of the whole batch.
         batch_size (`int`, *optional*, defaults to 1):
-            Number of prompts. The cache holds more sequences where each is written on in several ways.
+            Number of prompts. The cache contains more sequences if there are several continuations per prompt.
         attention_mask (`torch.LongTensor` of shape `(batch_size, length)`, *optional*):
-            Zero where there is padding. `None` where there is none.
+            Zero for padding. `None` if there is no padding.
     """
 
     length: int = 0
@@ -35,16 +35,16 @@ class CachedPrompt:
 
     @classmethod
     def of(cls, cache: Cache | None, past_length: int | None) -> "CachedPrompt":
-        """What `cache` holds, of which `past_length` positions are filled. A cache may have been emptied since."""
+        """Returns the contents of `cache`, of which `past_length` positions are filled. It may have been emptied."""
         note = getattr(cache, "cached_prompt", None) if past_length else None
         return cls() if note is None else note
 
     def count_ids(self, past_length: int) -> int:
         """
-        Number of ids, padding included, behind the first `past_length` positions.
+        Counts the ids, including padding, in the first `past_length` positions.
 
         Raises:
-            ValueError: If these end within a prompt with images.
+            ValueError: If these positions end within a prompt with images.
         """
         if self.num_inserted and past_length < self.length:
             raise ValueError(
@@ -62,26 +62,25 @@ class CachedPrompt:
         num_sequences: int | None = None,
     ) -> torch.Tensor | None:
         """
-        A mask of all positions, those in the cache and those that follow.
+        Completes a mask to cover all positions, those in the cache and those that follow.
 
         Args:
             attention_mask (`torch.Tensor`, *optional*):
-                Of the new ids alone, of all ids so far, or of all positions so far.
+                The mask of only the new ids, of all ids so far, or of all positions so far.
             past_length (`int`):
                 Number of positions in the cache.
             batch_size (`int`):
                 Number of prompts.
             new_length (`int`):
-                Number of ids that are not in the cache.
+                Number of ids that aren't in the cache.
             num_sequences (`int`, *optional*):
-                What [`count_sequences`] says of the cache.
+                Number of sequences in the cache; see [`count_sequences`].
 
         Returns:
-            `torch.Tensor` of shape `(batch_size, past_length + new_length)`, or `None` where nothing is known of any
-            padding.
+            `torch.Tensor` of shape `(batch_size, past_length + new_length)`, or `None` if no padding is known.
 
         Raises:
-            ValueError: If the mask has another length.
+            ValueError: If the mask has a different length.
         """
         given = None if attention_mask is None else attention_mask.shape[1]
         if given == past_length + new_length or (given is not None and past_length == 0 and given > new_length):
@@ -105,7 +104,7 @@ class CachedPrompt:
         return torch.cat([past_mask[:, :past_length].to(attention_mask), attention_mask], dim=1)
 
     def count_images(self, batch_size: int) -> int | None:
-        """Number of images in the cache of `batch_size` sequences, or `None` where some were taken out since."""
+        """Number of images in a cache of `batch_size` sequences, or `None` if some have been removed."""
         repeats, rest = divmod(batch_size, self.batch_size)
         return None if rest else self.num_images * repeats
 
@@ -113,26 +112,26 @@ class CachedPrompt:
         self, length: int, num_inserted: int, num_images: int, batch_size: int, attention_mask: torch.Tensor | None
     ) -> "CachedPrompt":
         """
-        What the cache holds after another prompt.
+        Returns the contents of the cache after another prompt.
 
         Args:
             length (`int`):
-                Number of all positions.
+                Total number of positions.
             num_inserted (`int`):
-                How many more positions than ids the new prompt has.
+                Number of positions minus the number of ids of the new prompt.
             num_images (`int`):
-                Number of images in it.
+                Number of images in the new prompt.
             batch_size (`int`):
                 Number of prompts.
             attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*):
-                Of all positions. Masks of another form say nothing of single positions.
+                Mask of all positions. Masks with other numbers of dimensions are ignored.
         """
         mask = attention_mask if getattr(attention_mask, "ndim", 0) == 2 else None
         num_images += self.count_images(batch_size) or 0
         return CachedPrompt(length, self.num_inserted + num_inserted, num_images, batch_size, mask)
 
     def _past_mask(self, past_length: int, batch_size: int, num_sequences: int) -> torch.Tensor | None:
-        """`(batch_size, past_length)`, for what the cache holds."""
+        """Returns the mask of the cache, `(batch_size, past_length)`."""
         mask = self.attention_mask
         if mask is None:
             return None
@@ -147,12 +146,12 @@ class CachedPrompt:
 
 
 def count_sequences(cache: Cache | None) -> int | None:
-    """Number of sequences in the cache, `None` where it is empty or its layers have no keys."""
+    """Number of sequences in the cache; `None` if it is empty or its layers have no keys."""
     layers = [] if cache is None else cache.layers
     keys = next((keys for layer in layers if (keys := getattr(layer, "keys", None)) is not None), None)
     return None if keys is None else keys.shape[0]
 
 
 def _extend(mask: torch.Tensor, length: int) -> torch.Tensor:
-    """The mask with ones behind it, up to `length`."""
+    """Appends ones to the mask, up to `length`."""
     return torch.nn.functional.pad(mask, (0, length - mask.shape[1]), value=1)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Chats: the template that makes prompts of them, as LaVIT is trained on, and what a chat must be like."""
+"""Chats: the template that turns them into prompts as in LaVIT's training, and checks of their format."""
 
 import hashlib
 import json
@@ -11,9 +11,9 @@ from .prompt_text import escape_placeholders, remove_escapes
 
 
 ROLES = ("system", "user", "assistant")
-IMAGE_KEYS = ("image", "url", "path", "base64")  # where transformers looks for the image of a part
+IMAGE_KEYS = ("image", "url", "path", "base64")  # keys where transformers looks for the image of a part
 
-# SHA-256 of the template that processors were saved with before: it put no questions.
+# SHA-256 of the template in older saved processors, which didn't format questions.
 OUTDATED_TEMPLATE = "2a9f9b4e38019bda44d3a9fc8c69f06c081cb22ebcf03595077babc8644eac8d"
 
 CHAT_TEMPLATE = """\
@@ -86,17 +86,17 @@ CHAT_TEMPLATE = """\
 
 def make_chat_template(image_token: str, question_template: str) -> str:
     """
-    The chat template. Where the variables `image_token` and `question_template` are passed, they go before the
-    settings that it is made with; `generation_mode="image"` makes a prompt for an image.
+    Creates the chat template. If the template is rendered with the variables `image_token` and `question_template`,
+    these override the arguments of this function. `generation_mode="image"` creates a prompt for an image.
 
     Args:
         image_token (`str`):
-            The placeholder of images.
+            The image placeholder.
         question_template (`str`):
-            How questions are put, with `{}` in place of the question.
+            How to phrase questions; `{}` is replaced by the question.
 
     Returns:
-        `str`: a Jinja template.
+        `str`: A Jinja template.
     """
     settings = {"IMAGE_TOKEN": image_token, "QUESTION_TEMPLATE": question_template}
     template = CHAT_TEMPLATE
@@ -106,18 +106,18 @@ def make_chat_template(image_token: str, question_template: str) -> str:
 
 
 def is_outdated(chat_template: str, image_token: str) -> bool:
-    """Whether a template out of a repo is no setting of it, but what was the default when it was saved."""
+    """Whether a template in a repo is just the former default, not a deliberate setting."""
     common = chat_template.replace(image_token, "<image>")
     return hashlib.sha256(common.encode()).hexdigest() == OUTDATED_TEMPLATE
 
 
 def check_messages(chats: Any) -> None:
     """
-    Raises a `ValueError` for what holds no messages at all, or is no chat.
+    Raises a `ValueError` if the input contains no messages or isn't a chat.
 
     Args:
         chats (`list[dict]` or `list[list[dict]]`):
-            What is passed for a chat or a batch of chats.
+            A chat or a batch of chats.
     """
     is_chat = chats is None or hasattr(chats, "messages") or isinstance(chats, list | tuple)
     if not is_chat or (isinstance(chats, list | tuple) and any(isinstance(message, str) for message in chats)):
@@ -131,13 +131,13 @@ def check_messages(chats: Any) -> None:
 
 def check_chat(number: int, messages: list[dict]) -> None:
     """
-    Raises a `ValueError` that names the message where a chat has none, an unknown role, or parts that are none.
+    Raises a `ValueError` that names the message if a chat has no messages, an unknown role or invalid parts.
 
     Args:
         number (`int`):
-            Which chat of a batch it is.
+            Index of the chat in a batch.
         messages (`list[dict]`):
-            Its messages.
+            The messages of the chat.
     """
     if not messages:
         raise ValueError(f"Chat {number} has no messages.")
@@ -170,13 +170,13 @@ def _check_part(part: Any, name: str) -> None:
 
 def check_images(number: int, messages: list[dict]) -> None:
     """
-    Raises a `ValueError` that names the message where a part of type `"image"` does not hold one image.
+    Raises a `ValueError` that names the message if a part of type `"image"` doesn't contain exactly one image.
 
     Args:
         number (`int`):
-            Which chat of a batch it is.
+            Index of the chat in a batch.
         messages (`list[dict]`):
-            Its messages, checked already.
+            The messages of the chat, already checked by [`check_chat`].
     """
     for position, message in enumerate(messages):
         for part in _parts(message, "image"):
@@ -191,16 +191,16 @@ def check_images(number: int, messages: list[dict]) -> None:
 
 def escape_chat(messages: list[dict], image_token: str) -> list[dict]:
     """
-    Makes the texts of a chat nothing but text for the processor.
+    Escapes the texts of a chat, so that the processor reads them as plain text.
 
     Args:
         messages (`list[dict]`):
-            The messages, which are left as they are.
+            The messages. They aren't modified.
         image_token (`str`):
-            The placeholder, which may be part of a text.
+            The image placeholder, which may occur in a text.
 
     Returns:
-        `list[dict]`: the same messages, placeholders in their texts escaped.
+        `list[dict]`: The same messages with escaped placeholders in their texts.
     """
 
     def escape(text: str) -> str:

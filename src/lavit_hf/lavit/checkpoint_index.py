@@ -1,10 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Where the weights of a full LaVIT lie in its repo, and the indices that say so.
+Locations of a full LaVIT's weights in its repo, and the indices that refer to them.
 
-They lie at the top or, in the repo of a whole pipeline, in the language model's folder, with indices at the top that
-point there. A second index names the files that hold the visual tokenizer, so that it loads alone without the rest.
+The weights are in the top folder or, in the repo of a full pipeline, in the language model's folder, with indices in
+the top folder that point there. A second index lists the files that contain the visual tokenizer, so that it can be
+loaded without the rest.
 """
 
 import json
@@ -23,28 +24,28 @@ from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS
 from .untrusted_files import check_inside, check_written_name, read_json, read_weight_map
 
 
-# Files no larger than this let the visual tokenizer be downloaded with little of the language model.
+# With files no larger than this, the visual tokenizer can be downloaded with little of the language model.
 MAX_SHARD_SIZE = "1GB"
 
 VISUAL_TOKENIZER_PREFIX = "visual_tokenizer."
 VISUAL_TOKENIZER_INDEX_NAME = "visual_tokenizer.safetensors.index.json"
 
-# The model type of a full LaVIT, of which the others are parts.
+# The model type of a full LaVIT. The others are parts of it.
 WHOLE_MODEL_TYPE = "lavit"
 
-# What diffusers writes at the top of a pipeline's repo: the library and the class of each component, by its folder.
+# Written by diffusers to the top folder of a pipeline's repo: the library and class of each component, by folder.
 PIPELINE_INDEX_NAME = "model_index.json"
 LANGUAGE_MODEL_FOLDER = "language_model"
 
-# Where the source lies in a repo that has it.
+# Folder of the source code in repos that contain it.
 CODE_FOLDER = "code"
 
-# Weights of transformers, in one file or several: `model.safetensors`, `model.fp16-00001-of-00002.safetensors`.
+# Weight files of transformers, single or sharded: `model.safetensors`, `model.fp16-00001-of-00002.safetensors`.
 WEIGHTS_PATTERN = re.compile(r"model(?:\.(?P<variant>.+?))?(?:-\d+-of-\d+)?\.safetensors")
 
 
 def find_weights_folder(folder: Path) -> Path:
-    """The language model's folder where `folder` is the repo of a pipeline that has one, else `folder` itself."""
+    """Returns the language model's folder if `folder` is the repo of a pipeline with one, otherwise `folder`."""
     return folder / LANGUAGE_MODEL_FOLDER if _names_language_model(folder / PIPELINE_INDEX_NAME) else folder
 
 
@@ -55,13 +56,13 @@ def _names_language_model(pipeline_index: Path) -> bool:
 
 def finish_saving(folder: Path, variant: str | None = None) -> None:
     """
-    Makes the repo of a full LaVIT whole again, whose weights have just been saved.
+    Completes the repo of a full LaVIT after its weights have been saved.
 
     Args:
         folder (`Path`):
-            The top of the repo.
+            The top folder of the repo.
         variant (`str`, *optional*):
-            The variant of the weights, as `save_pretrained` was told.
+            The variant of the weights, as passed to `save_pretrained`.
     """
     weights_folder = find_weights_folder(folder)
     remove_outdated_weights(weights_folder, variant)
@@ -71,7 +72,7 @@ def finish_saving(folder: Path, variant: str | None = None) -> None:
 
 
 def read_model_type(folder: Path) -> str | None:
-    """The model type of the configuration in a folder; `None` where there is none."""
+    """Reads the model type of the configuration in a folder; `None` if there is none."""
     return _model_type_in(folder / CONFIG_NAME)
 
 
@@ -80,7 +81,7 @@ def _model_type_in(path: Path) -> str | None:
 
 
 def check_not_a_part(model_type: str, present_type: str | None, repo: str | os.PathLike) -> None:
-    """Raises a `ValueError` where a part of a LaVIT would take the place of the whole that is in `repo`."""
+    """Raises a `ValueError` if a part of a LaVIT would overwrite the full model in `repo`."""
     if present_type == WHOLE_MODEL_TYPE and model_type != WHOLE_MODEL_TYPE:
         raise ValueError(
             f"{repo} holds a full LaVIT model, which a {model_type} would overwrite. Save the whole model there, or "
@@ -90,19 +91,19 @@ def check_not_a_part(model_type: str, present_type: str | None, repo: str | os.P
 
 def fit_to_published(folder: Path, repo_id: str, token: bool | str | None = None, revision: str | None = None) -> None:
     """
-    Sees to it that what is about to be pushed does not contradict the rest of its repo on the Hub: a configuration
-    goes into the language model's folder too.
+    Makes sure that an upload is consistent with the rest of its repo on the Hub: in a pipeline's repo, a configuration
+    is also copied to the language model's folder.
 
     Args:
         folder (`Path`):
-            What is to be pushed.
+            The folder to push.
         repo_id (`str`):
-            The repo, which is there.
+            The repo, which must exist.
         token, revision (*optional*):
             As in `hf_hub_download`.
 
     Raises:
-        ValueError: If a part of a LaVIT would take the place of a whole one, or weights that of an index.
+        ValueError: If a part of a LaVIT would replace a full one, or weights would replace an index.
     """
     model_type = read_model_type(folder)
     if model_type is None:
@@ -121,7 +122,7 @@ def fit_to_published(folder: Path, repo_id: str, token: bool | str | None = None
 
 
 def _download(repo_id: str, name: str, token: bool | str | None, revision: str | None) -> Path:
-    """A file of a repo; a path where nothing is if it has none."""
+    """Downloads a file of a repo. Returns a path that doesn't exist if the repo has no such file."""
     try:
         return Path(hf_hub_download(repo_id, name, token=token, revision=revision))
     except (EntryNotFoundError, RevisionNotFoundError):
@@ -130,17 +131,17 @@ def _download(repo_id: str, name: str, token: bool | str | None, revision: str |
 
 def find_outdated_weights(present: Iterable[str], written: Iterable[str]) -> list[str]:
     """
-    Which weights are written anew, in more files or fewer, or in another format: one file would be loaded before
-    several.
+    Finds weights that are replaced by a different number of files or another format. They would otherwise be loaded,
+    as single files take precedence over shards.
 
     Args:
         present (`Iterable[str]`):
-            Files that are there, by their paths in a repo.
+            Paths of existing files in a repo.
         written (`Iterable[str]`):
-            Files that are saved.
+            Paths of saved files.
 
     Returns:
-        `list[str]`: those of `present` that are not written but whose place is taken.
+        `list[str]`: The files in `present` that aren't written but are replaced.
     """
     written = set(written)
     sets = {_weights_of(name) for name in written} - {None}
@@ -148,7 +149,7 @@ def find_outdated_weights(present: Iterable[str], written: Iterable[str]) -> lis
 
 
 def _weights_of(name: str) -> str | None:
-    """What a file, a shard or an index of weights is a part of; `None` for another file."""
+    """Returns the set of weights that a file, shard or index belongs to; `None` for other files."""
     whole = re.sub(r"-\d+-of-\d+(?=\.)", "", name)
     whole = re.sub(r"\.(safetensors|bin)\.index(\..+)?\.json$", r"\2.\1", whole)
     stem, _, ending = whole.rpartition(".")
@@ -157,12 +158,12 @@ def _weights_of(name: str) -> str | None:
 
 def remove_outdated_weights(folder: Path, variant: str | None = None) -> None:
     """
-    Removes what a save in one file leaves of an earlier one in several, and the other way round: transformers would go
-    on to read it.
+    Removes outdated shards or single files if weights were saved in the other form. transformers would otherwise read
+    them.
     """
     single, own_index = (add_variant(name, variant) for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME))
     for index in _find_indices(folder):
-        # transformers has removed the shards that it did not write anew, those of variants too.
+        # transformers has removed all shards that it didn't overwrite, including those of variants.
         shards = set(read_weight_map(index).values())
         if not all("/" not in shard and (folder / shard).is_file() for shard in shards):
             index.unlink()
@@ -172,12 +173,13 @@ def remove_outdated_weights(folder: Path, variant: str | None = None) -> None:
 
 def point_to_weights(folder: Path, weights_folder: Path) -> None:
     """
-    Lets the top of a pipeline's repo stand for its language model: the configurations, and for every variant indices
-    that point to the weights. What else stands there of weights would be read in their place, and is removed.
+    Makes the language model of a pipeline loadable from the top folder of its repo: adds its configurations, and
+    indices that point to its weights, for every variant. Other weights in the top folder would be read instead, so
+    they are removed.
 
     Args:
         folder (`Path`):
-            The top of the repo.
+            The top folder of the repo.
         weights_folder (`Path`):
             The language model's folder.
     """
@@ -193,19 +195,19 @@ def point_to_weights(folder: Path, weights_folder: Path) -> None:
 
 
 def remove_weights(folder: Path) -> None:
-    """Removes a full LaVIT's weights of all variants and their indices, but nothing out of the folders within."""
+    """Removes a full LaVIT's weights and indices, for all variants, but nothing in subfolders."""
     for path in (*folder.glob("model*.safetensors"), *_find_indices(folder)):
         path.unlink()
 
 
 def write_visual_tokenizer_index(folder: Path, variant: str | None = None) -> None:
     """
-    Writes beside the weights of a full LaVIT which of its files hold the visual tokenizer. Does nothing where there
-    are no weights, as beside a mere adapter.
+    Writes an index of the files that contain the visual tokenizer, next to the weights of a full LaVIT. Does nothing
+    if there are no weights, for example if only an adapter was saved.
 
     Args:
         folder (`Path`):
-            Where the weights are, or an index of them.
+            The folder of the weights or of their index.
         variant (`str`, *optional*):
             The variant of the weights.
     """
@@ -217,20 +219,20 @@ def write_visual_tokenizer_index(folder: Path, variant: str | None = None) -> No
 
 
 def write_index(path: Path, weight_map: dict[str, str]) -> None:
-    """Writes the index of a sharded checkpoint: which file holds which tensor."""
+    """Writes the index of a sharded checkpoint, which maps tensors to files."""
     path.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2) + "\n")
 
 
 def locate_shards(sharded_metadata: dict[str, Any], checkpoint_files: list[str], source: str) -> None:
     """
-    Names in an index, as transformers has read it, each file by its whole path. transformers takes all files for
-    neighbors where it leaves weights on the disk, and an index may name them by folder.
+    Replaces the file names in an index that transformers has read by absolute paths. When transformers offloads
+    weights to disk, it assumes that all files are in the same folder, but an index can refer to subfolders.
 
     Args:
         sharded_metadata (`dict[str, Any]`):
-            The index, which is changed.
+            The index, which is modified.
         checkpoint_files (`list[str]`):
-            The files that it names.
+            The files in the index.
         source (`str`):
             The folder or Hub id of the checkpoint.
 
@@ -249,29 +251,29 @@ def locate_shards(sharded_metadata: dict[str, Any], checkpoint_files: list[str],
 
 
 def add_variant(name: str, variant: str | None) -> str:
-    """The name of a file of weights, or of their index, for a variant."""
+    """Returns the name of a weight file or index for a variant."""
     stem, dot, ending = name.rpartition(".")
     return name if variant is None else f"{stem}.{variant}{dot}{ending}"
 
 
 def visual_tokenizer_index_name(variant: str | None = None) -> str:
-    """The name of a variant's index, with the ending that transformers wants where a configuration names an index."""
+    """Returns the name of a variant's index, with the suffix that transformers requires in a configuration."""
     prefix = VISUAL_TOKENIZER_PREFIX if variant is None else f"{VISUAL_TOKENIZER_PREFIX}{variant}."
     return prefix + VISUAL_TOKENIZER_INDEX_NAME.removeprefix(VISUAL_TOKENIZER_PREFIX)
 
 
 def find_visual_tokenizer_indices(folder: Path) -> list[Path]:
-    """The indices of the visual tokenizer's weights, first that of no variant."""
+    """Returns the indices of the visual tokenizer's weights, starting with that of the default variant."""
     return sorted(folder.glob(VISUAL_TOKENIZER_INDEX_NAME.replace(".", "*.", 1)), key=lambda path: len(path.name))
 
 
 def _find_indices(folder: Path) -> list[Path]:
-    """The indices of a full LaVIT's weights and of its visual tokenizer's, of all variants."""
+    """Returns the indices of the weights of a full LaVIT and its visual tokenizer, for all variants."""
     return [*folder.glob(f"{Path(SAFE_WEIGHTS_INDEX_NAME).stem}*.json"), *find_visual_tokenizer_indices(folder)]
 
 
 def _find_variants(folder: Path) -> set[str | None]:
-    """Variants of which there are weights; `None` is that without a name."""
+    """Returns the variants that have weights; `None` is the default one."""
     matches = (WEIGHTS_PATTERN.fullmatch(path.name) for path in folder.glob("model*.safetensors"))
     return {match["variant"] for match in matches if match is not None}
 
@@ -280,7 +282,7 @@ def _read_weight_map(folder: Path, variant: str | None) -> dict[str, str] | None
     index = folder / add_variant(SAFE_WEIGHTS_INDEX_NAME, variant)
     if index.is_file():
         weight_map = read_weight_map(index)
-        # An index of shards that a later save in one file has replaced may be left behind.
+        # The index may be a leftover of shards that were later replaced by a single file.
         if all((folder / shard).is_file() for shard in set(weight_map.values())):
             return weight_map
     file = add_variant(SAFE_WEIGHTS_NAME, variant)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Configurations of LaVIT: every size and every id, and nowhere else."""
+"""Configurations of LaVIT, the only place where sizes and ids are defined."""
 
 import os
 from collections.abc import Iterator
@@ -27,10 +27,10 @@ from .untrusted_files import check_counts, naming_checkpoint
 
 @ships_code
 class LaVITBaseConfig(PreTrainedConfig):
-    """What LaVIT's configurations have in common."""
+    """Base class of LaVIT's configurations."""
 
     def __post_init__(self, **kwargs):
-        # transformers forgets the attention implementation of every part that it puts into another configuration.
+        # transformers loses the attention implementation of each part when nesting it in another configuration.
         parts = list(_all_parts(self))
         chosen = [part._attn_implementation for part in parts]
         super().__post_init__(**kwargs)
@@ -41,7 +41,7 @@ class LaVITBaseConfig(PreTrainedConfig):
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
         finish_interrupted_save(pretrained_model_name_or_path)
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        if not config_dict:  # transformers would go on with the defaults, a model of 7 billion random weights
+        if not config_dict:  # transformers would use the defaults: a 7B model with random weights
             raise OSError(
                 f"{pretrained_model_name_or_path} has no {CONFIG_NAME}: it is not a model, or it is incomplete."
             )
@@ -60,13 +60,13 @@ class LaVITBaseConfig(PreTrainedConfig):
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         folder = Path(save_directory)
         check_not_a_part(self.model_type, read_model_type(folder), name_of(folder))
-        if find_weights_folder(folder) != folder:  # a pipeline reads it there
+        if find_weights_folder(folder) != folder:  # pipelines read it from there
             super().save_pretrained(find_weights_folder(folder))
         super().save_pretrained(folder, push_to_hub, **kwargs)
 
 
 def _all_parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
-    """The configurations that are parts of another one already, and the parts of those."""
+    """Yields the nested configurations, recursively."""
     for name in config.sub_configs:
         part = getattr(config, name, None)
         if isinstance(part, PreTrainedConfig):
@@ -77,37 +77,37 @@ def _all_parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
 @strict
 class LaVITDetokenizerConfig(LaVITBaseConfig):
     r"""
-    Configuration of the detokenizer, which rebuilds the encoder's features from code rows and projects them to the
-    condition of a diffusion U-Net. The defaults are the low-resolution detokenizer of LaVIT-7B.
+    Configuration of the detokenizer, which reconstructs the encoder's features from codes and projects them to the
+    condition of a diffusion U-Net. The defaults are those of LaVIT-7B's low-resolution detokenizer.
 
     Args:
         num_patches (`int`, *optional*, defaults to 256):
-            Number of features rebuilt for each image, one learned query each.
+            Number of features reconstructed for each image, each from one learned query.
         feature_size (`int`, *optional*, defaults to 1408):
-            Width of the rebuilt features, the encoder's width.
+            Width of the reconstructed features, which is the encoder's width.
         codebook_dim (`int`, *optional*, defaults to 32):
-            Width of a code row.
+            Width of the codebook's vectors.
         hidden_size (`int`, *optional*, defaults to 1408):
             Width of the blocks.
         num_hidden_layers (`int`, *optional*, defaults to 12):
             Number of blocks.
         num_place_layers (`int`, *optional*, defaults to 0):
-            Number of layers of the place head, which guesses from the sentence the patch that each code is of. With 0,
-            as in the released models, the blocks know of a code's place no more than its rank.
+            Number of layers of the place head, which predicts the patch of each code from the sequence of codes. With
+            0, as in the released models, all that the blocks know about a code's position is its rank.
         num_attention_heads (`int`, *optional*, defaults to 16):
             Number of attention heads.
         intermediate_size (`int`, *optional*, defaults to 6144):
             Width of the blocks' MLP.
         cross_attention_dims (`list[int]`, *optional*, defaults to `[768]`):
-            Widths of the projections that are concatenated to the U-Net's `encoder_hidden_states`. Empty where the
-            features alone are wanted.
+            Widths of the projections that are concatenated to form the U-Net's `encoder_hidden_states`. Leave it empty
+            if only the features are needed.
         use_condition_positions (`bool`, *optional*, defaults to `False`):
-            Whether learned positions are added to the condition, where the features themselves hold no place.
+            Whether to add learned position embeddings to the condition, for features without position information.
         pooled_projection_dim (`int`, *optional*):
-            Width of the pooled condition (SDXL's `text_embeds`). No pooled condition where it is `None`.
+            Width of the pooled condition (SDXL's `text_embeds`). If `None`, there is no pooled condition.
         num_negative_embeds (`int`, *optional*, defaults to 0):
-            Number of stored rows that the negative condition begins with (Stable Diffusion's empty prompt). Without
-            any, the negative condition is all zeros.
+            Number of stored embeddings at the start of the negative condition (Stable Diffusion's empty prompt). With
+            0, the negative condition is all zeros.
     """
 
     model_type = "lavit_detokenizer"
@@ -147,18 +147,18 @@ class LaVITDetokenizerConfig(LaVITBaseConfig):
 
 class SelectionRule(NamedTuple):
     """
-    By what a selector keeps patches.
+    Rule by which a selector keeps patches.
 
     Args:
         name (`str`):
-            `"sample"`, `"threshold"`, `"ratio"`, `"count"`, or `"error"`, under which the selector keeps all and the
-            visual tokenizer finds out how few of them are enough.
+            `"sample"`, `"threshold"`, `"ratio"`, `"count"`, or `"error"`. With `"error"`, the selector keeps all
+            patches, and the visual tokenizer then searches for the smallest sufficient number.
         keep_threshold (`float`, *optional*):
-            Least probability of a kept patch under `"threshold"`.
+            Keep probability above which patches are kept with `"threshold"`.
         num_kept (`int`, *optional*):
-            How many are kept of every image, where that is known beforehand.
+            Number of patches kept per image, if known in advance.
         keep_error (`float`, *optional*):
-            The error that is enough under `"error"`.
+            Maximum error with `"error"`.
     """
 
     name: str
@@ -170,34 +170,35 @@ class SelectionRule(NamedTuple):
 @strict
 class LaVITVisualTokenizerConfig(LaVITBaseConfig):
     r"""
-    Configuration of the dynamic visual tokenizer. The defaults are the released LaVIT-7B's.
+    Configuration of the dynamic visual tokenizer. The defaults are those of the released LaVIT-7B.
 
     Args:
         encoder_config (`PreTrainedConfig` or `dict`, *optional*):
-            Any vision model of transformers. Defaults to EVA-CLIP ViT-g/14 in the form of `Blip2VisionConfig`.
+            Configuration of any vision model of transformers. Defaults to EVA-CLIP ViT-g/14 as a `Blip2VisionConfig`.
         encoder_output (`str`, *optional*, defaults to `"last_hidden_state"`):
-            Where the encoder's features come from: `"last_hidden_state"` (a vision transformer's patches) or
-            `"feature_maps"` (a backbone's maps of several strides, brought to one grid and concatenated).
+            Source of the encoder's features: `"last_hidden_state"` (a vision transformer's patches) or
+            `"feature_maps"` (a backbone's feature maps at several strides, brought to one grid and concatenated).
         encoder_final_norm (`bool`, *optional*, defaults to `False`):
-            Whether the encoder's last norm is applied. LaVIT takes the residual stream before it.
+            Whether to apply the encoder's final norm. LaVIT uses the residual stream before it.
         image_size (`int`, *optional*):
-            Side of the square input in pixels. Defaults to the encoder's.
+            Side length of the square input in pixels. Defaults to the encoder's.
         patch_size (`int`, *optional*):
-            Side of a patch in pixels. Defaults to the encoder's.
+            Side length of a patch in pixels. Defaults to the encoder's.
         feature_size (`int`, *optional*):
             Width of the encoder's features. Defaults to the encoder's `hidden_size`.
         hidden_size (`int`, *optional*):
-            Width of selector and merger. Defaults to `feature_size`; a linear layer stands between where they differ.
+            Width of the selector and the merger. Defaults to `feature_size`; if they differ, a linear layer is added.
         standardize_features (`bool`, *optional*, defaults to `False`):
-            Whether each channel of the features is brought to mean 0 and variance 1, by statistics stored with the
-            weights: for an encoder whose channels differ much in size.
+            Whether to normalize each channel of the features to mean 0 and variance 1 with statistics stored along
+            with the weights. Use it for encoders whose channels differ a lot in scale.
         use_position_embeddings (`bool`, *optional*, defaults to `False`):
-            Whether learned positions are added to the features. A convolutional encoder's features hold no place.
+            Whether to add learned position embeddings to the features. The features of convolutional encoders contain
+            no position information.
         selector_feature_size (`int`, *optional*):
-            Number of the features' first channels that the selector reads, as the encoder gives them; the selection
-            phase of training rebuilds these alone. For encoders whose later channels see the whole image, so that
-            every patch knows about all others. By default the selector reads what the merger reads: all channels,
-            embedded.
+            Number of leading channels of the encoder's raw features that the selector reads. The selection phase of
+            training reconstructs only these channels. Use it for encoders whose later channels see the whole image, so
+            that every patch contains information about all others. By default, the selector reads the same features
+            as the merger: all channels, embedded.
         num_hidden_layers (`int`, *optional*, defaults to 12):
             Number of merger blocks.
         num_attention_heads (`int`, *optional*, defaults to 16):
@@ -205,45 +206,47 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
         intermediate_size (`int`, *optional*, defaults to 6144):
             Width of the MLP in the merger.
         merger_softmax (`str`, *optional*, defaults to `"original"`):
-            `"original"` is the released models' softmax, in which masked keys leak a little: needed for their exact
-            outputs. `"masked"` is the ordinary one, computed for the kept patches only in about a third of the time.
+            `"original"` is the softmax of the released models, in which masked keys keep a small weight. It is needed
+            to reproduce their exact outputs. `"masked"` is the standard softmax, computed only for the kept patches,
+            which takes about a third of the time.
         merge_dropped (`bool`, *optional*, defaults to `True`):
-            Whether the merger reads dropped patches. If not, their content is lost; an experiment of the paper.
+            Whether the merger reads dropped patches. If not, their content is lost, as in an experiment of the paper.
         selection (`str`, *optional*, defaults to `"sample"`):
-            How patches are kept: `"sample"` draws from the selector's distribution as the released models do,
-            `"threshold"` keeps those likelier than `keep_threshold`, `"ratio"` keeps the best `keep_ratio` of them,
-            `"count"` the best `keep_count`. At least one patch is always kept.
+            How to choose the kept patches: `"sample"` samples from the selector's distribution, as in the released
+            models, `"threshold"` keeps those with a keep probability above `keep_threshold`, `"ratio"` keeps the best
+            `keep_ratio` of all, and `"count"` keeps the best `keep_count`. At least one patch is always kept.
         keep_threshold (`float`, *optional*, defaults to 0.5):
-            Least probability of a kept patch under `"threshold"`.
+            Keep probability above which patches are kept with `"threshold"`.
         keep_ratio (`float`, *optional*, defaults to 1/3):
-            Share of kept patches under `"ratio"`, and the target of the ratio loss in training.
+            Fraction of patches kept with `"ratio"`, and the target of the ratio loss in training.
         keep_count (`int`, *optional*):
-            Number of kept patches under `"count"`.
+            Number of patches kept with `"count"`.
         codebook_size (`int`, *optional*, defaults to 16384):
             Number of codes.
         codebook_dim (`int`, *optional*, defaults to 32):
-            Width of a code row.
+            Width of the codebook's vectors.
         detokenizer_config (`LaVITDetokenizerConfig` or `dict`, *optional*):
-            The feature decoder that trains the tokenizer. Not needed to tokenize.
+            Configuration of the feature decoder used to train the tokenizer. Not needed for tokenization.
         ratio_loss_weight (`float`, *optional*, defaults to 2.0):
-            Weight of the squared distance between `keep_ratio` and the share of patches kept in a batch.
+            Weight of the squared distance between `keep_ratio` and the fraction of patches kept in a batch.
         image_ratio_loss_weight (`float`, *optional*, defaults to 0.0):
-            Weight of the same distance taken for each image. A little holds single images back from keeping all or
-            one; much makes every image keep the same.
+            Weight of the same distance computed per image. A small weight prevents images from keeping all patches or
+            just one; a large weight makes all images keep the same number.
         selection_gradient (`str`, *optional*, defaults to `"antithetic"`):
-            What the selection phase of training teaches the selector by: `"antithetic"` (what two masks of opposite
-            draws leave to rebuild) or `"straight_through"` (the gradient of the masks, as in the paper; for the
-            attention implementations `"sdpa"` and `"eager"`).
+            How the selection phase of training computes the selector's gradient: `"antithetic"` (from the
+            reconstruction errors of two masks sampled with opposite noise) or `"straight_through"` (from the gradient
+            of the masks, as in the paper; requires the attention implementation `"sdpa"` or `"eager"`).
         place_loss_weight (`float`, *optional*, defaults to 0.1):
-            Weight of the cross-entropy of the place head, where the detokenizer has one.
+            Weight of the place head's cross-entropy, if the detokenizer has a place head.
         commitment_loss_weight (`float`, *optional*, defaults to 0.25):
-            Weight of the squared distance between projected rows and their codes.
+            Weight of the squared distance between projected features and the vectors of their codes.
         codebook_update (`str`, *optional*, defaults to `"ema"`):
-            How codes learn: `"ema"` (averages of the rows that chose them) or `"gradient"`.
+            How the codebook learns: `"ema"` (moving averages of the features assigned to each code) or `"gradient"`.
         codebook_decay (`float`, *optional*, defaults to 0.99):
-            Decay of those averages.
+            Decay of these averages.
         codebook_restart_threshold (`float`, *optional*, defaults to 0.5):
-            A code that fewer rows of a batch choose, on the running average, restarts from one of the batch's rows.
+            A code is restarted from one of the batch's features if the running average of features assigned to it per
+            batch falls below this number.
 
     Example:
 
@@ -318,7 +321,7 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
         self.check_selection()
 
     def check_selection(self) -> None:
-        """Raises a `ValueError` if the selection rule's settings cannot be; they may have changed since loading."""
+        """Raises a `ValueError` if the selection settings are invalid. They may have changed since loading."""
         if self.selection == "count" and not 1 <= (self.keep_count or 0) <= self.num_patches:
             raise ValueError(
                 f"selection='count' needs keep_count between 1 and the {self.num_patches} patches, "
@@ -329,19 +332,19 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
 
     def selection_rule(self, keep_mask: Any = None, **settings: float | None) -> SelectionRule:
         """
-        The rule by which patches are kept in a call.
+        Returns the rule by which a call keeps patches.
 
         Args:
             keep_mask (`torch.BoolTensor`, *optional*):
-                A mask that the call was given, which leaves no rule anything to decide.
+                The mask passed to the call, which overrides any rule.
             settings:
-                What the call says in place of `selection`, as in [`KeepSettings`].
+                The call's settings that override `selection`, as in [`KeepSettings`].
 
         Returns:
             [`SelectionRule`].
 
         Raises:
-            ValueError: If more than one is given, one is out of its range, or the configuration's own cannot be.
+            ValueError: If more than one is passed, one is out of range, or the configuration's own are invalid.
         """
         if keep_mask is None:
             self.check_selection()
@@ -370,7 +373,7 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
         hub_kwargs = {name: kwargs[name] for name in DownloadKwargs.__annotations__ if name in kwargs}
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if cls.base_config_key in config_dict and _has_file(pretrained_model_name_or_path, index, hub_kwargs):
-            # Out of a full LaVIT repo, open only the files that hold the visual tokenizer.
+            # In the repo of a full LaVIT, open only the files that contain the visual tokenizer.
             config_dict[cls.base_config_key]["transformers_weights"] = index
         return config_dict, kwargs
 
@@ -381,7 +384,7 @@ class LaVITVisualTokenizerConfig(LaVITBaseConfig):
 
     @property
     def num_kept(self) -> int | None:
-        """Number of patches that the selection rule keeps of every image. `None` where images decide."""
+        """Number of patches that the selection rule keeps of every image; `None` if it depends on the image."""
         if self.selection == "ratio":
             return self._share_of_patches(self.keep_ratio)
         return self.keep_count if self.selection == "count" else None
@@ -404,29 +407,31 @@ def _check_divisible(config: PreTrainedConfig) -> None:
         )
 
 
-# Ids that follow from the vocabulary, and are never saved.
+# Ids that are derived from the vocabulary and never saved.
 _DERIVED_IDS = ("image_token_id", "image_start_token_id", "image_end_token_id", "first_code_token_id")
 
 
 @strict
 class LaVITConfig(LaVITBaseConfig):
     r"""
-    Configuration of a whole LaVIT: a visual tokenizer and a causal language model over text and image ids.
+    Configuration of a full LaVIT: a visual tokenizer and a causal language model over text and image ids.
 
-    The vocabulary is the text's, then `[IMG]`, `[/IMG]`, then one id for each code of the visual tokenizer. All of it
-    is derived from `text_config.vocab_size`; the defaults are LLaMA-2-7B with 16,384 codes.
+    The vocabulary consists of the text ids, `[IMG]`, `[/IMG]`, and one id for each code of the visual tokenizer. All
+    ids are derived from `text_config.vocab_size`. The defaults are LLaMA-2-7B with 16,384 codes.
 
     Args:
         visual_tokenizer_config (`LaVITVisualTokenizerConfig` or `dict`, *optional*):
-            The visual tokenizer.
+            Configuration of the visual tokenizer.
         text_config (`PreTrainedConfig` or `dict`, *optional*):
-            Any causal language model of transformers, its `vocab_size` counting the image ids. Defaults to LLaMA-2-7B.
+            Configuration of any causal language model of transformers. Its `vocab_size` includes the image ids.
+            Defaults to LLaMA-2-7B.
         understanding_selector (`bool`, *optional*, defaults to `False`):
-            Whether reading images has a selector of its own, besides the visual tokenizer's.
+            Whether the understanding branch has its own selector instead of the visual tokenizer's.
         understanding_merger (`bool`, *optional*, defaults to `True`):
-            Whether reading images has a merger of its own, as in the released models, or the visual tokenizer's.
+            Whether the understanding branch has its own merger, as in the released models, instead of the visual
+            tokenizer's.
         num_control_tokens (`int`, *optional*, defaults to 3):
-            How many ids at the start of the text vocabulary are control tokens (LLaMA's `<unk>`, `<s>`, `</s>`).
+            Number of control tokens at the start of the text vocabulary (LLaMA's `<unk>`, `<s>`, `</s>`).
 
     Example:
 
@@ -488,7 +493,7 @@ class LaVITConfig(LaVITBaseConfig):
 
     @property
     def tie_word_embeddings(self) -> bool:
-        """Whether the output head is the language model's embeddings."""
+        """Whether the output head shares its weights with the language model's embeddings."""
         return getattr(self.text_config, "tie_word_embeddings", False)
 
     @tie_word_embeddings.setter
@@ -502,7 +507,7 @@ class LaVITConfig(LaVITBaseConfig):
 
     @property
     def pad_token_id(self) -> int | None:
-        """Id of padding, which is the language model's; setting it sets it there."""
+        """Id of the padding token, stored in the language model's configuration."""
         return getattr(self.text_config, "pad_token_id", None)
 
     @pad_token_id.setter
@@ -511,7 +516,7 @@ class LaVITConfig(LaVITBaseConfig):
 
     @property
     def image_token_id(self) -> int:
-        """Id of `[IMG]`, by which generic code finds images."""
+        """Id of `[IMG]`, under the name that generic code uses to find images."""
         return self.image_start_token_id
 
     @property
@@ -526,7 +531,7 @@ class LaVITConfig(LaVITBaseConfig):
 
     @property
     def first_code_token_id(self) -> int:
-        """Id of code 0; code `k` has this id plus `k`."""
+        """Id of code 0. The id of code `k` is this plus `k`."""
         return self.text_vocab_size + 2
 
 

@@ -1,35 +1,37 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""How few patches of an image are enough: the search behind `keep_error`."""
+"""The search for the smallest sufficient number of patches, used by `keep_error`."""
 
 from collections.abc import Callable
 
 import torch
 
 
-COUNTS_PER_PASS = 8  # numbers of patches that are tried at once
+COUNTS_PER_PASS = 8  # numbers of patches tested at once
 
 
 def find_fewest(
     log_odds: torch.Tensor, errors_of: Callable[[torch.Tensor], torch.Tensor], most_error: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Searches the fewest patches of one image, the best by their log-odds, that leave no more than an error.
+    Searches for the smallest number of patches of an image, ranked by log-odds, whose error is small enough.
 
-    Eight numbers are tried at once, evenly spread over all; then those between the smallest that was enough and the
-    one before it, eight steps apart again: of 64 patches every number, of 256 every fourth. The error need not fall
-    with each patch more. What is found is the smallest number tried that is enough, and not by proof the smallest.
+    First tests eight evenly spaced numbers at once, then up to seven numbers between the smallest sufficient one and
+    the one before it. This gives a resolution of 1 for 64 patches, and of 4 for 256. Since the error doesn't
+    necessarily decrease with each additional patch, the result is the smallest sufficient number that was tested, but
+    not always the smallest one overall.
 
     Args:
         log_odds (`torch.Tensor` of shape `(num_patches,)`):
-            The selector's.
+            The selector's log-odds.
         errors_of (`Callable`):
-            Gives the errors `(num_masks,)` of masks `(num_masks, num_patches)`.
+            Function that computes the errors `(num_masks,)` of masks `(num_masks, num_patches)`.
         most_error (`float`):
-            What is enough.
+            The maximum error.
 
     Returns:
-        The mask `(num_patches,)`, of all patches where no number that was tried is enough, and its error, a scalar.
+        The mask `(num_patches,)` and its error, a scalar. If no tested number is sufficient, the mask keeps all
+        patches.
     """
     num_patches = len(log_odds)
     ranks = log_odds.argsort(descending=True, stable=True).argsort()
@@ -53,7 +55,7 @@ def find_fewest(
 
 
 def _spread(low: int, high: int) -> list[int]:
-    """Up to eight numbers above `low`, evenly spread, of which `high` is the last."""
+    """Returns up to eight evenly spaced numbers above `low`, ending with `high`."""
     steps = range(1, COUNTS_PER_PASS + 1)
     return sorted({low + -(-step * (high - low) // COUNTS_PER_PASS) for step in steps})
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Generation in two modalities: which ids may follow, images in prompts, and guidance in one pass."""
+"""Generation of text and images: allowed ids, images in prompts, and guidance in a single pass."""
 
 import copy
 import math
@@ -36,7 +36,7 @@ from .token_sampling import (
 
 GENERATION_MODES = ("text", "image")
 
-# Image generation as released: sampling with guidance (LaVIT-7B's values).
+# Image generation as released: sampling with guidance (values of LaVIT-7B).
 DEFAULT_IMAGE_GENERATION = {
     "do_sample": True,
     "num_beams": 1,
@@ -47,13 +47,13 @@ DEFAULT_IMAGE_GENERATION = {
     "guidance_scale": 4.0,
 }
 
-# Settings that mean nothing where the most likely token is taken: transformers warns of them there.
+# Settings without effect in greedy decoding, where transformers warns about them.
 SAMPLING_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "typical_p")
 
-# What `generate` tells of the images that it has read.
+# What `generate` returns about the images that it has read.
 KEPT = ("keep_mask", "rebuild_errors", "reaches_keep_error")
 
-# Processors of transformers to which it matters which ids stand in a prompt, and not only how many.
+# Processors of transformers that depend on the ids in a prompt, not only on their number.
 READ_PROMPTS = (
     EncoderNoRepeatNGramLogitsProcessor,
     EncoderRepetitionPenaltyLogitsProcessor,
@@ -66,24 +66,24 @@ READ_PROMPTS = (
 @dataclass
 class FilledPrompt:
     """
-    Prompts with the images in their slots, without what a cache holds of them.
+    Prompts with images filled into their slots, without the part that is already in the cache.
 
     Args:
         inputs (`dict[str, torch.Tensor]`):
-            What transformers' `generate` takes. The ids are those that were given.
+            Inputs for transformers' `generate`. The ids are the original ones.
         ids (`torch.LongTensor` of shape `(batch_size, num_ids)`, *optional*):
-            What the prompts say, for logits processors: codes in place of the slots in image mode, and the size of the
-            vocabulary, which is no id, in place of padding. `None` where embeddings took the place of ids.
+            Ids of the prompts for logits processors. In image mode, codes replace the slots. Padding is replaced by
+            the vocabulary size, which is not a valid id. `None` if embeddings were passed instead of ids.
         num_ids (`int`):
-            How many ids or embeddings were given, those in the cache included.
+            Number of input ids or embeddings, including those in the cache.
         num_images (`int`):
-            Number of images, those in the cache included.
+            Number of images, including those in the cache.
         batch_size (`int`):
             Number of prompts.
         past_length (`int`):
             Number of positions in the cache.
         kept (`dict[str, torch.Tensor]`):
-            Which patches are kept of the images that were read, by the names of what `generate` gives.
+            The kept patches of the images that were read, under the names that `generate` returns.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -96,27 +96,27 @@ class FilledPrompt:
 
     @property
     def new_length(self) -> int:
-        """Number of positions that are not in the cache."""
+        """Number of positions that aren't in the cache."""
         if "inputs_embeds" in self.inputs:
             return self.inputs["inputs_embeds"].shape[1]
         return self.length - self.past_length
 
     @property
     def length(self) -> int:
-        """Number of all positions."""
+        """Total number of positions."""
         if "attention_mask" in self.inputs:
             return self.inputs["attention_mask"].shape[1]
         return self.inputs["inputs_embeds" if "inputs_embeds" in self.inputs else "input_ids"].shape[1]
 
     @property
     def cached(self) -> CachedPrompt:
-        """What the cache holds after the prompts."""
+        """Contents of the cache after the prompts."""
         mask = self.inputs.get("attention_mask")
         return CachedPrompt(self.length, self.length - self.num_ids, self.num_images, self.batch_size, mask)
 
 
 class LaVITGenerationMixin(GenerationMixin):
-    """Gives [`LaVITForCausalLM`] a `generate` that writes text or an image."""
+    """Gives [`LaVITForCausalLM`] a `generate` method for text and images."""
 
     @torch.no_grad()
     @deprecate_kwarg("past_key_values", "5.40.0", new_name="cache")
@@ -142,62 +142,66 @@ class LaVITGenerationMixin(GenerationMixin):
         **kwargs,
     ) -> torch.LongTensor:
         r"""
-        Writes text or an image.
+        Generates text or an image.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Prompts as the processor makes them for this `generation_mode`. In image mode, those that are not
-                closed with `[IMG]` are closed. Without any, text starts from BOS and an image from `[IMG]`.
+                Prompts from the processor for this `generation_mode`. In image mode, `[IMG]` is appended if it is
+                missing. Without prompts, text starts with BOS and an image with `[IMG]`.
             pixel_values (`torch.FloatTensor`, *optional*):
-                The images of all slots, of the shape `(num_images, num_channels, image_size, image_size)`. Read
-                once, as continuous rows in text mode and as codes in image mode. With a cache, the images that it
-                holds may be left out.
+                The images of all slots, of shape `(num_images, num_channels, image_size, image_size)`. They are read
+                once, as continuous embeddings in text mode and as codes in image mode. Images that are already in the
+                cache can be left out.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Zero where there is padding. By default where the ids are those of padding, as in transformers.
+                Zero for padding. By default, padding is recognized by its id, as in transformers.
             generation_mode (`str`, *optional*, defaults to `"text"`):
-                `"text"` or `"image"`. Image mode starts from the defaults of
-                `generation_config.image_generation`, and ends with `[/IMG]`.
+                `"text"` or `"image"`. Image mode uses the defaults in `generation_config.image_generation`, and ends
+                with `[/IMG]`.
             guidance_scale (`float`, *optional*):
-                Classifier-free guidance in image mode. Both branches run in one pass. 1 runs the prompt alone.
+                Scale of classifier-free guidance in image mode. Both branches run in a single pass. 1 disables
+                guidance.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
-                Embeddings of the prompts in place of their ids.
+                Embeddings of the prompts instead of their ids.
             negative_prompt_ids (`torch.LongTensor` of shape `(batch_size, negative_length)`, *optional*):
-                What guidance leads away from, made by the processor in image mode. `[IMG]` alone by default.
+                Negative prompts for guidance, from the processor in image mode. Defaults to just `[IMG]`.
             negative_prompt_attention_mask (`torch.Tensor` of shape `(batch_size, negative_length)`, *optional*):
-                Zero where there is padding.
+                Zero for padding.
             strict_image_tokens (`bool`, *optional*, defaults to `True`):
-                Whether image mode allows nothing but codes and `[/IMG]`. The released models also let control tokens
-                and `[IMG]` through; `False` reproduces that.
+                Whether image mode allows only codes and `[/IMG]`. The released models also allow control tokens and
+                `[IMG]`; pass `False` to reproduce that.
             generation_config (`GenerationConfig`, *optional*):
-                As in transformers. In a copy of the model's own, what was not changed is for the mode to decide.
+                As in transformers. If it is a copy of the model's own, only changed settings override the mode's
+                defaults.
             logits_processor (`LogitsProcessorList`, *optional*):
-                The caller's own processors, run after the mode's. Those of transformers that read the prompts'
-                ids, as the repetition penalty, see them without padding, and in image mode codes in place of slots.
+                Additional processors, which run after those of the mode. Processors of transformers that depend on the
+                prompt's ids, such as the repetition penalty, see them without padding and, in image mode, with codes
+                instead of slots.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of randomness for patch selection and sampling, in this thread only. The global random state is
-                then not touched. With a list, one generator for each prompt, every prompt draws what it would alone.
+                Random number generator for patch selection and sampling in this thread, instead of the global random
+                state. With a list of one generator per prompt, each prompt gets the same result as on its own.
             position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Positions of prompts without images and guidance. By default padding is not counted. Behind a cache,
-                those of the ids that follow, or of all positions.
+                Positions of prompts without images and guidance. By default, padding isn't counted. With a cache, pass
+                the positions of the new ids or all positions.
             cache (`Cache`, *optional*):
-                The cache of an earlier call, to continue from. `input_ids` are then all ids so far followed by the new
-                ones, and the images of earlier calls are not read again. As in transformers, `input_ids` may also be
-                the new ones only, if `attention_mask` covers the cache too.
+                The cache of an earlier call to continue from. `input_ids` then contains all ids so far followed by the
+                new ones, and the images of earlier calls aren't read again. As in transformers, `input_ids` can also
+                contain only the new ids if `attention_mask` covers the cache too.
             keep_threshold, keep_ratio, keep_error (`float`, *optional*):
-                How many patches are kept of the images that are read, as in [`~LaVITVisualTokenizer.forward`].
+                How many patches of the input images to keep, as in [`~LaVITVisualTokenizer.forward`].
             kwargs:
-                Everything else that transformers' `generate` takes.
+                Other arguments of transformers' `generate`.
 
         Returns:
-            `torch.LongTensor` of shape `(batch_size, sequence_length + new_tokens)`: the prompts as they were given,
-            slots unfilled, and the new ids; or transformers' output class where `return_dict_in_generate` is set. It
-            holds too, where images were read, their `keep_mask`, of shape `(num_images, num_patches)`, and under
-            `keep_error` `rebuild_errors` and `reaches_keep_error`, `(num_images,)`.
+            `torch.LongTensor` of shape `(batch_size, sequence_length + new_tokens)`: The original prompts, with
+            unfilled slots, followed by the new ids. With `return_dict_in_generate`, an output class of transformers.
+            If images were read, it also contains their `keep_mask`, of shape `(num_images, num_patches)`, and with
+            `keep_error`, `rebuild_errors` and `reaches_keep_error`, of shape `(num_images,)`.
 
         Raises:
-            ValueError: On an unknown mode, a prompt for an image in text mode, guidance below 1 or in text mode, slots
-                and images that differ in number, a negative prompt of another batch size, a prompt beyond the context
-                length, a cache that does not fit the prompts, or positions that cannot be used.
+            ValueError: If the mode is unknown, a prompt for an image is passed in text mode, guidance is below 1 or
+                used in text mode, the numbers of slots and images differ, the negative prompt has a different batch
+                size, a prompt exceeds the context length, the cache doesn't fit the prompts, or the positions can't be
+                used.
         """
         given = {
             "input_ids": kwargs.pop("inputs", input_ids),
@@ -208,7 +212,7 @@ class LaVITGenerationMixin(GenerationMixin):
         }
         given = {name: value for name, value in given.items() if value is not None}
         if generation_config is not None and generation_config.is_assistant:
-            # The model that this one assists has prepared everything.
+            # The assisted model has already prepared everything.
             return super().generate(
                 generation_config=generation_config, logits_processor=logits_processor, **given, **kwargs
             )
@@ -230,7 +234,7 @@ class LaVITGenerationMixin(GenerationMixin):
             prompt = self._double_prompt(prompt, negative_prompt_ids, negative_prompt_attention_mask)
             kwargs["guidance"] = guidance
         self._check_prompt(prompt, generation_config, kwargs)
-        if not _is_assisted(generation_config, kwargs):  # assistants would be handed it, too
+        if not _is_assisted(generation_config, kwargs):  # would also be passed to the assistant
             kwargs["filled_prompt"] = prompt
         processors = self._mode_processors(generation_mode, prompt_length, strict_image_tokens)
         processors += logits_processor or []
@@ -247,7 +251,7 @@ class LaVITGenerationMixin(GenerationMixin):
     def _mode_generation_config(
         self, generation_mode: str, prompt_length: int, generation_config: GenerationConfig | None, kwargs: dict
     ) -> tuple[GenerationConfig, dict]:
-        """The mode's defaults under the caller's wishes, and those of `kwargs` that are no settings."""
+        """Returns the mode's defaults, updated by the caller's settings, and the `kwargs` that aren't settings."""
         config = copy.deepcopy(self.generation_config)
         if generation_mode == "image":
             config.update(**getattr(config, "image_generation", DEFAULT_IMAGE_GENERATION))
@@ -256,13 +260,13 @@ class LaVITGenerationMixin(GenerationMixin):
         custom = {name: wishes.pop(name) for name in [*wishes] if not hasattr(config, name)}
         wishes |= kwargs
         for bound in ("max", "min"):
-            # Lengths count the prompt as it was given; transformers would count its images as well.
+            # Lengths count the original prompt; transformers would also count the filled-in images.
             length = wishes.pop(f"{bound}_length", None)
             if length is not None:
                 wishes.setdefault(f"{bound}_new_tokens", max(length - prompt_length, 0))
         config.update(**custom, allow_custom_entries=True)
         kwargs = config.update(**wishes)
-        # Defaults give way to what the caller asked for.
+        # The caller's settings take precedence over defaults.
         if "min_new_tokens" not in wishes and (config.min_new_tokens or 0) > (config.max_new_tokens or math.inf):
             config.min_new_tokens = config.max_new_tokens
         if not config.do_sample:
@@ -270,7 +274,7 @@ class LaVITGenerationMixin(GenerationMixin):
         return config, kwargs
 
     def _close_prompt(self, generation_mode: str, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The prompts, in image mode with an `[IMG]` behind them, which in text mode must not be there."""
+        """In image mode, appends `[IMG]` to the prompts. In text mode, checks that it isn't there."""
         ids = given.get("input_ids")
         if ids is None or ids.shape[1] == 0:
             return given
@@ -299,7 +303,7 @@ class LaVITGenerationMixin(GenerationMixin):
         return closed
 
     def _opens_image(self, input_ids: torch.LongTensor) -> torch.Tensor:
-        """`(batch_size,)`, true where nothing but codes stands behind the last `[IMG]`."""
+        """Returns a mask `(batch_size,)`, true where only codes follow the last `[IMG]`."""
         is_code = (input_ids >= self.config.first_code_token_id).long()
         num_codes = is_code.flip(1).cumprod(dim=1).sum(dim=1, keepdim=True)
         last = input_ids.gather(1, (input_ids.shape[1] - 1 - num_codes).clamp(min=0))
@@ -308,14 +312,14 @@ class LaVITGenerationMixin(GenerationMixin):
     def _complete_prompt(
         self, generation_mode: str, given: dict[str, torch.Tensor], config: GenerationConfig
     ) -> dict[str, torch.Tensor]:
-        """Starts an empty prompt, and finds its padding where there is no mask, both as transformers does."""
+        """Starts an empty prompt, and recognizes padding if there is no mask, both as in transformers."""
         ids = given.get("input_ids")
         is_empty = ids is None or ids.shape[1] == 0
         if is_empty and "inputs_embeds" not in given:
             first_id = config.bos_token_id if generation_mode == "text" else self.config.image_start_token_id
             if first_id is None:
                 raise ValueError("there is nothing to continue. Pass input_ids from the processor, or a bos_token_id.")
-            device = None if self.device.type == "meta" else self.device  # offloaded weights are nowhere
+            device = None if self.device.type == "meta" else self.device  # offloaded weights are on the meta device
             ids = torch.full((1 if ids is None else len(ids), 1), first_id, device=device)
             return {name: value for name, value in given.items() if name != "attention_mask"} | {"input_ids": ids}
         if not is_empty and "attention_mask" not in given:
@@ -330,7 +334,7 @@ class LaVITGenerationMixin(GenerationMixin):
         guidance: float | None,
         config: GenerationConfig,
     ) -> None:
-        """Raises a `ValueError` where positions cannot be used, or a cache does not fit the batch or guidance."""
+        """Raises a `ValueError` if positions can't be used, or if a cache doesn't fit the batch or guidance."""
         batch_size = given["input_ids" if "input_ids" in given else "inputs_embeds"].shape[0]
         cache = given.get("cache")
         past_length = _past_length(cache)
@@ -361,7 +365,7 @@ class LaVITGenerationMixin(GenerationMixin):
         generator: Generators,
         keep_settings: KeepSettings,
     ) -> FilledPrompt:
-        """The prompts with the images in their slots, as far as the cache does not hold them."""
+        """Fills images into the slots of the prompts, except for the part that is already in the cache."""
         inputs = dict(given)
         prompts = given["input_ids" if "input_ids" in given else "inputs_embeds"]
         batch_size, length = prompts.shape[:2]
@@ -399,7 +403,7 @@ class LaVITGenerationMixin(GenerationMixin):
         return FilledPrompt(inputs, ids, num_ids, num_images, batch_size, past_length, kept)
 
     def _count_slots(self, prompt: dict[str, torch.Tensor]) -> list[int]:
-        """Number of image slots of each prompt."""
+        """Counts the image slots of each prompt."""
         ids = prompt["input_ids"] if "input_ids" in prompt else self.model.recover_marks(prompt["inputs_embeds"])
         slots = find_image_slots(ids, self.config.image_start_token_id, self.config.image_end_token_id)
         return slots.sum(dim=1).tolist()
@@ -411,7 +415,7 @@ class LaVITGenerationMixin(GenerationMixin):
         num_held_images: int | None,
         pixel_values: torch.FloatTensor | None,
     ) -> torch.FloatTensor | None:
-        """Those of the images that the cache does not hold; it holds the first `num_held` ids."""
+        """Returns the images that aren't in the cache, which contains the first `num_held` ids."""
         if "input_ids" not in given and pixel_values is None:
             return None
         ids = given["input_ids"] if "input_ids" in given else self.model.recover_marks(given["inputs_embeds"])
@@ -433,12 +437,12 @@ class LaVITGenerationMixin(GenerationMixin):
         return pixel_values
 
     def _mask_padding(self, given: dict[str, torch.Tensor], num_held: int) -> torch.LongTensor | None:
-        """The ids, and the size of the vocabulary where they are padding."""
+        """Replaces padding in the ids by the vocabulary size."""
         ids, mask = given.get("input_ids"), given.get("attention_mask")
         if ids is None or mask is None:
             return ids
         is_padding = torch.zeros_like(ids, dtype=torch.bool)
-        first = 0 if mask.shape == ids.shape else num_held  # a mask of positions
+        first = 0 if mask.shape == ids.shape else num_held  # the mask covers positions
         is_padding[:, first:] = mask[:, mask.shape[1] - ids.shape[1] + first :] == 0
         return ids.masked_fill(is_padding, self.config.text_config.vocab_size)
 
@@ -449,7 +453,7 @@ class LaVITGenerationMixin(GenerationMixin):
         generator: Generators,
         keep_settings: KeepSettings,
     ) -> ModelOutput:
-        """The images as rows in text mode, as codes in image mode, and which patches were kept of them."""
+        """Reads images as embeddings in text mode or as codes in image mode, along with their kept patches."""
         read = self.get_image_features if generation_mode == "text" else self.tokenize_images
         return read(pixel_values, generator=generator, **keep_settings)
 
@@ -460,7 +464,7 @@ class LaVITGenerationMixin(GenerationMixin):
         attention_mask: torch.Tensor | None,
         images: ModelOutput,
     ) -> tuple:
-        """The prompts with the images in their slots, and in image mode, where there are ids, with their codes."""
+        """Fills images into the slots of the prompts. In image mode, also fills codes into ids, if there are any."""
         if generation_mode == "text":
             return self.model.fill_slots(images.pooler_output, attention_mask=attention_mask, **prompt), None
         codes = [image + self.config.first_code_token_id for image in images.codes]
@@ -470,7 +474,7 @@ class LaVITGenerationMixin(GenerationMixin):
         if "input_ids" not in prompt:
             return filled, None
         ids = prompt["input_ids"]
-        # Ids are filled in as embeddings of width one.
+        # Treat ids as embeddings of width one.
         of_ids = self.model.fill_slots([image[:, None] for image in codes], ids, ids[..., None], **settings)
         is_padding = of_ids.attention_mask == 0
         return filled, of_ids.inputs_embeds.squeeze(-1).masked_fill(is_padding, self.config.text_config.vocab_size)
@@ -481,7 +485,7 @@ class LaVITGenerationMixin(GenerationMixin):
         negative_ids: torch.LongTensor | None,
         negative_attention_mask: torch.Tensor | None,
     ) -> FilledPrompt:
-        """The prompts and, in a second half of the batch, what guidance leads away from."""
+        """Doubles the batch: the second half contains the negative prompts of guidance."""
         embed, prompt = self.get_input_embeddings(), filled.inputs
         embeds = prompt["inputs_embeds"] if "inputs_embeds" in prompt else embed(prompt["input_ids"])
         batch_size = embeds.shape[0]
@@ -501,7 +505,7 @@ class LaVITGenerationMixin(GenerationMixin):
             *_unpadded(embed(negative_ids), negative_attention_mask),
         )
         masks = [torch.ones_like(branch[:, 0], dtype=torch.long) for branch in branches]
-        no_ids = torch.zeros(batch_size, 0, dtype=torch.long, device=embeds.device)  # tells the undoubled batch size
+        no_ids = torch.zeros(batch_size, 0, dtype=torch.long, device=embeds.device)  # for the original batch size
         doubled = {
             "input_ids": prompt.get("input_ids", no_ids),
             "inputs_embeds": pad_left(branches, 0),
@@ -555,9 +559,9 @@ class LaVITGenerationMixin(GenerationMixin):
         **kwargs,
     ) -> dict:
         if guidance is not None and not is_first_iteration:
-            input_ids = input_ids.repeat(2, 1)  # both branches go on with the token that was chosen
+            input_ids = input_ids.repeat(2, 1)  # both branches continue with the chosen token
         if is_first_iteration and filled_prompt is not None and filled_prompt.past_length:
-            next_sequence_length = filled_prompt.new_length  # transformers would count ids
+            next_sequence_length = filled_prompt.new_length  # transformers would use the number of ids
         inputs = super().prepare_inputs_for_generation(
             input_ids,
             next_sequence_length=next_sequence_length,
@@ -568,7 +572,7 @@ class LaVITGenerationMixin(GenerationMixin):
         )
         ids = inputs["input_ids"]
         if not is_first_iteration and ids is not None and ids.shape[1] > 1:
-            # A prompt's slots are looked for once, as the device must be waited for; new ids have none to fill.
+            # Search the prompt for slots only once, because it waits for the device. New ids have no slots to fill.
             inputs |= {"input_ids": None, "inputs_embeds": self.get_input_embeddings()(ids)}
         if not self.model.takes_positions:
             inputs.pop("position_ids", None)
@@ -600,7 +604,7 @@ class LaVITGenerationMixin(GenerationMixin):
                 model_kwargs=model_kwargs,
                 **kwargs,
             )
-        # The mask of the filled prompts, or of guidance's two branches, tells nothing of the ids.
+        # The mask of the filled prompts, or of the two branches of guidance, doesn't match the ids.
         model_kwargs.pop("attention_mask", None)
         ids = prompt.ids
         if ids is not None and prefix_allowed_tokens_fn is not None:
@@ -654,7 +658,7 @@ class LaVITGenerationMixin(GenerationMixin):
         )
 
     def _reorder_cache(self, cache: Cache, beam_idx: torch.LongTensor) -> Cache:
-        # Beam search knows nothing of guidance's second half of the batch.
+        # Beam search doesn't know about the second half of the batch in guidance.
         num_rows = beam_idx.shape[0]
         if count_sequences(cache) == 2 * num_rows:
             beam_idx = torch.cat([beam_idx, beam_idx + num_rows])
@@ -664,30 +668,30 @@ class LaVITGenerationMixin(GenerationMixin):
 
 class AllowedTokensLogitsProcessor(LogitsProcessor):
     """
-    Lets only some ids be generated.
+    Restricts generation to certain ids.
 
     Args:
         allowed (`torch.BoolTensor` of shape `(vocab_size,)`):
-            True for the ids that may be generated.
+            True for ids that can be generated.
     """
 
     def __init__(self, allowed: torch.Tensor):
         self.forbidden = ~allowed
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        self.forbidden = self.forbidden.to(scores.device)  # copied at the first step only
+        self.forbidden = self.forbidden.to(scores.device)  # only copies in the first step
         return scores.masked_fill(self.forbidden, -float("inf"))
 
 
 class ImageEndLogitsProcessor(LogitsProcessor):
     """
-    Ends an image that has as many codes as there are patches.
+    Ends an image once it has as many codes as there are patches.
 
     Args:
         prompt_length (`int`):
-            Length of the prompts, `[IMG]` included.
+            Length of the prompts, including `[IMG]`.
         num_patches (`int`):
-            Largest number of codes.
+            Maximum number of codes.
         end_token_id (`int`):
             Id of `[/IMG]`.
     """
@@ -706,15 +710,15 @@ class ImageEndLogitsProcessor(LogitsProcessor):
 
 class PromptLogitsProcessor(LogitsProcessor):
     """
-    Shows another processor what the prompts say: padding counts as no id, and images as their codes.
+    Passes another processor the contents of the prompts, without padding and with codes for images.
 
     Args:
         processor (`LogitsProcessor`):
             The other processor.
         prompt_ids (`torch.LongTensor` of shape `(batch_size, num_ids)`):
-            The ids of the prompts, and the size of the vocabulary where there is padding.
+            The ids of the prompts, with the vocabulary size for padding.
         prompt_length (`int`):
-            Length of the prompts as they stand in front of the new ids.
+            Length of the prompts before the new ids.
     """
 
     def __init__(self, processor: LogitsProcessor, prompt_ids: torch.LongTensor, prompt_length: int):
@@ -726,23 +730,23 @@ class PromptLogitsProcessor(LogitsProcessor):
         num_beams = input_ids.shape[0] // self.prompt_ids.shape[0]
         prompts = self.prompt_ids.to(input_ids.device).repeat_interleave(num_beams, dim=0)
         ids = torch.cat([prompts, input_ids[:, self.prompt_length :]], dim=1)
-        # A column more than there are ids takes what is said of padding.
+        # An extra column receives the scores of padding.
         scores = torch.nn.functional.pad(scores, (0, 1), value=-float("inf"))
         return self.processor(ids, scores)[:, :-1]
 
 
 def allowed_tokens(config: LaVITConfig, generation_mode: str, strict: bool) -> torch.Tensor:
     """
-    The ids that a mode may generate.
+    Returns the ids that can be generated in a mode.
 
     Args:
         config (`LaVITConfig`):
-            Names the ids.
+            The configuration, which defines the ids.
         generation_mode (`str`):
-            `"text"` allows text ids, `"image"` codes and `[/IMG]`.
+            `"text"` allows text ids, `"image"` allows codes and `[/IMG]`.
         strict (`bool`):
-            Where `False`, image mode also lets through what the released models let through: the text vocabulary's
-            control tokens and `[IMG]`.
+            If `False`, image mode also allows the text vocabulary's control tokens and `[IMG]`, like the released
+            models.
 
     Returns:
         `torch.BoolTensor` of shape `(vocab_size,)`.
@@ -759,24 +763,24 @@ def allowed_tokens(config: LaVITConfig, generation_mode: str, strict: bool) -> t
 
 def guide(logits: torch.Tensor, scale: float) -> torch.Tensor:
     """
-    Classifier-free guidance of a doubled batch.
+    Applies classifier-free guidance to a doubled batch.
 
     Args:
         logits (`torch.Tensor` of shape `(2 * batch_size, ..., vocab_size)`):
-            The conditional branch's logits in the first half, the unconditional one's in the second.
+            Logits of the conditional branch in the first half, and of the unconditional branch in the second half.
         scale (`float`):
-            One leaves the conditional branch as it is, more leads away from the unconditional one.
+            1 returns the conditional branch unchanged; higher values move away from the unconditional branch.
 
     Returns:
-        `torch.Tensor` of shape `(batch_size, ..., vocab_size)`: `scale * (cond - uncond) + uncond` over
-        log-probabilities, in fp32.
+        `torch.Tensor` of shape `(batch_size, ..., vocab_size)`: `scale * (cond - uncond) + uncond`, computed on
+        log-probabilities in fp32.
     """
     cond, uncond = logits.float().log_softmax(dim=-1).chunk(2)
     return scale * (cond - uncond) + uncond
 
 
 def check_generation_mode(generation_mode: str) -> None:
-    """Raises a `ValueError` for an unknown mode."""
+    """Raises a `ValueError` if the mode is unknown."""
     if generation_mode not in GENERATION_MODES:
         raise ValueError(
             f"unknown generation_mode {generation_mode!r}. Choose one of {', '.join(map(repr, GENERATION_MODES))}."
@@ -785,17 +789,17 @@ def check_generation_mode(generation_mode: str) -> None:
 
 def agree_on_mode(**told: str | None) -> str | None:
     """
-    The mode that is told in several places.
+    Determines a mode that can be set in several places.
 
     Args:
         told (`str`, *optional*):
-            The mode by the name of the place; `None` where it is not told.
+            The mode in each place, or `None` if it isn't set there.
 
     Returns:
-        `str` or `None`: the mode, if it is told at all.
+        `str` or `None`: The mode, if it is set at all.
 
     Raises:
-        ValueError: If it is unknown, or two places contradict each other.
+        ValueError: If the mode is unknown, or if two places contradict each other.
     """
     told = {place: mode for place, mode in told.items() if mode is not None}
     for mode in told.values():
@@ -807,13 +811,13 @@ def agree_on_mode(**told: str | None) -> str | None:
 
 
 def _prompt_length(given: dict[str, torch.Tensor]) -> int:
-    """Number of ids in front of the new ones in what `generate` returns. An empty prompt gets one to start from."""
+    """Number of ids before the new ones in the output of `generate`. Empty prompts get one id to start from."""
     length = given["input_ids"].shape[1] if "input_ids" in given else 0
     return length if length or "inputs_embeds" in given else 1
 
 
 def _check_generators(generator: Generators, given: dict[str, torch.Tensor]) -> None:
-    """Raises a `ValueError` if there is a list of generators that has not one for each prompt."""
+    """Raises a `ValueError` if the number of generators in a list isn't that of the prompts."""
     if generator is None or isinstance(generator, torch.Generator):
         return
     batch_size = len(given["input_ids" if "input_ids" in given else "inputs_embeds"])
@@ -824,18 +828,18 @@ def _check_generators(generator: Generators, given: dict[str, torch.Tensor]) -> 
 
 
 def _take_wishes(given: GenerationConfig | None, own: GenerationConfig) -> dict:
-    """The settings of `given`; those alone that differ from the model's own where it is a copy of that."""
+    """Returns the settings of `given`. If it is a copy of the model's own config, returns only what was changed."""
     if given is None:
         return {}
     wishes = {name: value for name, value in vars(given).items() if value is not None and not name.startswith("_")}
     defaults = {name: value for name, value in vars(own).items() if value is not None}
-    # What was made by hand says nothing of tokens or versions, and its every value is wished for.
+    # A config created by hand lacks some of the model's defaults. All of its values were set on purpose.
     is_copy = all(getattr(given, name, None) is not None for name in defaults)
     return {name: value for name, value in wishes.items() if not is_copy or defaults.get(name) != value}
 
 
 def _find_padding(input_ids: torch.LongTensor, config: GenerationConfig) -> torch.LongTensor | None:
-    """The mask that transformers would make, or `None` where there is no padding."""
+    """Returns the mask that transformers would infer, or `None` if there is no padding."""
     pad, ends = config.pad_token_id, config.eos_token_id
     if pad is None or pad in (ends if isinstance(ends, list) else [ends]):
         return None
@@ -848,7 +852,7 @@ def _past_length(cache: Cache | None) -> int:
 
 
 def _count_held(past: CachedPrompt, past_length: int, length: int, attention_mask: torch.Tensor | None) -> int:
-    """How many of the `length` given ids the cache holds."""
+    """Counts how many of the `length` input ids are in the cache."""
     follow_alone = attention_mask is not None and attention_mask.shape[1] == past_length + length
     if past_length == 0 or follow_alone:
         return 0
@@ -873,15 +877,15 @@ def _allow_tokens(
     batch_id: int,
     sequence: torch.LongTensor,
 ) -> list[int]:
-    """What the caller's `prefix_allowed_tokens_fn` says of a sequence without its padding."""
+    """Calls the caller's `prefix_allowed_tokens_fn` on a sequence without padding."""
     prompt = prompt_ids[batch_id].to(sequence.device)
     return allow(batch_id, torch.cat([prompt[prompt != vocab_size], sequence[prompt_length:]]))
 
 
 def _take_guidance(config: GenerationConfig, guidance_scale: float | None, generation_mode: str) -> float | None:
-    """Takes guidance out of `config`, since transformers' own runs two passes. `None` where there is none to do."""
+    """Removes the scale from `config`, because transformers would run two passes. `None` if there is no guidance."""
     scale = config.guidance_scale if guidance_scale is None else guidance_scale
-    config.guidance_scale = 1.0  # None would be filled up again from the model's own
+    config.guidance_scale = 1.0  # transformers would replace None by the model's own
     if scale is None or scale == 1:
         return None
     if scale < 1:

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads of images, bounded in bytes, in bytes after decompression, and in time."""
+"""Downloads images with limits on bytes, on bytes after decompression, and on time."""
 
 import socket
 import threading
@@ -12,7 +12,7 @@ from huggingface_hub.utils import httpx
 
 
 DOWNLOAD_TIMEOUT = 20.0  # seconds, from the first byte sent to the last received
-MAX_DOWNLOAD_BYTES = 64 * 2**20  # as sent, and once more after decompression
+MAX_DOWNLOAD_BYTES = 64 * 2**20  # both as sent and after decompression
 MAX_REDIRECTS = 5
 
 _DECODERS = {"": None, "identity": None, "gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -20,19 +20,19 @@ _DECODERS = {"": None, "identity": None, "gzip": 16 + zlib.MAX_WBITS, "deflate":
 
 def download_image(url: str, name: str) -> bytes:
     """
-    Downloads the file of an image.
+    Downloads an image file.
 
     Args:
         url (`str`):
             An `http(s)` URL.
         name (`str`):
-            What errors call the image.
+            Name of the image in error messages.
 
     Returns:
-        `bytes`: The file.
+        `bytes`: The contents of the file.
 
     Raises:
-        `ValueError`: If it cannot be had, is larger than `MAX_DOWNLOAD_BYTES` or takes longer than `DOWNLOAD_TIMEOUT`.
+        `ValueError`: If the download fails, exceeds `MAX_DOWNLOAD_BYTES` or takes longer than `DOWNLOAD_TIMEOUT`.
     """
     deadline = _Deadline(DOWNLOAD_TIMEOUT)
     try:
@@ -41,12 +41,12 @@ def download_image(url: str, name: str) -> bytes:
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         _check_in_time(deadline, name)
         raise ValueError(f"{name} cannot be downloaded: {error}") from error
-    _check_in_time(deadline, name)  # a body without a length ends where the connection does
+    _check_in_time(deadline, name)  # without a content length, closing the connection ends the body
     return content
 
 
 class _Deadline:
-    """Ends the connections of a download when its time is over, in whatever they wait for."""
+    """Closes the connections of a download after a timeout, no matter what they are waiting for."""
 
     def __init__(self, seconds: float):
         self.is_over = False
@@ -61,7 +61,7 @@ class _Deadline:
         self._timer.cancel()
 
     def trace(self, event: str, info: dict) -> None:
-        """Takes note of each connection; httpx calls it with all that it does."""
+        """Records each connection. httpx calls this for every event."""
         if event == "connection.connect_tcp.complete":
             self._sockets.append(info["return_value"].get_extra_info("socket"))
             if self.is_over:
@@ -70,14 +70,14 @@ class _Deadline:
     def _end(self) -> None:
         self.is_over = True
         for connection in self._sockets:
-            with suppress(OSError):  # where it has ended by itself
+            with suppress(OSError):  # already closed
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)  # also below TLS
 
 
 @contextmanager
 def _open_response(url: str, deadline: _Deadline) -> Iterator[httpx.Response]:
     with httpx.Client(follow_redirects=True, max_redirects=MAX_REDIRECTS, timeout=DOWNLOAD_TIMEOUT) as client:
-        # Images are compressed already, and what was compressed twice may be small and become large.
+        # Images are already compressed, and a second compression could hide a large file.
         headers, extensions = {"Accept-Encoding": "identity"}, {"trace": deadline.trace}
         with client.stream("GET", url, headers=headers, extensions=extensions) as response:
             yield response.raise_for_status()

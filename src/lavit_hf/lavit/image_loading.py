@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images of every kind brought to upright 8-bit RGB, the one form from which both image processors start."""
+"""Converts images of any kind to upright 8-bit RGB, the common input format of both image processors."""
 
 import base64
 import binascii
@@ -19,12 +19,12 @@ from .image_download import download_image
 from .input_checks import check_has_values, check_is_dense, check_nesting
 
 
-MAX_SIDE = 2**16  # pixels of a side that a resize starts from; a JPEG has fewer
+MAX_SIDE = 2**16  # maximum side length in pixels before a resize; JPEGs have fewer
 
-# Where Pillow finds the orientation of an image.
+# Metadata in which Pillow looks for the orientation of an image.
 _METADATA_WITH_ORIENTATION = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 
-# What turns an image upright, by its EXIF orientation.
+# Operations that rotate an image upright, by EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,22 +40,23 @@ def load_image(
     source: str | os.PathLike | bytes, max_pixels: int | None = None, formats: Sequence[str] | None = None
 ) -> Image.Image:
     """
-    Reads an image and turns it upright by its EXIF orientation.
+    Reads an image and rotates it upright according to its EXIF orientation.
 
     Args:
         source (`str`, `os.PathLike` or `bytes`):
-            Path of a file, `http(s)` URL, base64 text (bare or as a `data:image/...` URI) or the bytes of a file.
+            File path, `http(s)` URL, base64 string (plain or as a `data:image/...` URI) or the bytes of a file.
         max_pixels (`int`, *optional*):
-            Most pixels that are decoded. Defaults to `PIL.Image.MAX_IMAGE_PIXELS`.
+            Maximum number of pixels. Defaults to `PIL.Image.MAX_IMAGE_PIXELS`.
         formats (`Sequence[str]`, *optional*):
-            Pillow's names of the formats that are read. All by default.
+            Pillow's names of the allowed formats. By default, all formats are allowed.
 
     Returns:
         `PIL.Image.Image`: The decoded image in mode `"RGB"`.
 
     Raises:
-        `ValueError`: If there is no such image, or it is empty, truncated, damaged, in an unknown format, or has more
-            pixels than `max_pixels`; a URL also if it takes longer or gives more than `image_download.py` allows.
+        `ValueError`: If the image doesn't exist, is empty, truncated, damaged or in an unknown format, or has more
+        than
+            `max_pixels` pixels; for a URL, also if the download exceeds the limits in `image_download.py`.
     """
     stream, name = _open_stream(source)
     with stream:
@@ -64,7 +65,7 @@ def load_image(
         stream.seek(0)
         if formats is not None:
             Image.init()
-            formats = [known for known in formats if known in Image.OPEN]  # a Pillow may be built without some
+            formats = [known for known in formats if known in Image.OPEN]  # Pillow can be built without some of them
         with _pillow_errors(name):
             image = Image.open(stream, formats=formats)
         return to_rgb_image(image, name, max_pixels)
@@ -72,23 +73,23 @@ def load_image(
 
 def to_rgb_image(image: Image.Image, name: str | None = None, max_pixels: int | None = None) -> Image.Image:
     """
-    Turns an image upright and converts it to RGB from any mode. Transparency is dropped, not blended: the colors
-    under it are kept, as in the original. 16-bit grey (`"I;16"`, and `"I"`, which Pillow uses for it) is scaled down,
-    not clipped; `"F"` follows the rule for floating-point arrays of [`to_rgb_tensor`].
+    Rotates an image upright and converts it from any mode to RGB. As in the original, transparency is dropped instead
+    of blended, so the colors of transparent pixels are kept. 16-bit grayscale (`"I;16"`, and `"I"`, which Pillow uses
+    for it) is scaled down instead of clipped; `"F"` is treated like floating-point arrays in [`to_rgb_tensor`].
 
     Args:
         image (`PIL.Image.Image`):
-            The image, which is left as it is.
+            The image. It isn't modified.
         name (`str`, *optional*):
-            What errors call the image. Defaults to its file name or its mode and size.
+            Name of the image in error messages. Defaults to its file name, or its mode and size.
         max_pixels (`int`, *optional*):
-            Most pixels that are decoded. Defaults to `PIL.Image.MAX_IMAGE_PIXELS`.
+            Maximum number of pixels. Defaults to `PIL.Image.MAX_IMAGE_PIXELS`.
 
     Returns:
         `PIL.Image.Image`: The image in mode `"RGB"`.
 
     Raises:
-        `ValueError`: If the image has no pixels or more than `max_pixels`, cannot be decoded or has no conversion to
+        `ValueError`: If the image has no pixels or more than `max_pixels`, can't be decoded or can't be converted to
             RGB.
     """
     name = name or getattr(image, "filename", "") or f"the {image.mode} image of size {image.size}"
@@ -97,12 +98,12 @@ def to_rgb_image(image: Image.Image, name: str | None = None, max_pixels: int | 
     with _pillow_errors(name):
         _check_pixel_limit(image.size, max_pixels)
         image.load()
-        _check_pixel_limit(image.size, max_pixels)  # an icon may hold a larger image than it says
+        _check_pixel_limit(image.size, max_pixels)  # an icon can contain a larger image than it declares
         image = _turn_upright(image)
     if image.mode == "F" or image.mode.startswith("I"):
         image = _reduce_depth(image, name)
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # the same colors; straight to RGB, Pillow warns
+        image = image.convert("RGBA")  # same colors, but without the warning of a direct conversion to RGB
     try:
         return image if image.mode == "RGB" else image.convert("RGB")
     except ValueError as error:
@@ -113,23 +114,23 @@ def to_rgb_tensor(
     image: Image.Image | np.ndarray | torch.Tensor, input_data_format: str | ChannelDimension | None = None
 ) -> torch.Tensor:
     """
-    Brings one image to 8-bit RGB. Integers are read as 0..255, `uint16` as 0..65535, `bool` as black and white.
-    Floating-point values are read as 0..1 if none is above 1, as 0..255 if one is 2 or more; in between, the scale
-    is anybody's guess and the image is refused. A fourth channel is taken for alpha and dropped.
+    Converts an image to 8-bit RGB. The range of integers is 0..255, that of `uint16` is 0..65535, and `bool` is black
+    and white. Floating-point values are in 0..1 if none is above 1, and in 0..255 if one is 2 or more. If the maximum
+    is in between, the scale is ambiguous and the image is refused. A fourth channel is treated as alpha and dropped.
 
     Args:
         image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
-            The image, an array of shape `(height, width)`, `(num_channels, height, width)` or
+            The image. Arrays have shape `(height, width)`, `(num_channels, height, width)` or
             `(height, width, num_channels)` with 1, 3 or 4 channels.
         input_data_format (`str` or `ChannelDimension`, *optional*):
-            Where the channels of an array are. Inferred from its shape by default.
+            Position of the channels of an array. By default, it is inferred from the shape.
 
     Returns:
-        `torch.Tensor`: The image of shape `(3, height, width)` in `torch.uint8`, on its device.
+        `torch.Tensor`: The image, of shape `(3, height, width)` and dtype `torch.uint8`, on the same device.
 
     Raises:
-        `TypeError`: If it is no image.
-        `ValueError`: If the image cannot be decoded, or the array does not have the shape, dtype or values of one.
+        `TypeError`: If it isn't an image.
+        `ValueError`: If the image can't be decoded, or the array doesn't have the shape, dtype or values of an image.
     """
     if isinstance(image, Image.Image):
         return torch.from_numpy(np.array(to_rgb_image(image))).permute(2, 0, 1)
@@ -140,15 +141,15 @@ def to_rgb_tensor(
 
 def reduce_long_sides(image: Image.Image) -> Image.Image:
     """
-    Brings sides beyond `MAX_SIDE` below it, by the mean of a whole number of pixels, before an image is resized: the
-    tables and intermediate results of a resize grow with the sides, however few pixels there are.
+    Reduces sides longer than `MAX_SIDE` by averaging blocks of pixels, before an image is resized. Otherwise, the
+    memory for a resize would grow with the sides, no matter how few pixels the image has.
 
     Args:
         image (`PIL.Image.Image`):
             The image.
 
     Returns:
-        `PIL.Image.Image`: The image itself, where no side is that long.
+        `PIL.Image.Image`: The reduced image, or the image itself if no side is that long.
     """
     factors = tuple(-(-side // MAX_SIDE) for side in image.size)
     return image if factors == (1, 1) else image.reduce(factors)
@@ -156,14 +157,14 @@ def reduce_long_sides(image: Image.Image) -> Image.Image:
 
 def reduce_long_sides_of_pixels(images: torch.Tensor) -> torch.Tensor:
     """
-    Does the same to images as the image processors hold them.
+    Applies [`reduce_long_sides`] to images in the format of the image processors.
 
     Args:
         images (`torch.Tensor` of shape `(..., 3, height, width)`):
-            Images in `torch.uint8`.
+            Images of dtype `torch.uint8`.
 
     Returns:
-        `torch.Tensor` of shape `(..., 3, reduced_height, reduced_width)` in `torch.uint8`, on the device of `images`.
+        `torch.Tensor` of shape `(..., 3, reduced_height, reduced_width)` and dtype `torch.uint8`, on the same device.
     """
     if max(images.shape[-2:]) <= MAX_SIDE:
         return images
@@ -175,10 +176,10 @@ def reduce_long_sides_of_pixels(images: torch.Tensor) -> torch.Tensor:
 
 def flatten_images(images: Any) -> Iterator[Any]:
     """
-    Yields the images of a nested list one by one; an array with a batch axis in front is taken apart too.
+    Yields the images of a nested list one by one. Arrays with a leading batch axis are also split.
 
     Raises:
-        `ValueError`: If lists are nested too deep, or hold themselves.
+        `ValueError`: If lists are nested too deeply, or contain themselves.
     """
     check_nesting(images, "The list of images")
     yield from _flatten(images)
@@ -198,7 +199,7 @@ def _flatten(images: Any) -> Iterator[Any]:
 
 @contextmanager
 def naming_image(number: int, total: int) -> Iterator[None]:
-    """Puts the number of an image, from 0 on, in front of what is wrong with it, where there are several."""
+    """Prepends the index of an image to its error messages if there are several images."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -218,11 +219,11 @@ def is_floating_point(image: Image.Image | np.ndarray | torch.Tensor) -> bool:
 
 
 def _open_stream(source: str | os.PathLike | bytes) -> tuple[BinaryIO, str]:
-    """Opens the source and says what errors should call it."""
+    """Opens the source, and returns it with its name for error messages."""
     if isinstance(source, bytes):
         return io.BytesIO(source), f"the image of {len(source)} bytes"
     text = os.fspath(source)
-    name = repr(text if len(text) <= 200 else f"{text[:60]}...")  # base64 text runs to megabytes
+    name = repr(text if len(text) <= 200 else f"{text[:60]}...")  # base64 strings can be megabytes long
     if text.startswith(("http://", "https://")):
         return io.BytesIO(download_image(text, name)), name
     if os.path.exists(text):
@@ -248,7 +249,7 @@ def _decode_base64(text: str, name: str) -> bytes:
 
 
 def _check_pixel_limit(size: tuple[int, int], max_pixels: int | None = None):
-    """Refuses what Pillow only warns of: from its limit to twice its limit it decodes the image all the same."""
+    """Refuses images above the pixel limit. Pillow only warns and still decodes them up to twice its limit."""
     limit = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
     if limit is not None and size[0] * size[1] > limit:
         raise Image.DecompressionBombError(f"{size[0]} x {size[1]} pixels are more than {limit}")
@@ -256,7 +257,7 @@ def _check_pixel_limit(size: tuple[int, int], max_pixels: int | None = None):
 
 @contextmanager
 def _pillow_errors(name: str) -> Iterator[None]:
-    """Turns whatever Pillow raises on a bad image into one `ValueError` that names it."""
+    """Turns any error that Pillow raises on a bad image into a single `ValueError` that names the image."""
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -266,25 +267,25 @@ def _pillow_errors(name: str) -> Iterator[None]:
         ) from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not an image in a format that Pillow can read.") from error
-    except Exception as error:  # its readers raise almost anything on a damaged file
+    except Exception as error:  # Pillow's readers can raise almost anything on damaged files
         raise ValueError(f"{name} cannot be decoded because the image is truncated or damaged: {error}") from error
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    """A copy turned by its EXIF orientation. Not by `ImageOps.exif_transpose`, which fails where it cannot read it."""
+    """Returns an upright copy. Unlike `ImageOps.exif_transpose`, it doesn't fail on an unreadable orientation."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # the pixels are good all the same
+    except Exception:  # the pixels can still be used
         orientation = None
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     upright = image.copy() if method is None else image.transpose(method)
     for name in _METADATA_WITH_ORIENTATION:
-        upright.info.pop(name, None)  # or it would be turned again
+        upright.info.pop(name, None)  # otherwise, it would be rotated again
     return upright
 
 
 def _reduce_depth(image: Image.Image, name: str) -> Image.Image:
-    """8-bit grey from modes that Pillow's own conversion would clip at 255."""
+    """Converts modes that Pillow would clip at 255 to 8-bit grayscale."""
     pixels = np.array(image)
     if image.mode == "I":
         if pixels.min() < 0 or pixels.max() > np.iinfo(np.uint16).max:
@@ -297,7 +298,7 @@ def _reduce_depth(image: Image.Image, name: str) -> Image.Image:
 
 
 def _check_array_size(image: Any):
-    """Refuses what has more pixels than a file may have, before it is copied: a view of one number may be as large."""
+    """Refuses arrays above the pixel limit before they are copied. A view of a single value can have any size."""
     if isinstance(image, torch.Tensor):
         check_is_dense(image, "The image")
     shape = tuple(getattr(image, "shape", ()))
@@ -317,7 +318,7 @@ def _to_tensor(image: np.ndarray | torch.Tensor) -> torch.Tensor:
             f"got {type(image).__name__}."
         )
     try:
-        # torch takes native byte order, positive strides and writable memory only
+        # torch requires native byte order, positive strides and writable memory
         return torch.from_numpy(np.require(image, image.dtype.newbyteorder("="), ["C", "W"]))
     except TypeError as error:
         raise ValueError(f"An array of dtype {image.dtype} is not an image. Cast it to uint8 or float32.") from error

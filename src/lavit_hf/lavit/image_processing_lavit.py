@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""LaVIT's image processor on torchvision."""
+"""LaVIT's torchvision image processor."""
 
 import torch
 from transformers.image_processing_backends import TorchvisionBackend
@@ -11,17 +11,17 @@ from .image_processing_pil_lavit import LaVITImageProcessorMixin
 from .remote_code import ships_code
 
 
-PART_SIZE = 2**22  # numbers in double precision at once
+PART_SIZE = 2**22  # values resized at once in double precision
 
 
 @ships_code
 class LaVITImageProcessor(LaVITImageProcessorMixin, TorchvisionBackend):
     r"""
-    Image processor of LaVIT on torchvision: images of one size are processed together, on any device.
+    LaVIT's image processor based on torchvision. Processes images of the same size together, on any device.
 
-    Takes the inputs and arguments of [`LaVITImageProcessorPil`] and gives nearly its values: it resizes as Pillow
-    does, along the width and then along the height, each rounded to 8 bits. It is 1 grey level (0.015 in
-    `pixel_values`) apart at no more than 0.05% of the values, on the reference images and on photographs.
+    Takes the same inputs and arguments as [`LaVITImageProcessorPil`] and returns nearly the same values. Like Pillow,
+    it first resizes the width, then the height, and rounds to 8 bits each time. On the reference images and on photos,
+    at most 0.05% of the values differ, by 1 gray level (0.015 in `pixel_values`).
 
     Example:
 
@@ -43,44 +43,45 @@ class LaVITImageProcessor(LaVITImageProcessorMixin, TorchvisionBackend):
         **kwargs,
     ) -> torch.Tensor:
         """
-        Brings one image to the form that the backend works on.
+        Converts an image to the format of the backend.
 
         Args:
             image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
                 The image.
             input_data_format (`str` or `ChannelDimension`, *optional*):
-                Where the channels of an array are. Inferred from its shape by default.
+                Position of the channels of an array. By default, it is inferred from the shape.
             device (`str` or `torch.device`, *optional*):
-                Where to process the image. Defaults to where it is.
+                The device to process the image on. Defaults to the image's device.
 
         Returns:
-            `torch.Tensor`: The image of shape `(3, height, width)` in `torch.uint8`.
+            `torch.Tensor`: The image, of shape `(3, height, width)` and dtype `torch.uint8`.
 
         Raises:
-            `ValueError`: If the image is not a valid one.
+            `ValueError`: If the image is invalid.
         """
         return to_rgb_tensor(image, input_data_format).to(device)
 
     def resize(self, image: torch.Tensor, size: SizeDict, **kwargs) -> torch.Tensor:
         """
-        Resizes images as Pillow does, whose fixed-point filter double precision is needed to follow. It is done part
-        by part, and sides beyond 65,536 pixels are reduced first, so that memory is bounded whatever the aspect ratio.
+        Resizes images like Pillow. This requires double precision to match Pillow's fixed-point filter. To limit
+        memory for any aspect ratio, images are resized in parts, and sides longer than 65,536 pixels are reduced
+        first.
 
         Args:
             image (`torch.Tensor` of shape `(..., 3, height, width)`):
-                Images in `torch.uint8`.
+                Images of dtype `torch.uint8`.
             size (`SizeDict`):
-                The wanted height and width.
+                The target height and width.
 
         Returns:
-            `torch.Tensor` of shape `(..., 3, size.height, size.width)` in `torch.uint8`.
+            `torch.Tensor` of shape `(..., 3, size.height, size.width)` and dtype `torch.uint8`.
         """
         image = reduce_long_sides_of_pixels(image)
         image = self._resize_side(image, -1, size.width, **kwargs)
         return self._resize_side(image, -2, size.height, **kwargs)
 
     def _resize_side(self, image: torch.Tensor, dim: int, length: int, **kwargs) -> torch.Tensor:
-        """Resizes the images' width or height, for some rows or columns at once: these do not depend on each other."""
+        """Resizes width or height, a few rows or columns at a time, which are independent of each other."""
         other = -3 - dim
         dtype = torch.float32 if image.device.type == "mps" else torch.float64  # mps has no double precision
         numbers = image.numel() // image.shape[dim] // image.shape[other] * max(image.shape[dim], length)

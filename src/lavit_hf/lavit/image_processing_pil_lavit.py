@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""LaVIT's image processor on Pillow, and what it has in common with the one on torchvision."""
+"""LaVIT's Pillow image processor, and the base class that it shares with the torchvision one."""
 
 import math
 import os
@@ -34,7 +34,7 @@ from .untrusted_files import naming_checkpoint, shorten
 
 
 class LaVITImageProcessorMixin(LoadsWholeRepos):
-    """LaVIT's preprocessing, but for the backend that computes it: defaults, inputs and their checks."""
+    """LaVIT's preprocessing, independent of the backend: defaults, inputs and their checks."""
 
     resample = PILImageResampling.BICUBIC
     image_mean = OPENAI_CLIP_MEAN
@@ -47,23 +47,23 @@ class LaVITImageProcessorMixin(LoadsWholeRepos):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """As in transformers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        """As in transformers, but problems with the files raise a `ValueError` or an `OSError` that names them."""
         with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def fetch_images(self, images: Any) -> Any:
         """
-        Loads every path, URL, base64 text and `bytes` in an image or nested list of images.
+        Loads all paths, URLs, base64 strings and `bytes` in an image or a nested list of images.
 
         Args:
             images (`ImageInput`, `str`, `os.PathLike`, `bytes` or a nested list of these):
                 The images.
 
         Returns:
-            `ImageInput`: The same structure, with PIL images where sources of images were.
+            `ImageInput`: The same structure, with PIL images instead of sources.
 
         Raises:
-            `ValueError`: If an image cannot be loaded, or a list holds itself.
+            `ValueError`: If an image can't be loaded, or a list contains itself.
         """
         if isinstance(images, list | tuple):
             check_nesting(images, "The list of images")
@@ -75,7 +75,7 @@ class LaVITImageProcessorMixin(LoadsWholeRepos):
             return super().preprocess(images, *args, **kwargs)
 
     def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> list:
-        # The base class would refuse grey arrays (2 axes), and print whole images in its error.
+        # The base class would refuse grayscale arrays (2 axes), and print entire images in its error message.
         images = list(flatten_images(images))
         if not images:
             raise ValueError("There are no images to preprocess: the list is empty.")
@@ -85,7 +85,7 @@ class LaVITImageProcessorMixin(LoadsWholeRepos):
         return images
 
     def _prepare_image_like_inputs(self, images: ImageInput, *args, expected_ndims: int = 3, **kwargs) -> list:
-        # As the base class does it, but an error says which image it is about.
+        # As in the base class, but errors name the image.
         images = self._prepare_images_structure(images, expected_ndims)
         for number, image in enumerate(images):
             with naming_image(number, len(images)):
@@ -93,8 +93,8 @@ class LaVITImageProcessorMixin(LoadsWholeRepos):
         return images
 
     def _preprocess_image_like_inputs(self, images: ImageInput, *args, do_rescale: bool, **kwargs) -> BatchFeature:
-        # `do_rescale=False` says that float images are in 0..1 already. Here every image is 8-bit before the resize,
-        # as the original's are, so that these are rescaled all the same.
+        # `do_rescale=False` means that float images are already in 0..1. Here, as in the original, every image is
+        # converted to 8 bits before the resize, so these must be rescaled anyway.
         images = self._prepare_images_structure(images)
         do_rescale = do_rescale or all(is_floating_point(image) for image in images)
         return super()._preprocess_image_like_inputs(images, *args, do_rescale=do_rescale, **kwargs)
@@ -132,19 +132,20 @@ def _check_statistics(name: str, value: float | list[float]):
 @ships_code
 class LaVITImageProcessorPil(LaVITImageProcessorMixin, PilBackend):
     r"""
-    Image processor of LaVIT on Pillow, which needs no torchvision and equals the original's preprocessing.
+    LaVIT's image processor based on Pillow. It doesn't need torchvision and is identical to the original's
+    preprocessing.
 
-    Any image is turned upright (EXIF), brought to 8-bit RGB with its transparency dropped, resized to `size` without
-    keeping its aspect ratio by Pillow's antialiased bicubic filter, scaled by 1/255 and normalized by CLIP's mean and
-    standard deviation: what the EVA-CLIP encoder of LaVIT (arXiv 2309.04669) was trained on. PIL images, NumPy
-    arrays, torch tensors, paths, URLs, base64 text, `bytes` and nested lists of these are accepted; how the values of
-    arrays are read says [`to_rgb_tensor`].
+    Images are rotated upright (EXIF), converted to 8-bit RGB without transparency, resized to `size` with Pillow's
+    antialiased bicubic filter (ignoring the aspect ratio), scaled by 1/255, and normalized with CLIP's mean and
+    standard deviation, which is what LaVIT's EVA-CLIP encoder (arXiv 2309.04669) was trained on. Inputs can be PIL
+    images, NumPy arrays, torch tensors, paths, URLs, base64 strings, `bytes` and nested lists of these. See
+    [`to_rgb_tensor`] for the value ranges of arrays.
 
     Args:
         size (`int` or `dict[str, int]`, *optional*, defaults to `{"height": 224, "width": 224}`):
-            Size of the output in pixels.
+            Output size in pixels.
         resample (`PILImageResampling`, *optional*, defaults to `PILImageResampling.BICUBIC`):
-            Filter of the resize.
+            Filter for resizing.
         image_mean (`list[float]`, *optional*, defaults to `OPENAI_CLIP_MEAN`):
             Mean of each channel.
         image_std (`list[float]`, *optional*, defaults to `OPENAI_CLIP_STD`):
@@ -152,9 +153,9 @@ class LaVITImageProcessorPil(LaVITImageProcessorMixin, PilBackend):
         do_resize (`bool`, *optional*, defaults to `True`):
             Whether to resize.
         do_rescale (`bool`, *optional*, defaults to `True`):
-            Whether to scale by `rescale_factor`. Floating-point images in 0..1 are recognized, with either value.
+            Whether to scale by `rescale_factor`. Floating-point images in 0..1 are recognized with either value.
         rescale_factor (`float`, *optional*, defaults to `1 / 255`):
-            Factor of the scaling.
+            Scaling factor.
         do_normalize (`bool`, *optional*, defaults to `True`):
             Whether to normalize.
 
@@ -174,35 +175,34 @@ class LaVITImageProcessorPil(LaVITImageProcessorMixin, PilBackend):
         self, image: ImageInput, input_data_format: str | ChannelDimension | None = None, **kwargs
     ) -> np.ndarray:
         """
-        Brings one image to the form that the backend works on.
+        Converts an image to the format of the backend.
 
         Args:
             image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
                 The image.
             input_data_format (`str` or `ChannelDimension`, *optional*):
-                Where the channels of an array are. Inferred from its shape by default.
+                Position of the channels of an array. By default, it is inferred from the shape.
 
         Returns:
-            `np.ndarray`: The image of shape `(3, height, width)` in `uint8`.
+            `np.ndarray`: The image, of shape `(3, height, width)` and dtype `uint8`.
 
         Raises:
-            `ValueError`: If the image is not a valid one.
+            `ValueError`: If the image is invalid.
         """
         return to_rgb_tensor(image, input_data_format).numpy(force=True)
 
     def resize(self, image: np.ndarray, size: SizeDict, **kwargs) -> np.ndarray:
         """
-        Resizes an image. Sides beyond 65,536 pixels are reduced first, so that memory is bounded whatever the aspect
-        ratio.
+        Resizes an image. To limit memory for any aspect ratio, sides longer than 65,536 pixels are reduced first.
 
         Args:
             image (`np.ndarray` of shape `(3, height, width)`):
-                An image in `uint8`.
+                An image of dtype `uint8`.
             size (`SizeDict`):
-                The wanted height and width.
+                The target height and width.
 
         Returns:
-            `np.ndarray` of shape `(3, size.height, size.width)` in `uint8`.
+            `np.ndarray` of shape `(3, size.height, size.width)` and dtype `uint8`.
         """
         return super().resize(reduce_long_sides_of_pixels(torch.from_numpy(image)).numpy(), size, **kwargs)
 

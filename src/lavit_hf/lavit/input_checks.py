@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Refuses in words what libraries fail on, each in another way: special forms of tensors, arguments of other types."""
+"""Clear errors for inputs on which libraries fail in various ways, such as special tensors or wrong argument types."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,13 +12,13 @@ from huggingface_hub.errors import StrictDataclassError
 from .untrusted_files import shorten
 
 
-# How deep lists of images and parts of chats may lie in each other; one that holds itself lies deeper than any.
+# Maximum nesting depth of lists of images and parts of chats. Lists that contain themselves exceed any depth.
 MAX_NESTING = 32
 
 
 @contextmanager
 def argument_errors() -> Iterator[None]:
-    """Turns what transformers raises on an argument of a wrong type, with its value in full, into a `ValueError`."""
+    """Turns errors of transformers about wrong argument types, which quote the full value, into `ValueError`s."""
     try:
         yield
     except StrictDataclassError as error:
@@ -27,7 +27,7 @@ def argument_errors() -> Iterator[None]:
 
 
 def check_is_dense(tensor: torch.Tensor, name: str) -> None:
-    """Raises a `ValueError` for what is no tensor, or one whose values are not stored one by one."""
+    """Raises a `ValueError` if the input isn't a tensor, or isn't dense."""
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"{name} must be a tensor, got {type(tensor).__name__}.")
     if tensor.is_quantized or tensor.is_nested or tensor.layout is not torch.strided:
@@ -36,18 +36,18 @@ def check_is_dense(tensor: torch.Tensor, name: str) -> None:
 
 
 def check_has_values(tensor: torch.Tensor, name: str) -> None:
-    """Raises a `ValueError` for a tensor that is not dense, or has no values."""
+    """Raises a `ValueError` if a tensor isn't dense, or has no values."""
     check_is_dense(tensor, name)
     if tensor.device.type == "meta":
         raise ValueError(f"{name} is a tensor on the meta device, which has no values.")
 
 
 def check_nesting(value: Any, name: str) -> None:
-    """Raises a `ValueError` for lists or dicts that lie so deep in each other that one must hold itself."""
+    """Raises a `ValueError` if lists or dicts are nested so deeply that one probably contains itself."""
     layer = [value]
     for _ in range(MAX_NESTING):
         layer = [part for outer in layer if isinstance(outer, list | tuple | dict) for part in _parts(outer)]
-        # Lists that hold themselves twice are more at each level.
+        # Lists that contain themselves twice would multiply at each level.
         layer = list({id(part): part for part in layer}.values())
         if not layer:
             return

@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-How many patches one call keeps of an image: the dial from tokens to quality. Nothing heavy is imported, as the command
-line checks its options by this before it loads anything.
+Settings for how many patches a call keeps, which trade the number of tokens against quality. Imports nothing heavy,
+because the command line uses this module to check its options before loading anything.
 """
 
 from typing import TypedDict
@@ -13,16 +13,16 @@ KEEP_SETTINGS = ("keep_threshold", "keep_ratio", "keep_error")
 
 class KeepSettings(TypedDict, total=False):
     """
-    What a call may say in place of the rule `config.selection`; at most one of the three is not `None`.
+    Settings of a call that override the rule in `config.selection`. At most one of the three can be set.
 
     Args:
         keep_threshold (`float`, *optional*):
-            Keep the patches whose probability, by the selector, is higher than this; between 0 and 1.
+            Keep patches with a keep probability above this; between 0 and 1.
         keep_ratio (`float`, *optional*):
-            Keep this share of the patches, the best by the selector's log-odds; above 0, at most 1.
+            Keep this fraction of the patches, those with the highest log-odds; above 0, at most 1.
         keep_error (`float`, *optional*):
-            Keep the fewest of the best patches from which the detokenizer rebuilds the encoder's features with at most
-            this error, which is 1 minus the mean cosine over the patches; between 0 and 1.
+            Keep as few of the best patches as possible such that the detokenizer reconstructs the encoder's features
+            with at most this error, 1 minus the mean cosine similarity over all patches; between 0 and 1.
     """
 
     keep_threshold: float | None
@@ -31,7 +31,7 @@ class KeepSettings(TypedDict, total=False):
 
 
 def check_keep_range(name: str, value: float) -> None:
-    """Raises a `ValueError` if a setting of [`KeepSettings`] is out of its range."""
+    """Raises a `ValueError` if a setting of [`KeepSettings`] is out of range."""
     if name == "keep_ratio" and not 0 < value <= 1:
         raise ValueError(f"keep_ratio must lie in (0, 1], got {value}.")
     if name != "keep_ratio" and not 0 < value < 1:
@@ -40,17 +40,17 @@ def check_keep_range(name: str, value: float) -> None:
 
 def check_keep_settings(**settings: float | None) -> KeepSettings:
     """
-    Checks what a call says of the patches to keep.
+    Checks the settings of a call that decide which patches to keep.
 
     Args:
         settings:
-            Those of [`KeepSettings`], and what else decides in their place, as a `keep_mask`. `None` says nothing.
+            Those of [`KeepSettings`], and others with the same purpose, such as `keep_mask`. `None` means not set.
 
     Returns:
-        [`KeepSettings`]: what is said.
+        [`KeepSettings`]: The settings that are set.
 
     Raises:
-        ValueError: If more than one is said, or a setting is no number or out of its range.
+        ValueError: If more than one is set, or a setting isn't a number or is out of range.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     if len(given) > 1:

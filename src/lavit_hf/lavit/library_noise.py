@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Warnings of libraries that a user of LaVIT can do nothing about. They are left out, and all others stay."""
+"""Hides those warnings of libraries that users of LaVIT can't do anything about."""
 
 import logging
 import re
@@ -8,11 +8,11 @@ import re
 
 class LeaveOut(logging.Filter):
     """
-    Leaves out some of a logger's messages.
+    Filters out some of a logger's messages.
 
     Args:
         pattern (`str`):
-            Regular expression of how they begin.
+            Regular expression for the start of these messages.
     """
 
     def __init__(self, pattern: str):
@@ -30,13 +30,13 @@ class LeaveOut(logging.Filter):
 
 def leave_out(logger_name: str, pattern: str) -> None:
     """
-    Leaves out messages of a library. Harmless to call again.
+    Filters out messages of a library. Can safely be called again.
 
     Args:
         logger_name (`str`):
-            The logger that the library writes them to.
+            Name of the library's logger.
         pattern (`str`):
-            Regular expression of how they begin.
+            Regular expression for the start of these messages.
     """
     logging.getLogger(logger_name).addFilter(LeaveOut(pattern))
 

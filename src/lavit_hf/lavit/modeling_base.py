@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What LaVIT's models have in common."""
+"""Base class of LaVIT's models."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ from .untrusted_files import naming_checkpoint
 
 
 class LaVITBaseModel(LoadsWholeRepos, NamesOfRepos, ExplainsAdapters, PreTrainedModel):
-    """A model that loads out of the repo of a full LaVIT, or of a pipeline, from the top."""
+    """A model that can be loaded from the top folder of the repo of a full LaVIT or a pipeline."""
 
     save_pretrained = saves_atomically(PreTrainedModel.save_pretrained)
 
     def _apply(self, fn, recurse=True):
-        # `model.to(torch.bfloat16)` moves what is computed and never saved, as rotary frequencies, but not its dtype:
-        # loading in bf16 does not round it either.
+        # `model.to(torch.bfloat16)` moves computed buffers that are never saved, such as rotary frequencies, but keeps
+        # their dtype, because loading in bf16 doesn't round them either.
         computed = [
             (module, name, module._buffers[name])
             for module in self.modules()

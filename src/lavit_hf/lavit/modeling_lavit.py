@@ -3,8 +3,8 @@
 """
 LaVIT: one causal language model that reads and writes text and images.
 
-In reading order: how images are put into their slots, the way from an image to the rows that the language model reads,
-the bare model, and the model with the output head, which generates.
+In order: filling slots with images, turning images into the embeddings that the language model reads, the base model,
+and the model with an output head, which generates.
 """
 
 import copy
@@ -50,7 +50,7 @@ from .repo_names import SELECTOR_NAMES, rename_layers, rename_parts
 from .token_sampling import Generators
 
 
-# How a repo names its weights, and what they are called in memory: the layout of repos is older than `LaVITModel`.
+# Maps weight names in a repo to names in memory. The repo layout predates `LaVITModel`.
 register_checkpoint_conversion_mapping(
     LaVITConfig.model_type,
     [
@@ -68,16 +68,16 @@ register_checkpoint_conversion_mapping(
 @dataclass
 class FilledSequence:
     """
-    A batch of sequences with their images in place, padded on the left.
+    A left-padded batch of sequences with images filled into their slots.
 
     Args:
         inputs_embeds (`torch.Tensor` of shape `(batch_size, filled_length, hidden_size)`):
             Embeddings of text and images.
         attention_mask (`torch.LongTensor` of shape `(batch_size, filled_length)`):
-            Zero where there is padding.
+            Zero for padding.
         token_positions (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
-            Where in the filled sequence each of the given ids stands. One that has no place there, as padding, has
-            the position `filled_length`.
+            Position of each input id in the filled sequence. Ids that aren't part of it, such as padding, have
+            position `filled_length`.
     """
 
     inputs_embeds: torch.Tensor
@@ -86,13 +86,13 @@ class FilledSequence:
 
     def spread(self, values: torch.Tensor, fill_value: float) -> torch.Tensor:
         """
-        Moves what belongs to the given ids to where these stand now.
+        Moves values of the input ids to the positions of these ids in the filled sequence.
 
         Args:
             values (`torch.Tensor` of shape `(batch_size, sequence_length)`):
-                A value for each id.
+                One value for each id.
             fill_value (`float`):
-                What images and padding have.
+                Value for images and padding.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, filled_length)`.
@@ -103,11 +103,11 @@ class FilledSequence:
 
     def extend_mask(self, attention_mask: torch.Tensor | None, past_length: int) -> torch.Tensor:
         """
-        The mask of what a cache holds and of this sequence.
+        Returns the mask of the cache and this sequence.
 
         Args:
             attention_mask (`torch.Tensor` of shape `(batch_size, past_length + ...)`, *optional*):
-                Its first columns are those of the cache. By default all of that is real.
+                Mask whose first columns cover the cache. By default, the cache contains no padding.
             past_length (`int`):
                 Number of positions in the cache.
 
@@ -123,21 +123,22 @@ class FilledSequence:
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
         """
-        Takes what belongs to the given ids; the opposite of [`FilledSequence.spread`].
+        Gathers the rows of the input ids; the inverse of [`FilledSequence.spread`].
 
         Args:
             rows (`torch.Tensor` of shape `(batch_size, filled_length, hidden_size)`):
-                A row for each place.
+                One row for each position.
 
         Returns:
-            `torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`; an id without a place has the last.
+            `torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`. Ids without a position get the last
+            row.
         """
         positions = self.token_positions.clamp(max=rows.shape[1] - 1)
         return rows.gather(1, positions[..., None].expand(-1, -1, rows.shape[-1]))
 
 
 def check_image_slots(opens: torch.Tensor, num_images: int) -> None:
-    """Raises a `ValueError` where the slots that `opens` marks are not as many as the images."""
+    """Raises a `ValueError` if the number of slots marked by `opens` differs from the number of images."""
     _check_number_of_slots(int(opens.sum()), num_images)
 
 
@@ -157,47 +158,47 @@ def fill_image_slots(
     keep_marks: bool = True,
 ) -> FilledSequence:
     """
-    Puts images into their slots.
+    Fills slots with images.
 
     Args:
         opens (`torch.BoolTensor` of shape `(batch_size, sequence_length)`):
-            What [`find_image_slots`] returns.
+            Output of [`find_image_slots`].
         inputs_embeds (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`):
-            Embeddings of the ids, marks included.
+            Embeddings of the ids, including the image marks.
         image_rows (`list[torch.Tensor]`, each of shape `(kept, hidden_size)`):
-            One entry for each slot, in the order of the batch.
+            Embeddings for each slot, in batch order.
         attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-            Zero where there is padding, on either side.
+            Zero for padding, on either side.
         keep_marks (`bool`, *optional*, defaults to `True`):
-            Whether the marks stay around the rows.
+            Whether to keep the marks around each image.
 
     Returns:
         [`FilledSequence`].
 
     Raises:
-        ValueError: If slots and images differ in number.
+        ValueError: If the numbers of slots and images differ.
     """
     real = torch.ones_like(opens) if attention_mask is None else attention_mask.bool()
-    is_read = opens & real  # a slot may lie in the padding
+    is_read = opens & real  # the padding may contain slots
     if not keep_marks:
         real = real & ~is_read & ~is_read.roll(1, dims=1)
     counts = torch.tensor([len(rows) for rows in image_rows], dtype=torch.long).to(opens.device, non_blocking=True)
-    # As long as the check is to come, there may be more slots than images.
+    # There may be more slots than images, because that is only checked below.
     numbers = opens.flatten().cumsum(dim=0).view_as(opens).clamp(max=len(image_rows))
-    inserted = nn.functional.pad(counts, (1, 0))[numbers] * is_read  # behind `[IMG]`
+    inserted = nn.functional.pad(counts, (1, 0))[numbers] * is_read  # after `[IMG]`
     ends = (real + inserted).cumsum(dim=1)
     totals = ends[:, -1:]
-    length, num_slots = torch.stack([totals.max(), opens.sum()]).tolist()  # waits for the device, once
+    length, num_slots = torch.stack([totals.max(), opens.sum()]).tolist()  # the only device synchronization
     _check_number_of_slots(num_slots, len(image_rows))
     padding = length - totals
     positions = torch.where(real, padding + ends - inserted - 1, length)
 
     batch_size, _, hidden_size = inputs_embeds.shape
-    # A column more than needed takes what has no place.
+    # An extra column receives everything that has no position.
     filled = inputs_embeds.new_zeros(batch_size, length + 1, hidden_size)
     filled = filled.scatter(1, positions[..., None].expand_as(inputs_embeds), inputs_embeds)
     if image_rows:
-        # Rows of all images, by their number in the batch laid out as one sequence.
+        # Positions of all image embeddings in the batch, flattened to one sequence.
         first = padding + ends - inserted + (length + 1) * torch.arange(batch_size, device=opens.device)[:, None]
         slots = opens.flatten().to(torch.uint8).argsort(descending=True, stable=True)[: len(image_rows)]
         before = counts.cumsum(dim=0) - counts
@@ -217,14 +218,14 @@ class LaVITModelOutputWithPast(BaseModelOutputWithPast):
 
     Args:
         last_hidden_state (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`):
-            The language model's last hidden states, one for each of the given ids: images in slots have none, so that
-            states, ids and labels are of one length. `hidden_states` are of the filled length.
+            The language model's last hidden states, one for each input id. Images in slots have none, so hidden
+            states, ids and labels have the same length. `hidden_states` have the filled length.
         attention_mask (`torch.LongTensor` of shape `(batch_size, filled_length)`, *optional*):
-            Where images were put into their slots: the mask of the longer sequence, what a cache holds included.
+            The mask of the filled sequence and the cache, if slots were filled with images.
         token_positions (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-            Where images were put into their slots: where in the filled sequence each of the given ids stands.
+            The position of each input id in the filled sequence, if slots were filled with images.
         image_outputs (`BaseModelOutputWithPooling`, *optional*):
-            What [`~LaVITModel.get_image_features`] gave for the images.
+            Output of [`~LaVITModel.get_image_features`] for the images.
     """
 
     attention_mask: torch.LongTensor | None = None
@@ -239,14 +240,14 @@ class LaVITCausalLMOutputWithPast(CausalLMOutputWithPast):
 
     Args:
         loss (`torch.FloatTensor`, *optional*):
-            Cross-entropy of the targets, where there are labels.
+            Cross-entropy of the targets, if labels were passed.
         logits (`torch.FloatTensor` of shape `(batch_size, sequence_length, vocab_size)`):
-            Scores of text and image ids, one row for each of the given ids: images in slots have none, so that logits,
-            ids and labels are of one length.
+            Scores of text and image ids, one row for each input id. Images in slots have none, so logits, ids and
+            labels have the same length.
         attention_mask (`torch.LongTensor` of shape `(batch_size, filled_length)`, *optional*):
-            Where images were put into their slots: the mask of the longer sequence, for going on from the cache.
+            The mask of the filled sequence, if slots were filled with images. Use it to continue from the cache.
         image_outputs (`BaseModelOutputWithPooling`, *optional*):
-            What [`~LaVITForCausalLM.get_image_features`] gave for the images.
+            Output of [`~LaVITForCausalLM.get_image_features`] for the images.
     """
 
     attention_mask: torch.LongTensor | None = None
@@ -262,13 +263,13 @@ class LaVITImageFeaturesOutput(BaseModelOutputWithPooling):
         last_hidden_state (`torch.FloatTensor` of shape `(num_images, num_patches, feature_size)`):
             The encoder's features.
         pooler_output (`list[torch.FloatTensor]`, each of shape `(kept, text_hidden_size)`):
-            The rows of each image.
+            The continuous embeddings of each image.
         hidden_states, attentions (`tuple[torch.FloatTensor]`, *optional*):
-            The encoder's own, where they are asked for.
+            Those of the encoder, if requested.
         keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`):
             The kept patches.
         rebuild_errors, reaches_keep_error (`torch.Tensor` of shape `(num_images,)`, *optional*):
-            Under `keep_error`, as in [`LaVITVisualTokenizerOutput`].
+            With `keep_error`, as in [`LaVITVisualTokenizerOutput`].
     """
 
     keep_mask: torch.BoolTensor | None = None
@@ -278,8 +279,8 @@ class LaVITImageFeaturesOutput(BaseModelOutputWithPooling):
 
 class LaVITUnderstanding(nn.Module):
     """
-    The way from encoder features to rows the language model reads: continuous, not quantized (paper, section 3.2),
-    with the visual tokenizer's selector and merger where it has none of its own.
+    Turns encoder features into the embeddings that the language model reads, which are continuous instead of quantized
+    (paper, section 3.2). Uses the visual tokenizer's selector and merger unless it has its own.
     """
 
     def __init__(self, config: LaVITConfig):
@@ -301,22 +302,22 @@ class LaVITUnderstanding(nn.Module):
         """
         Args:
             hidden_states (`torch.Tensor` of shape `(num_images, num_patches, hidden_size)`):
-                The encoder's features, embedded.
+                The embedded encoder features.
             choose_patches (`Callable`):
-                [`~LaVITVisualTokenizer.choose_patches`] of these features, which runs the selector of its own or else
-                the visual tokenizer's. Not that module itself, which accelerate's hooks would move as they move
-                tensors, even where its weights are on the disk.
+                [`~LaVITVisualTokenizer.choose_patches`], bound to the features. It runs this branch's selector, or the
+                visual tokenizer's if there is none. The module itself isn't passed, because accelerate's hooks would
+                move it like a tensor, even if its weights are on disk.
             merge_patches (`Callable`):
-                [`~LaVITVisualTokenizer.merge_patches`], called where there is no merger of its own.
+                [`~LaVITVisualTokenizer.merge_patches`], called if this branch has no merger.
             rule ([`SelectionRule`]):
-                How many patches are kept.
+                How to decide which patches to keep.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
                 Patches to keep.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of the selector's draws; of a list, one for each image.
+                Random number generator for the selector's sampling, or a list with one per image.
 
         Returns:
-            The rows of each image, `(kept, text_hidden_size)`, and [`PatchSelection`].
+            The embeddings of each image, `(kept, text_hidden_size)`, and a [`PatchSelection`].
         """
         selection = choose_patches(hidden_states, keep_mask, generator, rule, self.selector)
         counts = count_kept(selection.keep_mask, rule.num_kept)
@@ -336,7 +337,7 @@ class LaVITPreTrainedModel(LaVITBaseModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    # A device map may cut between these, but not where they index rows by masks.
+    # A device map can split between these modules, but not inside them, where masks index rows.
     _no_split_modules = ["TokenSelector", "TokenMerger", "VectorQuantizer"]
     _keep_in_fp32_modules_strict = ["selector"]
 
@@ -363,7 +364,7 @@ class LaVITPreTrainedModel(LaVITBaseModel):
         variant: str | None = None,
         **kwargs,
     ) -> None:
-        # diffusers hands on what it finds in the signature.
+        # diffusers only passes on arguments that are in the signature.
         folder = Path(save_directory)
         weights_folder = find_weights_folder(folder)
         unusual = self._describe_unusual_save(**kwargs)
@@ -379,11 +380,11 @@ class LaVITPreTrainedModel(LaVITBaseModel):
             finish_saving(folder, variant)
 
     def _saves_weights(self, distributed_checkpoint: bool = False, **kwargs) -> bool:
-        """Whether `save_pretrained` writes whole weights: not for an adapter or the state of a training run."""
+        """Whether `save_pretrained` writes full weights, not an adapter or the state of a training run."""
         return not distributed_checkpoint and not getattr(self, "_hf_peft_config_loaded", False)
 
     def _describe_unusual_save(self, push_to_hub: bool = False, **kwargs) -> str | None:
-        """What makes that which is saved no language model of a pipeline; `None` where nothing does."""
+        """Why the saved model can't be the language model of a pipeline; `None` if it can."""
         if not self._saves_weights(**kwargs):
             return "an adapter or the state of a training run"
         if not self.can_generate():
@@ -393,23 +394,23 @@ class LaVITPreTrainedModel(LaVITBaseModel):
 
 class LaVITModel(LaVITPreTrainedModel):
     r"""
-    LaVIT without its output head (arXiv 2309.04669): the visual tokenizer that turns images into ids, the
-    understanding branch that turns them into continuous rows, and the language model that reads both. The encoder is
-    shared.
+    LaVIT without its output head (arXiv 2309.04669): a visual tokenizer that turns images into ids, an understanding
+    branch that turns them into continuous embeddings, and a language model that reads both. The two branches share the
+    encoder.
 
-    A prompt holds an image as a slot, `[IMG][/IMG]`, which is filled with the image's rows (reading) or codes
-    (writing) when it is known how many patches are kept.
+    In a prompt, an image is a slot, `[IMG][/IMG]`. Once the number of kept patches is known, the slot is filled with
+    the image's continuous embeddings (in text mode) or its codes (in image mode).
 
-    The visual tokenizer is frozen, as in the paper, and stays in evaluation mode: training moves the understanding
-    branch and the language model.
+    As in the paper, the visual tokenizer is frozen and stays in evaluation mode. Only the understanding branch and the
+    language model are trained.
 
     Args:
         config ([`LaVITConfig`]):
             The configuration.
         encoder (`PreTrainedModel`, *optional*):
-            The vision encoder. Made from the configuration by default.
+            The vision encoder. By default, it is built from the configuration.
         language_model (`PreTrainedModel`, *optional*):
-            The language model without its head. Made from the configuration by default.
+            The language model without its head. By default, it is built from the configuration.
     """
 
     def __init__(
@@ -422,14 +423,14 @@ class LaVITModel(LaVITPreTrainedModel):
         self.visual_tokenizer = LaVITVisualTokenizer(config.visual_tokenizer_config, encoder)
         self.understanding = LaVITUnderstanding(config)
         self.language_model = language_model or AutoModel.from_config(config.text_config)
-        # Language models with positional biases, as Bloom, cannot be told positions.
+        # Language models with positional biases, such as Bloom, don't take positions.
         self.takes_positions = takes_positions(self.language_model)
         self.post_init()
         self.visual_tokenizer.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "LaVITModel":
         super().train(mode)
-        # Again, as loading makes new parameters.
+        # Loading creates new parameters, so freeze them again.
         self.visual_tokenizer.requires_grad_(False).eval()
         return self
 
@@ -456,20 +457,21 @@ class LaVITModel(LaVITPreTrainedModel):
         **keep_settings: Unpack[KeepSettings],
     ) -> list[torch.Tensor]:
         """
-        Images as sentences of the language model.
+        Turns images into token ids of the language model.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(num_images, num_channels, image_size, image_size)`):
-                Normalized pixels, as the processor gives them.
+                Normalized pixels, as returned by the processor.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
-                Patches to keep. By default the selector decides.
+                Patches to keep. By default, the selector decides.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of the selector's draws; of a list, one for each image.
+                Random number generator for the selector's sampling, or a list with one per image.
             keep_settings:
                 `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITVisualTokenizer.forward`].
 
         Returns:
-            `list[torch.LongTensor]`: for each image `[IMG]`, its codes' ids and `[/IMG]`, of shape `(kept + 2,)`.
+            `list[torch.LongTensor]`: For each image, `[IMG]`, the ids of its codes and `[/IMG]`, of shape
+            `(kept + 2,)`.
         """
         codes = self.tokenize_images(pixel_values, keep_mask, generator, **keep_settings).codes
         start, end = [self.config.image_start_token_id], [self.config.image_end_token_id]
@@ -486,7 +488,7 @@ class LaVITModel(LaVITPreTrainedModel):
         **keep_settings: Unpack[KeepSettings],
     ) -> LaVITVisualTokenizerOutput:
         """
-        What the visual tokenizer gives for images, with the detokenizer of the model's repo under `keep_error`.
+        Runs the visual tokenizer on images. With `keep_error`, it uses the detokenizer of the model's repo.
 
         Args:
             pixel_values, keep_mask, generator, keep_settings:
@@ -510,21 +512,22 @@ class LaVITModel(LaVITPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> LaVITImageFeaturesOutput:
         """
-        Images as the language model reads them: continuous rows.
+        Turns images into the continuous embeddings that the language model reads.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(num_images, num_channels, image_size, image_size)`):
-                Normalized pixels, as the processor gives them.
+                Normalized pixels, as returned by the processor.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
-                Patches to keep. By default the selector decides.
+                Patches to keep. By default, the selector decides.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of the selector's draws; of a list, one for each image.
+                Random number generator for the selector's sampling, or a list with one per image.
             keep_threshold, keep_ratio, keep_error (`float`, *optional*):
-                As in [`~LaVITVisualTokenizer.forward`]. The order of the patches is that of the selector that is used
-                for reading; the error is that of their codes.
+                As in [`~LaVITVisualTokenizer.forward`]. Patches are ranked by the selector that is used for reading;
+                the error is that of their codes.
 
         Returns:
-            [`LaVITImageFeaturesOutput`]: `pooler_output` is the list of rows, each `(kept, text_hidden_size)`.
+            [`LaVITImageFeaturesOutput`]: `pooler_output` is the list of embeddings, each of shape
+            `(kept, text_hidden_size)`.
         """
         settings = {"keep_threshold": keep_threshold, "keep_ratio": keep_ratio, "keep_error": keep_error}
         rule = self._selection_rule(keep_mask, settings)
@@ -548,20 +551,20 @@ class LaVITModel(LaVITPreTrainedModel):
         **keep_settings: Unpack[KeepSettings],
     ) -> list[torch.Tensor]:
         """
-        Turns the encoder's features into the rows that the language model reads.
+        Turns encoder features into the embeddings that the language model reads.
 
         Args:
             features (`torch.Tensor` of shape `(num_images, num_patches, feature_size)`):
-                What [`~LaVITVisualTokenizer.encode`] gave.
+                Output of [`~LaVITVisualTokenizer.encode`].
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
-                Patches to keep, in place of the selection rule's choice.
+                Patches to keep, instead of those chosen by the selection rule.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of the draws; of a list, one for each image.
+                Random number generator for the selector's sampling, or a list with one per image.
             keep_settings:
                 `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITVisualTokenizer.forward`].
 
         Returns:
-            `list[torch.Tensor]`: the rows of each image, `(kept, text_hidden_size)`.
+            `list[torch.Tensor]`: The embeddings of each image, `(kept, text_hidden_size)`.
         """
         return self._read(features, keep_mask, generator, self._selection_rule(keep_mask, keep_settings))[0]
 
@@ -574,7 +577,7 @@ class LaVITModel(LaVITPreTrainedModel):
         return self.understanding(hidden_states, choose_patches, merge_patches, rule, keep_mask, generator)
 
     def _selection_rule(self, keep_mask: torch.Tensor | None, settings: KeepSettings) -> SelectionRule:
-        """The rule of a call; for an error, the visual tokenizer has the detokenizer of this model's repo then."""
+        """Returns the rule for a call. With `keep_error`, attaches the detokenizer of the model's repo if needed."""
         rule = self.visual_tokenizer.config.selection_rule(keep_mask, **settings)
         if rule.keep_error is not None and not self.visual_tokenizer.has_detokenizer:
             self.visual_tokenizer.attach_detokenizer(load_detokenizer(self))
@@ -595,31 +598,32 @@ class LaVITModel(LaVITPreTrainedModel):
         r"""
         Args:
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Text and image ids. A slot `[IMG][/IMG]` stands for the next of `pixel_values`.
+                Text and image ids. Each slot, `[IMG][/IMG]`, stands for the next image of `pixel_values`.
             pixel_values (`torch.FloatTensor`, *optional*):
-                The images of all slots in the order of the batch, read as continuous rows; of the shape
-                `(num_images, num_channels, image_size, image_size)`.
+                The images of all slots, in batch order, of shape
+                `(num_images, num_channels, image_size, image_size)`. They are read as continuous embeddings.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Zero where there is padding, on either side. With a cache it may also cover what that holds, as in
-                transformers, or all ids so far. What it does not cover is known from the call that made the cache.
+                Zero for padding, on either side. With a cache, it can also cover the cached positions, as in
+                transformers, or all ids so far. Whatever it doesn't cover is known from the call that created the
+                cache.
             position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Positions. By default padding is not counted. Not together with `pixel_values`, whose rows need
-                positions too.
+                Positions. By default, padding isn't counted. Can't be combined with `pixel_values`, because image
+                embeddings need positions too.
             cache (`Cache`, *optional*):
-                Keys and values of earlier steps. `input_ids` are then those that follow.
+                Keys and values of earlier steps. `input_ids` then contains only the ids that follow.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
-                Embeddings in place of `input_ids`.
+                Embeddings instead of `input_ids`.
             kwargs:
-                `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITModel.get_image_features`]; and what the
-                language model takes.
+                `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITModel.get_image_features`], and arguments
+                of the language model.
 
         Returns:
             [`LaVITModelOutputWithPast`].
 
         Raises:
-            ValueError: If slots and images differ in number, the mask fits neither the prompts nor the prompts and
-                the cache, or positions are given that cannot be used: together with images, of another length, or to
-                a language model that has none.
+            ValueError: If the numbers of slots and images differ, if the mask fits neither the prompts nor the prompts
+                and the cache, or if `position_ids` can't be used: with images, with a wrong length, or with a language
+                model that doesn't take positions.
         """
         keep_settings = {name: kwargs.pop(name) for name in KEEP_SETTINGS if name in kwargs}
         prompts = inputs_embeds if input_ids is None else input_ids
@@ -678,15 +682,15 @@ class LaVITModel(LaVITPreTrainedModel):
 
     @property
     def is_sharded(self) -> bool:
-        """Whether weights that images pass through are shared out over processes, as FSDP does it."""
+        """Whether weights that process images are sharded across processes, as in FSDP."""
         parameters = (*self.visual_tokenizer.parameters(), *self.understanding.parameters())
         return any(hasattr(parameter, "device_mesh") for parameter in parameters)
 
     def read_nothing(self) -> torch.Tensor | float:
         """
-        Zero, for a batch without images: with a gradient for the understanding branch, since processes that train
-        together must all have one for the same weights. Where the weights are shared out, all processes must ask for
-        them at the same points: then a blank image is read.
+        Returns zero for a batch without images, with a gradient for the understanding branch, because processes that
+        train together must compute gradients for the same weights. If the weights are sharded, all processes must also
+        gather them at the same points, so a blank image is read.
         """
         if not self.is_sharded:
             trained = [parameter for parameter in self.understanding.parameters() if parameter.requires_grad]
@@ -699,7 +703,7 @@ class LaVITModel(LaVITPreTrainedModel):
     def _check_positions(
         self, position_ids: torch.LongTensor | None, length: int, pixel_values: torch.Tensor | None
     ) -> None:
-        """Raises a `ValueError` where the positions that a caller gave could not be used."""
+        """Raises a `ValueError` if the caller's positions can't be used."""
         if position_ids is None:
             return
         if pixel_values is not None:
@@ -724,7 +728,7 @@ class LaVITModel(LaVITPreTrainedModel):
         position_ids: torch.LongTensor | None,
         pixel_values: torch.Tensor | None,
     ) -> int | None:
-        """Number of positions in the cache, or `None` where it is not needed and the device would have to be asked."""
+        """Number of positions in the cache; `None` if it isn't needed and would require a device synchronization."""
         past_length = 0 if cache is None else cache.get_seq_length()
         if not torch.is_tensor(past_length):
             return past_length
@@ -733,8 +737,8 @@ class LaVITModel(LaVITPreTrainedModel):
         return int(past_length) if is_needed and not is_decoding_step else None
 
     def check_no_slots(self, input_ids: torch.LongTensor | None) -> None:
-        """Raises a `ValueError` where `input_ids`, of shape `(batch_size, sequence_length)`, wait for an image."""
-        # A decoding step of one token cannot hold a slot, and must not wait for a check.
+        """Raises a `ValueError` if `input_ids`, of shape `(batch_size, sequence_length)`, contain an unfilled slot."""
+        # A decoding step of one token can't contain a slot, and must not wait for the device.
         if input_ids is not None and input_ids.shape[1] > 1 and not torch.compiler.is_compiling():
             check_image_slots(self._find_slots(input_ids), num_images=0)
 
@@ -742,7 +746,7 @@ class LaVITModel(LaVITPreTrainedModel):
         return find_image_slots(input_ids, self.config.image_start_token_id, self.config.image_end_token_id)
 
     def find_marks(self, input_ids: torch.LongTensor) -> torch.Tensor:
-        """`(batch_size, sequence_length)`, true for both marks of every slot."""
+        """Returns a mask `(batch_size, sequence_length)`, true for both marks of every slot."""
         opens = self._find_slots(input_ids)
         return opens | opens.roll(1, dims=1)
 
@@ -755,10 +759,10 @@ class LaVITModel(LaVITPreTrainedModel):
         keep_marks: bool = True,
     ) -> FilledSequence:
         """
-        Puts images into the slots of prompts, which are ids, embeddings or both; see [`fill_image_slots`].
+        Fills the slots of prompts with images; see [`fill_image_slots`]. Prompts are ids, embeddings or both.
 
         Raises:
-            ValueError: If slots and images differ in number, or the mask is not as long as the prompts.
+            ValueError: If the numbers of slots and images differ, or if the mask and the prompts differ in length.
         """
         if inputs_embeds is None:
             if input_ids is None:
@@ -773,7 +777,7 @@ class LaVITModel(LaVITPreTrainedModel):
         return fill_image_slots(opens, inputs_embeds, image_rows, attention_mask, keep_marks)
 
     def recover_marks(self, inputs_embeds: torch.Tensor) -> torch.LongTensor:
-        """Ids `(batch_size, sequence_length)` in which the image marks are recognized by their embeddings alone."""
+        """Recognizes image marks by their embeddings: returns ids `(batch_size, sequence_length)`, -1 elsewhere."""
         marks = (self.config.image_start_token_id, self.config.image_end_token_id)
         ids = torch.full(inputs_embeds.shape[:2], -1, device=inputs_embeds.device)
         for mark in marks:
@@ -785,26 +789,26 @@ class LaVITModel(LaVITPreTrainedModel):
 @ships_code
 class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
     r"""
-    LaVIT (arXiv 2309.04669): [`LaVITModel`] with an output head over text and image ids, which reads and writes
-    images.
+    LaVIT (arXiv 2309.04669): [`LaVITModel`] with an output head over text and image ids. It reads and writes images.
 
-    In train mode the understanding branch, the language model and its head take gradients; the visual tokenizer is
-    frozen. LoRA on `["q_proj", "v_proj"]` and the like finds the layers of the language model alone, unless the vision
-    encoder calls its own so. There, and with `"all-linear"`, adapters in the visual tokenizer are taken out when
-    training starts; `exclude_modules=r".*visual_tokenizer.*"` leaves them out from the start.
+    In train mode, the understanding branch, the language model and its head receive gradients, while the visual
+    tokenizer is frozen. LoRA target modules such as `["q_proj", "v_proj"]` match only layers of the language model,
+    unless the vision encoder uses the same names. In that case, and with `"all-linear"`, adapters in the visual
+    tokenizer are removed when training starts. To leave them out from the start, pass
+    `exclude_modules=r".*visual_tokenizer.*"`.
 
     Args:
         config ([`LaVITConfig`]):
             The configuration.
         encoder (`PreTrainedModel`, *optional*):
-            The vision encoder. Made from the configuration by default.
+            The vision encoder. By default, it is built from the configuration.
         language_model (`PreTrainedModel`, *optional*):
-            A causal language model of transformers, of the configuration's vocabulary, which is taken apart into its
-            base model and its head. Made from the configuration by default.
+            A causal language model of transformers with the configuration's vocabulary, which is split into its base
+            model and its head. By default, it is built from the configuration.
 
     Raises:
-        ValueError: If the language model has no causal mask, another vocabulary, a head that is more than a linear
-            layer, or a head that its configuration ties and that cannot be tied.
+        ValueError: If the language model has no causal mask, a different vocabulary, a head that is more than a linear
+            layer, or a head that its configuration ties but that can't be tied.
 
     Example:
 
@@ -844,28 +848,29 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         **visual_tokenizer_kwargs,
     ) -> "LaVITForCausalLM":
         """
-        Starts a new LaVIT from a pretrained vision encoder and a pretrained causal language model. Their weights are
-        taken over; the embeddings grow by the image ids, the new rows drawn around the mean of the old. Models passed
-        as such become parts of the new one and change with it. The dtype is the language model's.
+        Creates a new LaVIT from a pretrained vision encoder and a pretrained causal language model. Their weights are
+        kept. The embeddings are extended by the image ids, and the new ones are sampled around the mean of the old
+        ones. Model objects aren't copied: they become parts of the new model and change with it. The dtype is the
+        language model's.
 
         Args:
             vision_model (`str` or `PreTrainedModel`):
-                A vision model, or a path or Hub id that `AutoModel` loads.
+                A vision model, or the path or Hub id of one, loaded with `AutoModel`.
             text_model (`str` or `PreTrainedModel`):
-                A causal language model, or a path or Hub id that `AutoModelForCausalLM` loads.
+                A causal language model, or the path or Hub id of one, loaded with `AutoModelForCausalLM`.
             understanding_selector (`bool`, *optional*, defaults to `False`):
                 See [`LaVITConfig`].
             visual_tokenizer_kwargs:
-                What else [`LaVITVisualTokenizerConfig`] takes.
+                Other arguments of [`LaVITVisualTokenizerConfig`].
 
         Raises:
-            ValueError: If one of the models cannot be a part of a LaVIT; see [`LaVITForCausalLM`].
+            ValueError: If one of the models can't be part of a LaVIT; see [`LaVITForCausalLM`].
         """
         if isinstance(vision_model, str):
             vision_model = AutoModel.from_pretrained(vision_model)
         if isinstance(text_model, str):
             text_model = AutoModelForCausalLM.from_pretrained(text_model)
-        check_language_model(text_model)  # as long as it is unchanged
+        check_language_model(text_model)  # before it is changed
         visual_config = LaVITVisualTokenizerConfig(encoder_config=vision_model.config, **visual_tokenizer_kwargs)
         text_model.resize_token_embeddings(text_model.config.vocab_size + visual_config.codebook_size + 2)
         config = LaVITConfig(
@@ -879,18 +884,18 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         return model
 
     def _bring_images_to(self, dtype: torch.dtype) -> None:
-        """Casts what images pass through. Weights alone: `to(dtype)` would round positions' frequencies too."""
+        """Casts the weights that process images. `to(dtype)` would also round the frequencies of positions."""
         for part in (self.visual_tokenizer, self.understanding):
             part._apply(lambda tensor: tensor.to(dtype) if isinstance(tensor, nn.Parameter) else tensor)
 
     @property
     def visual_tokenizer(self) -> LaVITVisualTokenizer:
-        """The tokenizer that turns images into codes."""
+        """The visual tokenizer, which turns images into codes."""
         return self.model.visual_tokenizer
 
     @property
     def understanding(self) -> LaVITUnderstanding:
-        """The branch that turns images into continuous rows."""
+        """The understanding branch, which turns images into continuous embeddings."""
         return self.model.understanding
 
     @property
@@ -948,42 +953,42 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         r"""
         Args:
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Text and image ids. A slot `[IMG][/IMG]` stands for the next of `pixel_values`.
+                Text and image ids. Each slot, `[IMG][/IMG]`, stands for the next image of `pixel_values`.
             pixel_values (`torch.FloatTensor`, *optional*):
-                The images of all slots in the order of the batch, read as continuous rows; of the shape
-                `(num_images, num_channels, image_size, image_size)`.
+                The images of all slots, in batch order, of shape
+                `(num_images, num_channels, image_size, image_size)`. They are read as continuous embeddings.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Zero where there is padding, on either side. With a cache it may also cover what that holds, as in
+                Zero for padding, on either side. With a cache, it can also cover the cached positions, as in
                 transformers.
             position_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Positions. By default padding is not counted. Not together with `pixel_values`.
+                Positions. By default, padding isn't counted. Can't be combined with `pixel_values`.
             cache (`Cache`, *optional*):
                 Keys and values of earlier steps.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
-                Embeddings in place of `input_ids`.
+                Embeddings instead of `input_ids`.
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Targets, text and image ids alike, aligned with `input_ids`; -100 is passed over. Neither an image in
-                a slot with its marks nor the first id of a row is ever a target.
+                Targets for text and image ids, aligned with `input_ids`. Labels of -100 are ignored. Images in slots,
+                their marks and the first id of each sequence are never targets.
             logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0):
-                How many logits from the end to compute, or which; all where it is zero.
+                Number of positions at the end to compute logits for, or their indices. Zero means all.
             guidance (`float`, *optional*):
-                Guidance scale of a doubled batch, whose second half is the unconditional branch. The logits are then
-                the guided ones, of half the batch size.
+                Guidance scale for a doubled batch, whose second half is the unconditional branch. The returned logits
+                are guided and have half the batch size.
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-                Number of labels of a batch that is spread over several calls or processes, as `Trainer` counts them:
-                those that are not -100, but for the first of each row. The loss is the mean over all targets of the
-                batch if each of these labels is a target, as in those of the processor.
+                Number of labels in a batch that is split over several calls or processes. As in `Trainer`, it counts
+                all labels other than -100, except the first of each sequence. The loss is the mean over all targets
+                of the batch if each of these labels is a target, which is the case for labels from the processor.
             kwargs:
-                `shift_labels`, targets in place of `labels`, each beside the id in front of it; and what
-                [`~LaVITModel.forward`] takes.
+                `shift_labels`, targets that are already shifted, instead of `labels`, and arguments of
+                [`~LaVITModel.forward`].
 
         Returns:
             [`LaVITCausalLMOutputWithPast`].
 
         Raises:
-            ValueError: See [`~LaVITModel.forward`]; or if there is not one label for each id.
+            ValueError: As in [`~LaVITModel.forward`], or if there isn't exactly one label for each id.
         """
-        shift_labels = kwargs.pop("shift_labels", None)  # in the signature, `Trainer` would wait for both
+        shift_labels = kwargs.pop("shift_labels", None)  # not in the signature, or `Trainer` would expect both
         outputs = self.model(
             input_ids, pixel_values, attention_mask, position_ids, cache, inputs_embeds, return_dict=True, **kwargs
         )
@@ -1007,11 +1012,11 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         )
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Scores `(..., vocab_size)` of hidden states `(..., hidden_size)`: the head and what stands behind it."""
+        """Computes logits `(..., vocab_size)` from hidden states `(..., hidden_size)`: head and postprocessing."""
         return apply_after_head(self.lm_head(hidden_states), self.config.text_config)
 
     def _find_tied_weights(self, causal_model: PreTrainedModel) -> dict[str, str] | None:
-        """What transformers ties where the configuration says so: the head's weight to the embeddings'."""
+        """Returns the weights that transformers ties if configured to: the head's to the embeddings'."""
         if not causal_model._tied_weights_keys:
             return None
         embeddings = self.get_input_embeddings()
@@ -1020,26 +1025,26 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
 
     def attach_pixel_decoder(self, pipeline) -> None:
         """
-        Lets [`~LaVITForCausalLM.decode_image_tokens`], and with it transformers' any-to-any pipeline, give images
-        by another pixel decoder than that of the repo which the model was loaded from.
+        Attaches a pixel decoder for [`~LaVITForCausalLM.decode_image_tokens`] and transformers' any-to-any pipeline,
+        replacing that of the repo from which the model was loaded.
 
         Args:
             pipeline ([`LaVITPipeline`]):
-                What turns image tokens into pixels; it needs no language model of its own.
+                The pipeline that turns image tokens into pixels. It doesn't need a language model.
         """
         self._pixel_decoder = pipeline
 
     def decode_image_tokens(self, image_tokens: torch.LongTensor) -> torch.Tensor:
         """
-        Turns image tokens into pixels, by the pixel decoder that is attached or else that of the repo which the model
-        was loaded from. That one is loaded at the first call.
+        Turns image tokens into pixels with the attached pixel decoder. If none is attached, the one from the model's
+        repo is loaded at the first call.
 
         Args:
             image_tokens (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
-                What [`~LaVITForCausalLM.generate`] gives in image mode, prompts in front.
+                Output of [`~LaVITForCausalLM.generate`] in image mode, including the prompts.
 
         Returns:
-            `torch.Tensor` of shape `(batch_size, 3, height, width)`, in 0..1.
+            `torch.Tensor` of shape `(batch_size, 3, height, width)`, with values in 0..1.
 
         Raises:
             ValueError: If no pixel decoder is attached and the repo has none.
@@ -1055,7 +1060,7 @@ def _compute_loss(
     labels: torch.Tensor,
     num_items_in_batch: torch.Tensor | int | None,
 ) -> torch.Tensor:
-    """The loss of shifted targets, `(batch_size, length)`, out of as many labels."""
+    """Computes the loss of shifted targets, `(batch_size, length)`, given shifted labels of the same shape."""
     total = nn.functional.cross_entropy(
         logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
     )
@@ -1064,7 +1069,7 @@ def _compute_loss(
 
 
 def _shift(labels: torch.Tensor) -> torch.Tensor:
-    """Each label beside the id in front of it, which predicts it."""
+    """Aligns each label with the id before it, which predicts it."""
     return nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
 
 
@@ -1079,7 +1084,7 @@ def _check_labels(labels: torch.Tensor, hidden_states: torch.Tensor) -> None:
 def _true_targets(
     labels: torch.Tensor, attention_mask: torch.Tensor | None, marks: torch.Tensor | None
 ) -> torch.Tensor:
-    """Shifted labels without what nothing predicts: the first real id of a row, and the marks of images in slots."""
+    """Shifts labels and masks those that can't be predicted: the first id of each row, and the marks of slots."""
     if attention_mask is not None and attention_mask.shape == labels.shape:
         first = (attention_mask.cumsum(dim=-1) == 1) & attention_mask.bool()
         labels = labels.masked_fill(first, IGNORE_INDEX)
@@ -1093,24 +1098,24 @@ def average_loss(
     num_items_in_batch: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
     """
-    The mean over all targets of a batch, of which this may be a part.
+    Averages the loss over all targets of a batch, which may be split into several parts.
 
-    `Trainer` tells the number of labels in all parts. Where each of them is a target, as in the labels of
-    [`LaVITProcessor`], what is summed up over the parts is the mean. Where some are not, their number in the other
-    parts is not known, and this part's mean stands for them.
+    `Trainer` passes the number of labels in all parts. If each of them is a target, as with labels from
+    [`LaVITProcessor`], the losses of the parts add up to the mean. Otherwise, the number of targets in the other parts
+    is unknown, and the mean of each part is weighted by its number of labels.
 
     Args:
         total (`torch.Tensor`):
-            The sum of the losses, a scalar.
+            Sum of the losses, a scalar.
         num_targets (`torch.Tensor` or `int`):
-            How many were summed.
+            Number of losses in the sum.
         num_labels (`torch.Tensor` or `int`):
-            How many of these labels `Trainer` counts.
+            Number of labels that `Trainer` counts in this part.
         num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-            How many it counts in all parts. This part is all by default.
+            Number of labels that it counts in all parts. By default, this part is the whole batch.
 
     Returns:
-        `torch.Tensor`: a scalar.
+        `torch.Tensor`: A scalar.
     """
     mean = total / torch.as_tensor(num_targets, device=total.device).clamp(min=1)
     if num_items_in_batch is None:

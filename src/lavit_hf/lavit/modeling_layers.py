@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What merger, detokenizer and language model share: the block of attention layers, and rows that differ in number."""
+"""Building blocks of several models: attention layers, and helpers for images with different numbers of rows."""
 
 from collections.abc import Callable
 
@@ -12,12 +12,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 
-# The label that a loss passes over.
+# Label that losses ignore.
 IGNORE_INDEX = -100
 
-# What the released models add to the numerator and the denominator of their softmax.
+# Added to the numerator and the denominator of the softmax in the released models.
 SOFTMAX_LEAK = 1e-6
-# What stands for a factor of zero where factors become scores: a masked key's weight, beside a key of equal score.
+# Replaces a factor of zero when factors become scores: the weight of a masked key relative to one of equal score.
 SMALLEST_FACTOR = 1e-30
 
 
@@ -31,7 +31,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention with the ordinary softmax; `attention_mask` is added to the scores."""
+    """Attention with the standard softmax; `attention_mask` is added to the scores."""
     scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -50,11 +50,11 @@ def leaky_attention_forward(
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Attention with the softmax of the released models, in which masked keys keep a little weight.
+    Attention with the softmax of the released models, in which masked keys keep a small weight.
 
-    `attention_mask` multiplies: 1 where a key may be seen, 0 where not, broadcastable to
-    `(batch_size, num_heads, query_length, key_length)`. The maximum is taken over all keys, masked ones too, so a
-    masked key with a score far above the others draws every weight towards the plain average.
+    `attention_mask` is a factor: 1 for visible keys and 0 for masked ones, broadcastable to
+    `(batch_size, num_heads, query_length, key_length)`. The maximum is taken over all keys, including masked ones, so
+    a masked key with a score far above the others pulls all weights toward the uniform average.
     """
     scores = torch.matmul(query, key.transpose(-1, -2)).float() * scaling
     weights = torch.exp(scores - scores.amax(dim=-1, keepdim=True)) * attention_mask
@@ -65,9 +65,9 @@ def leaky_attention_forward(
 
 def factors_to_scores(factors: torch.Tensor) -> torch.Tensor:
     """
-    An attention mask of factors (1 where a key may be seen, 0 where not) as one that is added to the scores, for the
-    implementations `"sdpa"` and `"eager"`. The gradient of masked keys passes too, as if they were just about to be
-    seen; no row may be masked as a whole.
+    Converts an attention mask of factors (1 for visible keys, 0 for masked ones) to one that is added to the scores,
+    for the implementations `"sdpa"` and `"eager"`. Masked keys also receive gradients, as if they were about to become
+    visible. No row may be fully masked.
     """
     return (factors * (1 - SMALLEST_FACTOR) + SMALLEST_FACTOR).log()
 
@@ -102,11 +102,11 @@ class LaVITAttention(nn.Module):
         """
         Args:
             hidden_states (`torch.Tensor` of shape `(batch_size, query_length, hidden_size)`):
-                The queries' rows.
+                Hidden states of the queries.
             attention_mask (`torch.Tensor`, *optional*):
-                In the form that the attention implementation wants.
+                Mask in the format of the attention implementation.
             key_value_states (`torch.Tensor` of shape `(batch_size, key_length, hidden_size)`, *optional*):
-                The keys' rows. Self-attention where it is `None`.
+                Hidden states of the keys and values. Self-attention if `None`.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, query_length, hidden_size)`.
@@ -135,7 +135,7 @@ class LaVITAttention(nn.Module):
 
 
 class LaVITMLP(nn.Module):
-    """Two linear layers with an activation between."""
+    """Two linear layers with an activation in between."""
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
@@ -148,7 +148,7 @@ class LaVITMLP(nn.Module):
 
 
 class LaVITLayer(GradientCheckpointingLayer):
-    """Pre-norm self-attention, cross-attention to a second sequence, and MLP, each on a residual."""
+    """Pre-norm self-attention, cross-attention to a second sequence, and an MLP, each with a residual connection."""
 
     def __init__(self, config: PreTrainedConfig, is_causal: bool = False):
         super().__init__()
@@ -172,9 +172,9 @@ class LaVITLayer(GradientCheckpointingLayer):
             hidden_states (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`):
                 The residual stream.
             encoder_hidden_states (`torch.Tensor` of shape `(batch_size, source_length, hidden_size)`):
-                What cross-attention reads.
+                The inputs of cross-attention.
             attention_mask, encoder_attention_mask (`torch.Tensor`, *optional*):
-                Masks of self- and cross-attention, in the form that the attention implementation wants.
+                Masks of self- and cross-attention, in the format of the attention implementation.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`.
@@ -188,15 +188,15 @@ class LaVITLayer(GradientCheckpointingLayer):
 
 def gather_rows(hidden_states: torch.Tensor, mask: torch.Tensor, longest: int) -> torch.Tensor:
     """
-    Moves the rows that `mask` names to the front, in order, and cuts off what stands behind.
+    Moves the rows selected by `mask` to the front, in order, and truncates the rest.
 
     Args:
         hidden_states (`torch.Tensor` of shape `(batch_size, num_rows, hidden_size)`):
             All rows.
         mask (`torch.BoolTensor` of shape `(batch_size, num_rows)`):
-            The rows to take.
+            The rows to select.
         longest (`int`):
-            How many rows to leave of each image. Those behind the rows to take are padding.
+            Number of rows to return per image. Those after the selected rows are padding.
 
     Returns:
         `torch.Tensor` of shape `(batch_size, longest, hidden_size)`.
@@ -206,22 +206,22 @@ def gather_rows(hidden_states: torch.Tensor, mask: torch.Tensor, longest: int) -
 
 
 def concat_rows(rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
-    """The first rows of each image, as many as `counts` says: `(batch_size, longest, ...)` to `(sum(counts), ...)`."""
+    """Concatenates the first `counts` rows of each image: `(batch_size, longest, ...)` to `(sum(counts), ...)`."""
     return torch.cat([image[:count] for image, count in zip(rows, counts, strict=True)])
 
 
 def split_by_image(rows: torch.Tensor, keep_mask: torch.Tensor) -> list[torch.Tensor]:
-    """Splits rows of all images, `(total_kept, ...)`, into a list with `(kept, ...)` for each."""
+    """Splits the rows of all images, `(total_kept, ...)`, into a list of `(kept, ...)` per image."""
     return list(rows.split((keep_mask > 0.5).sum(dim=1).tolist()))
 
 
 def pad_left(sequences: list[torch.Tensor], value: float) -> torch.Tensor:
-    """Stacks tensors of shape `(length, ...)` to `(batch_size, longest, ...)`, padded with `value` on the left."""
+    """Stacks tensors of shape `(length, ...)` to `(batch_size, longest, ...)`, left-padded with `value`."""
     return nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=value, padding_side="left")
 
 
 def find_image_slots(input_ids: torch.Tensor, start_id: int, end_id: int) -> torch.Tensor:
-    """`(batch_size, sequence_length)`, true where an `[IMG]` opens a slot, which is one with `[/IMG]` right behind."""
+    """Returns a mask `(batch_size, sequence_length)`, true for each `[IMG]` directly followed by `[/IMG]`."""
     opens = torch.zeros_like(input_ids, dtype=torch.bool)
     opens[:, :-1] = (input_ids[:, :-1] == start_id) & (input_ids[:, 1:] == end_id)
     return opens

@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The dynamic visual tokenizer: an image becomes a sentence of codes whose length follows its content
+The dynamic visual tokenizer, which turns an image into a sequence of codes whose length depends on the image's content
 (paper, section 3.1).
 
-In reading order: the encoder's features, the selector that keeps some patches, the merger that folds the others into
-them, the quantizer that names each by a code, and the model of all four.
+In order: the encoder, the selector that chooses which patches to keep, the merger that merges the dropped patches into
+the kept ones, the quantizer that assigns a code to each, and the model that combines them.
 """
 
 import copy
@@ -49,10 +49,10 @@ from .repo_names import QUANTIZER_NAMES, SELECTOR_NAMES, rename_layers, rename_p
 from .token_sampling import Generators
 
 
-# The EVA-CLIP encoder's class stands in transformers, but AutoModel does not know it.
+# transformers has a class for the EVA-CLIP encoder, but doesn't register it with AutoModel.
 AutoModel.register(Blip2VisionConfig, Blip2VisionModel, exist_ok=True)
 
-# How a repo names its weights, and what they are called in memory.
+# Maps weight names in a repo to names in memory.
 register_checkpoint_conversion_mapping(
     LaVITVisualTokenizerConfig.model_type,
     [
@@ -78,7 +78,7 @@ def _remove_final_norm(model: PreTrainedModel) -> None:
 
 
 def _to_grid(feature_map: torch.Tensor, grid_size: int) -> torch.Tensor:
-    """Brings a square map to `grid_size`, keeping every value of a finer one and interpolating a coarser one."""
+    """Brings a square map to `grid_size`. Keeps all values of a finer map, and interpolates a coarser one."""
     side = feature_map.shape[-1]
     if side > grid_size and side % grid_size == 0:
         return nn.functional.pixel_unshuffle(feature_map, side // grid_size)
@@ -91,12 +91,12 @@ def _to_grid(feature_map: torch.Tensor, grid_size: int) -> torch.Tensor:
     return resized.to(feature_map.dtype)
 
 
-# Images that a convolutional encoder gets at once on a CPU: what they pass through stays in its cache.
+# Batch size of convolutional encoders on a CPU, small enough for activations to stay in the CPU's cache.
 CHUNK_SIZE = 8
 
 
 def _run_in_chunks(model: nn.Module, pixel_values: torch.Tensor, **kwargs) -> BackboneOutput:
-    """Runs a backbone on a few images at a time, in the order of memory in which a CPU convolves fastest."""
+    """Runs a backbone on a few images at a time, in the memory format in which CPU convolutions are fastest."""
     pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
     chunks = [model(pixel_values=chunk, return_dict=True, **kwargs) for chunk in pixel_values.split(CHUNK_SIZE)]
     if len(chunks) == 1:
@@ -110,7 +110,7 @@ def _run_in_chunks(model: nn.Module, pixel_values: torch.Tensor, **kwargs) -> Ba
 
 
 class FeatureStandardizer(nn.Module):
-    """Brings each channel to mean 0 and variance 1 by stored statistics."""
+    """Normalizes each channel to mean 0 and variance 1 with stored statistics."""
 
     def __init__(self, feature_size: int):
         super().__init__()
@@ -118,21 +118,22 @@ class FeatureStandardizer(nn.Module):
         self.register_buffer("std", torch.ones(feature_size))
 
     def fit(self, features: torch.Tensor) -> None:
-        """Takes the statistics of `features`, of shape `(..., feature_size)`, in place of the stored ones."""
+        """Replaces the stored statistics by those of `features`, of shape `(..., feature_size)`."""
         std, mean = torch.std_mean(features.float().flatten(end_dim=-2), dim=0)
         self.mean.copy_(mean)
-        self.std.copy_(std.where(std > 0, 1))  # a channel that never changes stays at zero
+        self.std.copy_(std.where(std > 0, 1))  # constant channels become zero
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        # Loading casts weights, and leaves these in fp32.
+        # Loading casts weights, but leaves these buffers in fp32.
         return ((features - self.mean) / self.std).to(features.dtype)
 
 
 class LaVITVisionEncoder(nn.Module):
     """
-    The visual tokenizer's eyes: a vision transformer's patches, or a backbone's maps of several strides.
+    The visual tokenizer's encoder, which returns the patches of a vision transformer, or feature maps of a backbone at
+    several strides.
 
-    It is frozen, as in the paper: no weight of it takes gradients, and it is never in train mode.
+    As in the paper, it is frozen: its weights receive no gradients, and it is never in train mode.
     """
 
     def __init__(self, config: LaVITVisualTokenizerConfig, model: PreTrainedModel | None = None):
@@ -140,7 +141,7 @@ class LaVITVisionEncoder(nn.Module):
         self.config = config
         if model is None:
             auto_class = AutoBackbone if config.encoder_output == "feature_maps" else AutoModel
-            # The dtype of the model around it, and not the one its own configuration was saved with.
+            # The dtype of the enclosing model, not the one that the encoder's configuration was saved with.
             model = auto_class.from_config(config.encoder_config, dtype=torch.get_default_dtype())
         if config.encoder_output == "last_hidden_state" and not config.encoder_final_norm:
             _remove_final_norm(model)
@@ -150,8 +151,8 @@ class LaVITVisionEncoder(nn.Module):
         check_encoder(self)
 
     def train(self, mode: bool = True) -> "LaVITVisionEncoder":
-        """Stays in evaluation mode, whatever `mode` says, and lets no weight be trained."""
-        # Freezes anew each time, as loading makes new parameters; a batch norm would learn without any.
+        """Stays in evaluation mode, regardless of `mode`, and freezes all weights."""
+        # Freezes every time, because loading creates new parameters. Batch norms would learn even without gradients.
         return super().train(False).requires_grad_(False)
 
     def forward(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutput:
@@ -160,11 +161,11 @@ class LaVITVisionEncoder(nn.Module):
             pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`):
                 Normalized pixels.
             kwargs:
-                What the encoder's own forward takes, such as `output_hidden_states`.
+                Arguments of the wrapped encoder's forward, such as `output_hidden_states`.
 
         Returns:
-            `BaseModelOutput`: `last_hidden_state` holds the features, `(batch_size, num_patches, feature_size)`, in
-            raster order; `hidden_states` and `attentions` are the encoder's own.
+            `BaseModelOutput`: `last_hidden_state` contains the features, `(batch_size, num_patches, feature_size)`, in
+            raster order; `hidden_states` and `attentions` are those of the wrapped encoder.
         """
         self._match_statistics()
         pixel_values = pixel_values.to(self.model.dtype)
@@ -173,7 +174,7 @@ class LaVITVisionEncoder(nn.Module):
         else:
             outputs = self.model(pixel_values=pixel_values, return_dict=True, **kwargs)
         if self.config.encoder_output == "last_hidden_state":
-            # Class and register tokens stand in front of the patches.
+            # Class and register tokens come before the patches.
             features = outputs.last_hidden_state[:, -self.config.num_patches :]
         else:
             grid_size = self.config.image_size // self.config.patch_size
@@ -184,12 +185,12 @@ class LaVITVisionEncoder(nn.Module):
         return BaseModelOutput(features, outputs.hidden_states, outputs.attentions)
 
     def _runs_in_chunks(self, pixel_values: torch.Tensor) -> bool:
-        """Whether it is made of convolutions, on a CPU. Of a compiled graph, what compiles it chooses the layout."""
+        """Whether the encoder is convolutional and on a CPU. In a compiled graph, the compiler chooses the layout."""
         is_convolutional = self.config.encoder_output == "feature_maps"
         return is_convolutional and pixel_values.device.type == "cpu" and not torch.compiler.is_compiling()
 
     def _match_statistics(self) -> None:
-        """Brings batch norms whose weights alone were cast, as PEFT does it before QLoRA, to one dtype again."""
+        """Casts the statistics of batch norms if only their weights were cast, as PEFT does before QLoRA."""
         for module in self.model.modules():
             statistics = getattr(module, "running_mean", None)
             if statistics is not None and module.weight is not None and statistics.dtype != module.weight.dtype:
@@ -201,17 +202,17 @@ KEEP, DROP = 0, 1  # the selector's two classes
 
 class PatchSelection(NamedTuple):
     """
-    Which patches of images are kept.
+    The kept patches of a batch of images.
 
     Args:
         keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
-            Kept patches, boolean or the straight-through mask of [`TokenSelector`].
+            Mask of kept patches: boolean, or the straight-through mask of [`TokenSelector`].
         log_probs (`torch.FloatTensor` of shape `(batch_size, num_patches, 2)`):
-            The selector's log-probabilities of keeping and dropping.
+            The selector's log-probabilities of keeping and dropping each patch.
         rebuild_errors (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
-            Under `keep_error`, what the kept patches leave to rebuild.
+            With `keep_error`, the reconstruction error of each image.
         reaches_keep_error (`torch.BoolTensor` of shape `(batch_size,)`, *optional*):
-            Under `keep_error`, which images reach it.
+            With `keep_error`, whether each image reaches it.
     """
 
     keep_mask: torch.Tensor
@@ -222,8 +223,8 @@ class PatchSelection(NamedTuple):
 
 class TokenSelector(nn.Module):
     """
-    Scores every patch from its own features and the image's average, in fp32 whatever the model's dtype: a rounded
-    score would keep other patches.
+    Scores each patch based on its own features and the average of the image. Always runs in fp32, because rounded
+    scores would change which patches are kept.
     """
 
     def __init__(self, config: LaVITVisualTokenizerConfig):
@@ -246,7 +247,7 @@ class TokenSelector(nn.Module):
         )
 
     def _apply(self, fn, recurse=True):
-        # `model.to(torch.bfloat16)` moves the selector, but leaves its dtype.
+        # `model.to(torch.bfloat16)` moves the selector, but doesn't change its dtype.
         def move(tensor: torch.Tensor) -> torch.Tensor:
             moved = fn(tensor)
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
@@ -263,23 +264,22 @@ class TokenSelector(nn.Module):
         """
         Args:
             features (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
-                The encoder's features, embedded; the first `config.selector_feature_size` of their channels as they
-                are, where that is set.
+                The embedded encoder features, or the first `config.selector_feature_size` channels of the raw
+                features if that is set.
             keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
-                Patches to keep. By default the rule named in `config.selection` decides; never none.
+                Patches to keep. By default, the rule in `config.selection` decides and keeps at least one.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of the draws under `"sample"`; torch's global one by default. Of a list, one for
-                each image.
+                Random number generator for `"sample"`, or a list with one per image. Defaults to torch's global one.
             rule ([`SelectionRule`], *optional*):
-                What [`~LaVITVisualTokenizerConfig.selection_rule`] gave for a call that names a rule of its own.
+                Output of [`~LaVITVisualTokenizerConfig.selection_rule`] if the call overrides the configured rule.
 
         Returns:
-            The keep mask, `(batch_size, num_patches)`: boolean, or where gradients are recorded ones and zeros whose
-            gradient goes straight through to the probabilities. And the log-probabilities of keeping and dropping,
-            `(batch_size, num_patches, 2)`, in fp32.
+            The keep mask, `(batch_size, num_patches)`, and the log-probabilities of keeping and dropping each patch,
+            `(batch_size, num_patches, 2)`, in fp32. The mask is boolean or, if gradients are recorded, a
+            straight-through mask of ones and zeros that passes gradients to the probabilities.
 
         Raises:
-            ValueError: If `keep_mask` has another shape or dtype, or the selection rule's settings cannot be.
+            ValueError: If `keep_mask` has a wrong shape or dtype, or the selection settings are invalid.
         """
         log_probs = self.log_probs(features)
         if keep_mask is None:
@@ -288,7 +288,7 @@ class TokenSelector(nn.Module):
         return keep_mask, log_probs
 
     def log_probs(self, features: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities of keeping and dropping, `(batch_size, num_patches, 2)`, in fp32."""
+        """Computes log-probabilities of keeping and dropping, `(batch_size, num_patches, 2)`, in fp32."""
         with torch.autocast(features.device.type, enabled=False):
             hidden_states = self.norm(self.feature_projection(features.float()))
             hidden_states = nn.functional.gelu(self.input_projection(hidden_states))
@@ -302,12 +302,12 @@ class TokenSelector(nn.Module):
         log_odds = log_probs[..., KEEP] - log_probs[..., DROP]
         kept = _chosen(log_odds, rule)
         best = one_hot(log_odds.argmax(dim=-1), log_odds.shape[-1]).bool()
-        # An image of NaN keeps none, which shows when the kept ones are counted.
+        # Images of NaN keep no patch, which raises an error when kept patches are counted.
         kept = kept | (best & ~kept.any(dim=-1, keepdim=True) & ~log_odds.isnan())
         if not log_odds.requires_grad:
             return kept
         probs = log_odds.sigmoid()
-        return kept + (probs - probs.detach())  # ones and zeros to the last digit
+        return kept + (probs - probs.detach())  # exactly ones and zeros
 
 
 def _chosen(log_odds: torch.Tensor, rule: SelectionRule) -> torch.Tensor:
@@ -324,15 +324,15 @@ def _chosen(log_odds: torch.Tensor, rule: SelectionRule) -> torch.Tensor:
 def _gumbel_noise(log_probs: torch.Tensor, generator: Generators) -> torch.Tensor:
     if generator is None or isinstance(generator, torch.Generator):
         return _draw_gumbel_noise(log_probs, generator)
-    # Images that share a generator are drawn at once, as they would be without the others.
+    # Images that share a generator are sampled together, just as without the other images.
     runs = [list(run) for _, run in groupby(generator, key=id)]
     parts = log_probs.split([len(run) for run in runs])
     return torch.cat([_draw_gumbel_noise(part, run[0]) for part, run in zip(parts, runs)])
 
 
 def _draw_gumbel_noise(log_probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    # Drawn as torch's gumbel_softmax draws it, so one seed gives the released models' mask. A generator of another
-    # device draws there, so that one of the CPU gives the same everywhere.
+    # Sampled as in torch's gumbel_softmax, so that a seed gives the same mask as in the released models. Sampling runs
+    # on the generator's device, so that a CPU generator gives the same result on any device.
     device = log_probs.device if generator is None else generator.device
     noise = torch.empty_like(log_probs, device=device, memory_format=torch.legacy_contiguous_format)
     return -noise.exponential_(generator=generator).log().to(log_probs.device)
@@ -349,37 +349,37 @@ def _check_keep_mask(keep_mask: torch.Tensor, log_probs: torch.Tensor) -> None:
 
 
 def _check_values(tensor: torch.Tensor, name: str, device: torch.device) -> None:
-    # A model on the meta device takes inputs there.
+    # A model on the meta device takes inputs on that device.
     (check_is_dense if device.type == "meta" else check_has_values)(tensor, name)
 
 
 class KeptCounts(NamedTuple):
-    """How many patches of each image are kept. In a compiled graph, only its run may find the numbers out."""
+    """Number of kept patches per image. In a compiled graph, the numbers are only known at run time."""
 
     numbers: list[int]
     are_known: bool = True
 
     def longest(self, num_patches: int) -> int:
-        """The largest number; all the patches where it is not known, as attention needs a length."""
+        """The largest number, or the number of all patches if it is unknown, because attention needs a length."""
         return max(self.numbers) if self.are_known else num_patches
 
 
 def count_kept(keep_mask: torch.Tensor, num_kept: int | None = None) -> KeptCounts:
     """
-    How many patches of each image are kept. Where it is not known beforehand, the host waits here for the device:
-    once, for all that follows.
+    Counts the kept patches of each image. Unless the number is known in advance, the host waits for the device
+    here, but only once.
 
     Args:
         keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
-            Kept patches, boolean or the straight-through mask of [`TokenSelector`].
+            Mask of kept patches: boolean, or the straight-through mask of [`TokenSelector`].
         num_kept (`int`, *optional*):
-            The number, where the same is kept of every image.
+            The number of kept patches, if it is the same for every image.
 
     Returns:
         [`KeptCounts`].
 
     Raises:
-        ValueError: If none is kept of an image, as also where its pixels are not finite.
+        ValueError: If an image keeps no patch, for example because its pixels aren't finite.
     """
     if num_kept is not None:
         return KeptCounts([num_kept] * len(keep_mask))
@@ -399,11 +399,11 @@ def count_kept(keep_mask: torch.Tensor, num_kept: int | None = None) -> KeptCoun
 
 class TokenMerger(nn.Module):
     """
-    Blocks in which every kept patch reads the kept patches before it and all the dropped ones.
+    Blocks in which each kept patch attends to the kept patches before it and to all dropped patches.
 
-    With `merger_softmax="original"` all patches pass through the blocks, since in the released models' softmax even
-    masked ones matter a little. With `"masked"` only the kept ones do; an image that drops nothing is then merged
-    from all of its patches.
+    With `merger_softmax="original"`, all patches pass through the blocks, because the released models' softmax gives
+    even masked patches a small weight. With `"masked"`, only the kept ones do, and images without dropped patches
+    attend to all of their patches instead.
     """
 
     def __init__(self, config: LaVITVisualTokenizerConfig):
@@ -419,15 +419,15 @@ class TokenMerger(nn.Module):
         """
         Args:
             features (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
-                The encoder's features.
+                The embedded encoder features.
             keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
-                Kept patches, boolean or the straight-through mask of [`TokenSelector`].
+                Mask of kept patches: boolean, or the straight-through mask of [`TokenSelector`].
             counts ([`KeptCounts`], *optional*):
-                How many are kept of each image, where that is known.
+                Number of kept patches per image, if known.
 
         Returns:
-            `torch.Tensor` of shape `(total_kept, hidden_size)`: the kept rows of all images, one image after the
-            other, in raster order.
+            `torch.Tensor` of shape `(total_kept, hidden_size)`: The merged features of all kept patches in raster
+            order, one image after the other.
         """
         counts = count_kept(keep_mask) if counts is None else counts
         kept = keep_mask > 0.5
@@ -440,14 +440,14 @@ class TokenMerger(nn.Module):
 
     def merge_all(self, features: torch.Tensor, keep_mask: torch.Tensor) -> torch.Tensor:
         """
-        The same, and what the dropped patches would be merged to if they were kept: through the attention's masks the
-        gradient of all of them reaches a straight-through mask.
+        Merges all patches, including what each dropped patch would be merged to if it were kept. This way, the
+        gradients of all patches reach a straight-through mask through the attention masks.
 
         Args:
             features (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
-                The encoder's features.
+                The embedded encoder features.
             keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
-                Kept patches, boolean or the straight-through mask of [`TokenSelector`].
+                Mask of kept patches: boolean, or the straight-through mask of [`TokenSelector`].
 
         Returns:
             `torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`.
@@ -455,7 +455,7 @@ class TokenMerger(nn.Module):
         return self.norm(self._merge_all(features, keep_mask))
 
     def _sources(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """What cross-attention reads of the patches: nothing that tells them apart where dropped ones are lost."""
+        """Returns the inputs of cross-attention, which are all zero unless dropped patches are merged."""
         sources = self.source_norm(hidden_states)
         return sources if self.config.merge_dropped else torch.zeros_like(sources)
 
@@ -477,7 +477,7 @@ class TokenMerger(nn.Module):
         sources = self._sources(hidden_states)
         num_patches = kept.shape[1]
         hidden_states = gather_rows(hidden_states, kept, counts.longest(num_patches))
-        # An image that drops nothing is merged from all of its patches.
+        # Images without dropped patches attend to all of their patches.
         num_sources = counts
         if counts.are_known:
             num_sources = KeptCounts([num_patches - count % num_patches for count in counts.numbers])
@@ -485,14 +485,14 @@ class TokenMerger(nn.Module):
         sources = gather_rows(sources, is_source, num_sources.longest(num_patches))
         real = torch.arange(sources.shape[1], device=kept.device) < is_source.sum(dim=1, keepdim=True)
         are_equal = counts.are_known and len(set(num_sources.numbers)) == 1
-        # Padding stands behind the rows, where a causal mask hides it anyway.
+        # Padding comes last, where the causal mask hides it anyway.
         self_mask = create_causal_mask(self.config, hidden_states, attention_mask=None, cache=None)
         cross_mask = create_bidirectional_mask(
             self.config,
             hidden_states,
             attention_mask=None if are_equal else real,
             encoder_hidden_states=sources,
-            allow_is_bidirectional_skip=are_equal,  # to find out whether a mask may be left out is to wait for it
+            allow_is_bidirectional_skip=are_equal,  # checking whether a mask can be skipped would wait for the device
         )
         for layer in self.layers:
             hidden_states = layer(hidden_states, sources, self_mask, cross_mask)
@@ -500,7 +500,7 @@ class TokenMerger(nn.Module):
 
 
 class VectorQuantizer(nn.Module):
-    """Projects rows to the codebook's width, normalizes them and finds the nearest code."""
+    """Projects features to the codebook's width, normalizes them and finds the nearest code."""
 
     def __init__(self, config: LaVITVisualTokenizerConfig):
         super().__init__()
@@ -512,10 +512,10 @@ class VectorQuantizer(nn.Module):
         """
         Args:
             merged (`torch.Tensor` of shape `(..., hidden_size)`):
-                Merged rows.
+                Output of the merger.
 
         Returns:
-            `torch.Tensor` of shape `(..., codebook_dim)`, of unit length.
+            `torch.Tensor` of shape `(..., codebook_dim)`, normalized to unit length.
         """
         return nn.functional.normalize(self.output_projection(torch.tanh(self.input_projection(merged))), dim=-1)
 
@@ -523,14 +523,14 @@ class VectorQuantizer(nn.Module):
         """
         Args:
             merged (`torch.Tensor` of shape `(..., hidden_size)`):
-                Merged rows.
+                Output of the merger.
             quantize (`Callable`, *optional*):
-                What is done with the projected rows, `(..., codebook_dim)`, in place of looking up their codes, as
-                where the codebook is trained.
+                Function applied to the projected features, `(..., codebook_dim)`, instead of looking up their codes.
+                Used to train the codebook.
 
         Returns:
-            The nearest rows of the codebook as they are stored, `(..., codebook_dim)`, with the gradient passed
-            straight through to the projected rows, and their codes, `(...,)`. Or what `quantize` returns.
+            The nearest codebook vectors (unnormalized), `(..., codebook_dim)`, with a straight-through gradient to the
+            projected features, and their codes, `(...,)`; or the output of `quantize`.
         """
         projected = self.project(merged)
         if quantize is not None:
@@ -542,11 +542,11 @@ class VectorQuantizer(nn.Module):
         return quantized, codes
 
     def nearest(self, projected: torch.Tensor) -> torch.Tensor:
-        """Codes `(...,)` of the rows nearest to `projected` `(..., codebook_dim)` by squared distance, in fp32."""
+        """Finds the codes `(...,)` nearest to `projected` `(..., codebook_dim)` by squared distance, in fp32."""
         with torch.autocast(projected.device.type, enabled=False):
-            # Through the module, so that offloaded weights are fetched.
+            # Call the module so that offloaded weights are loaded.
             rows = self.codebook(torch.arange(self.codebook.num_embeddings, device=projected.device)).float()
-            # |z - e|^2 without |z|^2, which is the same for every code.
+            # |z - e|^2 without |z|^2, which is the same for all codes.
             distances = rows.square().sum(dim=-1) - 2 * projected.float() @ rows.T
         return distances.argmin(dim=-1)
 
@@ -554,7 +554,7 @@ class VectorQuantizer(nn.Module):
 @dataclass
 class LaVITVisualTokenizerOutput(ModelOutput):
     r"""
-    Output of [`LaVITVisualTokenizer`]. The lists hold one tensor for each image; `kept` differs from image to image.
+    Output of [`LaVITVisualTokenizer`]. The lists contain one tensor per image; `kept` varies between images.
 
     Args:
         last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_patches, feature_size)`):
@@ -564,17 +564,17 @@ class LaVITVisualTokenizerOutput(ModelOutput):
         keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
             The kept patches.
         keep_log_probs (`torch.FloatTensor` of shape `(batch_size, num_patches, 2)`):
-            The selector's log-probabilities of keeping and dropping, in fp32.
+            The selector's log-probabilities of keeping and dropping each patch, in fp32.
         merged (`list[torch.FloatTensor]`, each of shape `(kept, hidden_size)`):
-            Kept rows after the merger.
+            Features of the kept patches after the merger.
         quantized (`list[torch.FloatTensor]`, each of shape `(kept, codebook_dim)`):
-            The codebook's rows of the codes.
+            The codebook vectors of the codes.
         hidden_states, attentions (`tuple[torch.FloatTensor]`, *optional*):
-            The encoder's own, where they are asked for.
+            Those of the encoder, if requested.
         rebuild_errors (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
-            Under `keep_error`, how far the detokenizer is from the encoder's features: 1 minus the mean cosine.
+            With `keep_error`, the reconstruction error of the encoder's features: 1 minus the mean cosine similarity.
         reaches_keep_error (`torch.BoolTensor` of shape `(batch_size,)`, *optional*):
-            Under `keep_error`, which images reach it. Of the others all patches are kept.
+            With `keep_error`, whether each image reaches it. Otherwise, all its patches are kept.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
@@ -590,7 +590,7 @@ class LaVITVisualTokenizerOutput(ModelOutput):
 
 
 class FeatureEmbedding(nn.Module):
-    """Brings encoder features to the width of selector and merger, with learned positions where asked for."""
+    """Projects encoder features to the width of selector and merger, and optionally adds learned positions."""
 
     def __init__(self, config: LaVITVisualTokenizerConfig):
         super().__init__()
@@ -620,13 +620,13 @@ class LaVITVisualTokenizerPreTrainedModel(LaVITBaseModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
-    # A device map may cut between these, but not where they index rows by masks.
+    # A device map can split between these modules, but not inside them, where masks index rows.
     _no_split_modules = ["TokenSelector", "TokenMerger", "VectorQuantizer"]
     _keep_in_fp32_modules_strict = ["selector"]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, config=None, variant=None, **kwargs):
-        # The configuration says where a full LaVIT has its visual tokenizer.
+        # The configuration names the visual tokenizer's weights in the repo of a full LaVIT.
         if not isinstance(config, PreTrainedConfig):
             kwargs["weights_variant"] = variant
         elif getattr(config, "transformers_weights", None) == VISUAL_TOKENIZER_INDEX_NAME:
@@ -637,7 +637,7 @@ class LaVITVisualTokenizerPreTrainedModel(LaVITBaseModel):
     @torch.no_grad()
     def _init_weights(self, module):
         if isinstance(module, nn.Embedding):
-            # The codebook, whose rows are compared with vectors of unit length.
+            # The codebook, whose vectors are compared with vectors of unit length.
             init.normal_(module.weight, std=self.config.codebook_dim**-0.5)
             return
         super()._init_weights(module)
@@ -649,12 +649,12 @@ class LaVITVisualTokenizerPreTrainedModel(LaVITBaseModel):
 class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
     r"""
     The dynamic visual tokenizer of LaVIT (arXiv 2309.04669, section 3.1): a vision encoder, a selector that
-    keeps about a third of the patches, a merger that folds the dropped ones into the kept, and a codebook.
+    keeps about a third of the patches, a merger that merges the dropped patches into the kept ones, and a codebook.
 
-    Loads from a repo of its own or out of a full LaVIT repo, reading its own weights only.
+    Can be loaded from its own repo or from that of a full LaVIT, in which case only its own weights are read.
 
-    In train mode selector, merger and the quantizer's projections take gradients. The encoder is frozen and stays in
-    evaluation mode, and the codebook has no gradient: it learns in [`LaVITVisualTokenizerForPreTraining`].
+    In train mode, the selector, the merger and the quantizer's projections receive gradients. The encoder is frozen
+    and stays in evaluation mode. The codebook gets no gradient; [`LaVITVisualTokenizerForPreTraining`] trains it.
 
     Example:
 
@@ -670,7 +670,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
     ```
     """
 
-    # What else a full LaVIT repo or a checkpoint of stage 1 holds.
+    # Other weights in a full LaVIT repo or in a stage 1 checkpoint.
     _keys_to_ignore_on_load_unexpected = {
         r"^language_model\.",
         r"^understanding\.",
@@ -686,18 +686,18 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         self.selector = TokenSelector(config)
         self.merger = TokenMerger(config)
         self.quantizer = VectorQuantizer(config)
-        # No part of it: neither saved with it nor moved, which its place in a dictionary says.
+        # In a dictionary, so that it isn't registered as a submodule: it is neither saved nor moved with this model.
         self._attached: dict[str, nn.Module] = {}
         self.post_init()
 
     def attach_detokenizer(self, detokenizer: nn.Module) -> None:
         """
-        Lets `keep_error` and [`~LaVITVisualTokenizer.rebuild_errors`] rebuild features by another detokenizer than
-        that of the repo which the model was loaded from.
+        Attaches a detokenizer for `keep_error` and [`~LaVITVisualTokenizer.rebuild_errors`], replacing that of the
+        repo from which the model was loaded.
 
         Args:
             detokenizer ([`LaVITDetokenizer`]):
-                What was trained with this visual tokenizer, or for it.
+                A detokenizer that was trained with or for this visual tokenizer.
         """
         self._attached["detokenizer"] = detokenizer
 
@@ -707,11 +707,11 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         return "detokenizer" in self._attached
 
     def get_input_embeddings(self) -> nn.Module | None:
-        """The encoder's; `None` where it has none that transformers knows, as most backbones."""
+        """Returns the encoder's input embeddings, or `None` if transformers can't find any, as in most backbones."""
         try:
             return self.encoder.model.get_input_embeddings()
         except NotImplementedError:
-            return None  # accelerate asks for them wherever it shares a model out by FSDP
+            return None  # accelerate calls this for every model that it wraps with FSDP
 
     def encode(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutput:
         """
@@ -719,13 +719,13 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`):
-                Normalized pixels, as the image processor gives them.
+                Normalized pixels, as returned by the image processor.
 
         Returns:
-            `BaseModelOutput`: `last_hidden_state` holds the features, `(batch_size, num_patches, feature_size)`.
+            `BaseModelOutput`: `last_hidden_state` contains the features, `(batch_size, num_patches, feature_size)`.
 
         Raises:
-            ValueError: If `pixel_values` has another shape or no floating dtype.
+            ValueError: If `pixel_values` has a wrong shape or isn't floating-point.
         """
         self._check_pixel_values(pixel_values)
         return self.encoder(pixel_values, **kwargs)
@@ -744,31 +744,32 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         r"""
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`):
-                Normalized pixels, as the image processor gives them.
+                Normalized pixels, as returned by the image processor.
             keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
-                Patches to keep. By default the selector decides, by the rule `config.selection`.
+                Patches to keep. By default, the selector decides with the rule in `config.selection`.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of the draws under `selection="sample"`; torch's global one by default. Of a list, one for
-                each image.
+                Random number generator for `selection="sample"`, or a list with one per image. Defaults to torch's
+                global one.
             keep_threshold (`float`, *optional*):
-                Keep the patches likelier than this, in place of the rule `config.selection`.
+                Keep patches with a keep probability above this, instead of applying the rule in `config.selection`.
             keep_ratio (`float`, *optional*):
-                Keep this share of the patches, the best by the selector's log-odds: `round(keep_ratio * num_patches)`
-                of every image, and at least one.
+                Keep this fraction of the patches, those with the highest log-odds: `round(keep_ratio * num_patches)`
+                per image, and at least one.
             keep_error (`float`, *optional*):
-                Keep the fewest of the best patches from which the detokenizer rebuilds the features with at most this
-                error, 1 minus the mean cosine; all of an image that never reaches it. See [`find_fewest`].
+                Keep as few of the best patches as possible such that the detokenizer reconstructs the features with at
+                most this error, 1 minus the mean cosine similarity. Images that never reach it keep all patches. See
+                [`find_fewest`].
 
         Returns:
             [`LaVITVisualTokenizerOutput`].
 
         Raises:
             ValueError: If `pixel_values` or `keep_mask` has a wrong shape, dtype or content; if more than one of
-                `keep_mask` and the three settings is given, or one is out of its range; under `keep_error`, if there
+                `keep_mask` and the three settings is passed, or one is out of range; or, with `keep_error`, if there
                 is no detokenizer.
         """
         settings = {"keep_threshold": keep_threshold, "keep_ratio": keep_ratio, "keep_error": keep_error}
-        self.config.selection_rule(keep_mask, **settings)  # refuses before the encoder runs
+        self.config.selection_rule(keep_mask, **settings)  # fail before the encoder runs
         encoded = self.encode(pixel_values, **kwargs)
         outputs = self.tokenize(encoded.last_hidden_state, keep_mask, generator, **settings)
         for name in ("hidden_states", "attentions"):
@@ -784,16 +785,16 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         **keep_settings: Unpack[KeepSettings],
     ) -> LaVITVisualTokenizerOutput:
         r"""
-        All that follows on the encoder, for features that were computed before.
+        Tokenizes features that were computed before, without running the encoder.
 
         Args:
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
-                What [`~LaVITVisualTokenizer.encode`] gave.
+                Output of [`~LaVITVisualTokenizer.encode`].
             keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
-                Patches to keep. By default the selector decides, by the rule `config.selection`.
+                Patches to keep. By default, the selector decides with the rule in `config.selection`.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of the draws under `selection="sample"`; torch's global one by default. Of a list, one for
-                each image.
+                Random number generator for `selection="sample"`, or a list with one per image. Defaults to torch's
+                global one.
             keep_settings:
                 `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITVisualTokenizer.forward`].
 
@@ -801,7 +802,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
             [`LaVITVisualTokenizerOutput`].
 
         Raises:
-            ValueError: If `keep_mask` has a wrong shape, dtype or content, or a setting cannot be used.
+            ValueError: If `keep_mask` has a wrong shape, dtype or content, or if a setting can't be used.
         """
         rule = self.config.selection_rule(keep_mask, **keep_settings)
         hidden_states = self.embedding(features)
@@ -830,17 +831,17 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         selector: TokenSelector | None = None,
     ) -> PatchSelection:
         """
-        Runs a selector and, under `keep_error`, searches how few of the best patches are enough.
+        Runs a selector and, with `keep_error`, searches for the smallest sufficient number of patches.
 
         Args:
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
-                What [`~LaVITVisualTokenizer.encode`] gave.
+                Output of [`~LaVITVisualTokenizer.encode`].
             hidden_states (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
-                The same, embedded.
+                The embedded features.
             keep_mask, generator, rule:
-                What [`TokenSelector`] takes.
+                Arguments of [`TokenSelector`].
             selector ([`TokenSelector`], *optional*):
-                Another than its own, as that of the understanding branch.
+                The selector, if not the model's own, such as that of the understanding branch.
 
         Returns:
             [`PatchSelection`].
@@ -855,14 +856,14 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         return PatchSelection((keep_mask > 0.5) & masks, log_probs, errors, errors <= rule.keep_error)
 
     def merge_patches(self, hidden_states: torch.Tensor, keep_mask: torch.Tensor, counts: KeptCounts) -> torch.Tensor:
-        """Runs [`TokenMerger`]; a method, as accelerate's hooks would move a module that is passed to another."""
+        """Runs [`TokenMerger`]. A method, because accelerate's hooks would move a module passed to another one."""
         return self.merger(hidden_states, keep_mask, counts)
 
     @torch.no_grad()
     def _keep_fewest(
         self, features: torch.Tensor, hidden_states: torch.Tensor, log_odds: torch.Tensor, keep_error: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mask and error of one image. What is found does not depend on the others of a batch."""
+        """Finds the mask and error of one image, independently of the others in the batch."""
 
         def errors_of(masks: torch.Tensor) -> torch.Tensor:
             repeated = (tensor.expand(len(masks), -1, -1) for tensor in (features, hidden_states))
@@ -873,17 +874,18 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
     @torch.no_grad()
     def rebuild_errors(self, features: torch.Tensor, keep_mask: torch.Tensor) -> torch.Tensor:
         """
-        How far the detokenizer is from the encoder's features when it rebuilds them from the codes of some patches.
+        Computes the error of the detokenizer when it reconstructs the encoder's features from the codes of some
+        patches.
 
         Args:
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
-                What [`~LaVITVisualTokenizer.encode`] gave.
+                Output of [`~LaVITVisualTokenizer.encode`].
             keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
-                Patches to keep, at least one of each image.
+                Patches to keep, at least one per image.
 
         Returns:
-            `torch.FloatTensor` of shape `(batch_size,)`: 1 minus the cosine of rebuilt and own features, averaged over
-            the patches, those that were dropped among them.
+            `torch.FloatTensor` of shape `(batch_size,)`: 1 minus the cosine similarity of reconstructed and original
+            features, averaged over all patches, including the dropped ones.
 
         Raises:
             ValueError: If there is no detokenizer, or `keep_mask` keeps no patch of an image.
@@ -921,18 +923,18 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         rule: SelectionRule | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Runs the selector on what it reads: the embedded features, or the first channels of the features themselves.
+        Runs the selector on its inputs: the embedded features, or the first channels of the raw features.
 
         Args:
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
-                What [`~LaVITVisualTokenizer.encode`] gave.
+                Output of [`~LaVITVisualTokenizer.encode`].
             hidden_states (`torch.Tensor` of shape `(batch_size, num_patches, hidden_size)`):
-                The same, embedded.
+                The embedded features.
             keep_mask, generator, rule:
-                What [`TokenSelector`] takes.
+                Arguments of [`TokenSelector`].
 
         Returns:
-            What [`TokenSelector`] gives: keep mask and log-probabilities.
+            The keep mask and the log-probabilities, as in [`TokenSelector`].
         """
         width = self.config.selector_feature_size
         inputs = hidden_states if width is None else features[..., :width]

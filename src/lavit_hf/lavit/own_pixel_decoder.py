@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the pixel decoder, or of it the detokenizer alone, in the repo that a model was loaded from."""
+"""Loads the pixel decoder, or only its detokenizer, from the repo from which a model was loaded."""
 
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from .remote_code import load_pipeline, own_class
 
 def load_pixel_decoder(model: PreTrainedModel) -> Any:
     """
-    Loads a model's own pixel decoder onto its device; on an accelerator in its dtype, on a CPU as [`LaVITPipeline`]
-    loads by itself.
+    Loads the pixel decoder from a model's repo to the model's device. On accelerators, it gets the model's dtype; on a
+    CPU, the default of [`LaVITPipeline`].
 
     Args:
         model (`LaVITForCausalLM`):
@@ -27,13 +27,13 @@ def load_pixel_decoder(model: PreTrainedModel) -> Any:
         [`LaVITPipeline`] without a language model.
 
     Raises:
-        ValueError: If the model's repo has none, or the model comes from no repo.
+        ValueError: If the model's repo has no pixel decoder, or the model wasn't loaded from a repo.
     """
     repo, revision = _find_repo(model.name_or_path), getattr(model.config, "_commit_hash", None)
     dtype = None if model.device.type in ("cpu", "meta") else model.dtype
     if repo is None:
         raise ValueError(_describe_lack(model))
-    with torch.random.fork_rng(devices=[]):  # the draws of a seed are the image's, whenever this happens
+    with torch.random.fork_rng(devices=[]):  # loading must not change the images of a seed
         try:
             pipeline = load_pipeline(repo, revision, language_model=None, dtype=dtype)
         except EntryNotFoundError as error:
@@ -48,8 +48,8 @@ DETOKENIZER_FOLDER = "detokenizer"
 
 def load_detokenizer(model: PreTrainedModel) -> PreTrainedModel:
     """
-    Loads the detokenizer of a model's repo, and nothing else of its pixel decoder, onto the model's device; on a CPU
-    in fp32, elsewhere in the model's dtype.
+    Loads only the detokenizer from a model's repo to the model's device, in fp32 on a CPU and in the model's dtype on
+    other devices.
 
     Args:
         model (`LaVITForCausalLM` or `LaVITVisualTokenizer`):
@@ -59,7 +59,7 @@ def load_detokenizer(model: PreTrainedModel) -> PreTrainedModel:
         [`LaVITDetokenizer`].
 
     Raises:
-        ValueError: If the repo has none, or the model comes from no repo.
+        ValueError: If the repo has no detokenizer, or the model wasn't loaded from a repo.
     """
     repo, revision = _find_repo(model.name_or_path), getattr(model.config, "_commit_hash", None)
     place = {"subfolder": DETOKENIZER_FOLDER, "revision": revision}
@@ -79,7 +79,7 @@ def load_detokenizer(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _find_repo(name: str) -> str | None:
-    """The repo of a pipeline, of which the model may be a component; `None` where the folder is no such repo."""
+    """Returns the pipeline repo that a model is in, possibly as a component; `None` if it isn't in one."""
     folder = Path(name)
     if not name or not folder.is_dir():
         return name or None

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""LaVIT's processor: one sequence out of text and images, and text or images back out of what was generated."""
+"""LaVIT's processor: turns text and images into model inputs, and generated ids back into text or images."""
 
 import re
 from collections.abc import Iterator
@@ -28,32 +28,32 @@ from .text_readers import text_reader
 from .untrusted_files import naming_checkpoint
 
 
-# How a question was put in training, `{}` being the question.
+# How questions were phrased in training; `{}` is the question.
 DEFAULT_QUESTION_TEMPLATE = "Question: {} Answer:"
 
-# What becomes of the tokenizer's arguments here; what is in neither set is refused, as it would have no effect.
+# Supported arguments of the tokenizer. All others are refused, because they would have no effect.
 _PAD_KWARGS = {"padding", "max_length", "pad_to_multiple_of", "padding_side", "return_attention_mask"}
 _OTHER_TEXT_KWARGS = {
     "add_special_tokens",
     "return_mm_token_type_ids",
     "return_offsets_mapping",
     "return_tensors",
-    "return_text_replacement_offsets",  # `apply_chat_template` asks for it; offsets are the passed text's as it is
+    "return_text_replacement_offsets",  # passed by `apply_chat_template`; offsets already refer to the passed text
     "sanitize_control_tokens",
     "split_special_tokens",
     "truncation",
     "verbose",
 }
 
-# Where the original cuts its answers, so that nothing is left of what the model goes on to ask itself.
+# Where the original cuts answers off, to remove further questions that the model generates.
 _ANSWER_END = re.compile(r"\n|question:|Long answer:|,|\.")
 
 
 class LaVITTextKwargs(TextKwargs, total=False):
     """
     split_special_tokens (`bool`, *optional*):
-        Whether tokens spelled out in the text, as `[IMG]`, `</s>` or `<code_17>`, are plain text. Defaults to the
-        tokenizer's setting, `True` if [`build_tokenizer`] made it.
+        Whether special tokens written in the text, such as `[IMG]`, `</s>` or `<code_17>`, are plain text. Defaults to
+        the tokenizer's setting, which is `True` for tokenizers created by [`build_tokenizer`].
     """
 
     split_special_tokens: bool | None
@@ -62,7 +62,7 @@ class LaVITTextKwargs(TextKwargs, total=False):
 class LaVITProcessorKwargs(ProcessingKwargs, total=False):
     """
     generation_mode (`str`, *optional*, defaults to `"text"`):
-        What the model writes after the prompt: `"text"`, or `"image"`, which closes the prompt with `[IMG]`.
+        What the model generates after the prompt: `"text"`, or `"image"`, which appends `[IMG]` to the prompt.
     output_labels (`bool`, *optional*, defaults to `False`):
         Whether to return labels for training.
     """
@@ -73,40 +73,42 @@ class LaVITProcessorKwargs(ProcessingKwargs, total=False):
     output_labels: bool
 
 
-# A token of a prompt: its id, and where its characters are in the text as it was passed, `(0, 0)` for image marks.
+# A token of a prompt: its id, and the span of its characters in the passed text, `(0, 0)` for image marks.
 _Token = tuple[int, tuple[int, int]]
 
 
 @ships_code
 class LaVITProcessor(ProcessorMixin):
     r"""
-    Processor of LaVIT (arXiv 2309.04669), in which an image is a sentence in the language model's own vocabulary.
+    Processor of LaVIT (arXiv 2309.04669), which represents images as sequences of tokens in the language model's own
+    vocabulary.
 
-    An image stands in `input_ids` as a slot, `[IMG]` with `[/IMG]` right behind it: how many patches of it are kept
-    only the model knows, which fills the slot. In the text, `<image>` says where images stand; without it they stand
-    in front. A space on either side of a placeholder belongs to the placeholder, and each piece of text between
-    images is tokenized like a prompt of its own, as the original does it. Nothing else in a text is read as an image
-    or a control token, unless `split_special_tokens=False` is passed. Threads may share a processor: texts are read by
-    copies of the tokenizer, whose own calls change its settings for all threads.
+    In `input_ids`, an image is a slot, `[IMG]` directly followed by `[/IMG]`. The model fills the slot, because only
+    the model knows how many patches are kept. In the text, `<image>` marks the positions of images; without it, images
+    come first. A space on either side of a placeholder is part of the placeholder, and each piece of text between
+    images is tokenized as a separate prompt, as in the original. Nothing else in a text is read as an image or a
+    control token, unless `split_special_tokens=False` is passed. Processors are thread-safe: texts are tokenized by
+    copies of the tokenizer, because calling a tokenizer can change its settings for all threads.
 
     Args:
         image_processor ([`LaVITImageProcessor`] or [`LaVITImageProcessorPil`]):
             The image processor.
         tokenizer (`PreTrainedTokenizerBase`):
-            The tokenizer, as [`build_tokenizer`] makes it.
+            The tokenizer, as created by [`build_tokenizer`].
         chat_template (`str`, *optional*):
-            Jinja template of chats. By default a chat becomes what LaVIT is trained on: a user's turn with text is a
-            question, with its images in front; one of images alone asks for a caption; an answer ends with the end of
-            sequence, and the next turn follows.
+            Jinja template for chats. By default, chats are formatted as in LaVIT's training: a user's turn with text
+            is a question, with its images first; a turn that contains only images asks for a caption; an answer ends
+            with the end-of-sequence token, followed by the next turn.
         image_token (`str`, *optional*, defaults to `"<image>"`):
-            The placeholder. It is no token, so that texts about `<image>` only need another one. In chats they do not.
+            The placeholder. It isn't a token, so choose another one to write about `<image>` in prompts. In chats,
+            that isn't necessary.
         question_template (`str`, *optional*, defaults to `"Question: {} Answer:"`):
-            How questions are put, in chats and by [`~LaVITProcessor.format_question`], with `{}` in place of the
-            question. Kept in the repo, as checkpoints differ.
+            How to phrase questions in chats and in [`~LaVITProcessor.format_question`]; `{}` is replaced by the
+            question. It is stored in the repo, because checkpoints differ.
 
     Raises:
-        `ValueError`: If the tokenizer has no image marks, the placeholder is empty, or `question_template` has no
-            place for the question.
+        `ValueError`: If the tokenizer has no image marks, the placeholder is empty, or `question_template` doesn't
+            contain exactly one `{}`.
 
     Example:
 
@@ -161,7 +163,7 @@ class LaVITProcessor(ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """As in transformers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        """As in transformers, but problems with the files raise a `ValueError` or an `OSError` that names them."""
         finish_interrupted_save(pretrained_model_name_or_path)
         with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
@@ -178,22 +180,22 @@ class LaVITProcessor(ProcessorMixin):
 
     @property
     def image_token_id(self) -> int:
-        """Id of `[IMG]`, which opens the slot of each image. `image_token` is no token and has no id."""
+        """Id of `[IMG]`, which opens the slot of each image. `image_token` isn't a token, so it has no id."""
         return self.image_start_token_id
 
     @property
     def image_token_ids(self) -> list[int]:
-        """Ids of a slot, `[IMG]` and `[/IMG]`."""
+        """Ids of a slot: `[IMG]` and `[/IMG]`."""
         return [self.image_start_token_id, self.image_end_token_id]
 
     @property
     def pad_token_id(self) -> int:
-        """Id that prompts are padded with."""
+        """Id of the padding token."""
         return self.tokenizer.pad_token_id
 
     @property
     def eos_token_id(self) -> int | None:
-        """Id that ends a text."""
+        """Id of the end-of-sequence token."""
         return self.tokenizer.eos_token_id
 
     def __call__(
@@ -203,19 +205,19 @@ class LaVITProcessor(ProcessorMixin):
         **kwargs: Unpack[LaVITProcessorKwargs],
     ) -> BatchFeature:
         """
-        Makes the model's inputs of prompts and images.
+        Prepares prompts and images as inputs of the model.
 
         Args:
             images (`ImageInput`, `str` or a list of them, flat or nested, *optional*):
-                The images. A flat list is dealt out by the placeholders in the texts; without placeholders, all of it
-                goes to the one text, or one image to each text. A nested list has one list for each text, which may
-                be empty or `None`.
+                The images. A flat list is assigned to the texts according to their placeholders. Without placeholders,
+                all images go to a single text, or one image to each text. A nested list contains one list per text,
+                which can be empty or `None`.
             text (`str` or `list[str]`, *optional*):
-                The prompts. An empty one or `None` with an image asks for a caption.
+                The prompts. An empty prompt or `None` with an image asks for a caption.
             kwargs (*optional*):
-                `generation_mode`, and arguments of tokenizer and image processor, see [`LaVITProcessorKwargs`].
-                Prompts are padded to the longest (`padding=True`) on the left, and never truncated unless
-                `truncation=True` is passed, which cuts text only. `return_tensors` defaults to `"pt"`. No special
+                `generation_mode` and arguments of the tokenizer and the image processor; see [`LaVITProcessorKwargs`].
+                By default, prompts are padded to the longest (`padding=True`), on the left. They are only truncated
+                with `truncation=True`, which never removes images. `return_tensors` defaults to `"pt"`. No special
                 tokens are added.
 
         Returns:
@@ -225,17 +227,17 @@ class LaVITProcessor(ProcessorMixin):
             - **attention_mask** (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Zero for padding.
             - **pixel_values** (`torch.FloatTensor` of shape `(num_images, 3, height, width)`): The images in order of
               appearance, if there are any.
-            - **offset_mapping** (of shape `(batch_size, sequence_length, 2)`): Where each token starts and ends in
-              the text as it was passed, in characters, if `return_offsets_mapping=True`. Zeros for images.
+            - **offset_mapping** (of shape `(batch_size, sequence_length, 2)`): Start and end of each token in the
+              passed text, in characters, if `return_offsets_mapping=True`. Zeros for images.
             - **mm_token_type_ids** (of shape `(batch_size, sequence_length)`): One for the two marks of each slot, if
-              `return_mm_token_type_ids=True`. For serving software; the model itself does not take them.
-            - **labels** (`torch.LongTensor` of shape `(batch_size, sequence_length)`): What of the prompts is learned,
-              if `output_labels=True`; see [`~LaVITProcessor.create_labels`].
+              `return_mm_token_type_ids=True`. Intended for serving software; the model itself doesn't take them.
+            - **labels** (`torch.LongTensor` of shape `(batch_size, sequence_length)`): Training targets, if
+              `output_labels=True`; see [`~LaVITProcessor.create_labels`].
 
         Raises:
-            `ValueError`: If placeholders and images differ in number, a prompt is empty and has no image, or is not
-            valid Unicode, the mode is unknown, an argument has no effect here, or `max_length` cannot hold the image
-            slots.
+            `ValueError`: If the numbers of placeholders and images differ, a prompt isn't valid Unicode or is empty
+            and has no image, the mode is unknown, an argument would have no effect, or `max_length` is too small for
+            the image slots.
         """
         check_generation_mode(kwargs.get("generation_mode", self.generation_mode))
         _check_no_other_media(kwargs)
@@ -260,28 +262,28 @@ class LaVITProcessor(ProcessorMixin):
         self, conversation: list[dict] | list[list[dict]], chat_template: str | None = None, **kwargs
     ) -> str | list[str] | torch.Tensor | BatchFeature:
         """
-        Makes a prompt of a chat.
+        Turns a chat into a prompt.
 
         Args:
             conversation (`list[dict]` or `list[list[dict]]`):
                 The messages of a chat, or of a batch of chats, with the roles `"system"`, `"user"` and `"assistant"`.
                 Their contents are strings, or lists of parts of type `"text"` and `"image"`. Nothing in their texts
-                is read as an image or a control token, `<image>` neither.
+                is read as an image or a control token, not even `<image>`.
             chat_template (`str`, *optional*):
-                A template in place of the processor's own. It gets the processor's settings `image_token`,
-                `question_template` and `generation_mode` as variables.
+                A template to use instead of the processor's own. The processor's settings `image_token`,
+                `question_template` and `generation_mode` are passed to it as variables.
             kwargs (*optional*):
-                As for transformers' processors: `tokenize`, `return_dict`, `return_assistant_tokens_mask`,
+                As in transformers' processors: `tokenize`, `return_dict`, `return_assistant_tokens_mask`,
                 `continue_final_message`, `processor_kwargs` and more. With `generation_mode="image"`, here or in
-                `processor_kwargs`, the last turn is what to paint, and no question.
+                `processor_kwargs`, the last turn describes the image to generate and isn't a question.
 
         Returns:
-            `str` or `list[str]`: The prompts, or with `tokenize=True` their ids, or all inputs of the model with
-            `return_dict=True` as well.
+            `str` or `list[str]`: The prompts. With `tokenize=True`, their ids, or all inputs of the model if
+            `return_dict=True` is also passed.
 
         Raises:
-            `ValueError`: If there is no chat, a chat has no messages, a role or a type of part is unknown, a part of
-            type `"image"` holds none, or two modes are named.
+            `ValueError`: If there is no chat, a chat has no messages, a role or type is unknown, a part of type
+            `"image"` contains no image, or two different modes are passed.
         """
         processor_kwargs = dict(kwargs.pop("processor_kwargs", None) or {})
         mode = agree_on_mode(
@@ -291,7 +293,7 @@ class LaVITProcessor(ProcessorMixin):
         if mode is not None:
             processor_kwargs["generation_mode"] = mode
         if processor_kwargs.get("split_special_tokens") is not False:
-            kwargs.pop("sanitize_control_tokens", None)  # texts are nothing else here
+            kwargs.pop("sanitize_control_tokens", None)  # always the case here
         if kwargs.get("tokenize") and not (processor_kwargs.get("images") or kwargs.get("images")):
             for number, messages in enumerate(self._normalize_conversations(conversation)[0]):
                 check_images(number, messages)
@@ -306,7 +308,7 @@ class LaVITProcessor(ProcessorMixin):
         return super().apply_chat_template(conversation, chat_template, processor_kwargs=processor_kwargs, **kwargs)
 
     def _normalize_conversations(self, conversation) -> tuple[list, bool]:
-        # Without these checks, `apply_chat_template` fails with an `IndexError` or a `KeyError`, or writes "None".
+        # Without these checks, `apply_chat_template` raises an `IndexError` or a `KeyError`, or writes "None".
         check_nesting(conversation, "The chat")
         check_messages(conversation)
         try:
@@ -319,14 +321,14 @@ class LaVITProcessor(ProcessorMixin):
 
     @property
     def _control_tokens(self) -> dict[str, str]:
-        """What chat templates may write, by its names there."""
+        """Control tokens that chat templates can write, by their variable names."""
         tokens = self.tokenizer.special_tokens_map
         return {name: tokens[name] for name in ("bos_token", "eos_token") if name in tokens}
 
     def _build_prompts(
         self, texts: list[str], num_images: list[int], generation_mode: str, **text_kwargs
     ) -> list[list[_Token]]:
-        """Tokenizes the pieces of text around the placeholders, and puts slots between them or in front."""
+        """Tokenizes the pieces of text between the placeholders, and adds slots between or before them."""
         start, end = ((mark, (0, 0)) for mark in self.image_token_ids)
         closing = [start] if generation_mode == "image" else []
         max_length = self._get_max_length(**text_kwargs)
@@ -355,11 +357,11 @@ class LaVITProcessor(ProcessorMixin):
         return_offsets_mapping: bool | None = None,
         **kwargs,
     ) -> Iterator[list[list[_Token]]]:
-        """Yields the tokens of each text in pieces, each tokenized like a prompt of its own."""
+        """Yields the tokens of each text in pieces, each tokenized as a separate prompt."""
         controls = list(self._control_tokens.values())
         prompts = [split_prompt(text, self.image_token, controls) for text in texts]
         runs = [run for pieces in prompts for piece in pieces for run in piece if not run.is_control]
-        if split_special_tokens is None or sanitize_control_tokens:  # the template's own tokens are then read
+        if split_special_tokens is None or sanitize_control_tokens:  # then the template's own tokens are read
             split_special_tokens = self.tokenizer.split_special_tokens
         encoded = text_reader(self.tokenizer, split_special_tokens)(
             [run.text for run in runs] or [""],
@@ -376,7 +378,7 @@ class LaVITProcessor(ProcessorMixin):
             yield [[token for run in piece for token in self._locate_tokens(run, tokens)] for piece in pieces]
 
     def _locate_tokens(self, run: Run, tokens: Iterator[tuple[list[int], list[tuple[int, int]]]]) -> list[_Token]:
-        """The tokens of a run with their places in the whole text; those of text are the next of `tokens`."""
+        """Returns the tokens of a run with their positions in the whole text. Text runs take the next of `tokens`."""
         if run.is_control:
             return [(self.tokenizer.convert_tokens_to_ids(run.text), tuple(run.places))]
         return [(id, run.locate(span)) for id, span in zip(*next(tokens))]
@@ -384,7 +386,7 @@ class LaVITProcessor(ProcessorMixin):
     def _get_max_length(
         self, truncation: bool | str | None = None, max_length: int | None = None, **kwargs
     ) -> int | None:
-        """Number of tokens beyond which a prompt is truncated, `None` for no truncation."""
+        """Number of tokens to truncate prompts to; `None` for no truncation."""
         if not truncation or truncation == "do_not_truncate":
             return None
         max_length = self.tokenizer.model_max_length if max_length is None else max_length
@@ -397,9 +399,9 @@ class LaVITProcessor(ProcessorMixin):
     ) -> dict[str, list[list]]:
         pad_kwargs = {name: value for name, value in kwargs.items() if name in _PAD_KWARGS}
         if kwargs.get("truncation"):
-            pad_kwargs["verbose"] = False  # it would warn that `max_length` has no effect
+            pad_kwargs["verbose"] = False  # avoids a warning that `max_length` has no effect
         data = dict(self.tokenizer.pad({"input_ids": [[id for id, _ in prompt] for prompt in prompts]}, **pad_kwargs))
-        if return_offsets_mapping:  # which `pad` passes over
+        if return_offsets_mapping:  # ignored by `pad`
             side = pad_kwargs.get("padding_side") or self.tokenizer.padding_side
             data["offset_mapping"] = [
                 _pad_spans([span for _, span in prompt], len(row), side)
@@ -409,8 +411,8 @@ class LaVITProcessor(ProcessorMixin):
 
     def create_mm_token_type_ids(self, input_ids: list) -> list[list[int]]:
         """
-        Says where images go. Marks that are not a slot, as the `[IMG]` that closes a prompt for an image, count as
-        text, so that there are two ones for each image that was passed.
+        Marks the positions of images. Marks outside a slot, such as the `[IMG]` at the end of a prompt for an image,
+        count as text, so there are exactly two ones for each passed image.
 
         Args:
             input_ids (`list[list[int]]`):
@@ -424,18 +426,18 @@ class LaVITProcessor(ProcessorMixin):
 
     def create_labels(self, input_ids: list, attention_mask: list | None = None) -> list[list[int]]:
         """
-        Makes labels of which each one is a target: `Trainer` divides the loss by their number, so that one that is no
-        target would count for nothing. To leave out more, as a question, set -100 there.
+        Creates labels for training. Each label other than -100 is a target, because `Trainer` divides the loss by the
+        number of labels. To exclude more ids, such as those of a question, set their labels to -100.
 
         Args:
             input_ids (`list[list[int]]` or `torch.Tensor` of shape `(batch_size, sequence_length)`):
                 Ids of prompts, padded or not.
             attention_mask (`list[list[int]]` or `torch.Tensor` of the same shape, *optional*):
-                Zero where there is padding. Nothing is padding by default.
+                Zero for padding. By default, there is no padding.
 
         Returns:
-            `list[list[int]]`: The ids, with -100 for padding, for both marks of an image in a slot, and for the first
-            id of each prompt, which nothing predicts.
+            `list[list[int]]`: The ids, with -100 for padding, both marks of each slot, and the first id of each
+            prompt, which can't be predicted.
         """
         masks = [[1] * len(row) for row in input_ids] if attention_mask is None else attention_mask
         labels = []
@@ -447,16 +449,16 @@ class LaVITProcessor(ProcessorMixin):
 
     def _get_num_multimodal_tokens(self, image_sizes: list[tuple[int, int]] | None = None, **kwargs) -> MultiModalData:
         """
-        Computes the number of placeholder tokens that images take in `input_ids`: the two marks of a slot, whatever
-        their sizes. How many rows the model puts between the marks is known only when it has chosen patches: from one
-        to the `num_patches` of [`LaVITVisualTokenizerConfig`], which is what to reserve in a cache for each image.
+        Computes the number of placeholder tokens per image in `input_ids`, which is always two, the marks of a slot.
+        How many embeddings the model inserts between the marks is only known once it has selected patches: between one
+        and the `num_patches` of [`LaVITVisualTokenizerConfig`], which is what to reserve in a cache per image.
 
         Args:
             image_sizes (`list[tuple[int, int]]`, *optional*):
                 Height and width of each image.
 
         Returns:
-            `MultiModalData`: `num_image_tokens`, and `num_image_patches`, the rows of `pixel_values` for each image.
+            `MultiModalData`: `num_image_tokens`, and `num_image_patches`, the rows of `pixel_values` per image.
         """
         if image_sizes is None:
             return MultiModalData()
@@ -467,15 +469,15 @@ class LaVITProcessor(ProcessorMixin):
 
     def format_question(self, question: str) -> str:
         """
-        Puts a question about an image as `question_template` has it. A chat with the question as the user's turn
-        becomes the same prompt.
+        Formats a question about an image with `question_template`. A chat with the question as the user's turn results
+        in the same prompt.
 
         Args:
             question (`str`):
-                The question. White space around it is left out.
+                The question. Surrounding whitespace is removed.
 
         Returns:
-            `str`: `"Question: {question} Answer:"`, or as `question_template` says.
+            `str`: `"Question: {question} Answer:"`, or the question in another `question_template`.
         """
         if not isinstance(question, str):
             raise ValueError(f"Pass one question as a string, not {type(question).__name__}.")
@@ -485,19 +487,19 @@ class LaVITProcessor(ProcessorMixin):
         self, generated_outputs, skip_special_tokens: bool = True, generation_mode: str | None = None, **kwargs
     ) -> list[str] | list[Image.Image]:
         """
-        Turns what was generated into texts or images.
+        Turns generated outputs into texts or images.
 
         Args:
             generated_outputs (`torch.Tensor`):
                 For text, ids of shape `(batch_size, sequence_length)`. For images, decoded images of shape
                 `(batch_size, 3, height, width)` with values in 0..1.
             skip_special_tokens (`bool`, *optional*, defaults to `True`):
-                Whether to leave out marks, codes and control tokens of a text. Otherwise images are spelled out, and
-                `tokenizer(text, split_special_tokens=False)` reads them back.
+                Whether to remove image marks, codes and control tokens from texts. Otherwise, images are written as
+                tokens, which `tokenizer(text, split_special_tokens=False)` turns back into ids.
             generation_mode (`str`, *optional*):
                 `"text"` (default) or `"image"`.
             kwargs (*optional*):
-                For text, handed to the tokenizer's `decode`.
+                For text, arguments of the tokenizer's `decode`.
 
         Returns:
             `list[str]` or `list[PIL.Image.Image]`: The texts or images.
@@ -514,34 +516,34 @@ class LaVITProcessor(ProcessorMixin):
 
     def post_process_caption(self, texts: list[str]) -> list[str]:
         """
-        Cuts captions at the first full stop, as the original does.
+        Cuts captions at the first period, as the original does.
 
         Args:
             texts (`list[str]`):
                 Decoded captions.
 
         Returns:
-            `list[str]`: The captions, without the full stop and white space around them.
+            `list[str]`: The captions, without the period and surrounding whitespace.
         """
         _check_is_list(texts)
         return [text.split(".")[0].strip() for text in texts]
 
     def post_process_answer(self, texts: list[str], lemmatize: bool = False) -> list[str]:
         """
-        Cuts answers at the first newline, `question:`, `Long answer:`, comma or full stop, as the original does.
+        Cuts answers at the first newline, `question:`, `Long answer:`, comma or period, as the original does.
 
         Args:
             texts (`list[str]`):
                 Decoded answers.
             lemmatize (`bool`, *optional*, defaults to `False`):
-                Whether to bring nouns and verbs to their base form for benchmark scores ("two dogs" to "two dog"), by
-                spaCy's `en_core_web_sm`, which published scores are commonly made with.
+                Whether to reduce nouns and verbs to their base form for benchmark scores ("two dogs" to "two dog"),
+                with spaCy's `en_core_web_sm`, as is common for published scores.
 
         Returns:
-            `list[str]`: The answers, without white space around them.
+            `list[str]`: The answers, without surrounding whitespace.
 
         Raises:
-            `ImportError`: If `lemmatize` is set and spaCy or its model is not installed.
+            `ImportError`: If `lemmatize` is set and spaCy or its model isn't installed.
         """
         _check_is_list(texts)
         answers = [_ANSWER_END.split(text, maxsplit=1)[0].strip() for text in texts]
@@ -576,7 +578,7 @@ def _check_text_kwargs(text_kwargs: dict[str, Any]):
 def _match_images_with_texts(
     text: TextInput | list[TextInput | None] | None, images: Any, image_token: str
 ) -> tuple[list[str], list[list]]:
-    """One text and one list of images for each prompt."""
+    """Returns one text and one list of images per prompt."""
     nested = isinstance(images, list | tuple) and any(isinstance(image, list | tuple | None) for image in images)
     if nested:
         images = [[] if sample is None else list(flatten_images(sample)) for sample in images]
@@ -628,7 +630,7 @@ def _check_text(number: int, text: Any):
 
 
 def _deal_out(images: list, num_placeholders: list[int]) -> list[list]:
-    """Deals a flat list of images out to the texts."""
+    """Assigns a flat list of images to the texts."""
     if len(num_placeholders) == 1:
         return [images]
     if images and not any(num_placeholders):
@@ -643,7 +645,7 @@ def _deal_out(images: list, num_placeholders: list[int]) -> list[list]:
 
 
 def _truncate(pieces: list[list[_Token]], num_tokens: int, side: str) -> list[list[_Token]]:
-    """Cuts tokens off at one side of a text until no more than `num_tokens` are left in all its pieces."""
+    """Removes tokens from one side of a text until its pieces have at most `num_tokens` in total."""
     kept = []
     for piece in pieces if side == "right" else reversed(pieces):
         room = min(num_tokens, len(piece))
@@ -669,18 +671,18 @@ def _to_pil(images: torch.Tensor) -> list[Image.Image]:
 
 def lemmatize_answer(text: str) -> str:
     """
-    Brings nouns and verbs of an answer to their base form, as benchmark scores are commonly made, by spaCy's
-    `en_core_web_sm`.
+    Reduces nouns and verbs of an answer to their base form with spaCy's `en_core_web_sm`, as is common for benchmark
+    scores.
 
     Args:
         text (`str`):
-            The answer, as "two dogs".
+            The answer, such as "two dogs".
 
     Returns:
-        `str`: "two dog".
+        `str`: The answer in base form, such as "two dog".
 
     Raises:
-        `ImportError`: If spaCy or its model is not installed.
+        `ImportError`: If spaCy or its model isn't installed.
     """
     words = _load_spacy()(text)
     return "".join((word.lemma_ if word.pos_ in ("NOUN", "VERB") else word.text) + word.whitespace_ for word in words)
@@ -688,7 +690,7 @@ def lemmatize_answer(text: str) -> str:
 
 @cache
 def _load_spacy():
-    """spaCy's small English model, loaded once."""
+    """Loads spaCy's small English model once."""
     try:
         import spacy
 

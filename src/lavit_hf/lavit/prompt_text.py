@@ -1,30 +1,30 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in the text of a prompt: placeholders of images, text, and control tokens that a chat template wrote."""
+"""Splits the text of a prompt into image placeholders, plain text, and control tokens written by a chat template."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
-# As a backslash in a regular expression, it turns what stands behind it into what it is not by itself: a placeholder
-# into text, a control token that is spelled out, which is text, into the token. A character of the private use area
-# beside those by which transformers marks control tokens.
+# Like a backslash in regular expressions, it changes the meaning of what follows: a placeholder becomes plain text,
+# and the text of a control token becomes the token. It is a private use character, next to those that transformers
+# uses to mark control tokens.
 ESCAPE = "\U000f0002"
 
 
 @dataclass(frozen=True)
 class Run:
     """
-    A stretch of a prompt that is tokenized by itself.
+    A part of a prompt that is tokenized separately.
 
     Args:
         text (`str`):
-            What it says, or the name of a control token.
+            The text, or the name of a control token.
         places (`Sequence[int]`):
-            Where in the prompt its characters stand, and where the last one ends.
+            Positions of its characters in the prompt, and the end of the last one.
         is_control (`bool`, *optional*, defaults to `False`):
-            Whether it is one control token.
+            Whether it is a single control token.
     """
 
     text: str
@@ -32,40 +32,40 @@ class Run:
     is_control: bool = False
 
     def locate(self, span: tuple[int, int]) -> tuple[int, int]:
-        """Where a span of `text` is in the prompt."""
+        """Converts a span of `text` to a span of the prompt."""
         start, end = span
         return self.places[start], self.places[end - 1] + 1 if end > start else self.places[start]
 
 
 def remove_escapes(text: str) -> str:
-    """A text of a user's, who is not to write escapes."""
+    """Removes escapes from a user's text."""
     return text.replace(ESCAPE, "")
 
 
 def escape_placeholders(text: str, image_token: str) -> str:
-    """A text in which no placeholder is read."""
+    """Escapes placeholders, so that they are read as text."""
     return text.replace(image_token, ESCAPE + image_token)
 
 
 def count_placeholders(text: str, image_token: str) -> int:
-    """How many images a prompt has places for."""
+    """Counts the unescaped image placeholders in a prompt."""
     return len(re.findall(_unescaped(image_token), text))
 
 
 def split_prompt(text: str, image_token: str, control_tokens: Sequence[str] = ()) -> list[list[Run]]:
     """
-    Takes a prompt apart.
+    Splits a prompt.
 
     Args:
         text (`str`):
             The prompt.
         image_token (`str`):
-            The placeholder of images, to which a space on either side belongs.
+            The image placeholder, which includes a space on either side.
         control_tokens (`Sequence[str]`, *optional*):
-            What is read as a control token where it is escaped.
+            Texts that are read as control tokens if escaped.
 
     Returns:
-        `list[list[Run]]`: the pieces between the placeholders, one more than these, and of each its runs.
+        `list[list[Run]]`: The runs of each piece between placeholders. There is one more piece than placeholders.
     """
     pieces, start = [], 0
     for placeholder in re.finditer(f" ?{_unescaped(image_token)} ?", text):

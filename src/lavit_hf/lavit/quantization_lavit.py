@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What stays as it is when a LaVIT is loaded in 8 or 4 bits."""
+"""Excludes parts of a LaVIT from quantization to 8 or 4 bits."""
 
 import copy
 
@@ -10,8 +10,9 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from .library_noise import leave_out
 
 
-# A rounded encoder, selector or merger would keep other patches and give other codes, and the embeddings and the head
-# hold the image ids. Patterns over module names, as transformers takes them, of `LaVITForCausalLM` and `LaVITModel`.
+# A quantized encoder, selector or merger would change the kept patches and codes, and the embeddings and the head
+# contain the image ids. Patterns for module names of `LaVITForCausalLM` and `LaVITModel`, in the format of
+# transformers.
 UNQUANTIZED_MODULES = (
     r"(model\.)?visual_tokenizer",
     r"(model\.)?understanding",
@@ -19,31 +20,30 @@ UNQUANTIZED_MODULES = (
     "lm_head",
 )
 
-# How the quantization methods call their list of modules to leave alone.
+# Names of the list of excluded modules in different quantization methods.
 SKIP_LIST_NAMES = ("llm_int8_skip_modules", "modules_to_not_convert", "skip_modules", "ignore")
 
-# bitsandbytes' 4-bit kernel for CPUs with bf16, and how it says that a layer may use it: it takes rows by as many, and
-# wants whole blocks in each.
+# Attribute by which bitsandbytes enables its 4-bit kernel for CPUs with bf16 in a layer, and the kernel's
+# requirements: the number of rows and the row length must be divisible by these.
 CPU_KERNEL_SWITCH = "support_avx512bf16_for_cpu"
 CPU_KERNEL_ROWS, BLOCK_SIZE = 32, 64
 
 
 def leave_images_unquantized(config: QuantizationConfigMixin | dict) -> QuantizationConfigMixin:
     """
-    Adds to a quantization's list of modules to leave alone those that images pass through, so that their codes do not
-    move.
+    Excludes modules that process images from a quantization, so that their codes don't change.
 
     Args:
         config (`QuantizationConfigMixin` or `dict`):
-            As `from_pretrained` takes it; it is not changed.
+            The argument of `from_pretrained`. It isn't modified.
 
     Returns:
-        `QuantizationConfigMixin`: The same with a longer list, where the method has one.
+        `QuantizationConfigMixin`: A copy with more excluded modules, if the method supports it.
     """
-    # bitsandbytes says so in every layer of every forward, and rounds as it is meant to.
+    # bitsandbytes logs this in every layer of every forward, although the cast is intended.
     leave_out("bitsandbytes.autograd._functions", "MatMul8bitLt: inputs will be cast from")
     if isinstance(config, dict):
-        from transformers.quantizers import AutoQuantizationConfig  # imports every quantization library there is
+        from transformers.quantizers import AutoQuantizationConfig  # imports all installed quantization libraries
 
         config = AutoQuantizationConfig.from_dict(config)
     config = copy.deepcopy(config)
@@ -55,8 +55,8 @@ def leave_images_unquantized(config: QuantizationConfigMixin | dict) -> Quantiza
 
 def avoid_unfit_kernels(model: nn.Module) -> None:
     """
-    Lets 4-bit layers whose widths one of bitsandbytes' kernels cannot do, and would fail for in the first forward, go
-    its general way.
+    Disables one of bitsandbytes' kernels for 4-bit layers with unsupported widths, in which it would fail in the first
+    forward. The general implementation is used instead.
 
     Args:
         model (`nn.Module`):

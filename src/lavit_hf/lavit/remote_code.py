@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Ships the source of this folder with a repo, so that `trust_remote_code=True` loads it where lavit_hf is missing."""
+"""Ships the source of this folder with a repo, so that `trust_remote_code=True` can load it without lavit_hf."""
 
 import json
 import os
@@ -24,8 +24,8 @@ from .checkpoint_index import CODE_FOLDER, fit_to_published
 
 
 if TYPE_CHECKING:
-    # transformers takes along what a module imports, without looking when: where one comes from a repo all of them do,
-    # and can be written into the next.
+    # transformers copies everything that a module imports, even if it never runs. This way, a class loaded from a repo
+    # comes with all of these modules and can write them to another repo.
     from .image_processing_lavit import LaVITImageProcessor  # noqa: F401
     from .image_processing_pil_lavit import LaVITImageProcessorPil  # noqa: F401
     from .modeling_lavit import LaVITForCausalLM  # noqa: F401
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _LANGUAGE_MODEL = f"{CODE_FOLDER}/modeling_lavit.LaVITForCausalLM"
 
-# The classes behind the Auto classes, by the model type of a configuration.
+# The classes for each Auto class, by model type.
 MODEL_AUTO_MAPS = {
     "lavit": {
         "AutoConfig": f"{CODE_FOLDER}/configuration_lavit.LaVITConfig",
@@ -59,9 +59,9 @@ PROCESSOR_AUTO_MAP = {"AutoProcessor": f"{CODE_FOLDER}/processing_lavit.LaVITPro
 
 def ships_code(saved_class: type) -> type:
     """
-    Class decorator for what transformers saves: `push_to_hub` puts the source beside it, and `save_pretrained` does so
-    with `include_code=True`, where the folder has it already, or where the class itself came out of a repo. A folder
-    without the source does not promise it.
+    Class decorator that ships the source code with everything that transformers saves. `push_to_hub` always adds the
+    source; `save_pretrained` adds it with `include_code=True`, if the folder already contains it, or if the class
+    itself was loaded from a repo. Without the source, the saved configurations don't refer to it.
     """
     save, upload, to_dict = (
         getattr(saved_class, name, None) for name in ("save_pretrained", "_upload_modified_files", "to_dict")
@@ -78,7 +78,7 @@ def ships_code(saved_class: type) -> type:
 
     @wraps(upload)
     def upload_modified_files(self, working_dir: str | os.PathLike, repo_id: str, *args, **kwargs) -> Any:
-        # The one step that every way to the Hub takes between saving and uploading.
+        # Every upload to the Hub calls this between saving and uploading.
         fit_to_published(Path(working_dir), repo_id, kwargs.get("token"), kwargs.get("revision"))
         write_remote_code(working_dir)
         return upload(self, working_dir, repo_id, *args, **kwargs)
@@ -86,13 +86,13 @@ def ships_code(saved_class: type) -> type:
     saved_class.save_pretrained, saved_class._upload_modified_files = save_pretrained, upload_modified_files
     if to_dict is not None:
         saved_class.to_dict = _without_promise(to_dict)
-    # transformers would save the source of a class that it loaded from a repo in its own way, for one Auto class.
+    # transformers would save the source of classes loaded from a repo in its own way, for a single Auto class.
     saved_class.register_for_auto_class = classmethod(lambda cls, auto_class=None: None)
     return saved_class
 
 
 def comes_from_a_repo(some_class: type) -> bool:
-    """Whether transformers took a class out of a repo's source."""
+    """Whether transformers loaded a class from the source code in a repo."""
     return some_class.__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 
 
@@ -106,7 +106,8 @@ def _without_promise(to_dict: Callable[..., dict[str, Any]]) -> Callable[..., di
 
 def load_pipeline(repo: str, revision: str | None = None, **kwargs: Any) -> Any:
     """
-    Loads LaVIT's diffusion pipeline by the package or, where this source came out of a repo, by that of the repo.
+    Loads LaVIT's diffusion pipeline with the package or, if this source was loaded from a repo, with the code in
+    `repo`.
 
     Args:
         repo (`str`):
@@ -114,7 +115,7 @@ def load_pipeline(repo: str, revision: str | None = None, **kwargs: Any) -> Any:
         revision (`str`, *optional*):
             The repo's revision.
         kwargs:
-            What else `DiffusionPipeline.from_pretrained` takes.
+            Other arguments of `DiffusionPipeline.from_pretrained`.
 
     Returns:
         [`LaVITPipeline`].
@@ -122,7 +123,7 @@ def load_pipeline(repo: str, revision: str | None = None, **kwargs: Any) -> Any:
     package = __name__.split(".")[0]
     if package != TRANSFORMERS_DYNAMIC_MODULE_NAME:
         return sys.modules[package].LaVITPipeline.from_pretrained(repo, revision=revision, **kwargs)
-    from diffusers import DiffusionPipeline  # which nothing but images needs
+    from diffusers import DiffusionPipeline  # only needed for images
 
     source = {"custom_pipeline": repo, "custom_revision": revision, "trust_remote_code": True}
     return DiffusionPipeline.from_pretrained(repo, revision=revision, **source, **kwargs)
@@ -130,13 +131,14 @@ def load_pipeline(repo: str, revision: str | None = None, **kwargs: Any) -> Any:
 
 def own_class(module: str, name: str, repo: str, revision: str | None = None) -> type:
     """
-    A class that is no part of the model, out of the package or, where this source came out of a repo, of that repo.
+    Returns a class outside this folder from the package or, if this source was loaded from a repo, from the code in
+    `repo`.
 
     Args:
         module (`str`):
-            The module that holds it.
+            The module that contains the class.
         name (`str`):
-            Its name.
+            Name of the class.
         repo (`str`):
             Path or Hub id.
         revision (`str`, *optional*):
@@ -150,7 +152,7 @@ def own_class(module: str, name: str, repo: str, revision: str | None = None) ->
 
 def write_remote_code(folder: str | os.PathLike) -> None:
     """
-    Copies the modules that a saved LaVIT needs into its folder and names their classes in its configurations.
+    Copies the source code that a saved LaVIT needs to its folder, and registers the classes in its configurations.
 
     Args:
         folder (`str` or `os.PathLike`):
@@ -166,7 +168,7 @@ def write_remote_code(folder: str | os.PathLike) -> None:
 
 
 def remove_remote_code(folder: str | os.PathLike) -> None:
-    """Takes away what [`write_remote_code`] has written into a folder that shall not have it, as a pipeline's part."""
+    """Removes everything that [`write_remote_code`] wrote, for example from the folder of a pipeline's component."""
     folder = Path(folder)
     for name in (CONFIG_NAME, PROCESSOR_NAME, IMAGE_PROCESSOR_NAME):
         _edit_json(folder / name, _unmap)
@@ -179,7 +181,7 @@ def _unmap(config: dict) -> dict:
 
 
 def _map_model(config: dict) -> dict:
-    auto_map = MODEL_AUTO_MAPS.get(config["model_type"])  # of a pipeline's other components there is none
+    auto_map = MODEL_AUTO_MAPS.get(config["model_type"])  # other components of a pipeline have none
     return config if auto_map is None else config | {"auto_map": auto_map}
 
 

@@ -1,10 +1,10 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What is called otherwise in memory than in a repo: the projections of everything that images pass through.
+Names that differ between memory and repos: the projections of all modules that process images.
 
-In memory none of them has a name that language models give their own layers, so that LoRA on `q_proj` or `fc1` lands
-in the language model alone. Repos keep the names that these had before.
+In memory, none of them has a name that is common in language models, so that LoRA on `q_proj` or `fc1` only affects
+the language model. Repos keep the previous names.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, apply_renamings
 
 
-# In a repo, and in memory.
+# Names in a repo and in memory.
 LAYER_NAMES = {
     "q_proj": "query_projection",
     "k_proj": "key_projection",
@@ -29,8 +29,8 @@ QUANTIZER_NAMES = {"in_proj": "input_projection", "out_proj": "output_projection
 
 
 def rename_layers(parent: str) -> list[WeightRenaming]:
-    """The projections of attention and MLP in all [`LaVITLayer`]s below `parent`, a regular expression."""
-    # The group is the layer's number and its part; saving takes the same rules the other way round.
+    """Renames the projections of attention and MLP in all [`LaVITLayer`]s below `parent`, a regular expression."""
+    # The group matches the layer's number and its part. Saving applies the same rules in reverse.
     return [
         WeightRenaming(
             source_patterns=rf"{parent}layers\.(\d+\.\w+)\.{old}", target_patterns=rf"{parent}layers.\1.{new}"
@@ -40,14 +40,14 @@ def rename_layers(parent: str) -> list[WeightRenaming]:
 
 
 def rename_parts(parent: str, names: dict[str, str]) -> list[WeightRenaming]:
-    """The projections that stand right below `parent`."""
+    """Renames the projections directly below `parent`."""
     return [WeightRenaming(rf"{parent}\.{old}", rf"{parent}.{new}") for old, new in names.items()]
 
 
 class NamesOfRepos:
     """
-    Lets a model's `load_state_dict` take the names of a repo as well as its own: `Trainer` goes on from a checkpoint
-    that `save_pretrained` wrote in this way, and would pass over the weights that it does not know.
+    Makes a model's `load_state_dict` accept the names in a repo in addition to its own. `Trainer` uses it to resume
+    from a checkpoint that `save_pretrained` wrote, and would otherwise ignore weights with unknown names.
     """
 
     def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], *args: Any, **kwargs: Any):

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-transformers' pipelines as LaVIT needs them: an image alone asks for a caption, and whoever needs the mode is told it.
+LaVIT's versions of transformers' pipelines: they caption images without text, and pass on the generation mode.
 """
 
 from typing import Any
@@ -19,8 +19,8 @@ from .image_loading import load_image
 
 class OfLaVIT:
     """
-    What LaVIT's pipelines have in common: for a model that is no LaVIT they are of transformers' own class,
-    `plain_class`, and an answer in a chat has no space in front.
+    Base class of LaVIT's pipelines. For other models, it creates transformers' own class, `plain_class`. Answers in
+    chats have no leading space.
     """
 
     plain_class: type[Pipeline]
@@ -36,7 +36,7 @@ class OfLaVIT:
             return records
         for record in records:
             if record["input_text"][-1]["role"] == "assistant" or "generated_text" not in record:
-                continue  # a text that goes on
+                continue  # a continued text
             if isinstance(record["generated_text"], str):
                 record["generated_text"] = record["generated_text"].strip()
             else:
@@ -47,8 +47,8 @@ class OfLaVIT:
 
 class LaVITImageTextToTextPipeline(OfLaVIT, ImageTextToTextPipeline):
     """
-    The tasks `"image-text-to-text"` and `"image-to-text"` of transformers. Images without a text, as in
-    `pipe("cat.jpg")`, are captioned.
+    Pipeline for the tasks `"image-text-to-text"` and `"image-to-text"` of transformers. Captions images without text,
+    as in `pipe("cat.jpg")`.
     """
 
     plain_class = ImageTextToTextPipeline
@@ -57,11 +57,11 @@ class LaVITImageTextToTextPipeline(OfLaVIT, ImageTextToTextPipeline):
         if isinstance(images, list | tuple) and not images:
             raise ValueError("`images` is an empty list. Pass at least one image, or leave it out.")
         if images is not None and isinstance(text, str | list) and not _is_chat(text):
-            # Past the parent's own, which asks for a chat.
+            # Bypass the parent's method, which requires a chat.
             return Pipeline.__call__(self, {"images": images, "text": text}, **kwargs)
         if images is None or text is not None or _is_chat(images):
             return super().__call__(images, text, **kwargs)
-        # Past the parent's own, which takes a path for a text.
+        # Bypass the parent's method, which would read a path as text.
         return Pipeline.__call__(self, list(images) if isinstance(images, tuple) else images, captions=True, **kwargs)
 
     def _sanitize_parameters(
@@ -83,7 +83,7 @@ class LaVITImageTextToTextPipeline(OfLaVIT, ImageTextToTextPipeline):
 
 
 class LaVITAnyToAnyPipeline(OfLaVIT, AnyToAnyPipeline):
-    """The task `"any-to-any"` of transformers, whose `generation_mode` goes to the processor too."""
+    """Pipeline for the task `"any-to-any"` of transformers. Also passes `generation_mode` to the processor."""
 
     plain_class = AnyToAnyPipeline
 
@@ -111,14 +111,14 @@ class LaVITAnyToAnyPipeline(OfLaVIT, AnyToAnyPipeline):
 
 
 def _is_chat(images: Any) -> bool:
-    """Whether what is passed for images is a chat or a list of chats, as transformers takes it."""
+    """Whether the images argument is actually a chat or a list of chats, which transformers allows."""
     first = images[0] if isinstance(images, list | tuple) else None
     message = first[0] if isinstance(first, list | tuple) and first else first
     return isinstance(message, dict) and "role" in message
 
 
 def _load(images: Any) -> Any:
-    """Images of one nesting or another, each path and URL read as LaVIT's processor reads it."""
+    """Loads images in nested lists. Reads paths and URLs like LaVIT's processor."""
     if isinstance(images, list | tuple):
         return [_load(image) for image in images]
     return images if isinstance(images, Image.Image) else load_image(images)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Tokenizers that nobody changes, in place of one whose settings every call of it changes for all threads."""
+"""Unchanging copies of a tokenizer, because calling a tokenizer can change its settings for all threads."""
 
 import copy
 import threading
@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from transformers import PreTrainedTokenizerBase
 
 
-# Of each tokenizer its length and its readers, by whether they read control tokens as plain text.
+# The length of each tokenizer, and its readers by whether they read control tokens as plain text.
 _readers: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, dict[bool, PreTrainedTokenizerBase]]]
 _readers = WeakKeyDictionary()
 _making = threading.Lock()
@@ -17,22 +17,22 @@ _making = threading.Lock()
 
 def text_reader(tokenizer: PreTrainedTokenizerBase, split_special_tokens: bool) -> PreTrainedTokenizerBase:
     """
-    A copy of a tokenizer that is only ever called with one `split_special_tokens`, and never truncates or pads.
+    Returns a copy of a tokenizer for one value of `split_special_tokens`, without truncation and padding.
 
-    transformers writes these settings into the tokenizer's backend and reads it right behind, so that threads with
-    different ones get each other's. A copy is made when it is first asked for, and anew when tokens were added.
+    transformers writes these settings to the tokenizer's backend before using it, so threads with different settings
+    interfere with each other. Copies are cached, and recreated when tokens are added.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`):
-            The tokenizer, which is left as it is.
+            The tokenizer. It isn't modified.
         split_special_tokens (`bool`):
-            Whether control tokens that are spelled out in a text are plain text.
+            Whether control tokens written in a text are plain text.
 
     Returns:
-        `PreTrainedTokenizerBase`, not to be changed.
+        `PreTrainedTokenizerBase`: The copy, which must not be modified.
     """
     length = len(tokenizer)
-    with _making:  # or two threads would copy the vocabulary twice
+    with _making:  # otherwise, two threads would copy the vocabulary twice
         known_length, readers = _readers.get(tokenizer, (None, {}))
         if known_length != length:
             readers = {}
@@ -46,7 +46,7 @@ def _make_reader(tokenizer: PreTrainedTokenizerBase, split_special_tokens: bool)
     reader = copy.deepcopy(tokenizer)
     reader.split_special_tokens = split_special_tokens
     backend = getattr(reader, "backend_tokenizer", None)
-    if backend is not None:  # with whatever another call has just set
+    if backend is not None:  # may contain settings of a concurrent call
         backend.encode_special_tokens = split_special_tokens
         backend.no_truncation()
         backend.no_padding()

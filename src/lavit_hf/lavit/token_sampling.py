@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Draws from the caller's own generators, where transformers' `generate` draws from torch's process-wide state."""
+"""Sampling with the caller's generators, instead of torch's global state as in transformers' `generate`."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -18,15 +18,15 @@ MAX_SEED = 2**63 - 1
 
 class TokenSampler:
     """
-    Draws ids from probabilities, as `torch.multinomial` does, but from generators of its own. No state is shared with
-    another sampler, so that threads do not disturb each other.
+    Samples ids from probabilities, like `torch.multinomial`, but with its own generators. Samplers share no state, so
+    threads don't affect each other.
 
-    One number is drawn from each generator that is given and seeds one that all draws come from: what is drawn later
-    from a given one does not depend on how many ids there were.
+    A single number is drawn from each passed generator and seeds the generator that is used for sampling. This way,
+    the state of a passed generator doesn't depend on the number of sampled ids.
 
     Args:
         generator (`torch.Generator` or `Sequence[torch.Generator]`):
-            One for all rows, or one for each prompt. The rows of a prompt stand together.
+            One generator for all rows, or one per prompt. The rows of a prompt must be consecutive.
     """
 
     def __init__(self, generator: torch.Generator | Sequence[torch.Generator]):
@@ -36,13 +36,13 @@ class TokenSampler:
 
     def draw(self, probs: torch.Tensor, num_samples: int = 1) -> torch.LongTensor:
         """
-        Draws without putting back.
+        Samples without replacement.
 
         Args:
             probs (`torch.Tensor` of shape `(num_rows, num_ids)`):
                 Probabilities.
             num_samples (`int`, *optional*, defaults to 1):
-                How many are drawn of each row.
+                Number of samples per row.
 
         Returns:
             `torch.LongTensor` of shape `(num_rows, num_samples)`.
@@ -60,13 +60,13 @@ class TokenSampler:
 
 class DrawnTokenLogitsProcessor(LogitsProcessor):
     """
-    Stands behind all other processors: draws an id of each row and leaves no other, so that greedy decoding takes it.
+    Runs after all other processors: samples one id per row and masks all others, so that greedy decoding selects it.
 
     Args:
         sampler (`TokenSampler`):
-            What draws.
+            The sampler.
         keeps_scores (`bool`, *optional*, defaults to `False`):
-            Whether [`~DrawnTokenLogitsProcessor.scores`] is asked for.
+            Whether to store scores for [`~DrawnTokenLogitsProcessor.scores`].
     """
 
     def __init__(self, sampler: TokenSampler, keeps_scores: bool = False):
@@ -76,18 +76,18 @@ class DrawnTokenLogitsProcessor(LogitsProcessor):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         if self.keeps_scores:
-            # Assisted decoding goes back to where a candidate was wrong: what was seen last of a length counts.
+            # Assisted decoding goes back when a candidate is rejected, so only the last scores of each length count.
             self._scores[input_ids.shape[1]] = scores.clone()
         drawn = self.sampler.draw(scores.softmax(dim=-1))
         return torch.full_like(scores, -float("inf")).scatter_(1, drawn, 0.0)
 
     def scores(self, count: int) -> tuple[torch.Tensor, ...]:
-        """The scores that the first `count` ids were drawn by."""
+        """Returns the scores from which the first `count` ids were sampled."""
         return tuple(self._scores[length] for length in sorted(self._scores)[:count])
 
 
 class StoppingCriteriaOnScores(StoppingCriteriaList):
-    """Shows criteria the scores that ids were drawn by, in place of those that hold nothing but the drawn id."""
+    """Passes the scores before sampling to criteria, instead of those in which all but the sampled id are masked."""
 
     def __init__(self, criteria: StoppingCriteriaList, drawn: DrawnTokenLogitsProcessor):
         super().__init__(criteria)
@@ -107,21 +107,21 @@ def decode_by_sampler(
     **kwargs,
 ):
     """
-    Runs one of transformers' decoding loops, with the draws of a sampler in place of its own.
+    Runs one of transformers' decoding loops, with the given sampler instead of its own sampling.
 
     Args:
         decode (`Callable`):
             `_sample` or `_assisted_decoding` of a model.
         sampler (`TokenSampler`):
-            What draws.
+            The sampler.
         input_ids, logits_processor, stopping_criteria, generation_config, kwargs:
-            What the loop takes.
+            Arguments of the loop.
 
     Returns:
-        What the loop gives.
+        The output of the loop.
     """
     drawn = DrawnTokenLogitsProcessor(sampler, keeps_scores=bool(generation_config.output_scores))
-    # The settings' own processors, as top-k, are among `logits_processor` already.
+    # Processors for settings such as top-k are already in `logits_processor`.
     greedy = copy.copy(generation_config)
     greedy.do_sample = False
     outputs = decode(
@@ -136,13 +136,13 @@ def decode_by_sampler(
     return outputs
 
 
-# transformers hands its choice of beams nothing of the call. Each thread has a value of its own.
+# transformers doesn't pass any arguments of the call to its beam selection. Each thread has its own value.
 _beam_sampler: ContextVar[TokenSampler | None] = ContextVar("beam_sampler", default=None)
 
 
 @contextmanager
 def choosing_beams_by(sampler: TokenSampler | None) -> Iterator[None]:
-    """Inside, [`draw_beams`] draws by a sampler; in this thread alone."""
+    """Context in which [`draw_beams`] uses a sampler, only in this thread."""
     token = _beam_sampler.set(sampler)
     try:
         yield
@@ -152,16 +152,16 @@ def choosing_beams_by(sampler: TokenSampler | None) -> Iterator[None]:
 
 def draw_beams(log_probs: torch.Tensor, num_beams: int) -> torch.Tensor | None:
     """
-    Draws beams by the sampler of [`choosing_beams_by`].
+    Samples beams with the sampler of [`choosing_beams_by`].
 
     Args:
         log_probs (`torch.Tensor` of shape `(batch_size, num_continuations)`):
             Log-probabilities of all continuations.
         num_beams (`int`):
-            How many are drawn of each row.
+            Number of beams per row.
 
     Returns:
-        `torch.Tensor` of the same shape, minus infinity for those that were not drawn; `None` without a sampler.
+        `torch.Tensor` of the same shape, with minus infinity for beams that weren't sampled; `None` without a sampler.
     """
     sampler = _beam_sampler.get()
     if sampler is None:
@@ -172,22 +172,22 @@ def draw_beams(log_probs: torch.Tensor, num_beams: int) -> torch.Tensor | None:
 
 def spawn_generator(generator: torch.Generator | None, device: torch.device) -> torch.Generator | None:
     """
-    A generator on another device, seeded by one number that is drawn from the one given.
+    Creates a generator on another device, seeded by a number drawn from the given generator.
 
     Args:
         generator (`torch.Generator`, *optional*):
             The source.
         device (`torch.device`):
-            Where the new one draws.
+            Device of the new generator.
 
     Returns:
-        `torch.Generator`, or `None` where there is no source.
+        `torch.Generator`, or `None` if there is no source.
     """
     return None if generator is None else torch.Generator(device).manual_seed(_draw_seed(generator))
 
 
 def repeat_for_images(generator: Generators, counts: Sequence[int]) -> Generators:
-    """Generators of prompts, one for each of their images; one for all stays one."""
+    """Repeats the generator of each prompt for each of its images. A single generator is returned unchanged."""
     if generator is None or isinstance(generator, torch.Generator):
         return generator
     return [source for source, count in zip(generator, counts, strict=True) for _ in range(count)]

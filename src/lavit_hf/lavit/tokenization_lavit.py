@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""LaVIT's tokenizer: a text tokenizer whose vocabulary goes on with the image marks and one token for each code."""
+"""LaVIT's tokenizer: a text tokenizer extended by the image marks and one token for each code."""
 
 import copy
 import os
@@ -19,35 +19,37 @@ def build_tokenizer(
     image_end_token: str = "[/IMG]",
 ) -> PreTrainedTokenizerFast:
     """
-    Builds LaVIT's tokenizer (arXiv 2309.04669, section 3.1): text ids, then `[IMG]`, `[/IMG]`, then one token for each
-    code, without a gap. The result is an ordinary tokenizer of transformers, which `AutoTokenizer` loads from a saved
-    folder without this package.
+    Builds LaVIT's tokenizer (arXiv 2309.04669, section 3.1). Its vocabulary consists of the text tokens, `[IMG]`,
+    `[/IMG]`, and one token for each code, without gaps. The result is a standard transformers tokenizer, which
+    `AutoTokenizer` can load from a saved folder without this package.
 
-    Text is only ever text to it: `[IMG]`, `</s>` or `<code_17>` in a string are tokenized as characters. Pass
-    `split_special_tokens=False` to have them read as the tokens they spell, which turns a decoded image back into
-    its ids. It adds no beginning or end of sequence, as LaVIT's prompts have none, and pads on the left.
+    Special tokens in a string, such as `[IMG]`, `</s>` or `<code_17>`, are tokenized as plain text. Pass
+    `split_special_tokens=False` to read them as tokens, which turns a decoded image back into its ids. The tokenizer
+    adds no beginning- or end-of-sequence tokens, because LaVIT's prompts have none, and pads on the left.
 
     Args:
         text_tokenizer (`PreTrainedTokenizerBase`):
-            Tokenizer of the language model, any that is backed by the `tokenizers` library. It is left as it is.
+            The language model's tokenizer, which must be backed by the `tokenizers` library. It isn't modified.
         codebook_size (`int`):
             Number of codes.
         text_vocab_size (`int`, *optional*):
-            Number of text ids of the model, where that is more than the tokenizer has: unused tokens fill the gap.
-            Defaults to the tokenizer's length.
+            Number of text ids of the model, if larger than that of the tokenizer. Unused tokens fill the gap. Defaults
+            to the tokenizer's length.
         image_start_token (`str`, *optional*, defaults to `"[IMG]"`):
-            Mark before an image.
+            Mark at the start of an image.
         image_end_token (`str`, *optional*, defaults to `"[/IMG]"`):
-            Mark after an image.
+            Mark at the end of an image.
 
     Returns:
-        `PreTrainedTokenizerFast`: A tokenizer of `text_vocab_size + 2 + codebook_size` tokens, with the marks as
-        `image_start_token` and `image_end_token` and their ids as `image_start_token_id` and `image_end_token_id`.
+        `PreTrainedTokenizerFast`: A tokenizer with `text_vocab_size + 2 + codebook_size` tokens. Its attributes
+        `image_start_token` and `image_end_token` are the marks, and `image_start_token_id` and `image_end_token_id`
+        are their ids.
 
     Raises:
-        `TypeError`: If the text tokenizer is not backed by the `tokenizers` library.
-        `ValueError`: If it does not fit into `text_vocab_size`, has gaps in its ids, has a token of ours already or
-            none to pad with, if there is no code, or if the marks are not two tokens.
+        `TypeError`: If the text tokenizer isn't backed by the `tokenizers` library.
+        `ValueError`: If the text tokenizer doesn't fit into `text_vocab_size`, has gaps in its ids, already has one of
+            the new tokens, or has no token to pad with; if there are no codes; or if the marks aren't two different
+            tokens.
 
     Example:
 
@@ -81,14 +83,14 @@ def build_tokenizer(
 
 def load_sentencepiece_tokenizer(path: str | os.PathLike, **kwargs) -> PreTrainedTokenizerFast:
     """
-    Loads the SentencePiece model of an original LLaMA. The ids of any text are exactly SentencePiece's, which
-    `LlamaTokenizer` gives for most texts, but not for those that begin with a space.
+    Loads the SentencePiece model of an original LLaMA. The ids are identical to SentencePiece's for every text, unlike
+    those of `LlamaTokenizer`, which differ for texts that begin with a space.
 
     Args:
         path (`str` or `os.PathLike`):
-            The `tokenizer.model` file, or a folder that holds it.
+            The `tokenizer.model` file, or a folder that contains it.
         kwargs (*optional*):
-            Handed to the tokenizer, e.g. `model_max_length`.
+            Arguments of the tokenizer, such as `model_max_length`.
 
     Returns:
         `PreTrainedTokenizerFast`: The text tokenizer, ready for [`build_tokenizer`].
@@ -103,7 +105,7 @@ def load_sentencepiece_tokenizer(path: str | os.PathLike, **kwargs) -> PreTraine
         raise FileNotFoundError(
             f"There is no SentencePiece model at {path}. Pass a `tokenizer.model` file or its folder."
         )
-    # Without them transformers would only warn, and then read the file as something else.
+    # Without them, transformers would only warn, and then read the file as another format.
     requires_backends(load_sentencepiece_tokenizer, ["sentencepiece", "protobuf"])
     converted = PreTrainedTokenizerFast.convert_to_native_format(vocab_file=str(path), legacy=False)
     backend = converted["tokenizer_object"]
@@ -114,11 +116,11 @@ def load_sentencepiece_tokenizer(path: str | os.PathLike, **kwargs) -> PreTraine
 
 def _prefix_text_only_once(backend: Tokenizer):
     """
-    Makes the dummy prefix SentencePiece's: one before the text, also if it begins with a space, and none after an
-    added token, so that what is decoded behind an image parses back to the same ids.
+    Makes the dummy prefix match SentencePiece: one before the text, even if it begins with a space, and none after an
+    added token, so that text decoded after an image is tokenized to the same ids.
 
-    `Metaspace` adds no prefix where its replacement stands already. The spaces have become `▁` in the normalizer, so
-    that one whose replacement is the plain space always adds; the `Metaspace` behind it turns that space into `▁`.
+    `Metaspace` adds no prefix if its replacement is already there. Because the normalizer has turned spaces into `▁`,
+    a `Metaspace` whose replacement is a plain space always adds one, and the next `Metaspace` turns it into `▁`.
     """
     if backend.pre_tokenizer is not None:  # None if the model has no dummy prefix
         prefix = pre_tokenizers.Metaspace(" ", prepend_scheme="first", split=False)

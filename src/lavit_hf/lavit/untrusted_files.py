@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a checkpoint that anyone may have written: what is wrong with it is said in one message that names it."""
+"""Reads untrusted checkpoints. Problems raise a single error that names the checkpoint."""
 
 import json
 import math
@@ -13,27 +13,27 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 
-# About a screen. A message may quote what a stranger wrote, which has any length.
+# About one screen. Messages may quote untrusted text of any length.
 MAX_MESSAGE_LENGTH = 2000
 
-# Configurations and indices are kilobytes, a dozen levels deep.
+# Configurations and indices are a few kilobytes large and a dozen levels deep.
 MAX_JSON_BYTES = 64 * 2**20
 MAX_JSON_DEPTH = 64
 
 INDEX_ENDING = ".index.json"
 
-# How sizes of configurations are called that are numbers of things, as of layers, and more than any model has.
+# Prefix of counts in configurations, such as the number of layers, and a limit that no model exceeds.
 COUNT_PREFIX = "num_"
 MAX_COUNT = 2**16
 
-# How Python begins what it says of an argument that there is not.
+# Start of Python's message about an unknown argument.
 _UNKNOWN_ARGUMENT = "got an unexpected keyword argument"
 
 
 class CheckpointError(ValueError, RuntimeError):
     """
-    A checkpoint cannot be loaded; the message names it. A `RuntimeError` too, as transformers raises where weights do
-    not fit their model.
+    Raised if a checkpoint can't be loaded. The message names it. Also a `RuntimeError`, which transformers raises if
+    weights don't fit their model.
     """
 
     def __init__(self, message: str):
@@ -41,7 +41,7 @@ class CheckpointError(ValueError, RuntimeError):
 
 
 def shorten(text: str, length: int = MAX_MESSAGE_LENGTH) -> str:
-    """Text out of a stranger's file as a message can quote it: control characters escaped, cut with an ellipsis."""
+    """Prepares untrusted text for messages: escapes control characters and truncates with an ellipsis."""
     text = "".join(_printable(character) for character in text[: length + 1])
     return text if len(text) <= length else text[: length - 1] + "…"
 
@@ -53,7 +53,7 @@ def _printable(character: str) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """The first line of an error's message, after its type where the message alone would not be understood."""
+    """Returns the first line of an error's message, with its type if the message alone would be unclear."""
     message = str(error).strip().split("\n")[0]
     return message if message and isinstance(error, ValueError) else f"{type(error).__name__}: {message}"
 
@@ -67,12 +67,12 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
             The file.
 
     Returns:
-        `dict[str, Any]`: its content.
+        `dict[str, Any]`: The contents.
 
     Raises:
-        CheckpointError: If it is something else, or holds what no configuration does: keys that come twice, numbers
-            that are not finite, text that is not Unicode, more than 64 levels or 64 MiB.
-        OSError: If there is no such file.
+        CheckpointError: If it isn't a JSON object, or has duplicate keys, numbers that aren't finite, invalid Unicode,
+            more than 64 levels or more than 64 MiB.
+        OSError: If the file doesn't exist.
     """
     path = Path(path)
     if path.stat().st_size > MAX_JSON_BYTES:
@@ -82,7 +82,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}")
         _check_values(content)
-    except (ValueError, RecursionError) as error:  # of which UnicodeDecodeError is one
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise CheckpointError(
             f"{path} is not a usable JSON object, or it is truncated. Download it again. ({describe_error(error)})"
         ) from error
@@ -107,7 +107,7 @@ def _check_values(content: dict[str, Any]) -> None:
         if depth > MAX_JSON_DEPTH:
             raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} levels deep")
         if isinstance(value, str):
-            value.encode()  # half of a surrogate pair can be written as an escape
+            value.encode()  # raises an error for half of a surrogate pair, which can be written as an escape
         elif isinstance(value, float) and not math.isfinite(value):
             raise ValueError("it holds a number out of bounds")
         elif isinstance(value, dict):
@@ -117,7 +117,7 @@ def _check_values(content: dict[str, Any]) -> None:
 
 
 def check_counts(config: dict[str, Any]) -> None:
-    """Raises a `ValueError` for a configuration of any number of layers or labels, which are made one by one."""
+    """Raises a `ValueError` if a configuration has a huge number of layers or labels, which are created one by one."""
     remaining = [config]
     while remaining:
         content = remaining.pop()
@@ -138,10 +138,10 @@ def read_weight_map(index: str | os.PathLike) -> dict[str, str]:
             The index.
 
     Returns:
-        `dict[str, str]`: for each tensor the file that holds it, relative to the index's folder.
+        `dict[str, str]`: The file of each tensor, relative to the index's folder.
 
     Raises:
-        CheckpointError: If it is no index, or names a file outside its folder.
+        CheckpointError: If it isn't an index, or refers to a file outside its folder.
     """
     index = Path(index)
     weight_map = read_json(index).get("weight_map")
@@ -153,7 +153,7 @@ def read_weight_map(index: str | os.PathLike) -> dict[str, str]:
 
 
 def check_indices(folder: str | os.PathLike) -> None:
-    """Raises a `CheckpointError` where an index at the top of a folder, or one level down, names a file elsewhere."""
+    """Raises a `CheckpointError` if an index in a folder or its subfolders refers to a file elsewhere."""
     for pattern in (f"*{INDEX_ENDING}", f"*/*{INDEX_ENDING}"):
         for index in sorted(Path(folder).glob(pattern)):
             read_weight_map(index)
@@ -161,16 +161,16 @@ def check_indices(folder: str | os.PathLike) -> None:
 
 def check_inside(folder: Path, name: str, source: str | os.PathLike) -> None:
     """
-    Raises a `CheckpointError` where a file name leaves the folder that it is relative to, as it is written or by a
-    symbolic link. Those of the Hub's cache, from a snapshot to the same repo's blobs, are inside.
+    Raises a `CheckpointError` if a file name points outside its folder, either directly or through a symbolic link.
+    Links in the Hub's cache, from a snapshot to the blobs of the same repo, are allowed.
 
     Args:
         folder (`Path`):
             The folder.
         name (`str`):
-            The name.
+            The file name, relative to the folder.
         source (`str` or `os.PathLike`):
-            Where the name was found.
+            The file that contains the name.
     """
     check_written_name(name, source)
     if not is_inside(folder / name, folder):
@@ -180,21 +180,21 @@ def check_inside(folder: Path, name: str, source: str | os.PathLike) -> None:
 
 
 def check_written_name(name: str, source: str | os.PathLike) -> None:
-    """Raises a `CheckpointError` where a file name, as it is written in a source, leaves the folder."""
+    """Raises a `CheckpointError` if a file name in a source points outside its folder, without following links."""
     written = PurePosixPath(name)
     if written.is_absolute() or ".." in written.parts or PureWindowsPath(name).drive or set(name) & {"\\", "\0"}:
         raise CheckpointError(f"{source} names the file {shorten(name, 200)!r}, which is not inside its folder.")
 
 
 def is_inside(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
-    """Whether a path is in a folder when all symbolic links are followed."""
-    # Not by Path.resolve, which fails on a link to itself.
+    """Whether a path is in a folder after following all symbolic links."""
+    # Not with Path.resolve, which fails on links to themselves.
     place, folder = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
     return any(place.is_relative_to(root) for root in (folder, *_cache_blobs(folder)))
 
 
 def _cache_blobs(folder: Path) -> Iterator[Path]:
-    """Where the files of a folder lie that is in a snapshot of the Hub's cache: with their repo, or with all repos."""
+    """Yields the blob folders of a snapshot in the Hub's cache: that of the repo, and the one shared by all repos."""
     for place in (folder, *folder.parents):
         repo = place.parent.parent
         if place.parent.name == "snapshots" and repo.name.startswith("models--"):
@@ -204,21 +204,21 @@ def _cache_blobs(folder: Path) -> Iterator[Path]:
 @contextmanager
 def naming_checkpoint(source: str | os.PathLike, kind: str, weights: Iterable[str] | None = None) -> Iterator[None]:
     """
-    Turns whatever libraries raise on a damaged checkpoint into one [`CheckpointError`] that names it.
+    Turns any error that libraries raise on a damaged checkpoint into a single [`CheckpointError`] that names it.
 
     Args:
         source (`str` or `os.PathLike`):
-            What is loaded: a folder, a file or a Hub id.
+            The folder, file or Hub id that is loaded.
         kind (`str`):
-            What it is loaded as.
+            Name of the class that is loaded.
         weights (`Iterable[str]`, *optional*):
-            The files of weights, one of which may be damaged.
+            The weight files, one of which may be damaged.
     """
     try:
         yield
     except CheckpointError:
         raise
-    except Exception as error:  # tokenizers raises bare ones
+    except Exception as error:  # tokenizers raises plain Exceptions
         if _is_other_fault(error):
             raise
         if isinstance(error, TypeError) and _UNKNOWN_ARGUMENT in str(error):
@@ -230,17 +230,17 @@ def naming_checkpoint(source: str | os.PathLike, kind: str, weights: Iterable[st
 
 
 def _is_other_fault(error: Exception) -> bool:
-    """Whether an error is not the checkpoint's fault, or said well already."""
-    import torch  # not before there is an error: the command line checks what it is told without it
+    """Whether an error isn't caused by the checkpoint, or is already clear."""
+    import torch  # only on errors, because the command line checks its options without torch
 
     others = (OSError, ImportError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
     return isinstance(error, others)
 
 
 def _find_damaged(source: str | os.PathLike, weights: Iterable[str] | None) -> str | None:
-    """What is wrong with the first file that no library could read."""
+    """Describes what is wrong with the first file that can't be read."""
     folder = Path(source or "")
-    # A pipeline has a folder for each component.
+    # A pipeline has one folder per component.
     for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]) if source and folder.is_dir() else ():
         try:
             (read_weight_map if path.name.endswith(INDEX_ENDING) else read_json)(path)
