@@ -114,7 +114,7 @@ def _share(agreeing: int) -> float:
 
 
 def _strip_punctuation(text: str) -> str:
-    """Removes marks next to a space and replaces others by a space. A comma in a number makes it remove all marks."""
+    """Removes marks next to a space, or all marks if a number contains a comma. Replaces other marks by a space."""
     stripped, has_number = text, _COMMA_IN_NUMBER.search(text)
     for mark in PUNCTUATION:
         vanishes = has_number or f"{mark} " in text or f" {mark}" in text

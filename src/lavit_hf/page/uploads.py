@@ -56,7 +56,7 @@ def read_picture(path: str | None) -> Image.Image:
 
 
 def read_pictures(paths: Sequence[str]) -> list[Image.Image]:
-    """Reads the uploads of one request, which also have limits in total."""
+    """Reads the uploads of one request, within limits on each image and on all of them."""
     reader = PictureReader()
     return [reader.read(Path(path), f'"{Path(path).name}"') for path in paths]
 

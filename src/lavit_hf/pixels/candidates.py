@@ -14,9 +14,9 @@ class CandidatesMixin:
     @torch.no_grad()
     def choose_candidates(self, pictures: torch.Tensor, features: torch.Tensor, num_candidates: int) -> torch.Tensor:
         """
-        Chooses the most faithful candidate of each image. Candidates are encoded and compared with the features they
-        were generated from by cosine similarity, which is also the training objective of the tokenizer (paper, section
-        3.1).
+        Chooses the most faithful candidate of each image. Candidates are encoded, and their features are compared with
+        those that they were generated from. The measure is cosine similarity, as in the training of the tokenizer
+        (paper, section 3.1).
 
         Args:
             pictures (`torch.Tensor` of shape `(num_pictures * num_candidates, 3, height, width)`):

@@ -114,7 +114,7 @@ def _negative_ids(
         raise ValueError(
             f"there are {len(texts)} negative prompts for {num_prompts} prompts. Pass one, or one for each."
         )
-    start = torch.tensor([processor.tokenizer.image_start_token_id])  # the whole of an empty prompt
+    start = torch.tensor([processor.tokenizer.image_start_token_id])  # the only id of an empty prompt
     return [processor(text=text, generation_mode="image").input_ids[0] if text else start for text in texts]
 
 

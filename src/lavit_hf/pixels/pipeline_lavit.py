@@ -305,7 +305,7 @@ class LaVITPipeline(
                 With a list of one generator per image, each image only depends on its own generator, and the language
                 model writes images one at a time instead of as a batch.
             latents (`torch.Tensor` of shape `(num_pictures, channels, height / 8, width / 8)`, *optional*):
-                Noise to start from, including that of all candidates.
+                Noise to start from, for each candidate if there are several.
             prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`, *optional*):
                 The U-Net's condition, instead of prompts and token ids; [`~LaVITPipeline.encode_image_tokens`]
                 computes it from token ids. Needs no language model.

@@ -20,7 +20,7 @@ URL_PREFIXES = ("http://", "https://")
 
 class RequestPictures:
     """
-    Reads the images of one request, which have limits in total.
+    Reads the images of one request, within limits on each image and on all of them.
 
     Args:
         limits ([`Limits`]):

@@ -65,7 +65,7 @@ class InputLimits:
 
 class PictureReader:
     """
-    Reads the images of one request, which have limits in total.
+    Reads the images of one request, within limits on each image and on all of them.
 
     Args:
         limits (`InputLimits`, *optional*):

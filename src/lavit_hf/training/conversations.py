@@ -70,7 +70,7 @@ class Conversations(TorchDataset):
 
 def load_conversations(source: str, split: str, image_column: str = "image") -> Conversations:
     """
-    Loads conversations. Rows with an unreadable image are skipped, and logged by name and number.
+    Loads conversations. Rows with an unreadable image are skipped, with a warning for each and their total number.
 
     Args:
         source (`str`):

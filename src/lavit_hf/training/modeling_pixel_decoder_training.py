@@ -65,8 +65,8 @@ class LaVITPixelDecoderForTraining(nn.Module):
         visual_tokenizer (`LaVITVisualTokenizer`, *optional*):
             Encodes images, and computes codes for images and features without codes.
         condition (`str`, *optional*, defaults to `"codes"`):
-            Condition of the U-Net: `"codes"` (the features rebuilt from codes), or `"features"` as given, either
-            already rebuilt from codes or the encoder's own, as an upper bound.
+            Condition of the U-Net: `"codes"` (the features rebuilt from codes), or `"features"` as given, which are
+            either already rebuilt from codes, or the encoder's own to measure what the U-Net can achieve.
         condition_dropout (`float`, *optional*, defaults to 0.1):
             Share of images whose condition is dropped in training, for guidance (arXiv 2207.12598).
         min_snr_gamma (`float`, *optional*):

@@ -64,9 +64,9 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     merged rows. The encoder and the codebook are not trained. Saved models load as [`LaVITVisualTokenizer`], and as
     [`LaVITVisualTokenizerForPreTraining`], which trains the codes in the next phase.
 
-    While `warming_up` is true, masks are sampled uniformly instead of by the selector, because an untrained decoder
-    can't tell which patches are worth keeping. For experiments, `places_by_rank` gives the decoder the rank of each
-    row among the kept rows instead of its patch, which is what a detokenizer without a place head knows.
+    While `warming_up` is true, random masks replace those of the selector, because an untrained decoder can't tell
+    which patches are worth keeping. For experiments, `places_by_rank` gives the decoder the rank of each row among the
+    kept rows instead of its patch, which is what a detokenizer without a place head knows.
 
     Requires `config.detokenizer_config`, which sets the sizes of the scaffold decoder.
 

@@ -150,7 +150,7 @@ class PretokenizeRun:
         return f"{text}, {sum(len(shard.rows) for shard in shards) - written} images skipped"
 
     def _describe(self) -> dict:
-        """Settings that the shards depend on, including a way to detect a retrained tokenizer in the same folder."""
+        """Settings that the shards depend on, with a digest of the codebook to detect a retrained tokenizer."""
         described = {name: value for name, value in asdict(self.settings).items() if name not in FREE_TO_CHANGE}
         codebook = self.pretokenizer.visual_tokenizer.quantizer.codebook.weight.detach().float().cpu().numpy()
         return {**described, "split": self.split, "codebook": hashlib.sha256(codebook.tobytes()).hexdigest()}
