@@ -35,7 +35,8 @@ class PatchAutoencoderForTraining(nn.Module):
         vae ([`PatchAutoencoder`]):
             The autoencoder, with fitted components and a decoder.
         largest_noise (`float`, *optional*, defaults to 0.5):
-            Largest standard deviation of the noise added to latents, which have a mean square of 1.
+            Largest standard deviation of the noise added to latents, which have a mean square of 1. Each image
+            gets a value between 0 and this.
 
     Raises:
         ValueError: If the autoencoder has no decoder.
