@@ -81,7 +81,7 @@ class PictureWriter:
             prepared (`Sequence[None]`):
                 Unused.
             generator (`torch.Generator`):
-                Source of randomness.
+                Random number generator.
 
         Returns:
             `list[dict]`: for each prompt, `answer`, the path of its image or folder relative to `folder`, and

@@ -71,7 +71,7 @@ class TextWriter:
             prepared (`Sequence[list[BatchFeature]]`):
                 Output of [`~TextWriter.prepare`] for each sample.
             generator (`torch.Generator`):
-                Source of randomness.
+                Random number generator.
 
         Returns:
             `list[dict]`: for each sample, `answer`, the text, and `tokens`, the number of rows of its image.

@@ -136,7 +136,7 @@ class DenoisingMixin:
             eta (`float`, *optional*, defaults to 0.0):
                 How much noise, from 0 to 1, DDIM adds at every step. Schedulers without `eta` ignore it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of randomness for schedulers that add noise at every step.
+                Random number generator for schedulers that add noise at every step.
             cross_attention_kwargs (`dict`, *optional*):
                 Passed to the U-Net's attention processors.
             callback_on_step_end (`Callable`, *optional*):

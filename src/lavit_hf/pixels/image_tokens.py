@@ -142,7 +142,7 @@ class ImageTokensMixin:
             images (`ImageInput` or `list`):
                 The images.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of randomness for patch selection.
+                Random number generator for patch selection.
             keep_settings:
                 `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITVisualTokenizer.forward`].
 
@@ -186,7 +186,7 @@ class ImageTokensMixin:
             num_images_per_prompt (`int`, *optional*, defaults to 1):
                 Number of images per prompt.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of randomness for patch selection and sampling; see [`~LaVITPipeline.__call__`].
+                Random number generator for patch selection and sampling; see [`~LaVITPipeline.__call__`].
             generation_kwargs (`dict`, *optional*):
                 Further arguments of [`~LaVITForCausalLM.generate`].
 

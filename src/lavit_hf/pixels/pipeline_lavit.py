@@ -301,7 +301,7 @@ class LaVITPipeline(
                 How much noise, from 0 to 1, DDIM (arXiv 2010.02502) adds at every step. Schedulers without `eta`
                 ignore it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of randomness for patch selection, sampling and latents. The global random state is not used.
+                Random number generator for patch selection, sampling and latents. The global random state is not used.
                 With a list of one generator per image, each image only depends on its own generator, and the language
                 model writes images one at a time instead of as a batch.
             latents (`torch.Tensor` of shape `(num_pictures, channels, height / 8, width / 8)`, *optional*):
@@ -432,7 +432,7 @@ class LaVITPipeline(
             images (`ImageInput` or `list`):
                 The images.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of randomness for patch selection and latents; a list must have one for each image.
+                Random number generator for patch selection and latents; a list must have one for each image.
             num_images_per_prompt (`int`, *optional*, defaults to 1):
                 Number of results per image. Each is tokenized separately.
             keep_threshold, keep_ratio, keep_error (`float`, *optional*):
@@ -502,7 +502,7 @@ class LaVITPipeline(
             height, width (`int`):
                 Size of the images in pixels.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of randomness.
+                Random number generator.
             latents (`torch.Tensor`, *optional*):
                 Noise to use instead.
 

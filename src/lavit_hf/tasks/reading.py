@@ -176,7 +176,7 @@ def read_images(
         model (`LaVITForCausalLM`):
             The model.
         generator (`torch.Generator`):
-            Source of randomness.
+            Random number generator.
         wishes (`dict`, *optional*):
             Arguments of `generate` that override the task's; `None` values are ignored.
 

@@ -97,7 +97,7 @@ def tokenize_images(
         batch_size (`int`):
             Number of images per batch.
         generator (`torch.Generator`):
-            Source of randomness for the selector.
+            Random number generator for the selector.
         with_thumbnails (`bool`, *optional*, defaults to `False`):
             Whether to keep a small version of each image.
 

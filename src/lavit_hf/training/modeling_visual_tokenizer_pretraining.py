@@ -234,7 +234,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
                 The encoder's precomputed features, instead of `pixel_values`.
             generator (`torch.Generator`, *optional*):
-                Source of randomness for `selection="sample"`. Defaults to torch's global generator.
+                Random number generator for `selection="sample"`. Defaults to torch's global one.
 
         Returns:
             [`LaVITVisualTokenizerForPreTrainingOutput`].
@@ -337,7 +337,7 @@ def shuffle_patches(masks: torch.Tensor, generator: torch.Generator | None = Non
         masks (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
             The kept patches.
         generator (`torch.Generator`, *optional*):
-            Source of randomness. Defaults to torch's global generator.
+            Random number generator. Defaults to torch's global one.
 
     Returns:
         `torch.BoolTensor` of the same shape.

@@ -22,7 +22,7 @@ def antithetic_masks(log_odds: torch.Tensor, generator: torch.Generator | None =
         log_odds (`torch.Tensor` of shape `(batch_size, num_patches)`):
             Log-odds of keeping each patch.
         generator (`torch.Generator`, *optional*):
-            Source of randomness. Defaults to torch's global generator.
+            Random number generator. Defaults to torch's global one.
 
     Returns:
         `torch.BoolTensor` of shape `(2, batch_size, num_patches)`.
