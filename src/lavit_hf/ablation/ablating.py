@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""An ablation from its plan to its table."""
+"""Runs an ablation from its plan to its report."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,27 +11,27 @@ from .running import Runner
 from .steps import chain_of
 
 
-STEPS_NAME = "steps"  # folder of all steps, which ablations share
+STEPS_NAME = "steps"  # folder of all steps, shared by ablations
 
 
 def run_plan(plan: Plan, seeds: Sequence[int], work: Path, variables: Mapping[str, str], jobs: int = 1) -> Path:
     """
-    Runs an ablation, or what is left of it to run, and writes its report.
+    Runs the remaining steps of an ablation and writes its report.
 
     Args:
         plan ([`Plan`]): The ablation.
-        seeds (`Sequence[int]`): The seeds that each arm is run with.
-        work (`Path`): Folder for everything.
-        variables (`Mapping[str, str]`): What stands in settings for `{name}`.
-        jobs (`int`, *optional*, defaults to 1): Arms at once.
+        seeds (`Sequence[int]`): The seeds for each arm.
+        work (`Path`): Folder for all steps and reports.
+        variables (`Mapping[str, str]`): Values of `{name}` references in settings.
+        jobs (`int`, *optional*, defaults to 1): Number of arms to run at once.
 
     Returns:
-        `Path`: The report's folder.
+        `Path`: Folder of the report.
 
     Raises:
         Failure: If a step fails.
     """
-    # All arms with the first seed before any with the next: what is cut short can be compared.
+    # Runs all arms with the first seed before the next seed, so that an interrupted ablation can be compared.
     chains = {
         (arm, seed): chain_of(plan, arm, seed, work / STEPS_NAME, variables) for seed in seeds for arm in plan.arms
     }

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Plans of ablations, read from YAML: the steps that all arms take, and what each arm sets.
+Plans of ablations, read from YAML: the steps of all arms, and the settings of each arm.
 
     question: Does a length that follows the content beat a fixed one?
     chain: chain.yaml                    # describes all steps there are
@@ -27,19 +27,19 @@ from ..tasks.failures import Failure
 
 
 ARM_LABEL = "label"
-BUILT_IN_FIGURES = ("seconds",)  # of every step
+BUILT_IN_FIGURES = ("seconds",)  # available for every step
 
 
 @dataclass(frozen=True)
 class StepKind:
     """
-    A step as the chain describes it.
+    A step as defined in the chain.
 
     Args:
-        name (`str`): Its name, by which other steps' settings refer to its folder: `{codes}`.
-        script (`Path`): The script that takes it, called with a YAML of its settings.
-        settings (`dict`): Those of the YAML that the chain names, and over them the chain's own.
-        output (`str`): The setting that names the folder that it writes to.
+        name (`str`): Its name, by which settings of other steps refer to its folder, such as `{codes}`.
+        script (`Path`): The script to run, with a YAML file of settings as its argument.
+        settings (`dict`): Settings from the YAML file named in the chain, overridden by those in the chain.
+        output (`str`): Name of the setting for the output folder.
     """
 
     name: str
@@ -51,13 +51,13 @@ class StepKind:
 @dataclass(frozen=True)
 class Figure:
     """
-    A number that is reported of every arm.
+    A number that is reported for every arm.
 
     Args:
-        name (`str`): `step.figure`, as the step's `figures.json` has it.
-        label (`str`): What the table calls it.
-        percent (`bool`): Whether it is shown as one.
-        digits (`int`): Digits behind the point.
+        name (`str`): `step.figure`, with the name of the figure in the step's `figures.json`.
+        label (`str`): Label in the table.
+        percent (`bool`): Whether to show it as a percentage.
+        digits (`int`): Number of decimal places.
     """
 
     name: str
@@ -72,16 +72,16 @@ class Plan:
     An ablation.
 
     Args:
-        name (`str`): The file's name.
-        question (`str`): What it asks.
+        name (`str`): Name of the file.
+        question (`str`): The question that it answers.
         steps (`tuple[StepKind]`): Its steps, in order.
-        arms (`dict[str, dict]`): For each arm the settings of its steps that differ from the chain's.
-        labels (`dict[str, str]`): What the arms are called in tables.
-        seeds (`tuple[int]`): The seeds that each arm is run with.
-        figures (`tuple[Figure]`): What is reported.
+        arms (`dict[str, dict]`): For each arm, the settings of its steps that differ from the chain's.
+        labels (`dict[str, str]`): Labels of the arms in tables.
+        seeds (`tuple[int]`): The seeds for each arm.
+        figures (`tuple[Figure]`): The reported figures.
         headline (`str`): The figure in the table of all ablations.
         plot (`dict[str, str]`): The figures on the axes, `x` and `y`.
-        paper (`str`): Where the paper has it, if it does.
+        paper (`str`): The place in the paper with this ablation, if any.
     """
 
     name: str
@@ -96,13 +96,13 @@ class Plan:
     paper: str = ""
 
     def figure(self, name: str) -> Figure:
-        """The figure of that name."""
+        """Returns the figure with this name."""
         return next(figure for figure in self.figures if figure.name == name)
 
 
 @dataclass(frozen=True)
 class _PlanFile:
-    """What a plan's YAML may hold, and what it must."""
+    """Allowed and required fields of a plan's YAML."""
 
     question: str
     chain: str
@@ -117,17 +117,17 @@ class _PlanFile:
 
 def find_plans(folder: Path, names: list[str] | None = None) -> list[Path]:
     """
-    The files of plans.
+    Finds the files of plans.
 
     Args:
-        folder (`Path`): Where plans are.
-        names (`list[str]`, *optional*): Their names. All there are by default.
+        folder (`Path`): Folder of the plans.
+        names (`list[str]`, *optional*): Names of the plans. Defaults to all.
 
     Returns:
         `list[Path]`: The files, in the order of the names.
 
     Raises:
-        Failure: If there is no such folder or plan.
+        Failure: If the folder or a plan does not exist.
     """
     known = {path.stem: path for path in sorted(folder.glob("*.yaml")) if "arms" in _read_yaml(path)}
     if not known:
@@ -144,13 +144,13 @@ def load_plan(path: Path) -> Plan:
     Reads a plan.
 
     Args:
-        path (`Path`): Its YAML. The chain and the scripts are found from there.
+        path (`Path`): Its YAML file. Paths of the chain and scripts are relative to it.
 
     Returns:
         [`Plan`].
 
     Raises:
-        Failure: If something is missing, unknown or named that does not exist.
+        Failure: If something is missing, unknown or refers to something that does not exist.
     """
     file = _PlanFile(**_checked(_read_yaml(path), _PlanFile, path))
     chain_path = path.parent / file.chain
@@ -182,7 +182,7 @@ def _load_step(name: str, described: Mapping[str, Any], chain_path: Path) -> Ste
 
 
 def _checked(values: Mapping[str, Any], kind: type, path: Path, given: set[str] = frozenset()) -> dict[str, Any]:
-    """The values, if a dataclass has fields for them and nothing that it needs is missing."""
+    """Returns the values after checking them against the fields of a dataclass."""
     known = {item.name: item for item in fields(kind) if item.name not in given}
     needed = [name for name, item in known.items() if item.default is MISSING and item.default_factory is MISSING]
     if unknown := sorted(values.keys() - known.keys()):

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What came out of an ablation: its figures by arm and seed, as JSON, as a table and as a plot."""
+"""Reports of ablations: figures by arm and seed, as JSON, a table and a plot."""
 
 import csv
 import json
@@ -17,16 +17,16 @@ from .steps import Step
 
 RESULTS_NAME, TABLE_NAME, PLOT_NAME = "results.json", "table.md", "plot.png"
 NOT_MEASURED = "-"
-SUMMARY_NAME = "ablations.csv"  # one row for each ablation
+SUMMARY_NAME = "ablations.csv"  # one row per ablation
 
 
 @dataclass(frozen=True)
 class Spread:
     """
-    A figure over seeds.
+    Values of a figure over seeds.
 
     Args:
-        values (`tuple[float]`): Its value with each seed.
+        values (`tuple[float]`): The value for each seed.
     """
 
     values: tuple[float, ...]
@@ -38,11 +38,11 @@ class Spread:
 
     @property
     def deviation(self) -> float:
-        """The sample standard deviation; 0 of one seed, which has none."""
+        """The sample standard deviation; 0 for a single seed."""
         return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
 
     def show(self, figure: Figure) -> str:
-        """Mean and deviation, as the figure is to be shown."""
+        """Formats mean and deviation as defined by the figure."""
         factor, digits = (100, 1) if figure.percent else (1, figure.digits)
         mean, deviation = f"{self.mean * factor:,.{digits}f}", f"{self.deviation * factor:.{digits}f}"
         return f"{mean} ± {deviation}" if len(self.values) > 1 else mean
@@ -53,17 +53,17 @@ Results = Mapping[str, Mapping[str, Spread]]  # arm, figure
 
 def gather(plan: Plan, chains: Mapping[tuple[str, int], Sequence[Step]]) -> Results:
     """
-    The figures of all arms.
+    Collects the figures of all arms.
 
     Args:
         plan ([`Plan`]): The ablation.
-        chains (`Mapping[tuple[str, int], Sequence[Step]]`): The steps of each arm and seed, done.
+        chains (`Mapping[tuple[str, int], Sequence[Step]]`): The finished steps of each arm and seed.
 
     Returns:
-        `Mapping[str, Mapping[str, Spread]]`: Figures by arm and name. One that an arm does not have is left out.
+        `Mapping[str, Mapping[str, Spread]]`: Figures by arm and name. Figures that an arm does not have are omitted.
 
     Raises:
-        Failure: If a step has not been taken.
+        Failure: If a step is not done.
     """
     figures = {
         key: {f"{step.name}.{name}": value for step in chain for name, value in read_figures(step).items()}
@@ -83,9 +83,9 @@ def write_report(plan: Plan, results: Results, seeds: Sequence[int], folder: Pat
 
     Args:
         plan ([`Plan`]): The ablation.
-        results (`Mapping[str, Mapping[str, Spread]]`): What [`gather`] gives.
+        results (`Mapping[str, Mapping[str, Spread]]`): Output of [`gather`].
         seeds (`Sequence[int]`): The seeds.
-        folder (`Path`): Where to write.
+        folder (`Path`): Folder to write to.
     """
     values = {arm: {name: spread.values for name, spread in of_arm.items()} for arm, of_arm in results.items()}
     described = {"question": plan.question, "seeds": list(seeds), "figures": values}
@@ -97,7 +97,7 @@ def write_report(plan: Plan, results: Results, seeds: Sequence[int], folder: Pat
 
 
 def format_table(plan: Plan, results: Results, seeds: Sequence[int]) -> str:
-    """The table of an ablation, in Markdown: a row for each arm, mean and standard deviation over the seeds."""
+    """Formats the table of an ablation in Markdown: a row per arm, with mean and standard deviation over the seeds."""
     asked = f"{plan.question} (Paper, {plan.paper}.)" if plan.paper else plan.question
     rows = [["", *(figure.label + (", %" if figure.percent else "") for figure in plan.figures)]]
     rows.append(["---", *["---:"] * len(plan.figures)])
@@ -112,7 +112,7 @@ def format_table(plan: Plan, results: Results, seeds: Sequence[int]) -> str:
 
 
 def draw_plot(plan: Plan, results: Results, path: Path) -> None:
-    """Draws the arms by the two figures of the plan, every seed a dot and their mean a ring."""
+    """Plots the arms by the plan's two figures, with a dot for each seed and a ring for their mean."""
     from matplotlib.figure import Figure as Canvas
 
     horizontal, vertical = (plan.figure(plan.plot[axis]) for axis in ("x", "y"))
@@ -133,14 +133,14 @@ def draw_plot(plan: Plan, results: Results, path: Path) -> None:
 
 def add_to_summary(plan: Plan, results: Results, seeds: Sequence[int], path: Path) -> None:
     """
-    Writes the ablation's row into the table of all: its question and the headline figure of every arm. A row that it
-    has there already is replaced.
+    Adds the ablation's row to the table of all ablations, or replaces it: its question and the headline figure of
+    every arm.
 
     Args:
         plan ([`Plan`]): The ablation.
-        results (`Mapping[str, Mapping[str, Spread]]`): What [`gather`] gives.
+        results (`Mapping[str, Mapping[str, Spread]]`): Output of [`gather`].
         seeds (`Sequence[int]`): The seeds.
-        path (`Path`): The table, CSV.
+        path (`Path`): The table, as CSV.
     """
     headline = plan.figure(plan.headline)
     arms = [

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the steps of ablations as processes of their own, each once; what was cut short goes on."""
+"""Runs the steps of ablations in separate processes, each once, and resumes interrupted ones."""
 
 import json
 import os
@@ -22,12 +22,12 @@ from ..tasks.failures import Failure
 from .steps import Step
 
 
-# In a step's folder. What it writes itself lies beside them.
-DONE_NAME = "step.json"  # its settings, the seconds that it took, and whether it is done
+# Files in a step's folder, next to the step's own output.
+DONE_NAME = "step.json"  # its settings, its duration in seconds, and whether it is done
 SETTINGS_NAME = "step.yaml"
 LOG_NAME = "step.log"
 FIGURES_NAME = "figures.json"
-LAST_LINE = 300  # characters of a log's last line in an error
+LAST_LINE = 300  # maximum number of characters of a log's last line in an error
 
 
 class Runner:
@@ -35,7 +35,7 @@ class Runner:
     Runs steps.
 
     Args:
-        jobs (`int`, *optional*, defaults to 1): Chains at once; the cores are shared out among them.
+        jobs (`int`, *optional*, defaults to 1): Number of chains to run at once, which share the CPU cores.
     """
 
     def __init__(self, jobs: int = 1):
@@ -45,16 +45,16 @@ class Runner:
 
     def run(self, chains: Sequence[Sequence[Step]]) -> None:
         """
-        Runs chains of steps. Steps that are done are passed over; steps that chains share are run once.
+        Runs chains of steps. Finished steps are skipped, and steps shared by several chains are run once.
 
         Args:
-            chains (`Sequence[Sequence[Step]]`): For each arm and seed its steps, in order.
+            chains (`Sequence[Sequence[Step]]`): The steps of each arm and seed, in order.
 
         Raises:
-            Failure: If a step fails; it names the step and the log. What else was running is stopped, and goes on
-                with the next call.
+            Failure: If a step fails. The message names the step and its log. Other running steps are stopped, and
+                resume with the next call.
         """
-        bar = tqdm(total=sum(map(len, chains)), desc="steps", unit="step", disable=None)  # on a terminal alone
+        bar = tqdm(total=sum(map(len, chains)), desc="steps", unit="step", disable=None)  # only on a terminal
         with _ending_on_sigterm(), bar, ThreadPoolExecutor(self.jobs) as pool:
             running = [pool.submit(self._run_chain, chain, bar) for chain in chains]
             try:
@@ -69,7 +69,7 @@ class Runner:
             if self._stopped.is_set():
                 return
             step.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(step.folder.with_suffix(".lock")):  # another chain, or another process, may be at it
+            with FileLock(step.folder.with_suffix(".lock")):  # another chain or process may be running it
                 if not is_done(step):
                     bar.set_postfix_str(step.key)
                     self._run_step(step)
@@ -87,12 +87,12 @@ class Runner:
             self._processes.add(process)
             code = process.wait()
             self._processes.discard(process)
-        seconds = time.monotonic() - started + _record(step).get("seconds", 0.0)  # and what an earlier try took
+        seconds = time.monotonic() - started + _record(step).get("seconds", 0.0)  # including earlier attempts
         record = {"done": code == 0, "seconds": seconds, "settings": step.settings}
         with atomic_file(step.folder / DONE_NAME) as file:
             file.write_text(json.dumps(record, indent=2) + "\n")
         if code and not self._stopped.is_set():
-            self._stopped.set()  # before this thread takes the next chain
+            self._stopped.set()  # before this thread starts the next chain
             raise Failure(f"the step {step.key} failed: {_last_line(step)} (its log is {step.folder / LOG_NAME})")
 
     def _environment(self) -> dict[str, str]:
@@ -109,7 +109,7 @@ class Runner:
 
 @contextmanager
 def _ending_on_sigterm() -> Iterator[None]:
-    """Lets a SIGTERM end a run as Ctrl-C does: with its steps. Only a main thread can say what a signal does."""
+    """Makes SIGTERM end a run and its steps, as Ctrl-C does. Signal handlers can only be set in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -121,16 +121,16 @@ def _ending_on_sigterm() -> Iterator[None]:
 
 
 def is_done(step: Step) -> bool:
-    """Whether the step was taken to its end."""
+    """Whether the step is done."""
     return _record(step).get("done", False)
 
 
 def read_figures(step: Step) -> dict[str, float]:
     """
-    A step's figures, `seconds` among them.
+    Reads a step's figures, including `seconds`.
 
     Raises:
-        Failure: If it was not taken to its end.
+        Failure: If the step is not done.
     """
     record = _record(step)
     if not record.get("done"):

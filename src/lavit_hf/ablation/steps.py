@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What an arm does with a seed: steps with all their settings, each in a folder named by what it depends on, so that arms
-and ablations share what they have in common.
+The steps of an arm for one seed, with all settings. The folder of each step is named by what the step depends on, so
+that arms and ablations share steps.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ from .plans import Plan
 
 
 REFERENCE = re.compile(r"\{(\w+)\}")
-ID_LENGTH = 12  # hexadecimal digits in a folder's name
+ID_LENGTH = 12  # hexadecimal digits in the name of a folder
 
 
 @dataclass(frozen=True)
 class Step:
     """
-    A step to take.
+    A step to run.
 
     Args:
         name (`str`): Its name in the plan.
-        script (`Path`): What takes it.
-        settings (`dict`): All its settings, its folder among them.
-        folder (`Path`): Where it writes to.
+        script (`Path`): The script to run.
+        settings (`dict`): All its settings, including its folder.
+        folder (`Path`): Its output folder.
     """
 
     name: str
@@ -40,26 +40,27 @@ class Step:
 
     @property
     def key(self) -> str:
-        """What tells it from other steps, in words."""
+        """A readable name that distinguishes it from other steps."""
         return f"{self.name} {self.folder.name}"
 
 
 def chain_of(plan: Plan, arm: str, seed: int, work: Path, variables: Mapping[str, str]) -> list[Step]:
     """
-    The steps of an arm.
+    Creates the steps of an arm.
 
     Args:
         plan ([`Plan`]): The ablation.
-        arm (`str`): The arm's name.
+        arm (`str`): Name of the arm.
         seed (`int`): The seed.
-        work (`Path`): Folder for the steps' folders.
-        variables (`Mapping[str, str]`): What stands in settings for `{name}`, besides `{seed}` and earlier steps.
+        work (`Path`): Parent folder of the steps' folders.
+        variables (`Mapping[str, str]`): Values of `{name}` references in settings, besides `{seed}` and earlier steps.
 
     Returns:
-        `list[Step]`: In order. The same settings, those of earlier steps counted, give the same folder.
+        `list[Step]`: The steps in order. Steps with the same settings, including those of earlier steps, have the same
+        folder.
 
     Raises:
-        Failure: If a setting refers to something that is not known.
+        Failure: If a setting contains an unknown reference.
     """
     known: dict[str, Any] = {**variables, "seed": seed}
     steps = []
@@ -78,7 +79,7 @@ def _identify(script: str, settings: Mapping[str, Any]) -> str:
 
 
 def _fill(value: Any, known: Mapping[str, Any], where: str) -> Any:
-    """A setting with its references replaced; one that is a reference and nothing else keeps its type."""
+    """Replaces the references in a setting. A setting that consists of a single reference keeps the value's type."""
     if isinstance(value, dict):
         return {name: _fill(item, known, where) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The program `lavit`, which is `python -m lavit_hf.cli` as well."""
+"""The program `lavit`, which can also be run as `python -m lavit_hf.cli`."""
 
 import gc
 
@@ -8,9 +8,9 @@ from .leaving import Leave
 
 
 def main() -> None:
-    """Runs a command, and leaves at once when it is done."""
-    # What is imported and loaded stays to the end: to look for garbage in it takes a fifth of the time of the imports.
-    # It is collected again when the model is there.
+    """Runs a command, and exits immediately when it is done."""
+    # Imported modules and loaded weights stay until the end, and collecting garbage among them would take a fifth of
+    # the import time. Collection is enabled again once the model is loaded.
     gc.disable()
     with Leave():
         from .app import app

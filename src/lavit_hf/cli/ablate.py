@@ -11,14 +11,14 @@ from .options import OUTPUT_PANEL
 
 
 def check_seeds(text: str | None) -> str | None:
-    """Refuses what is no list of whole numbers, as a usage error."""
+    """Raises a usage error unless the text is a list of integers."""
     if text is not None and not all(part.strip().isdigit() for part in text.split(",")):
         raise typer.BadParameter(f"{text!r} is not a list of whole numbers. Separate them with commas, as in 0,1,2.")
     return text
 
 
 def check_work(path: Path) -> Path:
-    """Refuses a file where a folder is meant."""
+    """Raises a usage error for a file instead of a folder."""
     if path.is_file():
         raise typer.BadParameter(f"{path} is a file. Pass a folder.")
     return path

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The `lavit` command: which commands there are. What is heavy is imported by the command that needs it."""
+"""The `lavit` command and its list of commands. Heavy modules are imported by the commands that need them."""
 
 from importlib.metadata import version
 from typing import Annotated

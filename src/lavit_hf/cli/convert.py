@@ -13,7 +13,7 @@ from ..tasks.options import DType
 
 
 class PixelDecoder(str, Enum):
-    """Which of the original's pixel decoders."""
+    """The original's pixel decoders."""
 
     none = "none"
     highres = "highres"

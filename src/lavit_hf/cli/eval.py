@@ -23,7 +23,7 @@ EvaluationTask = Enum("EvaluationTask", {name: name for name in BENCHMARKS}, typ
 
 
 class Protocol(str, Enum):
-    """By whose settings."""
+    """Source of the settings."""
 
     paper = "paper"
     released = "released"

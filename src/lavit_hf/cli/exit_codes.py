@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that fail as programs do: an exit code that scripts can rely on."""
+"""Exit codes and error messages of commands."""
 
 import errno
 import logging
@@ -18,15 +18,15 @@ from ..tasks.loading_note import hide_loading
 
 def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
     """
-    Makes a command fail as a program does: exit code 1 and one line on stderr, 130 after Ctrl-C. With
-    `LAVIT_DEBUG=1` in the environment the traceback comes as well.
+    Makes a failing command exit with code 1 and one line on stderr, or with code 130 after Ctrl-C. With
+    `LAVIT_DEBUG=1` in the environment, the traceback is shown too.
 
     Args:
         command (`Callable`):
-            The function behind a command. Its usage errors stay typer's, with exit code 2.
+            The function of a command. Usage errors are left to typer, with exit code 2.
 
     Returns:
-        `Callable`: the same command.
+        `Callable`: the decorated command.
     """
 
     @wraps(command)
@@ -40,7 +40,7 @@ def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # nobody reads on, as under `| head`; typer ends quietly
+                raise  # the reader closed the pipe, such as `| head`; typer exits quietly
             report(explain(error), command.__name__.replace("_", "-"))
             if debugging():
                 traceback.print_exc()
@@ -53,7 +53,7 @@ def with_exit_codes(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """What libraries warn of is for developers, and hidden unless debugging."""
+    """Context manager that hides libraries' warnings, which are for developers, unless debugging."""
     if debugging():
         yield
         return

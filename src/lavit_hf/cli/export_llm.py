@@ -12,7 +12,7 @@ from .options import DTypeOption, Model
 
 
 def check_new(path: Path) -> Path:
-    """Refuses a folder that is there already, before a model is loaded."""
+    """Raises a usage error for an existing folder, before a model is loaded."""
     if path.exists():
         raise typer.BadParameter(f"{path} already exists. Pass a folder that does not.")
     return path

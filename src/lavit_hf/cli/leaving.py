@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The end of the program: results are written out, and the interpreter is not taken to pieces."""
+"""Fast exit of the program: flushes results, and skips the interpreter's cleanup."""
 
 import atexit
 import errno
@@ -12,14 +12,15 @@ from ..tasks.failures import EXIT_FAILURE, EXIT_INTERRUPTED, explain, report
 
 class Leave:
     """
-    Ends the process with the exit code that leaves the block, once all that others registered for the end was done.
+    Ends the process with the exit code of the block, after all functions registered with `atexit`.
 
-    The interpreter would go through every object of torch first, for as long as a caption takes. What it does before
-    that is done as ever: threads are waited for, and functions of `atexit` called, this one last as it is the first.
+    The interpreter would otherwise clean up every object of torch, which takes as long as generating a caption. The
+    steps before that happen as usual: waiting for threads, and calling the functions of `atexit`, of which this one is
+    last because it was registered first.
     """
 
     def __init__(self):
-        self.exit_code = EXIT_FAILURE  # of an error that nothing catches
+        self.exit_code = EXIT_FAILURE  # for uncaught errors
         atexit.register(self._leave)
 
     def __enter__(self) -> "Leave":
@@ -38,7 +39,7 @@ class Leave:
         try:
             sys.stdout.flush()
         except OSError as error:
-            if error.errno != errno.EPIPE:  # nobody reads on, as under `| head`
+            if error.errno != errno.EPIPE:  # the reader closed the pipe, such as `| head`
                 report(f"standard output: {explain(error)}")
             self.exit_code = self.exit_code or EXIT_FAILURE
         sys.stderr.flush()
@@ -46,7 +47,7 @@ class Leave:
 
 
 def _as_number(code: object) -> int:
-    """An exit code as `sys.exit` takes it: nothing, a number, or a message of a failure."""
+    """Converts an argument of `sys.exit` (nothing, a number, or an error message) to an exit code."""
     if code is None:
         return 0
     return code if isinstance(code, int) else EXIT_FAILURE

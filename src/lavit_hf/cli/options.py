@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments and options that commands share."""
+"""Arguments and options shared by commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +22,7 @@ PATCHES_PANEL = "Patches to keep (one of these)"
 
 
 def check_text(text: str | None) -> str | None:
-    """Refuses a text that no model reads, as a usage error."""
+    """Raises a usage error for a text that no model can read."""
     try:
         return check_any_text(text)
     except Failure as failure:
@@ -30,7 +30,7 @@ def check_text(text: str | None) -> str | None:
 
 
 def check_keep(**settings: float | None) -> KeepSettings:
-    """What the options say of the patches to keep; refuses, as a usage error, what cannot be."""
+    """Returns the settings for patches to keep. Raises a usage error if they are invalid."""
     try:
         return check_keep_settings(**settings)
     except ValueError as error:
@@ -41,14 +41,14 @@ def check_keep(**settings: float | None) -> KeepSettings:
 
 
 def check_aspect_ratio(name: str | None) -> str | None:
-    """Refuses an aspect ratio that there are no sizes for."""
+    """Raises a usage error for an unknown aspect ratio."""
     if name is not None and name not in ASPECT_RATIOS:
         raise typer.BadParameter(f"{name!r} is not one of {', '.join(ASPECT_RATIOS)}.")
     return name
 
 
 def check_picture_name(path: Path) -> Path:
-    """Refuses a name whose ending stands for no kind of image."""
+    """Raises a usage error for a file name without a known image extension."""
     if path.suffix.lower() not in PICTURE_ENDINGS:
         raise typer.BadParameter(f"{path} must end in one of {', '.join(PICTURE_ENDINGS)}.")
     return path

@@ -11,12 +11,12 @@ from .demo import SERVER_PANEL
 from .options import Device, DTypeOption, Model, Quantize, Seed
 
 
-DEFAULT_PORT = 8000  # that of other servers of this API
+DEFAULT_PORT = 8000  # same as other servers with this API
 KEY_VARIABLE = "LAVIT_API_KEY"
 
 
 def check_key(key: str | None) -> str | None:
-    """Refuses a key that cannot be sent in a header."""
+    """Raises a usage error for a key that cannot be sent in a header."""
     if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key and key):
         raise typer.BadParameter("an API key must be printable ASCII characters, without spaces around them.")
     return key

@@ -1,9 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks by the original's protocols: captions, answers and images, with their scores."""
+"""Benchmarks of captions, answers and images, with the original's protocols and scores."""
 
 import lazy_loader
 
 
-# Imported when it is asked for: the command line checks its arguments first, without waiting for torch.
+# Imported lazily, so that the command line can check its arguments before torch is imported.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmarks' own annotation files, as samples."""
+"""Reads samples from the benchmarks' annotation files."""
 
 import json
 import random
@@ -18,7 +18,7 @@ COCO_NAME = "COCO_{subset}_{image_id:012d}.jpg"
 
 
 def read_karpathy_split(files: list[Path], data: Path, split: str, seed: int) -> Samples:
-    """Captions in the layout of Karpathy's splits: `dataset_coco.json`, `dataset_flickr30k.json`."""
+    """Reads captions in the format of Karpathy's splits: `dataset_coco.json`, `dataset_flickr30k.json`."""
     images = [image for image in _load(files[0])["images"] if image["split"] == split]
     names = [
         f"{image['filepath']}/{image['filename']}" if "filepath" in image else image["filename"] for image in images
@@ -38,7 +38,7 @@ def read_karpathy_split(files: list[Path], data: Path, split: str, seed: int) ->
 
 
 def read_coco_captions(files: list[Path], data: Path, split: str, seed: int) -> Samples:
-    """Captions in the layout of COCO's own files, as NoCaps has them, whose domains are kinds."""
+    """Reads captions in COCO's format, which NoCaps also uses. The kinds are NoCaps' domains."""
     content = _load(files[0])
     references: dict[Any, list[str]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
@@ -56,7 +56,7 @@ def read_coco_captions(files: list[Path], data: Path, split: str, seed: int) -> 
 
 
 def read_coco_prompts(files: list[Path], data: Path, split: str, seed: int) -> Samples:
-    """A prompt of each image of COCO's captions, drawn by the seed, to paint and to compare with the image."""
+    """Reads a random caption of each image in COCO's format as a prompt, to compare the generated image with it."""
     samples = read_coco_captions(files, data, split, seed)
     draw = random.Random(seed)
     prompts = [Sample(row.id, row.picture, text=draw.choice(row.references)) for row in samples.rows if row.references]
@@ -64,7 +64,7 @@ def read_coco_prompts(files: list[Path], data: Path, split: str, seed: int) -> S
 
 
 def read_vqa(files: list[Path], data: Path, split: str, seed: int) -> Samples:
-    """Questions and annotations in the layout of VQA, in two files."""
+    """Reads questions and annotations in VQA's format, from two files."""
     asked, annotated = (_load(file) for file in files)
     annotations = {annotation["question_id"]: annotation for annotation in annotated["annotations"]}
     questions = asked["questions"]
@@ -97,7 +97,7 @@ def _vqa_sample(question: dict, annotation: dict, path: str) -> Sample:
 
 
 def read_gqa(files: list[Path], data: Path, split: str, seed: int) -> Samples:
-    """Questions in the layout of GQA: an answer for each."""
+    """Reads questions in GQA's format, with one answer each."""
     questions = _load(files[0])
     paths = PictureFolder(data).find([f"{question['imageId']}.jpg" for question in questions.values()])
     return Samples(
@@ -110,7 +110,7 @@ def read_gqa(files: list[Path], data: Path, split: str, seed: int) -> Samples:
 
 
 def read_vizwiz(files: list[Path], data: Path, split: str, seed: int) -> Samples:
-    """Questions in the layout of VizWiz."""
+    """Reads questions in VizWiz's format."""
     questions = _load(files[0])
     paths = PictureFolder(data).find([question["image"] for question in questions])
     return Samples(
@@ -129,7 +129,7 @@ def read_vizwiz(files: list[Path], data: Path, split: str, seed: int) -> Samples
 
 
 def read_geneval(files: list[Path], data: Path, split: str, seed: int) -> Samples:
-    """GenEval's prompts, a JSON object in each line."""
+    """Reads GenEval's prompts, with one JSON object per line."""
     lines = [line for line in _read(files[0]).splitlines() if line.strip()]
     entries = [_parse(line, files[0]) for line in lines]
     return Samples(
@@ -138,12 +138,12 @@ def read_geneval(files: list[Path], data: Path, split: str, seed: int) -> Sample
 
 
 def read_dpg_bench(files: list[Path], data: Path, split: str, seed: int) -> Samples:
-    """DPG-Bench's prompts, a text file for each."""
+    """Reads DPG-Bench's prompts, with one text file each."""
     return Samples([Sample(file.stem, text=_read(file).strip()) for file in files])
 
 
 def naming_file(files: Iterable[Path], error: Exception) -> Failure:
-    """What users are told of an annotation file that is not in its benchmark's layout."""
+    """Creates the error for an annotation file that is not in its benchmark's format."""
     names = " and ".join(file.name for file in list(files)[:2])
     return Failure(f"{names} does not have the layout of this benchmark: {type(error).__name__} {error}.")
 

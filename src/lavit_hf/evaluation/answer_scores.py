@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The official accuracy of VQA (arXiv 1505.00468), with its normalization of answers."""
+"""VQA's official accuracy (arXiv 1505.00468), with its normalization of answers."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 NUMBERS = ("none zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 ARTICLES = {"a", "an", "the"}
 
-# Where an apostrophe is missing, it is given back, as officially; there are no other forms.
+# Contractions in which the official evaluation restores a missing apostrophe.
 CONTRACTED = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
     he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've
@@ -31,17 +31,17 @@ _CONTRACTIONS = {
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
 
-AGREEING_ANNOTATORS = 3  # an answer that so many gave is right
+AGREEING_ANNOTATORS = 3  # number of annotators whose agreement counts as fully correct
 
 
 def normalize_answer(answer: str) -> str:
     """
-    An answer as the official evaluation compares it: without punctuation and articles, numbers as digits, in lower
-    case.
+    Normalizes an answer as in the official evaluation: removes punctuation and articles, writes numbers as digits, and
+    converts it to lower case.
 
     Args:
         answer (`str`):
-            The answer, as "Two dogs.".
+            The answer, such as "Two dogs.".
 
     Returns:
         `str`: "2 dogs".
@@ -53,14 +53,15 @@ def normalize_answer(answer: str) -> str:
 
 def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
     """
-    How right an answer is: averaged over the annotators, each left out in turn, it is 1 where three of the others gave
-    it, and a third less for each that is missing. Of one annotator it is whether they agree.
+    Computes the accuracy of an answer. Each annotator in turn is left out, and the accuracy is a third for each of the
+    others who gave this answer, at most 1; the result is the average. With a single annotator, the accuracy is 1 for
+    agreement and 0 otherwise.
 
     Args:
         answer (`str`):
             The answer.
         references (`Sequence[str]`):
-            What the annotators answered.
+            The annotators' answers.
 
     Returns:
         `float`: from 0 to 1.
@@ -91,15 +92,15 @@ def score_answers(
     answers: Sequence[str], references: Sequence[Sequence[str]], lemmatize: Callable[[str], str] | None = None
 ) -> list[float]:
     """
-    The accuracy of each answer.
+    Computes the accuracy of each answer.
 
     Args:
         answers (`Sequence[str]`):
             The answers.
         references (`Sequence[Sequence[str]]`):
-            What the annotators answered to each question.
+            The annotators' answers to each question.
         lemmatize (`Callable`, *optional*):
-            Brings both to their base forms.
+            Lemmatizes answers and references.
 
     Returns:
         `list[float]`: from 0 to 1.
@@ -113,7 +114,7 @@ def _share(agreeing: int) -> float:
 
 
 def _strip_punctuation(text: str) -> str:
-    """A mark beside a space vanishes, one between letters leaves a space; with a comma in a number, all vanish."""
+    """Removes marks next to a space, or all marks if a number contains a comma. Replaces other marks by a space."""
     stripped, has_number = text, _COMMA_IN_NUMBER.search(text)
     for mark in PUNCTUATION:
         vanishes = has_number or f"{mark} " in text or f" {mark}" in text

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmarks: what they ask for, by which protocols, and where their annotations are."""
+"""The benchmarks, with their kinds, protocols and annotation files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .samples import Samples
 
 
 class Kind(str, Enum):
-    """What a benchmark asks for."""
+    """Kind of output that a benchmark evaluates."""
 
     captions = "captions"
     questions = "questions"
@@ -21,7 +21,7 @@ class Kind(str, Enum):
 
 
 class Layout(str, Enum):
-    """How painted images lie in their folder."""
+    """Folder layout of generated images."""
 
     flat = "flat"
     geneval = "geneval"
@@ -35,21 +35,21 @@ class Benchmark:
 
     Args:
         kind (`Kind`):
-            What it asks for.
+            Kind of output that it evaluates.
         protocols (`dict`):
-            The protocols it can be run by.
+            The available protocols.
         files (`tuple[str, ...]`, *optional*):
-            Names of its annotation files, as globs; none where it has no files of its own.
+            Names of its annotation files, as globs. Empty if it has no files of its own.
         read (`Callable`, *optional*):
-            Makes samples of them.
+            Reads samples from these files.
         limit (`int`, *optional*):
-            Most samples that published figures are of.
+            Number of samples used for published results.
         layout (`Layout`, *optional*):
-            How its images lie.
+            Folder layout of its generated images.
         pictures_per_prompt (`int`, *optional*, defaults to 1):
-            How many images of a prompt are given away.
+            Number of images to generate per prompt.
         scored (`bool`, *optional*, defaults to `True`):
-            Whether it is scored here, and not by a scorer of its own.
+            Whether it is scored here instead of by the benchmark's own scorer.
     """
 
     kind: Kind
@@ -120,7 +120,7 @@ _ROW_READERS = {
 
 
 def find_benchmark(task: str) -> Benchmark:
-    """The benchmark of that name; raises a [`Failure`] where there is none."""
+    """Returns the benchmark with this name. Raises a [`Failure`] if there is none."""
     if task not in BENCHMARKS:
         raise Failure(f"there is no task {task!r}, only {', '.join(BENCHMARKS)}.")
     return BENCHMARKS[task]
@@ -128,22 +128,22 @@ def find_benchmark(task: str) -> Benchmark:
 
 def read_samples(task: str, data: Path, split: str | None, column: str | None, seed: int) -> Samples:
     """
-    The samples of a benchmark.
+    Reads the samples of a benchmark.
 
     Args:
         task (`str`):
-            Its name.
+            Name of the benchmark.
         data (`Path`):
-            A folder with its annotation files and its images, or one of the `datasets` library.
+            A folder with its annotation files and images, or a folder of the `datasets` library.
         split (`str`, *optional*):
-            The split, where the data have several.
+            The split, if the data has several.
         column (`str`, *optional*):
-            The texts' column, where the data are rows.
+            Column of the texts, for folders of `datasets`.
         seed (`int`):
-            Seed of what is drawn.
+            Random seed.
 
     Raises:
-        Failure: If there is neither, annotations and images do not match, or nothing is in it.
+        Failure: If the folder is neither of these, annotations and images do not match, or there are no samples.
     """
     benchmark = find_benchmark(task)
     if not data.is_dir():

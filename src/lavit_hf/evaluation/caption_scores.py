@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Captions against people's: CIDEr, BLEU-4, ROUGE-L and SPICE as COCO's evaluation computes them."""
+"""Scores of captions against human references: CIDEr, BLEU-4, ROUGE-L and SPICE, computed as in COCO's evaluation."""
 
 import re
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ _WORD = re.compile(r"[\w'-]*\w")
 
 class CaptionScores(NamedTuple):
     """
-    What captions are worth.
+    Scores of captions.
 
     Args:
         scores (`dict[str, float]`):
-            Of all captions, by the names of the scores, times 100 as in papers.
+            Scores over all captions by name, multiplied by 100 as in papers.
         each (`list[dict[str, float]]`):
-            Of each caption, in the same unit.
+            Scores of each caption, in the same unit.
     """
 
     scores: dict[str, float]
@@ -35,21 +35,21 @@ def score_captions(
     spice: bool = False,
 ) -> CaptionScores:
     """
-    Scores captions by `pycocoevalcap`.
+    Scores captions with `pycocoevalcap`.
 
     Args:
         captions (`Sequence[str]`):
-            A caption of each image.
+            A caption for each image.
         references (`Sequence[Sequence[str]]`):
-            People's captions of each image.
+            Human captions for each image.
         tokenizer (`Tokenizer` or `str`, *optional*, defaults to `"ptb"`):
-            `"ptb"`, the Penn Treebank's as in published scores, which needs Java; or `"words"`.
+            `"ptb"`, the Penn Treebank tokenizer used for published scores, which requires Java, or `"words"`.
         spice (`bool`, *optional*, defaults to `False`):
-            Whether to compute SPICE, which needs Java and takes long.
+            Whether to compute SPICE, which requires Java and is slow.
 
     Returns:
-        [`CaptionScores`]: `CIDEr`, `BLEU-4`, `ROUGE-L`, where it is asked for `SPICE`, and `exact`, the share that is
-        one of the references but for capitals and white space.
+        [`CaptionScores`]: `CIDEr`, `BLEU-4`, `ROUGE-L`, `SPICE` if requested, and `exact`, the share of captions that
+        match a reference, ignoring case and white space.
 
     Raises:
         `ValueError`: If there are no captions, or one has no references.
@@ -73,7 +73,7 @@ def score_captions(
     return CaptionScores({name: _percent(score) for name, (score, _) in columns.items()}, each)
 
 
-# What the scorers take: texts of words by the numbers of images.
+# Input of the scorers: tokenized texts by image index.
 _Texts = dict[int, list[str]]
 
 

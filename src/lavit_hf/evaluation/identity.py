@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Which model and which data a result is of, so that it is never taken for another's."""
+"""Identifies the model and data of a result, so that results are never mixed up."""
 
 import hashlib
 import json
@@ -18,14 +18,14 @@ _BLOCK = 2**20
 
 def digest_weights(folder: Path) -> str:
     """
-    A few letters that other weights in a repo would not have.
+    Computes a short digest of the weights in a repo.
 
     Args:
         folder (`Path`):
             The repo.
 
     Returns:
-        `str`: 12 hexadecimal letters.
+        `str`: 12 hexadecimal digits.
     """
     sums = hashlib.sha256()
     for path in sorted(folder.rglob("*.safetensors")):
@@ -37,7 +37,7 @@ def digest_weights(folder: Path) -> str:
 
 
 def identify_weights(repo: str) -> str:
-    """The digest of a folder's weights, or the commit of a repo on the Hub whose configuration was just looked at."""
+    """Returns the digest of a folder's weights, or the commit of a Hub repo whose configuration was just read."""
     if Path(repo).is_dir():
         return digest_weights(Path(repo))
     from huggingface_hub import hf_hub_download
@@ -47,7 +47,7 @@ def identify_weights(repo: str) -> str:
 
 
 def digest_samples(samples: Iterable[Sample]) -> str:
-    """A few letters that other samples would not have. Where their images lie does not matter."""
+    """Computes a short digest of samples, which does not depend on the folders of their images."""
     sums = hashlib.sha256()
     for sample in samples:
         sums.update(json.dumps([sample.id, sample.text, sample.references, sample.kind]).encode())
@@ -56,18 +56,18 @@ def digest_samples(samples: Iterable[Sample]) -> str:
 
 def check_same(path: Path, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """
-    Makes sure that a file has figures of what is measured now.
+    Checks that an existing file has the same settings as the current run.
 
     Args:
         path (`Path`):
-            The file, which the message names.
+            The file, for the error message.
         found (`Mapping`):
-            What is in it.
+            Content of the file.
         settings (`Mapping`):
-            What it has to be of.
+            Settings of the current run.
 
     Raises:
-        Failure: Names the first difference.
+        Failure: If a setting differs. The message names the first difference.
     """
     other = [name for name, value in settings.items() if name not in found or found[name] != value]
     if other:

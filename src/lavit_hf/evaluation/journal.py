@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Answers as they come, so that a killed run goes on: nothing is lost but the batch that was being written."""
+"""Saves answers batch by batch, so that a killed run can resume and loses at most the current batch."""
 
 import json
 import os
@@ -18,7 +18,7 @@ SETTINGS_NAME = "settings.json"
 
 class Journal:
     """
-    A folder with a file of each process, a line for each batch.
+    A folder with one file per process and one line per batch.
 
     Args:
         folder (`Path`):
@@ -30,17 +30,17 @@ class Journal:
 
     @property
     def is_there(self) -> bool:
-        """Whether a run was started that has not ended."""
+        """Whether there is an unfinished run."""
         return (self.folder / SETTINGS_NAME).is_file()
 
     def check(self, settings: dict[str, Any]) -> None:
-        """Raises a [`Failure`] where it is of a run with other settings."""
+        """Raises a [`Failure`] if the unfinished run has other settings."""
         path = self.folder / SETTINGS_NAME
         if self.is_there:
             check_same(path.parent, _parse(path.read_text(), path), settings)
 
     def start(self, settings: dict[str, Any]) -> None:
-        """Makes the folder, or goes on in one that is there."""
+        """Creates the folder, or resumes in an existing one."""
         self.check(settings)
         if not self.is_there:
             with atomic_file(self.folder / SETTINGS_NAME) as file:
@@ -49,7 +49,7 @@ class Journal:
             _cut_torn_line(path)
 
     def read(self) -> dict[int, dict[str, Any]]:
-        """The batches that are done, by their numbers."""
+        """Returns the finished batches by number."""
         batches = {}
         for path in sorted(self.folder.glob("*.jsonl")):
             for line in path.read_bytes().split(b"\n"):
@@ -59,19 +59,19 @@ class Journal:
         return batches
 
     def append(self, process: int, batch: dict[str, Any]) -> None:
-        """Adds a batch, and sees to it that it outlives a power failure."""
+        """Appends a batch and flushes it to disk."""
         with (self.folder / f"{process}.jsonl").open("ab") as file:
             file.write(json.dumps(batch).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
     def remove(self) -> None:
-        """Removes the folder, when its batches are in the result."""
+        """Removes the folder once its batches are in the result."""
         shutil.rmtree(self.folder)
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Cuts off what a killed process wrote of a line."""
+    """Removes an incomplete last line, left by a killed process."""
     whole = path.read_bytes().rfind(b"\n") + 1
     if whole < path.stat().st_size:
         os.truncate(path, whole)

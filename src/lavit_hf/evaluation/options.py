@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What users choose of an evaluation."""
+"""Options of an evaluation."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,7 +13,7 @@ CLIP = "openai/clip-vit-large-patch14"
 
 
 class Tokenizer(str, Enum):
-    """What cuts captions into words before they are compared."""
+    """Tokenizer of captions for scoring."""
 
     ptb = "ptb"
     words = "words"
@@ -22,39 +22,39 @@ class Tokenizer(str, Enum):
 @dataclass(frozen=True)
 class EvaluationOptions:
     """
-    An evaluation of a model.
+    Options of an evaluation.
 
     Args:
         task (`str`):
-            A name of `BENCHMARKS`, as `"coco"`, `"vqav2"` or `"captions"`.
+            A key of `BENCHMARKS`, such as `"coco"`, `"vqav2"` or `"captions"`.
         data (`Path`):
-            A folder with the benchmark's annotation files and its images, or one of the `datasets` library.
+            A folder with the benchmark's annotation files and images, or a folder of the `datasets` library.
         model (`ModelOptions`, *optional*):
-            Which model; the bundled checkpoint by default.
+            The model. Defaults to the bundled checkpoint.
         output (`Path`, *optional*, defaults to `Path("evaluation")`):
-            Folder for the result, the table and painted images.
+            Folder for the result, the table and generated images.
         protocol (`str`, *optional*, defaults to `"paper"`):
-            `"paper"`, for images also `"released"`, or `"own"`: the checkpoint's own settings.
+            `"paper"`, `"released"` (images only), or `"own"`, the checkpoint's own settings.
         split (`str`, *optional*):
-            The split, where the data have several; `"test"` by default.
+            The split, if the data has several. Defaults to `"test"`.
         column (`str`, *optional*):
-            The column of captions, questions or prompts in a folder of `datasets`.
+            Column of captions, questions or prompts in a folder of `datasets`.
         batch_size (`int`, *optional*, defaults to 8):
-            Samples at once.
+            Number of samples per batch.
         seed (`int`, *optional*, defaults to 0):
-            Seed of all draws.
+            Random seed.
         limit (`int`, *optional*):
-            Most samples, to rehearse.
+            Maximum number of samples, for a trial run.
         tokenizer (`Tokenizer`, *optional*):
-            `ptb` as in published scores, which needs Java; or `words`, which needs nothing.
+            `ptb` as in published scores, which requires Java, or `words`, which requires nothing.
         spice (`bool`, *optional*):
-            Whether captions are scored by SPICE; by default where all that it needs is there.
+            Whether to score captions with SPICE. By default, SPICE is used if its requirements are installed.
         fid (`bool`, *optional*, defaults to `True`):
-            Whether images are scored by FID.
+            Whether to score images with FID.
         fid_weights (`Path`, *optional*):
-            File with Inception's weights; downloaded by default.
+            File with Inception's weights. Downloaded by default.
         clip (`str`, *optional*, defaults to `"openai/clip-vit-large-patch14"`):
-            Folder or Hub id of the CLIP that chooses and scores images.
+            Folder or Hub id of the CLIP model that chooses and scores images.
     """
 
     task: str

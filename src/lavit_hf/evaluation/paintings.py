@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images of prompts, painted by batches into a folder."""
+"""Generates images of prompts in batches, and saves them in a folder."""
 
 import json
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ from .samples import Sample
 
 class PictureWriter:
     """
-    Has a model paint prompts.
+    Generates images of prompts.
 
     Args:
         benchmark (`Benchmark`):
-            How many images of a prompt, and how they lie.
+            The benchmark, with the number of images per prompt and their folder layout.
         protocol (`PaintingProtocol`):
-            How they are painted.
+            Settings for generating images.
         folder (`Path`):
-            Where they go.
+            Folder for the images.
         repo (`str`):
             The model's repo.
         options (`ModelOptions`):
-            How to load it.
+            Options for loading the model.
         clip (`ClipScorer`, *optional*):
             Chooses the best of several candidates.
     """
@@ -63,7 +63,7 @@ class PictureWriter:
         return pipeline
 
     def load(self) -> None:
-        """Loads the pipeline, where it is not there yet."""
+        """Loads the pipeline if it is not loaded yet."""
         _ = self.pipeline
 
     def prepare(self, sample: Sample) -> None:
@@ -73,19 +73,19 @@ class PictureWriter:
         self, samples: Sequence[Sample], prepared: Sequence[None], generator: torch.Generator
     ) -> list[dict[str, Any]]:
         """
-        Paints prompts, and saves the images.
+        Generates images of prompts and saves them.
 
         Args:
             samples (`Sequence[Sample]`):
                 The prompts.
             prepared (`Sequence[None]`):
-                Nothing.
+                Unused.
             generator (`torch.Generator`):
-                Source of all draws.
+                Random number generator.
 
         Returns:
-            `list[dict]`: of each prompt its image or folder, `answer`, beside the results, and `tokens`, the number
-            of codes of each image that was kept.
+            `list[dict]`: for each prompt, `answer`, the path of its image or folder relative to `folder`, and
+            `tokens`, the number of codes of each kept image.
         """
         count = self.benchmark.pictures_per_prompt
         tried = count * self.protocol.candidates
@@ -108,7 +108,7 @@ class PictureWriter:
         return int((ids >= self.pipeline.language_model.config.first_code_token_id).sum())
 
     def _choose(self, pictures: Sequence[Image.Image], prompt: str, count: int) -> list[int]:
-        """The numbers of the images to keep, one of each group of candidates."""
+        """Returns the indices of the images to keep, one of each group of candidates."""
         group = self.protocol.candidates
         if group == 1:
             return list(range(count))
@@ -118,7 +118,7 @@ class PictureWriter:
         ]
 
     def _save(self, pictures: Sequence[Image.Image], sample: Sample) -> Path:
-        """Saves the images of a prompt as the benchmark's scorer wants them; gives their place in the folder."""
+        """Saves the images of a prompt in the layout of the benchmark's scorer, and returns their relative path."""
         if self.benchmark.layout is Layout.geneval:
             folder = Path(sample.id)
             for number, picture in enumerate(pictures):
@@ -132,7 +132,7 @@ class PictureWriter:
 
 
 def tile(pictures: Sequence[Image.Image], columns: int = 2) -> Image.Image:
-    """Images of one size side by side without a gap, as DPG-Bench cuts them apart again."""
+    """Tiles images of the same size without gaps, as DPG-Bench expects."""
     width, height = pictures[0].size
     rows = -(-len(pictures) // columns)
     grid = Image.new("RGB", (columns * width, rows * height))

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images beside annotations, found by their names."""
+"""Finds the images of annotations by name."""
 
 import os
 from pathlib import Path, PurePosixPath
@@ -10,7 +10,7 @@ from ..tasks.failures import Failure
 
 class PictureFolder:
     """
-    The images in a folder and all folders below it.
+    The images in a folder and its subfolders.
 
     Args:
         folder (`Path`):
@@ -26,14 +26,14 @@ class PictureFolder:
 
     def find(self, names: list[str]) -> list[str]:
         """
-        The paths of images.
+        Finds the paths of images.
 
         Args:
             names (`list[str]`):
-                Their names, with folders in front where several are called alike.
+                Names of the images, including folders if several have the same name.
 
         Raises:
-            Failure: If images are not there, or it is not clear which one is meant.
+            Failure: If images are missing or ambiguous.
         """
         paths = [self._find(name) for name in names]
         missing = sorted({name for name, path in zip(names, paths) if path is None})

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Painted images against real ones and against their prompts: FID and CLIP score, by `torchmetrics`."""
+"""Scores of generated images against real ones (FID) and against prompts (CLIP score), with `torchmetrics`."""
 
 import pickle
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from ..tasks.failures import Failure
 
 
 class _TensorFeatures(nn.Module):
-    """A CLIP whose features are tensors, as torchmetrics expects them."""
+    """A CLIP model whose features are tensors, as torchmetrics expects."""
 
     def __init__(self, model: CLIPModel):
         super().__init__()
@@ -31,16 +31,16 @@ class _TensorFeatures(nn.Module):
 
 class ClipScorer:
     """
-    How well images fit their prompts (arXiv 2104.08718).
+    Measures how well images match their prompts (arXiv 2104.08718).
 
     Args:
         source (`str`):
-            Folder or Hub id of a CLIP.
+            Folder or Hub id of a CLIP model.
         device (`torch.device`):
-            Where it runs.
+            Device of the model.
 
     Raises:
-        Failure: If it cannot be loaded.
+        Failure: If the model cannot be loaded.
     """
 
     def __init__(self, source: str, device: torch.device):
@@ -57,7 +57,7 @@ class ClipScorer:
 
     @torch.inference_mode()
     def choose(self, pictures: Sequence[Image.Image], prompt: str) -> int:
-        """The number of the image that fits a prompt best."""
+        """Returns the index of the image that matches a prompt best."""
         inputs = self.processor(
             text=[prompt], images=list(pictures), return_tensors="pt", padding=True, truncation=True
         )
@@ -65,23 +65,23 @@ class ClipScorer:
 
     @torch.inference_mode()
     def add(self, picture: Image.Image, prompt: str) -> float:
-        """Counts an image in, and gives its score."""
+        """Adds an image and returns its score."""
         return float(self.metric(_to_tensor(picture).to(self.model.device), prompt))
 
     def score(self) -> float:
-        """The score of all images that were counted in."""
+        """Returns the score over all added images."""
         return float(self.metric.compute())
 
 
 class FidScorer:
     """
-    The Fréchet distance between features of painted and of real images (arXiv 1706.08500).
+    Computes the Fréchet distance between the features of generated and real images (arXiv 1706.08500).
 
     Args:
         weights (`Path`, *optional*):
-            File with Inception's weights; downloaded by default.
+            File with Inception's weights. Downloaded by default.
         device (`torch.device`):
-            Where it runs.
+            Device of the model.
 
     Raises:
         Failure: If the weights cannot be loaded.
@@ -102,15 +102,15 @@ class FidScorer:
 
     @torch.inference_mode()
     def add(self, pictures: Iterable[Image.Image], real: bool) -> None:
-        """Counts images in, painted or real ones."""
+        """Adds generated or real images."""
         for picture in pictures:
             self.metric.update(_to_tensor(picture)[None].to(self.device), real=real)
 
     def score(self) -> float:
-        """The distance between all that were counted in."""
+        """Returns the distance between all added images."""
         return float(self.metric.compute())
 
 
 def _to_tensor(picture: Image.Image) -> torch.Tensor:
-    """Pixels of 0 to 255, `(3, height, width)`."""
+    """Converts an image to pixels in 0..255, `(3, height, width)`."""
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)

@@ -1,23 +1,23 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes that share the work, as `accelerate launch` starts them."""
+"""Processes that share the work, as started by `accelerate launch`."""
 
 from datetime import timedelta
 
 from accelerate import PartialState
 
 
-# How long processes that are done wait for the others.
+# How long finished processes wait for the others.
 PATIENCE = timedelta(days=7)
 
 
 class Processes:
     """
-    The processes of a run, of which this is one.
+    The processes of a run, including the current one.
 
     Args:
         device (`str`):
-            The device that was asked for.
+            The requested device.
     """
 
     def __init__(self, device: str):
@@ -27,19 +27,19 @@ class Processes:
 
     @property
     def rank(self) -> int:
-        """The number of this process."""
+        """Index of this process."""
         return self._state.process_index
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of processes."""
         return self._state.num_processes
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that scores and writes the result."""
+        """Whether this is the process that scores answers and writes the result."""
         return self._state.is_main_process
 
     def wait(self) -> None:
-        """Waits until all are here."""
+        """Waits for all processes."""
         self._state.wait_for_everyone()

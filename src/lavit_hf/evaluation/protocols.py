@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Protocols by name: how the original is evaluated, and how a checkpoint reads and paints by its own settings."""
+"""Evaluation protocols by name: those of the original, and the checkpoint's own settings."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,24 +8,24 @@ from typing import Any
 from ..tasks.failures import Failure
 
 
-QUESTION_TEMPLATE = "Question: {} Answer:"  # the original's, whatever a checkpoint has
+QUESTION_TEMPLATE = "Question: {} Answer:"  # the original's, independent of the checkpoint
 ANSWERABLE_QUESTION = 'Is the question: "{}" answerable?'
 
 
 @dataclass(frozen=True)
 class TextProtocol:
     """
-    How texts about images are written.
+    Settings for generating texts about images.
 
     Args:
         generation (`dict`):
-            What `generate` is told. Where it is empty, the checkpoint's own settings decide.
+            Arguments of `generate`. If empty, the checkpoint's own settings are used.
         question_template (`str`, *optional*):
-            How questions are put; the checkpoint's own way by default.
+            Template of questions. Defaults to the checkpoint's own.
         lemmas (`bool`, *optional*, defaults to `False`):
-            Whether answers and annotations are brought to their base forms before they are compared.
+            Whether to lemmatize answers and annotations before comparing them.
         asks_if_answerable (`bool`, *optional*, defaults to `False`):
-            Whether `ANSWERABLE_QUESTION` comes first, and "no" to it becomes "unanswerable".
+            Whether to ask `ANSWERABLE_QUESTION` first. If its answer is "no", the result is "unanswerable".
     """
 
     generation: dict[str, Any] = field(default_factory=dict)
@@ -37,15 +37,15 @@ class TextProtocol:
 @dataclass(frozen=True)
 class PaintingProtocol:
     """
-    How images of texts are painted.
+    Settings for generating images from texts.
 
     Args:
         pipeline (`dict`):
-            What the pipeline is told beside the prompts.
+            Arguments of the pipeline besides the prompts.
         candidates (`int`, *optional*, defaults to 1):
-            How many images of a prompt CLIP chooses the best of.
+            Number of candidates per image, from which CLIP chooses the best.
         low_resolution (`bool`, *optional*, defaults to `False`):
-            Whether it takes a pixel decoder of the form of Stable Diffusion 1.5.
+            Whether a pixel decoder with the architecture of Stable Diffusion 1.5 is required.
     """
 
     pipeline: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +93,7 @@ PICTURES = {
 
 
 def find_protocol(protocols: dict[str, Any], name: str, task: str) -> TextProtocol | PaintingProtocol:
-    """A task's protocol of that name; raises a [`Failure`] where it has none."""
+    """Returns a task's protocol with this name. Raises a [`Failure`] if there is none."""
     if name not in protocols:
         raise Failure(f"{task} has no protocol {name!r}, only {', '.join(protocols)}.")
     return protocols[name]

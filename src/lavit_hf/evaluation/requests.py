@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What an evaluation is asked for, and refuses if it cannot be: before torch is imported, which takes seconds."""
+"""Checks the options of an evaluation before torch is imported, which takes seconds."""
 
 import json
 from collections.abc import Sequence
@@ -26,23 +26,23 @@ from .samples import Sample, Samples
 @dataclass(frozen=True)
 class EvaluationRequest:
     """
-    An evaluation that can be run.
+    A checked evaluation that can be run.
 
     Args:
         options (`EvaluationOptions`):
-            What was asked for.
+            The options.
         benchmark (`Benchmark`):
             The benchmark.
         protocol (`TextProtocol` or `PaintingProtocol`):
-            Its protocol.
+            The protocol.
         samples (`Samples`):
-            Its samples.
+            The samples.
         repo (`str`):
             The model's repo.
         settings (`dict`):
-            What the answers depend on; a result of others is never written over.
+            Settings that the answers depend on. A result with other settings is never overwritten.
         left_out (`dict[str, str]`):
-            Scores that are left out, and why.
+            Scores that are omitted, with reasons.
     """
 
     options: EvaluationOptions
@@ -55,49 +55,49 @@ class EvaluationRequest:
 
     @property
     def result_path(self) -> Path:
-        """The file of the result."""
+        """File of the result."""
         return _result_path(self.options)
 
     @property
     def table_path(self) -> Path:
-        """The table that gets a line."""
+        """Table to which a line is added."""
         return self.options.output / TABLE_NAME
 
     @property
     def pictures_folder(self) -> Path:
-        """Where painted images go."""
+        """Folder of generated images."""
         return _pictures_folder(self.options)
 
     @property
     def journal(self) -> Journal:
-        """The answers so far."""
+        """Journal of the answers so far."""
         return _journal(self.options)
 
     @cached_property
     def batches(self) -> list[Sequence[Sample]]:
-        """The samples in batches, whose texts are about as long as each other: less padding."""
+        """The samples in batches, with texts of similar length to reduce padding."""
         rows, size = sorted(self.samples.rows, key=lambda row: len(row.text or "")), self.options.batch_size
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
     def read_result(self) -> dict[str, Any] | None:
-        """The result, where it is there already."""
+        """Reads the result, if it already exists."""
         return json.loads(self.result_path.read_text()) if self.result_path.exists() else None
 
 
 def request_evaluation(options: EvaluationOptions) -> EvaluationRequest:
     """
-    Finds all that an evaluation needs.
+    Checks an evaluation and finds everything it needs.
 
     Args:
         options (`EvaluationOptions`):
-            What is asked for.
+            The options.
 
     Returns:
         [`EvaluationRequest`].
 
     Raises:
-        Failure: If there is no such task, protocol, model, device or data, a scorer misses something, or a result of
-            something else is in the way.
+        Failure: If the task, protocol, model, device or data does not exist, a requirement of a scorer is missing, or
+            there is already a result with other settings.
     """
     benchmark = find_benchmark(options.task)
     protocol = find_protocol(benchmark.protocols, options.protocol, options.task)
@@ -117,7 +117,7 @@ def request_evaluation(options: EvaluationOptions) -> EvaluationRequest:
 def _check_scorers(
     options: EvaluationOptions, benchmark: Benchmark, protocol: TextProtocol | PaintingProtocol
 ) -> dict[str, str]:
-    """Makes sure that scorers have what they need. Gives what is left out, and why."""
+    """Checks the requirements of scorers. Returns the omitted scores, with reasons."""
     if benchmark.kind is Kind.questions:
         if protocol.lemmas:
             requirements.check_lemmas()
@@ -168,7 +168,7 @@ def _settings(
 
 
 def _identify(model: str | None, repo: str) -> str:
-    """The weights, an adapter's behind those of its base."""
+    """Identifies the weights of the base model, followed by those of an adapter if there is one."""
     names = [repo] if model is None or model == repo else [repo, model]
     return "+".join(map(identify_weights, names))
 
@@ -184,7 +184,7 @@ def _describe_scorers(options: EvaluationOptions) -> dict[str, Any]:
 
 
 def _check_earlier(options: EvaluationOptions, settings: dict[str, Any]) -> None:
-    """Refuses to write over results, answers and images of something else."""
+    """Raises a [`Failure`] if results, answers or images with other settings would be overwritten."""
     path = _result_path(options)
     check_free([path], force=True)
     if path.exists():

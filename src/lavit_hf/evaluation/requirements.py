@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What scores need beside the package: extras, Java and weights, asked for before a model is loaded."""
+"""Checks the additional requirements of scores (extras, Java and weights) before a model is loaded."""
 
 import shutil
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ SPICE_MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar
 
 
 def check_caption_scorers(needs_java: bool) -> None:
-    """Raises a [`Failure`] where CIDEr, BLEU and ROUGE cannot be computed."""
+    """Raises a [`Failure`] if CIDEr, BLEU and ROUGE cannot be computed."""
     _check_packages("scoring captions", "pycocoevalcap")
     if needs_java and not has_java():
         raise Failure(
@@ -24,7 +24,7 @@ def check_caption_scorers(needs_java: bool) -> None:
 
 
 def check_picture_scorers(fid: bool, fid_weights: Path | None, clip: str) -> None:
-    """Raises a [`Failure`] where FID and CLIP scores cannot be computed."""
+    """Raises a [`Failure`] if FID and CLIP scores cannot be computed."""
     _check_packages("scoring images", "torchmetrics", *(["torch_fidelity"] if fid else []))
     if fid_weights is not None and not fid_weights.is_file():
         raise Failure(f"there is no file {fid_weights} with the Inception weights, which FID needs.")
@@ -33,7 +33,7 @@ def check_picture_scorers(fid: bool, fid_weights: Path | None, clip: str) -> Non
 
 
 def check_lemmas() -> None:
-    """Raises a [`Failure`] where answers cannot be brought to their base forms."""
+    """Raises a [`Failure`] if answers cannot be lemmatized."""
     for package, way in (
         ("spacy", "pip install 'lavit_hf[lemmatize]'"),
         ("en_core_web_sm", "python -m spacy download en_core_web_sm"),
@@ -45,12 +45,12 @@ def check_lemmas() -> None:
 
 
 def check_datasets() -> None:
-    """Raises a [`Failure`] where the `datasets` library is missing."""
+    """Raises a [`Failure`] if the `datasets` library is missing."""
     _check_packages("reading a folder of the datasets library", "datasets")
 
 
 def why_no_spice() -> str | None:
-    """What is missing for SPICE; `None` where nothing is."""
+    """Returns what is missing for SPICE, or `None` if nothing is."""
     if not has_java():
         return "SPICE needs a Java runtime."
     folder = Path(find_spec("pycocoevalcap").submodule_search_locations[0], "spice", "lib")
@@ -76,5 +76,5 @@ def _check_packages(what: str, *packages: str) -> None:
 def _is_there(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except (ValueError, ModuleNotFoundError):  # a module without a spec is there all the same
+    except (ValueError, ModuleNotFoundError):  # a module without a spec still exists
         return True

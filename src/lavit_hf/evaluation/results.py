@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Results: a JSON file with every answer, and a line in a table for each run."""
+"""Results: a JSON file with all answers, and a table with a line for each run."""
 
 import csv
 import io
@@ -47,7 +47,7 @@ PACKAGES = (
 
 
 def describe_versions() -> dict[str, str]:
-    """The versions of Python and of the packages that matter, those that are installed."""
+    """Returns the versions of Python and of relevant installed packages."""
     versions = {"python": python_version()}
     for package in PACKAGES:
         try:
@@ -58,24 +58,24 @@ def describe_versions() -> dict[str, str]:
 
 
 def describe_tokens(counts: Sequence[int]) -> dict[str, float]:
-    """Mean and spread (standard deviation) of the number of tokens of an image."""
+    """Returns the mean and standard deviation of the number of tokens per image."""
     return {"mean": fmean(counts), "std": pstdev(counts)}
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Writes the file, whole or not at all."""
+    """Writes the file atomically."""
     with atomic_file(path) as file:
         file.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def check_table(path: Path) -> None:
-    """Raises a [`Failure`] where a table of something else is in the way."""
+    """Raises a [`Failure`] if the file exists but is a different table."""
     if path.exists() and not path.read_text(encoding="utf-8").startswith(",".join(COLUMNS)):
         raise Failure(f"{path} is not a table of evaluations. Choose another --output.")
 
 
 def add_to_table(path: Path, result: dict[str, Any]) -> None:
-    """Adds a line to the table, which is made where there is none, unless the line is in it."""
+    """Adds a line to the table unless it is already there. Creates the table if it does not exist."""
     row = {name: result[name] for name in COLUMNS if name in result} | {
         "protocol": result["protocol"]["name"],
         "skipped": len(result["skipped"]),
@@ -95,12 +95,12 @@ def add_to_table(path: Path, result: dict[str, Any]) -> None:
 
 
 def describe_scores(scores: dict[str, float]) -> str:
-    """Scores in one line."""
+    """Formats scores in one line."""
     return ", ".join(f"{name} {value:.1f}" for name, value in scores.items())
 
 
 def describe_result(result: dict[str, Any], path: Path) -> str:
-    """What came out, in a line for each thing to know."""
+    """Formats a summary of the result, in several lines."""
     tokens = result["tokens_per_image"]
     lines = [
         f"{result['task']}: {describe_scores(result['scores']) or 'for an external scorer'}",

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of the `datasets` library as samples: an image in each row, with captions or questions beside it."""
+"""Reads samples from folders of the `datasets` library, with an image and captions or questions in each row."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGE = "image"
-ROW = "row "  # what images are called, with the number behind it
+ROW = "row "  # name of images, followed by the row number
 ID_COLUMNS = ("question_id", "image_id", "id")
 CAPTION_COLUMNS = ("captions", "caption", "text")
 QUESTION_COLUMNS, ANSWER_COLUMNS = ("questions", "question"), ("answers", "answer")
@@ -26,7 +26,7 @@ DATASET_FILES = ("dataset_dict.json", "dataset_info.json", "metadata.jsonl", "me
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether a folder is one that `datasets` reads: saved to disk, of parquet files, or images with metadata."""
+    """Whether `datasets` can read a folder: saved to disk, parquet files, or images with metadata."""
     places = [folder, *(path for path in folder.iterdir() if path.is_dir())]
     return any((place / name).is_file() for place in places for name in DATASET_FILES) or any(
         folder.glob("**/*.parquet")
@@ -35,13 +35,13 @@ def is_dataset(folder: Path) -> bool:
 
 def read_caption_rows(dataset: "Dataset", column: str | None) -> Samples:
     """
-    Images with captions.
+    Reads images with captions.
 
     Args:
         dataset (`~datasets.Dataset`):
             The rows. A caption is a text or a list of texts.
         column (`str`, *optional*):
-            The captions' column; by default the first of `CAPTION_COLUMNS`.
+            Column of the captions. Defaults to the first column found of `CAPTION_COLUMNS`.
     """
     column = _find(dataset, (column,) if column else CAPTION_COLUMNS, "captions")
     kind = _find_any(dataset, CAPTION_KIND_COLUMNS)
@@ -53,7 +53,7 @@ def read_caption_rows(dataset: "Dataset", column: str | None) -> Samples:
 
 
 def read_prompt_rows(dataset: "Dataset", column: str | None) -> Samples:
-    """Prompts to paint, the first caption of each row, beside the image to compare with."""
+    """Reads prompts, which are the first captions of the rows, with the images to compare with."""
     samples = read_caption_rows(dataset, column)
     prompts = [
         Sample(str(number), row.picture, text=next(iter(row.references), ""))
@@ -64,13 +64,13 @@ def read_prompt_rows(dataset: "Dataset", column: str | None) -> Samples:
 
 def read_question_rows(dataset: "Dataset", column: str | None) -> Samples:
     """
-    Images with a question and the annotators' answers, or with several questions and an answer to each.
+    Reads images with a question and the annotators' answers, or with several questions and one answer each.
 
     Args:
         dataset (`~datasets.Dataset`):
             The rows.
         column (`str`, *optional*):
-            The questions' column; by default the first of `QUESTION_COLUMNS`.
+            Column of the questions. Defaults to the first column found of `QUESTION_COLUMNS`.
     """
     asked = _find(dataset, (column,) if column else QUESTION_COLUMNS, "questions")
     answered = _find(dataset, ANSWER_COLUMNS, "answers")
@@ -91,7 +91,7 @@ def read_question_rows(dataset: "Dataset", column: str | None) -> Samples:
 
 
 def load_rows(folder: Path, split: str) -> "Dataset":
-    """A split of the folder, its images left encoded until they are read."""
+    """Loads a split of the folder, with images decoded only when they are read."""
     check_datasets()
     from datasets import Image
 
@@ -123,7 +123,7 @@ def _samples(dataset: "Dataset", columns: list[str], make_samples: Any) -> Sampl
 
 
 def _find_ids(dataset: "Dataset") -> list[str]:
-    """What the rows are called, or their numbers where they have no names, or not one each."""
+    """Returns the ids of the rows, or their numbers if they have no unique ids."""
     column = _find_any(dataset, ID_COLUMNS)
     ids = [] if column is None else [str(id) for id in dataset[column]]
     return ids if len(set(ids)) == len(dataset) else [str(number) for number in range(len(dataset))]
@@ -144,6 +144,6 @@ def _find_any(dataset: "Dataset", names: tuple[str, ...]) -> str | None:
 
 
 def _as_texts(value: Any) -> tuple[str, ...]:
-    """A text, a list of texts, or a list of objects with an answer, as VQA has them."""
+    """Reads texts from a text, a list of texts, or a list of objects with an answer, as in VQA."""
     values = value if isinstance(value, list) else [value]
     return tuple(str(entry["answer"] if isinstance(entry, dict) else entry) for entry in values)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a benchmark: batches shared out over processes, answers kept as they come, scores at the end."""
+"""Runs a benchmark: divides batches among processes, saves answers during the run, and scores them at the end."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -34,21 +34,20 @@ if TYPE_CHECKING:
 
 def evaluate(options: EvaluationOptions) -> dict[str, Any] | None:
     """
-    Measures a model on a benchmark, by the original's protocol.
+    Evaluates a model on a benchmark, with the original's protocol.
 
-    The result goes into `task.json` in the output folder, and a line of it into the table `results.csv` there. A run
-    that was interrupted goes on when it is started again. Under `accelerate launch` several processes share the work,
-    and the result is the same.
+    The result is saved as `task.json` in the output folder, and a line is added to `results.csv` there. Starting an
+    interrupted run again resumes it. With `accelerate launch`, several processes share the work, with the same result.
 
     Args:
         options (`EvaluationOptions`):
-            Which benchmark, data and model, and how.
+            The benchmark, data, model and settings.
 
     Returns:
-        `dict` or `None`: the result; `None` in all processes but the main one.
+        `dict` or `None`: the result in the main process, `None` in all others.
 
     Raises:
-        Failure: If something is missing or does not fit, or a result of something else would be written over.
+        Failure: If something is missing or does not match, or a result with other settings would be overwritten.
 
     Example:
 
@@ -66,14 +65,14 @@ def evaluate(options: EvaluationOptions) -> dict[str, Any] | None:
 
 def run_evaluation(request: EvaluationRequest) -> dict[str, Any] | None:
     """
-    Runs an evaluation that was asked for.
+    Runs a checked evaluation.
 
     Args:
         request (`EvaluationRequest`):
             The evaluation.
 
     Returns:
-        `dict` or `None`: the result; `None` in all processes but the main one.
+        `dict` or `None`: the result in the main process, `None` in all others.
     """
     processes = Processes(request.options.model.device)
     options = replace(request.options.model, device=processes.device)
@@ -90,7 +89,7 @@ def run_evaluation(request: EvaluationRequest) -> dict[str, Any] | None:
 
 @contextmanager
 def _alone(request: EvaluationRequest, processes: Processes) -> Iterator[None]:
-    """Makes sure that no other run writes the same answers."""
+    """Locks the run, so that no other run writes the same answers."""
     if not processes.is_main:
         yield
         return
@@ -102,7 +101,7 @@ def _alone(request: EvaluationRequest, processes: Processes) -> Iterator[None]:
 
 
 def _load_scorers(request: EvaluationRequest, processes: Processes, device: torch.device) -> PictureScorers:
-    """What images need, loaded before the model: what is missing shows at once."""
+    """Loads the scorers of images. Done before loading the model, so that missing files are found early."""
     if request.benchmark.kind is not Kind.pictures:
         return PictureScorers(None, None)
     from .picture_scores import ClipScorer, FidScorer
@@ -116,13 +115,13 @@ def _load_scorers(request: EvaluationRequest, processes: Processes, device: torc
 def _write_answers(
     request: EvaluationRequest, processes: Processes, options: ModelOptions, scorers: PictureScorers
 ) -> None:
-    """Writes what is missing of this process's share, a batch after the other."""
+    """Generates the missing batches of this process's share."""
     journal = request.journal
     if processes.is_main:
         journal.start(request.settings)
     processes.wait()
     done = journal.read()
-    processes.wait()  # or one would take what another has just written for what was there
+    processes.wait()  # else a process could read batches that another has just written
     missing = [number for number in range(len(request.batches)) if number not in done]
     mine = missing[processes.rank :: processes.count]
     writer = _make_writer(request, options, scorers)
@@ -146,7 +145,7 @@ def _make_writer(
 def _work(
     request: EvaluationRequest, writer: "TextWriter | PictureWriter", numbers: Sequence[int], progress: Progress | None
 ) -> Iterator[dict[str, Any]]:
-    """Batches by their numbers, the images of the next one read while the model works on one."""
+    """Generates batches by number, and reads the images of the next batch in the meantime."""
     task = None if progress is None else progress.add_task("", total=len(numbers))
     wait_for_batch = run_beside(lambda: _prepare(writer, request.batches[numbers[0]])) if numbers else None
     for place, number in enumerate(numbers):
@@ -174,7 +173,7 @@ def _work(
 def _prepare(
     writer: "TextWriter | PictureWriter", batch: Sequence[Sample]
 ) -> tuple[list[Sample], list[Any], list[dict[str, str]]]:
-    """What can be read of a batch, what the model needs of it, and what was skipped."""
+    """Returns the readable samples of a batch, the model's inputs for them, and the skipped samples."""
     samples, prepared, skipped = [], [], []
     for sample in batch:
         try:
@@ -191,7 +190,7 @@ def _skipped(sample: Sample, error: ValueError) -> dict[str, str]:
 
 
 def _finish(request: EvaluationRequest, result: dict[str, Any]) -> dict[str, Any]:
-    """Writes result and table; again where they are there, as the process may have been killed in between."""
+    """Writes the result and the table, even if the result exists, as an earlier run may have been killed by then."""
     write_result(request.result_path, result)
     add_to_table(request.table_path, result)
     request.journal.remove()
@@ -205,7 +204,7 @@ def _score(request: EvaluationRequest, scorers: PictureScorers) -> dict[str, Any
     skipped = [entry for batch in batches for entry in batch["skipped"]]
     answers = [Answer(sample, fields[sample.id]) for sample in request.samples.rows if sample.id in fields]
     if not answers:
-        request.journal.remove()  # with other images it can be tried again
+        request.journal.remove()  # so that it can be retried with other images
         raise Failure(f"none of the {len(request.samples.rows):,} images can be read.")
     if request.benchmark.kind is Kind.pictures:
         scored = score_pictures(
@@ -232,6 +231,6 @@ def _score(request: EvaluationRequest, scorers: PictureScorers) -> dict[str, Any
 
 
 def _count_tokens(answers: Sequence[Answer]) -> list[int]:
-    """The tokens of each image, of which there may be several questions, or several images of a prompt."""
+    """Counts the tokens of each image, once if it has several questions. A prompt may have several images."""
     counts = {answer.sample.picture or answer.sample.id: answer.fields["tokens"] for answer in answers}
     return [count for group in counts.values() for count in (group if isinstance(group, list) else [group])]

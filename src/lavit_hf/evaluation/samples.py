@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked of a model: one sample for each caption, answer or prompt."""
+"""Samples of a benchmark, one for each caption, answer or prompt."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Sample:
     """
-    One thing to write or to paint.
+    A text or image to generate.
 
     Args:
         id (`str`):
-            What the benchmark calls it.
+            Its id in the benchmark.
         picture (`str`, *optional*):
-            Its image, as [`Samples.read`] takes it. Where images are painted, the real one to compare with.
+            Its image, as an argument of [`Samples.read`]. For generated images, the real image to compare with.
         text (`str`, *optional*):
-            The question, or the prompt to paint.
+            The question, or the prompt of an image.
         references (`tuple[str, ...]`, *optional*):
-            What people wrote: captions, or the answers of annotators.
+            Human captions, or the annotators' answers.
         kind (`str`, *optional*):
-            What its score is told apart by.
+            Category for which scores are reported separately.
         metadata (`dict`, *optional*):
-            What a scorer outside wants to be given back.
+            Data to pass on to an external scorer.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Samples:
         rows (`Sequence[Sample]`):
             The samples, in the order of the results.
         read (`Callable`, *optional*):
-            Reads an image; raises a `ValueError` where it is broken.
+            Reads an image. Raises a `ValueError` if it cannot be read.
     """
 
     rows: Sequence[Sample]

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""From answers to scores, of all samples and of each kind."""
+"""Scores answers, over all samples and by kind."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 
 class Answer(NamedTuple):
-    """A sample, and what became of it."""
+    """A sample with its answer."""
 
     sample: Sample
     fields: dict[str, Any]
 
     @property
     def text(self) -> str:
-        """What was written, or where the image lies."""
+        """The text, or the path of the image."""
         return self.fields["answer"]
 
 
 class PictureScorers(NamedTuple):
-    """What images are chosen and scored by; `None` where it is not needed."""
+    """Scorers to choose and score images; `None` if not needed."""
 
     clip: "ClipScorer | None"
     fid: "FidScorer | None"
 
 
-# The scores of all answers, and those of each.
+# Scores over all answers, and scores of each answer.
 Scores = tuple[dict[str, float], list[dict[str, float]]]
 
 
@@ -50,13 +50,13 @@ def score_texts(request: EvaluationRequest, answers: Sequence[Answer]) -> dict[s
 
     Args:
         request (`EvaluationRequest`):
-            How.
+            The evaluation.
         answers (`Sequence[Answer]`):
-            What was written.
+            The answers.
 
     Returns:
-        `dict`: `scores`; `by_kind`, the number and the scores of each kind, where there are several; and `each`, the
-        scores of each answer.
+        `dict`: `scores`; `by_kind`, the number and scores of each kind, if there are kinds; and `each`, the scores of
+        each answer.
     """
     score = _score_captions if request.benchmark.kind is Kind.captions else _score_answers
     scores, each = score(request, answers)
@@ -99,17 +99,17 @@ def score_pictures(
     skip: Callable[[Sample, ValueError], None],
 ) -> dict[str, Any]:
     """
-    Scores painted images, one in memory after the other.
+    Scores generated images, with one image in memory at a time.
 
     Args:
         request (`EvaluationRequest`):
-            Which, and the real ones.
+            The evaluation, with the real images.
         answers (`Sequence[Answer]`):
-            What was painted.
+            The generated images.
         scorers (`PictureScorers`):
-            By what.
+            The scorers.
         skip (`Callable`):
-            Takes the samples whose real images cannot be read.
+            Called with samples whose real images cannot be read.
 
     Returns:
         `dict`: `scores`, and `each`, the scores of each image.

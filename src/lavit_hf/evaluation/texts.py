@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Captions and answers, written by batches."""
+"""Generates captions and answers in batches."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -23,17 +23,17 @@ NO, UNANSWERABLE = "no", "unanswerable"
 
 class TextWriter:
     """
-    Has a model write about images.
+    Generates texts about images.
 
     Args:
         samples (`Samples`):
             Reads the images.
         protocol (`TextProtocol`):
-            How.
+            Settings for generating texts.
         repo (`str`):
             The model's repo.
         options (`ModelOptions`):
-            How to load it.
+            Options for loading the model.
     """
 
     def __init__(self, samples: Samples, protocol: TextProtocol, repo: str, options: ModelOptions):
@@ -46,12 +46,12 @@ class TextWriter:
         return load_language_model(self.repo, self.options)
 
     def load(self) -> None:
-        """Loads the model, where it is not there yet."""
+        """Loads the model if it is not loaded yet."""
         _ = self.model
 
     def prepare(self, sample: Sample) -> list[BatchFeature]:
         """
-        The model's inputs for a sample, one for each prompt.
+        Prepares the model's inputs for a sample, one for each prompt.
 
         Raises:
             ValueError: If the image cannot be read.
@@ -63,18 +63,18 @@ class TextWriter:
         self, samples: Sequence[Sample], prepared: Sequence[list[BatchFeature]], generator: torch.Generator
     ) -> list[dict[str, Any]]:
         """
-        Writes about images.
+        Generates texts.
 
         Args:
             samples (`Sequence[Sample]`):
-                What is asked.
+                The samples.
             prepared (`Sequence[list[BatchFeature]]`):
-                What [`~TextWriter.prepare`] made of each.
+                Output of [`~TextWriter.prepare`] for each sample.
             generator (`torch.Generator`):
-                Source of all draws.
+                Random number generator.
 
         Returns:
-            `list[dict]`: of each sample the text, `answer`, and the number of its image's rows, `tokens`.
+            `list[dict]`: for each sample, `answer`, the text, and `tokens`, the number of rows of its image.
         """
         read = self._read([inputs[0] for inputs in prepared], samples[0], generator)
         texts = [text for text, _ in read]
@@ -89,7 +89,7 @@ class TextWriter:
         prepared: Sequence[list[BatchFeature]],
         generator: torch.Generator,
     ) -> list[str]:
-        """Asks the questions themselves, those that can be answered."""
+        """Asks those questions that can be answered."""
         texts = [UNANSWERABLE if verdict.lower() == NO else None for verdict in verdicts]
         open_ones = [number for number, text in enumerate(texts) if text is None]
         if open_ones:
@@ -99,7 +99,7 @@ class TextWriter:
         return texts
 
     def _read(self, inputs: Sequence[BatchFeature], sample: Sample, generator: torch.Generator) -> list[ReadText]:
-        task = self._tasks(sample.text)[-1]  # of a batch all are alike but for their prompts
+        task = self._tasks(sample.text)[-1]  # tasks in a batch differ only in their prompts
         return read_images(task, inputs, self.processor, self.model, generator)
 
     def _tasks(self, question: str | None) -> list[Task]:

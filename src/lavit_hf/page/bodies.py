@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies of requests to the page, which are bounded before anything is made of them."""
+"""Limits on request bodies of the page, checked before they are parsed."""
 
 import os
 import time
@@ -16,21 +16,21 @@ from ..tasks.limits import InputLimits
 
 
 UPLOAD_PATH = "/upload"
-SECONDS_BETWEEN_COUNTS = 5.0  # of what lies on the disk
+SECONDS_BETWEEN_COUNTS = 5.0  # of files on disk
 
 
 class BoundedBodies:
     """
-    ASGI middleware that refuses bodies that are too large: of JSON, which would keep the one thread that serves all
-    who use the page, and of uploads, also when they fill the disk together.
+    ASGI middleware that rejects bodies that are too large: JSON, which would block the single thread that serves all
+    users, and uploads, for which the total size on disk is also limited.
 
     Args:
         app (`ASGIApp`):
-            What comes next.
+            The next app.
         limits (`InputLimits`):
-            The bounds.
+            The limits.
         folder (`Path`):
-            Where uploads lie.
+            Folder of uploads.
     """
 
     def __init__(self, app: ASGIApp, limits: InputLimits, folder: Path):
@@ -62,7 +62,7 @@ def _promised_bytes(scope: Scope) -> int:
 
 
 def _bounded(receive: Receive, limit: int, refusal: str) -> Receive:
-    """Counts what arrives, as a body in chunks promises nothing."""
+    """Counts received bytes, since chunked bodies have no declared length."""
     num_bytes = 0
 
     async def receive_bounded() -> Message:
@@ -77,7 +77,7 @@ def _bounded(receive: Receive, limit: int, refusal: str) -> Receive:
 
 
 async def _drop(receive: Receive, most: int) -> None:
-    """Reads on for a while, as clients that are still sending do not read why they are refused."""
+    """Reads and drops more of the body, since clients only read the error after sending."""
     num_bytes = 0
     while num_bytes <= most:
         message = await receive()
@@ -87,7 +87,7 @@ async def _drop(receive: Receive, most: int) -> None:
 
 
 class _CountedFolder:
-    """Size of a folder's files, not counted anew for each of many requests."""
+    """Size of a folder's files, cached for a few seconds."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic):
         self._folder, self._clock = folder, clock
@@ -103,6 +103,6 @@ def _count_bytes(folder: Path) -> int:
     num_bytes = 0
     for root, _, names in os.walk(folder):
         for name in names:
-            with suppress(FileNotFoundError):  # where it has just been cleared away
+            with suppress(FileNotFoundError):  # deleted in the meantime
                 num_bytes += os.lstat(os.path.join(root, name)).st_size
     return num_bytes

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What an entry of the codebook stands for: its neighbors, and the patches that got it."""
+"""The meaning of a code: its neighbors in the codebook, and the patches that it stands for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ MOST_OF_ONE_PICTURE = 2
 @dataclass(frozen=True)
 class Match:
     """
-    A code beside the chosen one.
+    A code compared with the chosen one.
 
     Args:
         code (`int`):
             The code.
         similarity (`float`):
-            Cosine between the two rows of the codebook.
+            Cosine similarity between the two rows of the codebook.
         inspection (`Inspection`, *optional*):
-            The image in which it stands for a patch.
+            An image with a patch that the code stands for.
         patch (`int`, *optional*):
             That patch.
     """
@@ -40,7 +40,7 @@ class Match:
 @torch.no_grad()
 def compare_codes(model: PageModel, code: int) -> torch.Tensor:
     """
-    How near all codes are to one.
+    Computes the similarity of all codes to one code.
 
     Args:
         model (`PageModel`):
@@ -49,10 +49,10 @@ def compare_codes(model: PageModel, code: int) -> torch.Tensor:
             The code.
 
     Returns:
-        `torch.Tensor` of shape `(codebook_size,)`: cosines between the rows of the codebook, in fp32 on the CPU.
+        `torch.Tensor` of shape `(codebook_size,)`: cosine similarities of the codebook's rows, in fp32 on the CPU.
 
     Raises:
-        Failure: If there is no such code.
+        Failure: If the code does not exist.
     """
     size = model.visual_tokenizer.config.codebook_size
     if not 0 <= code < size:
@@ -62,25 +62,25 @@ def compare_codes(model: PageModel, code: int) -> torch.Tensor:
 
 
 def nearest_codes(similarities: torch.Tensor, code: int, count: int) -> list[Match]:
-    """The code itself, and the `count` codes that are nearest to it."""
+    """Returns the code itself and the `count` codes nearest to it."""
     order = [other for other in similarities.argsort(descending=True).tolist() if other != code]
     return [Match(other, float(similarities[other])) for other in (code, *order[:count])]
 
 
 def nearest_patches(similarities: torch.Tensor, inspections: Sequence[Inspection], count: int) -> list[Match]:
     """
-    The patches whose codes are nearest to a code, those that got the code itself in front.
+    Finds the patches whose codes are nearest to a code. Those with the code itself come first.
 
     Args:
         similarities (`torch.Tensor` of shape `(codebook_size,)`):
-            What [`compare_codes`] gave for it.
+            Output of [`compare_codes`] for the code.
         inspections (`Sequence[Inspection]`):
             The images to search.
         count (`int`):
-            How many patches.
+            Maximum number of patches.
 
     Returns:
-        `list[Match]`: of one image a few only, so that it does not hide the others.
+        `list[Match]`: only a few per image, so that a single image does not dominate.
     """
     matches = []
     for inspection in inspections:

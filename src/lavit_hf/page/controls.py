@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Controls and event settings that the tabs share."""
+"""Controls and event settings shared by the tabs."""
 
 import html
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ KNOWLEDGE = (
     "resembles most."
 )
 
-# All that runs the model stands in one line, one at a time.
+# All events that run the model share one queue and run one at a time.
 ON_THE_MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
 
 
 def selection_controls(model: PageModel) -> tuple[gr.Radio, gr.Slider, gr.Slider]:
-    """How patches are kept: by the model's own rule, a share, or as many as an error needs; sliders set the two."""
+    """Creates controls for which patches to keep: the model's own rule, a share, or the number needed for an error."""
     rules = [AS_TRAINED, A_SHARE, *([] if model.pipeline is None else [AS_NEEDED])]
     rule = gr.Radio(rules, value=AS_TRAINED, label="Patches to keep")
     share = gr.Slider(
@@ -56,17 +56,17 @@ def selection_controls(model: PageModel) -> tuple[gr.Radio, gr.Slider, gr.Slider
 
 
 def keep_settings(rule: str, share: float, error: float) -> KeepSettings:
-    """What the controls say of the patches to keep; nothing where the model's own rule decides."""
+    """Returns the settings of the controls for patches to keep; empty for the model's own rule."""
     return {A_SHARE: {"keep_ratio": share}, AS_NEEDED: {"keep_error": error}}.get(rule, {})
 
 
 def picture_output(label: str, **kwargs) -> gr.Image:
-    """A place for an image that the model made or that shows what it did."""
+    """Creates an output for an image from the model."""
     return gr.Image(label=label, interactive=False, **{"buttons": ["fullscreen"], "elem_classes": "picture", **kwargs})
 
 
 def example_pictures(picture: gr.Image) -> None:
-    """Images to start with, where the package has them."""
+    """Shows example images, if the package contains them."""
     paths = example_paths()
     if paths:
         with gr.Column(elem_classes="examples"):
@@ -74,20 +74,20 @@ def example_pictures(picture: gr.Image) -> None:
 
 
 def describe_knowledge(model: PageModel) -> None:
-    """Says which images the model knows, where its card names one kind only."""
+    """Says which images the model knows, if its model card names a single kind."""
     if model.suggestions.knows:
         knows = html.escape(model.suggestions.knows)
         gr.HTML(f"<p>{KNOWLEDGE.format(knows=knows)}</p>", elem_classes=["plain", "note", "knowledge"])
 
 
 def chips(texts: Sequence[str], box: gr.Textbox) -> None:
-    """Texts to start with; a tap writes one into a text field."""
+    """Shows example texts, which a tap copies to a text field."""
     with gr.Column(elem_classes="chips"):
         gr.Examples([[text] for text in texts], box, label="Examples")
 
 
 def describe_kept(kept: KeptPatches) -> str:
-    """How many patches were kept, in words."""
+    """Describes how many patches were kept."""
     count, patches = int(kept.mask.sum()), len(kept.mask)
     dropped = " Dropped patches, in grey, are merged into the kept ones." if count < patches else ""
     error = "" if kept.rebuild_error is None else f" The error is {kept.rebuild_error:.2f}."

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The *Draw* tab: images of a text, or of text and images mixed."""
+"""The *Draw* tab: images from a text, or from text and images mixed."""
 
 from collections.abc import Callable
 
@@ -14,18 +14,18 @@ from .uploads import read_pictures
 
 
 MOST_IMAGES, MOST_CANDIDATES, MOST_STEPS, MOST_GUIDANCE, MOST_TEMPERATURE = 8, 8, 100, 20.0, 2.0
-MOST_SEED = 2**53 - 1  # browsers' numbers hold it exactly
+MOST_SEED = 2**53 - 1  # largest integer that is exact in browsers
 
 HINT = "Write `<image>` where an image goes. Without it, images come before the text."
 
 
 def add_draw_tab(model: PageModel) -> None:
     """
-    Lays the tab out.
+    Creates the tab.
 
     Args:
         model (`PageModel`):
-            What draws.
+            The model.
     """
     if model.pipeline is None:
         gr.Markdown(f"This model cannot draw: {NO_PIXEL_DECODER}")
@@ -85,7 +85,7 @@ def _lay_out_prompt(model: PageModel) -> tuple[gr.Textbox, gr.Gallery]:
 
 
 def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider, gr.Slider, gr.Number, gr.Slider]:
-    """Steps, guidance of the painting and of the tokens, their temperature, the seed, and candidates."""
+    """Creates controls for steps, guidance of the U-Net and of the tokens, temperature, seed, and candidates."""
     defaults = default_settings(model)
     candidates = gr.Slider(
         1,

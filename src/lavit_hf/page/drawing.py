@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the *Draw* tab does: images of a prompt, with word of how far they are."""
+"""Generates images for the *Draw* tab, and reports progress."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -19,29 +19,29 @@ from ..tasks.sampling import sampling_settings
 from .model import PageModel
 
 
-Report = Callable[[int, int, str], None]  # (done, total, what is being done)
+Report = Callable[[int, int, str], None]  # (done, total, description)
 
 
 @dataclass(frozen=True)
 class DrawSettings:
     """
-    How to draw.
+    Settings for generating images.
 
     Args:
         num_images (`int`):
-            How many images.
+            Number of images.
         steps (`int`):
-            Denoising steps.
+            Number of denoising steps.
         guidance (`float`):
-            Guidance of the U-Net.
+            Guidance scale of the U-Net.
         token_guidance (`float`):
-            Guidance of the language model.
+            Guidance scale of the language model.
         temperature (`float`, *optional*):
-            Temperature of the tokens; 0 takes the most likely one every time. The checkpoint's own by default.
+            Temperature for tokens; 0 always picks the most likely token. Defaults to the checkpoint's own.
         num_candidates (`int`, *optional*, defaults to 1):
-            How often each image is painted; the one most like its tokens is kept.
+            Number of candidates per image. The one that best matches its tokens is kept.
         seed (`int`, *optional*):
-            Seed of all draws; by default they differ from run to run.
+            Random seed. By default, the seed varies.
     """
 
     num_images: int
@@ -54,7 +54,7 @@ class DrawSettings:
 
 
 def default_settings(model: PageModel) -> DrawSettings:
-    """One image, with what the pipeline and the model are set to."""
+    """Returns the settings for one image, with the defaults of the pipeline and the model."""
     pipeline = model.painter
     generation = getattr(model.language_model.generation_config, "image_generation", DEFAULT_IMAGE_GENERATION)
     return DrawSettings(
@@ -70,22 +70,22 @@ def draw(
     model: PageModel, prompt: str, images: Sequence[Image.Image], settings: DrawSettings, report: Report
 ) -> tuple[LaVITPipelineOutput, int]:
     """
-    Draws images of a prompt.
+    Generates images from a prompt.
 
     Args:
         model (`PageModel`):
             The model.
         prompt (`str`):
-            What to draw; `<image>` says where an image stands.
+            What to generate. `<image>` marks the place of an image.
         images (`Sequence[PIL.Image.Image]`):
-            The prompt's images.
+            Images of the prompt.
         settings (`DrawSettings`):
-            How.
+            The settings.
         report (`Callable`):
-            Told after each token and each denoising step how far it is.
+            Called with the progress after each token and each denoising step.
 
     Returns:
-        The images with their tokens, and the seed that repeats them.
+        The images with their tokens, and the seed to reproduce them.
     """
     if prompt or not images:
         check_text(InputLimits().check_text(prompt or ""))
@@ -113,7 +113,7 @@ def draw(
 
 
 class _TokenCount(StoppingCriteria):
-    """Never stops, and tells how many tokens there are."""
+    """Reports the number of tokens and never stops generation."""
 
     def __init__(self, tell: Callable[[int], None]):
         self.tell = tell

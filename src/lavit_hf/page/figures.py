@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Drawings of the *Look inside* tab: codes over the patches, how likely each is kept, and single patches."""
+"""Figures of the *Look inside* tab: codes of patches, keep probabilities, and single patches."""
 
 import math
 
@@ -12,12 +12,12 @@ from .inspection import Inspection
 
 
 GRID_SIZE = 1024  # side in pixels
-PATCH_SIZE = 192  # side of a patch with what is around it, in pixels
-DARK = (96, 96, 96)  # what white becomes in patches that are surely dropped
+PATCH_SIZE = 192  # side of a patch with its surroundings, in pixels
+DARK = (96, 96, 96)  # color of white in patches with a keep probability of 0
 
 
 def draw_codes(inspection: Inspection) -> Image.Image:
-    """The kept patches with their codes in them."""
+    """Draws the kept patches with their codes."""
     drawing = draw_keep_mask(inspection.square, inspection.keep_mask, size=GRID_SIZE)
     draw = ImageDraw.Draw(drawing)
     digits = max(len(str(code)) for code in inspection.codes)
@@ -30,7 +30,7 @@ def draw_codes(inspection: Inspection) -> Image.Image:
 
 
 def draw_probabilities(inspection: Inspection) -> Image.Image:
-    """How likely each patch is kept: from dark, the least likely of the image, to bright, the likeliest."""
+    """Draws the keep probabilities of patches, from dark (lowest of the image) to bright (highest)."""
     side = _side(inspection)
     probabilities = inspection.keep_probabilities.reshape(side, side)
     low, high = probabilities.aminmax()
@@ -42,11 +42,11 @@ def draw_probabilities(inspection: Inspection) -> Image.Image:
 
 
 def draw_patch(inspection: Inspection, patch: int) -> Image.Image:
-    """A patch within an outline, and what is around it."""
+    """Draws a patch with an outline and its surroundings."""
     size = inspection.square.width
     length = _length(inspection, size)
     box = _box(inspection, patch, size)
-    # Three patches wide, moved to the inside where it would reach out of the image.
+    # Three patches wide, shifted to stay within the image.
     x, y = (min(max(0.0, place - length), size - 3 * length) for place in box[:2])
     drawing = inspection.square.resize(
         (PATCH_SIZE, PATCH_SIZE), Image.Resampling.BICUBIC, box=(x, y, x + 3 * length, y + 3 * length)
@@ -58,24 +58,24 @@ def draw_patch(inspection: Inspection, patch: int) -> Image.Image:
 
 
 def patch_at(inspection: Inspection, x: float, y: float) -> int:
-    """The patch at a place in [`draw_codes`]' drawing."""
+    """Returns the patch at a position in the figure of [`draw_codes`]."""
     side, length = _side(inspection), _length(inspection, GRID_SIZE)
     column, row = (min(side - 1, max(0, int(place / length))) for place in (x, y))
     return row * side + column
 
 
 def _box(inspection: Inspection, patch: int, size: int) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a patch in a drawing of the whole image, `size` pixels wide."""
+    """Returns left, top, right and bottom of a patch in a figure that is `size` pixels wide."""
     row, column = divmod(patch, _side(inspection))
     length = _length(inspection, size)
     return column * length, row * length, (column + 1) * length, (row + 1) * length
 
 
 def _length(inspection: Inspection, size: int) -> float:
-    """Side of a patch in a drawing `size` pixels wide."""
+    """Returns the side of a patch in a figure that is `size` pixels wide."""
     return size / _side(inspection)
 
 
 def _side(inspection: Inspection) -> int:
-    """Patches in a row."""
+    """Returns the number of patches per row."""
     return math.isqrt(len(inspection.keep_mask))

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The *Look inside* tab: an image's way through the model, and what the entries of the codebook look like."""
+"""The *Look inside* tab: the steps of the model for an image, and the codes of the codebook."""
 
 import html
 from collections.abc import Callable
@@ -27,9 +27,9 @@ from .model import PageModel
 from .uploads import example_paths, picture_input, read_picture
 
 
-NEIGHBORS = 3  # codes painted beside the chosen one
+NEIGHBORS = 3  # codes to generate images of besides the chosen one
 PATCHES = 8
-STATE_SECONDS = 3600  # that a browser's last image is held
+STATE_SECONDS = 3600  # how long a browser's last image is kept
 
 EMPTY = '<p class="note">Choose an image to see what each step of the model keeps of it.</p>'
 CODE_HINT = (
@@ -41,15 +41,15 @@ CODE_HINT = (
 
 def add_inside_tab(model: PageModel, tab: gr.Tab, read_picture: gr.Image) -> None:
     """
-    Lays the tab out.
+    Creates the tab.
 
     Args:
         model (`PageModel`):
-            What is looked into.
+            The model.
         tab (`gradio.Tab`):
-            The tab, which opens on the image at hand: the last that was given here or to be read.
+            The tab. It opens with the last image from this tab or the *Read* tab.
         read_picture (`gradio.Image`):
-            Where images are given to be read.
+            Image of the *Read* tab.
     """
     state, looked_into = gr.State(time_to_live=STATE_SECONDS), gr.State(time_to_live=STATE_SECONDS)
     with gr.Row():
@@ -89,8 +89,8 @@ def add_inside_tab(model: PageModel, tab: gr.Tab, read_picture: gr.Image) -> Non
 
 def _lay_out_views(model: PageModel) -> tuple[gr.Image, gr.HTML, gr.Image, gr.Image, gr.Image, gr.Textbox]:
     """
-    Codes over the patches with a place for problems, their chances, the image as the model gets it, painted from
-    tokens, and the ids.
+    Creates the codes of patches with an area for problems, their keep probabilities, the model's input, the image
+    generated from tokens, and the token ids.
     """
     with gr.Row():
         with gr.Column(min_width=280):
@@ -122,8 +122,8 @@ def _lay_out_views(model: PageModel) -> tuple[gr.Image, gr.HTML, gr.Image, gr.Im
 
 def _lay_out_codebook(model: PageModel) -> tuple[gr.Number, gr.Button, gr.HTML, gr.Gallery, gr.Gallery]:
     """
-    A code to choose, the button that shows it with a place for problems, what is painted from it alone, and the
-    patches that got it.
+    Creates the input for a code, the button to show it with an area for problems, the image generated from it alone,
+    and the patches that it stands for.
     """
     last = model.visual_tokenizer.config.codebook_size - 1
     gr.Markdown("### The codebook")

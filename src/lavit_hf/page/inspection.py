@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the *Look inside* tab does: an image as it goes through the model, step by step."""
+"""Inspects the steps of the model for an image, for the *Look inside* tab."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,23 +19,24 @@ from .model import PageModel
 @dataclass(frozen=True)
 class Inspection:
     """
-    What becomes of an image.
+    The intermediate results of the model for an image.
 
     Args:
         square (`PIL.Image.Image`):
-            The image, squeezed into a square as the model gets it, but of a size to look at.
+            The image, resized to a square like the model's input, but larger for display.
         size (`tuple[int, int]`):
-            Its width and height.
+            Width and height of the image.
         codes (`list[int]`):
             The codes of the kept patches in raster order.
         keep_mask (`torch.BoolTensor` of shape `(num_patches,)`):
             The kept patches.
         keep_probabilities (`torch.Tensor` of shape `(num_patches,)`):
-            How likely the selector keeps each.
+            The selector's keep probability for each patch.
         token_ids (`list[int]`):
-            The sentence of the language model.
+            Token ids of the image.
         similarity (`float`, *optional*):
-            Mean cosine between the encoder's features and those rebuilt from the codes, where there is a detokenizer.
+            Mean cosine similarity between the encoder's features and those rebuilt from the codes, if there is a
+            detokenizer.
     """
 
     square: Image.Image
@@ -48,7 +49,7 @@ class Inspection:
 
     @property
     def kept(self) -> list[int]:
-        """The kept patches' numbers, in the order of `codes`."""
+        """Indices of the kept patches, in the order of `codes`."""
         return self.keep_mask.nonzero().flatten().tolist()
 
     def shows(self, other: "Inspection") -> bool:
@@ -56,7 +57,7 @@ class Inspection:
         return self.square.tobytes() == other.square.tobytes()
 
     def code_of(self, patch: int) -> int | None:
-        """The code of a patch; `None` where it was dropped."""
+        """Returns the code of a patch, or `None` if it was dropped."""
         return self.codes[self.kept.index(patch)] if self.keep_mask[patch] else None
 
 
@@ -65,7 +66,7 @@ def inspect_images(
     model: PageModel, images: Sequence[Image.Image], keep: KeepSettings | None = None
 ) -> list[Inspection]:
     """
-    Looks at what becomes of images.
+    Runs images through the model and collects intermediate results.
 
     Args:
         model (`PageModel`):
@@ -73,7 +74,7 @@ def inspect_images(
         images (`Sequence[PIL.Image.Image]`):
             The images.
         keep ([`KeepSettings`], *optional*):
-            How many patches to keep; by default the model's own rule decides.
+            How many patches to keep. Defaults to the model's own rule.
 
     Returns:
         `list[Inspection]`.
@@ -101,7 +102,7 @@ def paint(
     model: PageModel, sentences: Sequence[Sequence[int]], settings: DrawSettings, same_noise: bool = False
 ) -> list[Image.Image]:
     """
-    Paints images from their tokens alone.
+    Generates images from their tokens.
 
     Args:
         model (`PageModel`):
@@ -109,9 +110,9 @@ def paint(
         sentences (`Sequence[Sequence[int]]`):
             Token ids of each image.
         settings (`DrawSettings`):
-            How.
+            The settings.
         same_noise (`bool`, *optional*, defaults to `False`):
-            Whether all start from one noise, so that they differ by their tokens only.
+            Whether to start all images from the same noise, so that they only differ by their tokens.
 
     Returns:
         `list[PIL.Image.Image]`.
@@ -128,7 +129,7 @@ def paint(
 
 def describe_steps(model: PageModel, inspection: Inspection) -> list[tuple[str, str]]:
     """
-    What each step kept of an image, in words.
+    Describes what each step keeps of an image.
 
     Args:
         model (`PageModel`):
@@ -137,7 +138,7 @@ def describe_steps(model: PageModel, inspection: Inspection) -> list[tuple[str, 
             The image.
 
     Returns:
-        `list[tuple[str, str]]`: the name of each step, and what is left behind it.
+        `list[tuple[str, str]]`: the name of each step, and a description of its output.
     """
     config = model.visual_tokenizer.config
     patches, kept, different = config.num_patches, len(inspection.codes), len(set(inspection.codes))

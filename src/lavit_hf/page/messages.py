@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Errors as messages on the page, beneath the button that was pressed, until a next try succeeds."""
+"""Shows errors on the page below the pressed button, until another try succeeds."""
 
 import html
 import logging
@@ -15,8 +15,8 @@ from gradio.context import LocalContext
 from ..tasks.failures import Failure, explain
 
 
-MOST_SESSIONS = 100  # whose last message is held until their browser asks for it
-LONGEST_NAME = 64  # of a session; browsers choose them
+MOST_SESSIONS = 100  # whose last message is kept until the browser requests it
+LONGEST_NAME = 64  # of a session; chosen by the browser
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +25,14 @@ _last_messages: OrderedDict[str, str] = OrderedDict()
 
 def shown(handler: Callable[..., Any]) -> Callable[..., Any]:
     """
-    Makes what a handler raises a message on the page.
+    Decorator that shows exceptions of a handler as messages on the page.
 
     Args:
         handler (`Callable`):
-            What an event calls.
+            The handler of an event.
 
     Returns:
-        `Callable`: the same handler.
+        `Callable`: the decorated handler.
     """
 
     @wraps(handler)
@@ -50,8 +50,8 @@ def shown(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def message(text: str) -> gr.Error:
-    """A text as gradio tells it to callers. On the page, a [`problem_area`] shows it."""
-    # It becomes HTML, and texts name `<image>` or files of any name.
+    """Creates gradio's error for API callers. On the page, a [`problem_area`] shows the text."""
+    # The text becomes HTML, and may contain `<image>` or arbitrary file names.
     shown_text = html.escape(text[:1].upper() + text[1:])
     session = getattr(LocalContext.request.get(None), "session_hash", None)
     if session and len(session) <= LONGEST_NAME:
@@ -62,20 +62,20 @@ def message(text: str) -> gr.Error:
 
 
 def problem_area(elem_id: str) -> gr.HTML:
-    """A place for the message of what failed; not there until something does."""
+    """Creates an area for error messages, which is hidden until there is one."""
     return gr.HTML(visible=False, elem_id=elem_id, elem_classes=["plain", "problem"])
 
 
 def show_problems(*places: tuple[gr.events.Dependency, gr.HTML], picture: gr.Image | None = None) -> None:
     """
-    Shows what failed, and takes all messages of a tab away when something succeeds.
+    Shows error messages of events, and hides all messages of a tab once an event succeeds.
 
     Args:
         places (`tuple[gradio.events.Dependency, gradio.HTML]`):
-            Each event of the tab, whose handler is one of [`shown`], with the [`problem_area`] of its message.
+            Each event of the tab, with a handler decorated with [`shown`], and the [`problem_area`] for its message.
         picture (`gradio.Image`, *optional*):
-            The tab's image, without which nothing counts as a success: one that cannot be read is taken away, which
-            must leave the message.
+            The tab's image. Without an image, success does not hide messages, because an unreadable image is removed
+            and its message must remain.
     """
     settings = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     areas = list({area._id: area for _, area in places}.values())

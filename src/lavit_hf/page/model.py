@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The one model behind the page, loaded once."""
+"""The page's model, loaded once."""
 
 from dataclasses import dataclass, field
 
@@ -23,21 +23,21 @@ from ..tasks.whole_model import NO_PIXEL_DECODER, load_whole_model
 @dataclass
 class PageModel:
     """
-    What the tabs work with.
+    The model shared by the tabs.
 
     Args:
         name (`str`):
-            What the page calls the model.
+            Name of the model on the page.
         processor (`LaVITProcessor`):
             Its processor.
         language_model (`LaVITForCausalLM`):
-            What reads and writes.
+            The language model.
         pipeline (`LaVITPipeline`, *optional*):
-            What paints; `None` where the repo has no pixel decoder.
+            The pipeline; `None` if the repo has no pixel decoder.
         seed (`int`, *optional*):
-            Seed of the draws that name none; by default they differ from run to run.
+            Random seed for requests without one. By default, the seed varies.
         suggestions ([`Suggestions`], *optional*):
-            What it can be asked.
+            Suggested questions and prompts.
     """
 
     name: str
@@ -53,30 +53,30 @@ class PageModel:
 
     @property
     def painter(self) -> LaVITPipeline:
-        """The pipeline, or a [`Failure`] that says why there is none."""
+        """The pipeline. Raises a [`Failure`] that says why if there is none."""
         if self.pipeline is None:
             raise Failure(f"{self.name} cannot draw: {NO_PIXEL_DECODER}")
         return self.pipeline
 
     def prepare(self, *images: Image.Image) -> torch.Tensor:
-        """The pixel values of images, where and in what the model calculates."""
+        """Prepares the pixel values of images, on the device and in the dtype of the model."""
         pixel_values = self.processor.image_processor(list(images), return_tensors="pt").pixel_values
         return pixel_values.to(self.language_model.device, self.visual_tokenizer.dtype)
 
     def make_generator(self, seed: int | None = None) -> tuple[torch.Generator, int]:
-        """A source of all draws, and its seed."""
+        """Creates a random generator, and returns it with its seed."""
         return make_generator(self.seed if seed is None else seed, self.language_model.device)
 
 
 def load_page_model(options: ModelOptions, seed: int | None = None) -> PageModel:
     """
-    Loads a model with all that its repo has.
+    Loads all models of a repo.
 
     Args:
         options (`ModelOptions`):
-            Which, and how.
+            The model and how to load it.
         seed (`int`, *optional*):
-            Seed of the draws that name none.
+            Random seed for requests without one.
 
     Returns:
         [`PageModel`].

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The page: a head and three tabs."""
+"""The page: a header and three tabs."""
 
 import html
 
@@ -14,7 +14,7 @@ from .uploads import take_uploads_only
 
 
 MAX_WAITING = 16  # requests in the queue
-DELETE_UPLOADS = (600, 3600)  # every so many seconds those older than so many
+DELETE_UPLOADS = (600, 3600)  # interval and minimum age in seconds
 
 HEAD = """
 <style>:root {{ --picture-size: {size}px; }}</style>
@@ -29,10 +29,10 @@ def build_page(model: PageModel) -> gr.Blocks:
 
     Args:
         model (`PageModel`):
-            The model, one for all who use the page.
+            The model, shared by all users.
 
     Returns:
-        `gradio.Blocks`: the page, to be served by [`start`].
+        `gradio.Blocks`: the page, which [`start`] serves.
     """
     with gr.Blocks(
         title=f"LaVIT: {model.name}", analytics_enabled=False, fill_width=True, delete_cache=DELETE_UPLOADS
@@ -47,7 +47,7 @@ def build_page(model: PageModel) -> gr.Blocks:
                 add_inside_tab(model, inside, read_picture)
     for block in page.blocks.values():
         take_uploads_only(block)
-    # Requests stand in the queue or are refused: nothing passes it by.
+    # All requests must wait in the queue or are rejected.
     return page.queue(max_size=MAX_WAITING, api_open=False, default_concurrency_limit=1)
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The *Read* tab: an image is described, questions about it are answered, and the kept patches are shown."""
+"""The *Read* tab: describes an image, answers questions about it, and shows the kept patches."""
 
 from collections.abc import Callable
 
@@ -34,14 +34,14 @@ HINT = (
 
 def add_read_tab(model: PageModel) -> gr.Image:
     """
-    Lays the tab out.
+    Creates the tab.
 
     Args:
         model (`PageModel`):
-            What reads.
+            The model.
 
     Returns:
-        `gradio.Image`: its image.
+        `gradio.Image`: image of the tab.
     """
     with gr.Row():
         with gr.Column(min_width=280):
@@ -96,14 +96,14 @@ def add_read_tab(model: PageModel) -> gr.Image:
 
 
 def _lay_out_description() -> tuple[gr.Button, gr.HTML, gr.Textbox]:
-    """What has an image described, a place for problems, and the description."""
+    """Creates the button to describe an image, an area for problems, and the description."""
     describe = gr.Button("Describe", variant="primary", elem_id="read-describe")
     problem = problem_area("read-describe-problem")
     return describe, problem, _result("Description", "read-caption")
 
 
 def _lay_out_question(model: PageModel) -> tuple[gr.Textbox, gr.Button, gr.HTML, gr.Textbox]:
-    """A question, what asks it, a place for problems, and the answer."""
+    """Creates the question, the button to ask it, an area for problems, and the answer."""
     questions = model.suggestions.questions
     question = gr.Textbox(label="Question", placeholder=questions[0], max_lines=4, elem_id="read-question")
     chips(questions, question)
@@ -113,7 +113,7 @@ def _lay_out_question(model: PageModel) -> tuple[gr.Textbox, gr.Button, gr.HTML,
 
 
 def _make_handlers(model: PageModel) -> tuple[Callable, Callable, Callable]:
-    """What shows the kept patches, what captions, and what answers."""
+    """Creates the handlers that show the kept patches, describe an image, and answer a question."""
 
     @shown
     def look(path: str | None, rule: str, share: float, error: float):

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the *Read* tab does: texts about an image, and the patches that they were read from."""
+"""Generates texts about an image and finds its kept patches, for the *Read* tab."""
 
 import torch
 from PIL import Image
@@ -13,20 +13,20 @@ from .model import PageModel
 
 def write_about(model: PageModel, task: Task, image: Image.Image, keep: KeepSettings | None = None) -> ReadText:
     """
-    Has the model write about an image.
+    Generates a text about an image.
 
     Args:
         model (`PageModel`):
             The model.
         task (`Task`):
-            What to write.
+            The kind of text.
         image (`PIL.Image.Image`):
             The image.
         keep ([`KeepSettings`], *optional*):
-            How many patches to keep; by default the model's own rule decides.
+            How many patches to keep. Defaults to the model's own rule.
 
     Returns:
-        [`ReadText`]: the text, and the patches that it was read from.
+        [`ReadText`]: the text and the kept patches.
     """
     generator, _ = model.make_generator()
     inputs = task.prepare(model.processor, image)
@@ -36,7 +36,7 @@ def write_about(model: PageModel, task: Task, image: Image.Image, keep: KeepSett
 @torch.no_grad()
 def find_kept(model: PageModel, image: Image.Image, keep: KeepSettings | None = None) -> KeptPatches:
     """
-    The patches that would be read, without a text.
+    Finds the kept patches of an image, without generating a text.
 
     Args:
         model (`PageModel`):
@@ -44,7 +44,7 @@ def find_kept(model: PageModel, image: Image.Image, keep: KeepSettings | None = 
         image (`PIL.Image.Image`):
             The image.
         keep ([`KeepSettings`], *optional*):
-            How many patches to keep; by default the model's own rule decides.
+            How many patches to keep. Defaults to the model's own rule.
 
     Returns:
         [`KeptPatches`].

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The server of the page: what can fail is tried before the model is loaded."""
+"""Serves the page. Checks for errors before loading the model."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import gradio
     from starlette.middleware import Middleware
 
-MAX_SESSIONS = 100  # browsers whose last result is held
+MAX_SESSIONS = 100  # browsers whose last result is kept
 _TEMPORARY_FOLDER = "GRADIO_TEMP_DIR"
 
 
@@ -35,21 +35,21 @@ def serve_page(options: ModelOptions, host: str, port: int, seed: int | None) ->
 
     Args:
         options (`ModelOptions`):
-            Which model.
+            The model.
         host (`str`):
             Address to listen on.
         port (`int`):
-            Port to listen on; 0 takes a free one.
+            Port to listen on; 0 picks a free one.
         seed (`int`, *optional*):
-            Seed of all draws that name none.
+            Random seed for requests without one.
 
     Raises:
-        Failure: If gradio is missing, the address cannot be listened on, or there is no such model.
+        Failure: If gradio is missing, the address cannot be listened on, or the model does not exist.
     """
     check_gradio()
     port = claim_port(host, port)
     find_model(options)
-    with _temporary_folder():  # which gradio wants to know when it is imported
+    with _temporary_folder():  # gradio reads its path on import
         from .model import load_page_model
         from .page import build_page
 
@@ -67,21 +67,21 @@ def serve_page(options: ModelOptions, host: str, port: int, seed: int | None) ->
 
 def start(page: "gradio.Blocks", host: str, port: int) -> str:
     """
-    Starts to serve a page, and comes back.
+    Starts serving a page in the background.
 
     Args:
         page (`gradio.Blocks`):
-            What [`build_page`] made.
+            The page from [`build_page`].
         host (`str`):
             Address to listen on.
         port (`int`):
             A free port.
 
     Returns:
-        `str`: where the page is.
+        `str`: URL of the page.
 
     Raises:
-        Failure: If the port was taken in the meantime.
+        Failure: If the port has been taken in the meantime.
     """
     import gradio as gr
 
@@ -100,7 +100,7 @@ def start(page: "gradio.Blocks", host: str, port: int) -> str:
             state_session_capacity=MAX_SESSIONS,
             show_error=True,
             footer_links=[],
-            # Nothing but the page: no tunnel, no second server, nothing recorded.
+            # Only the page: no tunnel, no second server, no recordings.
             share=False,
             ssr_mode=False,
             mcp_server=False,
@@ -112,7 +112,7 @@ def start(page: "gradio.Blocks", host: str, port: int) -> str:
             quiet=True,
         )
     except OSError as error:
-        claim_port(host, port)  # says what is wrong with it
+        claim_port(host, port)  # raises an error that explains the problem
         raise Failure(f"the page cannot be served at {host}, port {port}: {error}") from error
     return url
 
@@ -124,7 +124,7 @@ def check_gradio() -> None:
 
 
 def _bounded_bodies(limits: InputLimits) -> "Middleware":
-    """What the page's application is to refuse."""
+    """Creates the middleware that rejects bodies that are too large."""
     from gradio.utils import get_upload_folder
     from starlette.middleware import Middleware
 
@@ -134,7 +134,7 @@ def _bounded_bodies(limits: InputLimits) -> "Middleware":
 
 
 def _wait_for_the_end() -> None:
-    """Waits for a SIGTERM, as services and containers are stopped by; Ctrl-C raises `KeyboardInterrupt` as usual."""
+    """Waits for SIGTERM, which stops services and containers. Ctrl-C raises `KeyboardInterrupt` as usual."""
     stopped = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
@@ -145,7 +145,7 @@ def _wait_for_the_end() -> None:
 
 @contextmanager
 def _temporary_folder() -> Iterator[None]:
-    """A folder of its own for uploads and results, which goes when the page does."""
+    """Creates a temporary folder for uploads and results, which is deleted with the page."""
     if os.environ.get(_TEMPORARY_FOLDER):
         yield
         return

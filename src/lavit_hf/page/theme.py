@@ -1,13 +1,13 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""How the page looks: gradio's base theme in calm colors, with fonts that come with it."""
+"""Theme of the page: gradio's base theme in calm colors, with fonts included in gradio."""
 
 import gradio as gr
 
 
-FULL_WEIGHTS = (400, 700)  # of what gradio ships; its other weights lack letters
+FULL_WEIGHTS = (400, 700)  # of gradio's fonts; other weights lack letters
 
-# Columns wrap by themselves; nothing has a width in pixels but the page's greatest.
+# Columns wrap automatically; only the maximum width of the page is in pixels.
 CSS = """
 .gradio-container .app { max-width: 72rem !important; margin: 0 auto; }
 #lavit-head { padding: 0.5rem 0; }
@@ -58,12 +58,12 @@ button[role="tab"][aria-selected="true"] { color: var(--body-text-color) !import
 """
 
 
-# In place of gradio's, for those whose browser speaks English.
+# Replace gradio's texts in English browsers.
 WORDS = {"upload_text.drop_gallery": "Drop images here", "upload_text.click_to_upload": "choose files"}
 
 
 def make_theme() -> gr.themes.Base:
-    """The theme. All of its files are served by the page itself, so that it works without a network."""
+    """Creates the theme. The page serves all of its files itself, so that it works offline."""
     return gr.themes.Base(
         primary_hue="amber",
         secondary_hue="amber",

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images that users give, read by the package's own reader."""
+"""Reads images uploaded by users."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parent / "pictures"
 
 
 def picture_input(label: str, elem_id: str) -> gr.Image:
-    """A place to drop, paste or choose an image. Handlers get the path of its file."""
+    """Creates an input to drop, paste or choose an image. Handlers receive the path of its file."""
     picture = gr.Image(
         label=label,
         type="filepath",
@@ -31,7 +31,7 @@ def picture_input(label: str, elem_id: str) -> gr.Image:
         elem_id=elem_id,
         elem_classes="picture",
     )
-    # gradio's own would open the file, and fail with messages for developers where it is no image.
+    # gradio would open the file, and fail with messages for developers if it is not an image.
     picture.preprocess = _path_of
     return picture
 
@@ -42,13 +42,13 @@ def read_picture(path: str | None) -> Image.Image:
 
     Args:
         path (`str`, *optional*):
-            Its file.
+            Path of the file.
 
     Returns:
         `PIL.Image.Image`: The image, upright, in mode `"RGB"`.
 
     Raises:
-        Failure: If there is none, it is too large, or it cannot be read.
+        Failure: If there is no image, it is too large, or it cannot be read.
     """
     if not path:
         raise Failure("no image is chosen. Choose one, or drop it here.")
@@ -56,13 +56,13 @@ def read_picture(path: str | None) -> Image.Image:
 
 
 def read_pictures(paths: Sequence[str]) -> list[Image.Image]:
-    """Reads the uploads of one request, which are bounded together as well."""
+    """Reads the uploads of one request, within limits on each image and on all of them."""
     reader = PictureReader()
     return [reader.read(Path(path), f'"{Path(path).name}"') for path in paths]
 
 
 def take_uploads_only(block: gr.blocks.Block) -> None:
-    """Has a part of the page refuse files that nobody uploaded: gradio would download whatever a request names."""
+    """Makes a part of the page reject files that were not uploaded. gradio would download any URL in a request."""
     move = block.async_move_resource_to_block_cache
 
     async def move_upload(path: str | Path | None) -> str | None:
@@ -74,7 +74,7 @@ def take_uploads_only(block: gr.blocks.Block) -> None:
 
 
 def example_paths() -> list[Path]:
-    """The images that the page offers; none where the package was installed without them."""
+    """Returns the example images, or none if the package was installed without them."""
     return sorted(EXAMPLES.glob("*.png"))
 
 

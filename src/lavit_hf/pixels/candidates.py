@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Several paintings of the same image tokens, of which the most faithful is kept."""
+"""Several candidates generated from the same image tokens, of which the most faithful is kept."""
 
 import torch
 from torch import nn
@@ -8,29 +8,29 @@ from torch import nn
 
 class CandidatesMixin:
     """
-    Gives a `DiffusionPipeline` with the components `language_model` and `processor` the choice between paintings.
+    Adds the choice between candidates to a `DiffusionPipeline` with the components `language_model` and `processor`.
     """
 
     @torch.no_grad()
     def choose_candidates(self, pictures: torch.Tensor, features: torch.Tensor, num_candidates: int) -> torch.Tensor:
         """
-        Chooses for each image the painting that, read again, is most like what it was painted from: by the cosine of
-        the visual encoder's features and those that the detokenizer rebuilds, which is what the tokenizer is trained
-        by (paper, section 3.1).
+        Chooses the most faithful candidate of each image. Candidates are encoded, and their features are compared with
+        those that they were generated from. The measure is cosine similarity, as in the training of the tokenizer
+        (paper, section 3.1).
 
         Args:
             pictures (`torch.Tensor` of shape `(num_pictures * num_candidates, 3, height, width)`):
-                Paintings with values in 0..1, the candidates of an image following each other.
+                Candidates with values in 0..1, grouped by image.
             features (`torch.Tensor` of shape `(num_pictures * num_candidates, num_patches, feature_size)`):
-                The rebuilt features that each was painted from.
+                The rebuilt features that each candidate was generated from.
             num_candidates (`int`):
-                How many candidates an image has.
+                Number of candidates per image.
 
         Returns:
-            `torch.LongTensor` of shape `(num_pictures,)`: the rows of those chosen.
+            `torch.LongTensor` of shape `(num_pictures,)`: the row of each chosen candidate.
 
         Raises:
-            ValueError: If there is no language model, whose visual tokenizer reads them.
+            ValueError: If there is no language model, whose visual tokenizer encodes the candidates.
         """
         read = self._read_pictures(pictures)
         likeness = nn.functional.cosine_similarity(read, features.to(read), dim=-1).mean(dim=1)
@@ -38,7 +38,7 @@ class CandidatesMixin:
         return best + num_candidates * torch.arange(len(best), device=best.device)
 
     def _read_pictures(self, pictures: torch.Tensor) -> torch.Tensor:
-        """The visual encoder's features of images, `(num_pictures, num_patches, feature_size)`, in fp32."""
+        """The vision encoder's features of images, `(num_pictures, num_patches, feature_size)`, in fp32."""
         model = self._awake_language_model("choose between candidates")
         images = self._as_output(pictures, "pil")
         pixel_values = self.processor.image_processor(images, return_tensors="pt").pixel_values

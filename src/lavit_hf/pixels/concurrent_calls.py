@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of one pipeline from several threads: none sees another's steps, settings or casts."""
+"""Concurrent calls of one pipeline: no thread sees another's steps, settings or casts."""
 
 import copy
 import threading
@@ -13,24 +13,24 @@ from weakref import WeakKeyDictionary
 import torch
 
 
-# By scheduler rather than by pipeline, as pipelines may share one.
+# Keyed by scheduler rather than by pipeline, because pipelines may share a scheduler.
 _calls: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
-# Modules that were cast: how many calls need them so, and what they are cast back to.
+# For each upcast module, the number of calls that need it and the dtype to restore.
 _upcasts: WeakKeyDictionary[torch.nn.Module, tuple[int, torch.dtype]] = WeakKeyDictionary()
 _upcast_lock = threading.Lock()
 
 
 def runs_apart(method: Callable) -> Callable:
     """
-    Makes a method of a pipeline run on a copy of it where the pipeline is at work in another thread.
+    Makes a pipeline method run on a copy of the pipeline if another thread is using the pipeline.
 
-    The copy has the same models and a scheduler of its own. Nobody waits. A call that is alone runs on the pipeline
-    itself, whose scheduler and settings show afterwards what it did.
+    The copy has the same models and its own scheduler, so no call waits. If no other call is running, the method runs
+    on the pipeline itself, whose scheduler and settings then reflect the call.
 
     Args:
         method (`Callable`):
-            A method that keeps in the pipeline or its scheduler what is of one call.
+            A method that stores per-call state in the pipeline or its scheduler.
 
     Returns:
         `Callable`: the method.
@@ -38,7 +38,7 @@ def runs_apart(method: Callable) -> Callable:
 
     @wraps(method)
     def run(self, *args, **kwargs):
-        lock = _calls.setdefault(self.scheduler, threading.RLock())  # may be had again by the stages of one call
+        lock = _calls.setdefault(self.scheduler, threading.RLock())  # reentrant for the stages of one call
         if not lock.acquire(blocking=False):
             return run(_copy_for_one_call(self), *args, **kwargs)
         try:
@@ -52,8 +52,8 @@ def runs_apart(method: Callable) -> Callable:
 @contextmanager
 def upcast(module: torch.nn.Module) -> Iterator[None]:
     """
-    Inside, a module calculates in fp32. The first of several threads that need it so casts it, and the last casts it
-    back; they wait for each other's casts and for nothing else.
+    Context manager in which a module computes in fp32. Among concurrent threads, the first casts the module and the
+    last casts it back. They only wait for each other's casts.
 
     Args:
         module (`torch.nn.Module`):
@@ -77,12 +77,12 @@ def upcast(module: torch.nn.Module) -> Iterator[None]:
 
 def _cast(module: torch.nn.Module, dtype: torch.dtype) -> None:
     if module.dtype != dtype:
-        torch.nn.Module.to(module, dtype)  # torch's own: diffusers' would warn of a cast that is meant
+        torch.nn.Module.to(module, dtype)  # bypasses diffusers' `to`, which would warn about the intended cast
 
 
 def _copy_for_one_call(pipeline):
-    """The same components, but a scheduler and settings that no other call sees."""
+    """Copies the pipeline with the same components, but with its own scheduler and settings."""
     twin = copy.copy(pipeline)
-    # A shallow copy is made in one step, whatever another thread does to the scheduler; its own steps are set anew.
+    # The shallow copy is atomic, whatever another thread does to the scheduler. The copy sets its own steps.
     vars(twin)["scheduler"] = copy.deepcopy(copy.copy(pipeline.scheduler))
     return twin

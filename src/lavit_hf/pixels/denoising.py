@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The denoising loop, for U-Nets of the form of Stable Diffusion 1.5 and of SDXL."""
+"""The denoising loop, for U-Nets with the architecture of Stable Diffusion 1.5 or SDXL."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -22,21 +22,21 @@ logger = logging.get_logger(__name__)
 @dataclass
 class LaVITCondition:
     """
-    The condition of the images that the U-Net generates, and what guidance leads it away from.
+    The condition of the images that the U-Net generates, and the negative condition for guidance.
 
     Args:
         prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`):
-            What it attends to.
+            The rows that the U-Net attends to.
         negative_prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`):
             The same for the negative side of guidance.
         negative_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
-            The rows of `negative_prompt_embeds` that may be attended to. All by default.
+            The rows of `negative_prompt_embeds` that may be attended to. Defaults to all.
         pooled_prompt_embeds (`torch.Tensor` of shape `(batch_size, pooled_projection_dim)`, *optional*):
-            The pooled condition of the high resolution.
+            The pooled condition, at high resolution only.
         negative_pooled_prompt_embeds (`torch.Tensor` of shape `(batch_size, pooled_projection_dim)`, *optional*):
-            The same for the negative side of guidance. Zeros by default.
+            The same for the negative side of guidance. Defaults to zeros.
         features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
-            The rebuilt features that all of it is made of, by which candidates are chosen.
+            The rebuilt features that the condition is computed from, used to choose candidates.
     """
 
     prompt_embeds: torch.Tensor
@@ -47,7 +47,7 @@ class LaVITCondition:
     features: torch.Tensor | None = None
 
     def repeat(self, times: int) -> "LaVITCondition":
-        """The condition of every image several times, one after the other."""
+        """Repeats the condition of each image, with the copies next to each other."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return LaVITCondition(
             **{
@@ -59,9 +59,8 @@ class LaVITCondition:
 
 class DenoisingMixin:
     """
-    Gives a `DiffusionPipeline` with the components `unet` and `scheduler` and the attribute `vae_scale_factor` its
-    denoising loop, and the attributes that diffusers' callbacks read and set. These are of one call: each sets them
-    anew.
+    Adds the denoising loop to a `DiffusionPipeline` with the components `unet` and `scheduler` and the attribute
+    `vae_scale_factor`, and the attributes that diffusers' callbacks read and set. Each call resets these attributes.
     """
 
     @property
@@ -115,41 +114,42 @@ class DenoisingMixin:
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> torch.Tensor:
         """
-        The denoising loop. The scheduler calculates in fp32 whatever the U-Net's dtype.
+        Denoises latents. The scheduler computes in fp32, whatever the U-Net's dtype.
 
         Args:
             latents (`torch.Tensor` of shape `(batch_size, channels, height / 8, width / 8)`):
                 Noise of unit variance.
             condition (`LaVITCondition`):
-                What to paint.
+                The condition of the images to generate.
             num_inference_steps (`int`, *optional*, defaults to 25):
-                Number of steps, where neither `timesteps` nor `sigmas` are given.
+                Number of steps, unless `timesteps` or `sigmas` are given.
             guidance_scale (`float`, *optional*, defaults to 7.0):
-                1 and less is no guidance.
+                Guidance scale; 1 or less turns guidance off.
             guidance_rescale (`float`, *optional*, defaults to 0.0):
-                How far, from 0 to 1, guided noise gets the standard deviation that it has without guidance
+                How far, from 0 to 1, guided noise is rescaled to its standard deviation without guidance
                 (arXiv 2305.08891, section 3.4).
             timesteps (`Sequence[int]`, *optional*):
-                Timesteps to denoise at, in descending order, for schedulers that take them.
+                Timesteps to denoise at, in descending order, for schedulers that support them.
             sigmas (`Sequence[float]`, *optional*):
-                Noise levels to denoise at, for schedulers that take them. `EulerDiscreteScheduler`'s end with 0.
+                Noise levels to denoise at, for schedulers that support them. Those of `EulerDiscreteScheduler` end
+                with 0.
             eta (`float`, *optional*, defaults to 0.0):
-                How much noise, from 0 to 1, DDIM draws at every step. Schedulers that have no `eta` ignore it.
+                How much noise, from 0 to 1, DDIM adds at every step. Schedulers without `eta` ignore it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                For schedulers that draw noise at every step.
+                Random number generator for schedulers that add noise at every step.
             cross_attention_kwargs (`dict`, *optional*):
-                For the U-Net's attention processors.
+                Passed to the U-Net's attention processors.
             callback_on_step_end (`Callable`, *optional*):
                 Called after each step; see [`~LaVITPipeline.__call__`].
             callback_on_step_end_tensor_inputs (`Sequence[str]`, *optional*, defaults to `("latents",)`):
-                The tensors it gets.
+                The tensors it receives.
 
         Returns:
             `torch.Tensor` of the shape of `latents`.
 
         Raises:
-            ValueError: If the scheduler cannot do the steps, `guidance_rescale` or `eta` do not lie in 0..1, or there
-                is no tensor of a name in `callback_on_step_end_tensor_inputs`.
+            ValueError: If the scheduler does not support the steps, `guidance_rescale` or `eta` are not in 0..1, or
+                `callback_on_step_end_tensor_inputs` contains an unknown name.
         """
         self._check_denoising(guidance_rescale, eta, callback_on_step_end_tensor_inputs)
         self._guidance_scale = guidance_scale
@@ -170,12 +170,12 @@ class DenoisingMixin:
                 if callback_on_step_end is not None:
                     shown = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                     tensors |= callback_on_step_end(self, step - 1, timestep, shown) or {}
-                # A scheduler of a higher order takes several timesteps for a step.
+                # A higher-order scheduler uses several timesteps per step.
                 progress_bar.update(step * num_inference_steps // len(timesteps) - progress_bar.n)
         return tensors["latents"]
 
     def _unet_tensors(self, latents: torch.Tensor, condition: LaVITCondition) -> dict[str, torch.Tensor | None]:
-        """What the U-Net gets beside latents, under diffusers' names, with the negative side in front if guided."""
+        """The U-Net's other inputs by diffusers' names, with the negative side first if there is guidance."""
         guided = self.do_classifier_free_guidance
         sides, mask = [condition.prompt_embeds], None
         if guided:
@@ -189,18 +189,18 @@ class DenoisingMixin:
             if guided:
                 negative = condition.negative_pooled_prompt_embeds
                 sides.insert(0, torch.zeros_like(sides[0]) if negative is None else negative)
-            pooled = torch.cat(sides)  # a copy in any case, which callbacks may write into
+            pooled = torch.cat(sides)  # always a copy, which callbacks may write to
             tensors["add_text_embeds"] = pooled.to(latents.device, self.unet.dtype)
             tensors["add_time_ids"] = self._time_ids(latents).repeat(len(pooled), 1)
         return tensors
 
     def _time_ids(self, latents: torch.Tensor) -> torch.Tensor:
-        """SDXL's original size, crop and target size: an image that was neither scaled nor cut."""
+        """SDXL's original size, crop and target size for an image that was neither scaled nor cropped."""
         size = [side * self.vae_scale_factor for side in latents.shape[-2:]]
         return torch.tensor([[*size, 0, 0, *size]], dtype=self.unet.dtype, device=latents.device)
 
     def _predict_noise(self, tensors: dict[str, torch.Tensor | None], timestep: torch.Tensor) -> torch.Tensor:
-        # Callbacks may end guidance on the way.
+        # Callbacks may turn guidance off during the loop.
         guided = self.do_classifier_free_guidance
         latents = torch.cat([tensors["latents"]] * 2) if guided else tensors["latents"]
         added = None
@@ -229,7 +229,7 @@ class DenoisingMixin:
         sigmas: Sequence[float] | None,
         device: torch.device | None = None,
     ) -> tuple[torch.Tensor, int]:
-        """Has the scheduler prepare its steps; gives the timesteps and the number of steps."""
+        """Sets the scheduler's steps. Returns the timesteps and the number of steps."""
         if timesteps is None and sigmas is None and num_inference_steps < 1:
             raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}.")
         for name, values in {"timesteps": timesteps, "sigmas": sigmas}.items():

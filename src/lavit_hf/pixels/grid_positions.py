@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Where a patch stands in its image, as waves: what embeddings of places begin with."""
+"""Sinusoidal positions of patches, used to initialize place embeddings."""
 
 import math
 
@@ -9,11 +9,11 @@ import torch
 
 def grid_positions(num_patches: int, width: int) -> torch.Tensor:
     """
-    Sines and cosines of rows and columns, `(num_patches, width)`: places that lie close together are alike, so that
-    attention finds them from the first step on.
+    Sines and cosines of rows and columns, `(num_patches, width)`. Nearby places have similar embeddings, so attention
+    can use them from the first step.
     """
     side, quarter = math.isqrt(num_patches), -(-width // 4)
-    # From half a wave over the image, so that no two ends are alike, to one over four patches.
+    # From half a wave across the image, so that opposite ends differ, to one wave across four patches.
     frequencies = torch.logspace(0, 1, quarter, base=max(side / 2, 1)) * (math.pi / side)
     angles = torch.arange(side)[:, None] * frequencies
     waves = torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The language model's half of the pipeline: texts and images become prompts, image tokens, and codes in the end."""
+"""The language model's half of the pipeline: from texts and images to prompts, image tokens and codes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from .generators import check_generators
 from .progress import WRITING, named_progress_bar
 
 
-# What `generate` takes but the pipeline decides, and what to do instead.
+# Arguments of `generate` that the pipeline sets itself, and the alternatives.
 TAKEN_ARGUMENTS = {
     "generation_config": "pass its settings individually",
     "generation_mode": "the pipeline writes images",
@@ -34,21 +34,21 @@ TAKEN_ARGUMENTS = {
 }
 
 
-# Texts and images to prompts.
+# From texts and images to prompts.
 
 
 @dataclass
 class ImagePrompt:
     """
-    One prompt.
+    A prompt for one image.
 
     Args:
         input_ids (`torch.LongTensor` of shape `(sequence_length,)`):
-            Its ids without padding, a slot for each image, `[IMG]` at the end.
+            Token ids without padding, with a slot for each image and `[IMG]` at the end.
         pixel_values (`torch.FloatTensor` of shape `(num_images, num_channels, image_size, image_size)`, *optional*):
-            Its images.
+            Images of the prompt.
         negative_ids (`torch.LongTensor` of shape `(negative_length,)`, *optional*):
-            What guidance leads away from.
+            Token ids of the negative prompt.
     """
 
     input_ids: torch.Tensor
@@ -63,15 +63,15 @@ def make_prompts(
     negative_prompt: str | list[str] | None = None,
 ) -> list[ImagePrompt]:
     """
-    Makes prompts of texts and images.
+    Creates prompts from texts and images.
 
     Args:
         processor (`LaVITProcessor`):
-            Decides which image belongs to which text, and where.
+            Determines which image belongs to which text, and where.
         prompt (`str` or `list[str]`, *optional*):
-            As the processor takes it.
+            Prompts as for the processor.
         images (`ImageInput` or `list`, *optional*):
-            As the processor takes them.
+            Images as for the processor.
         negative_prompt (`str` or `list[str]`, *optional*):
             One for all prompts, or one for each.
 
@@ -79,7 +79,7 @@ def make_prompts(
         `list[ImagePrompt]`.
 
     Raises:
-        ValueError: If the processor refuses the prompts, or negative prompts and prompts differ in number.
+        ValueError: If the processor rejects the prompts, or the numbers of negative prompts and prompts differ.
     """
     tokenizer = processor.tokenizer
     inputs = processor(text=prompt, images=images, generation_mode="image")
@@ -114,7 +114,7 @@ def _negative_ids(
         raise ValueError(
             f"there are {len(texts)} negative prompts for {num_prompts} prompts. Pass one, or one for each."
         )
-    start = torch.tensor([processor.tokenizer.image_start_token_id])  # all there is to an empty one
+    start = torch.tensor([processor.tokenizer.image_start_token_id])  # the only id of an empty prompt
     return [processor(text=text, generation_mode="image").input_ids[0] if text else start for text in texts]
 
 
@@ -122,13 +122,13 @@ def _pad(rows: list[torch.Tensor], pad_token_id: int, name: str, mask_name: str)
     return {name: pad_left(rows, pad_token_id), mask_name: pad_left([torch.ones_like(row) for row in rows], 0)}
 
 
-# Prompts to image tokens.
+# From prompts to image tokens.
 
 
 class ImageTokensMixin:
     """
-    Gives a `DiffusionPipeline` with the components `language_model`, `processor` and `detokenizer` the stages that end
-    with image tokens.
+    Adds the stages up to image tokens to a `DiffusionPipeline` with the components `language_model`, `processor` and
+    `detokenizer`.
     """
 
     @torch.no_grad()
@@ -136,18 +136,18 @@ class ImageTokensMixin:
         self, images: ImageInput | list, generator: Generators = None, **keep_settings: Unpack[KeepSettings]
     ) -> list[torch.Tensor]:
         """
-        Reads images as tokens.
+        Turns images into image tokens.
 
         Args:
             images (`ImageInput` or `list`):
                 The images.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of the patch selection's draws.
+                Random number generator for patch selection.
             keep_settings:
                 `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITVisualTokenizer.forward`].
 
         Returns:
-            `list[torch.LongTensor]`: the ids of each image, `(kept + 2,)`, its marks included.
+            `list[torch.LongTensor]`: the token ids of each image, `(kept + 2,)`, including `[IMG]` and `[/IMG]`.
         """
         model = self._awake_language_model("turn images into tokens")
         pixel_values = self.processor.image_processor(images, return_tensors="pt").pixel_values
@@ -155,7 +155,7 @@ class ImageTokensMixin:
         device, dtype = self._execution_device, model.dtype
         tokens = []
         for batch, source in _batches(pixel_values, generator):
-            # As in `generate`, the number of draws leaves those that follow as they are.
+            # As in `generate`, the number of random values used here does not affect later stages.
             draws = spawn_generator(source, device)
             tokens += model.get_image_tokens(batch.to(device, dtype), generator=draws, **keep_settings)
         return tokens
@@ -172,27 +172,27 @@ class ImageTokensMixin:
         generation_kwargs: dict[str, Any] | None = None,
     ) -> list[torch.Tensor]:
         """
-        Has the language model write images.
+        Generates image tokens with the language model.
 
         Args:
             prompt (`str` or `list[str]`, *optional*):
-                What to paint.
+                What to generate.
             images (`ImageInput` or `list`, *optional*):
                 Images for the prompts.
             negative_prompt (`str` or `list[str]`, *optional*):
-                What guidance leads away from.
+                What guidance steers away from.
             guidance_scale (`float`, *optional*):
-                Guidance of the language model.
+                Guidance scale of the language model.
             num_images_per_prompt (`int`, *optional*, defaults to 1):
-                Number of images for each prompt.
+                Number of images per prompt.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of the draws of patch selection and sampling; see [`~LaVITPipeline.__call__`].
+                Random number generator for patch selection and sampling; see [`~LaVITPipeline.__call__`].
             generation_kwargs (`dict`, *optional*):
-                What else [`~LaVITForCausalLM.generate`] takes.
+                Further arguments of [`~LaVITForCausalLM.generate`].
 
         Returns:
-            `list[torch.LongTensor]`: the ids of each image, `(num_tokens,)`: `[IMG]`, codes and, if it was reached,
-            `[/IMG]`. The images of a prompt follow each other.
+            `list[torch.LongTensor]`: the token ids of each image, `(num_tokens,)`: `[IMG]`, codes and, if it was
+            reached, `[/IMG]`. Images are grouped by prompt.
         """
         _check_generation_kwargs(generation_kwargs or {})
         model = self._awake_language_model("write images")
@@ -208,7 +208,7 @@ class ImageTokensMixin:
             settings["stopping_criteria"] = StoppingCriteriaList(criteria)
             for number, (batch, source) in enumerate(batches, start=1):
                 tokens += self._write_images(model, batch, settings, source)
-                progress_bar.update(number * max_new_tokens - progress_bar.n)  # what [/IMG] has spared
+                progress_bar.update(number * max_new_tokens - progress_bar.n)  # tokens not needed after [/IMG]
         return tokens
 
     def _awake_language_model(self, purpose: str) -> LaVITForCausalLM:
@@ -216,14 +216,14 @@ class ImageTokensMixin:
             raise ValueError(
                 f"the pipeline has no language model to {purpose}. Load it with one, or pass image_token_ids."
             )
-        # Offloading waits for `forward`, but `generate` and `get_image_tokens` use weights before it.
+        # Offloading loads weights on `forward`, but `generate` and `get_image_tokens` use some before it.
         hook = getattr(self.language_model, "_hf_hook", None)
         if hook is not None:
             hook.pre_forward(self.language_model)
         return self.language_model
 
     def _max_new_tokens(self, settings: dict[str, Any]) -> int:
-        """What is asked for or stored, and no more codes than the detokenizer has places for."""
+        """The requested or stored value, limited to the number of places in the detokenizer."""
         limit = self.detokenizer.config.num_patches
         if "max_new_tokens" not in settings:
             stored = getattr(self.language_model.generation_config, "image_generation", DEFAULT_IMAGE_GENERATION)
@@ -257,7 +257,7 @@ def _check_generation_kwargs(generation_kwargs: dict[str, Any]) -> None:
 
 
 class _Progress(StoppingCriteria):
-    """Never stops, and moves a progress bar."""
+    """Advances a progress bar and never stops generation."""
 
     def __init__(self, progress_bar):
         self.progress_bar = progress_bar
@@ -268,7 +268,7 @@ class _Progress(StoppingCriteria):
 
 
 def _batches(items: Sequence, generator: Generators) -> Iterator[tuple[Sequence, torch.Generator | None]]:
-    """All items at once, or where each has a generator of its own one after the other."""
+    """Yields all items at once, or one at a time if each has its own generator."""
     if not isinstance(generator, list):
         yield items, generator
         return
@@ -277,27 +277,27 @@ def _batches(items: Sequence, generator: Generators) -> Iterator[tuple[Sequence,
 
 
 def _cut_out(ids: torch.Tensor, config: LaVITConfig) -> torch.Tensor:
-    """From the `[IMG]` in front to the first `[/IMG]`, without an `[IMG]` that non-strict writing may put between."""
+    """Cuts ids after the first `[/IMG]` and drops any further `[IMG]`, which non-strict generation may produce."""
     ids = torch.cat([ids[:1], ids[1:][ids[1:] != config.image_start_token_id]])
     ends = (ids == config.image_end_token_id).nonzero()
     return ids[: int(ends[0]) + 1] if len(ends) else ids
 
 
-# Image tokens to codes.
+# From image tokens to codes.
 
 
 def find_codes(
     image_token_ids: torch.Tensor | Sequence[int], tokenizer: PreTrainedTokenizerBase, codebook_size: int
 ) -> torch.Tensor:
     """
-    The codes of an image.
+    Extracts the codes of an image from its token ids.
 
     Args:
         image_token_ids (`torch.LongTensor` or `Sequence[int]` of shape `(sequence_length,)`):
-            Ids of the language model, as `get_image_tokens` and `generate` give them. The image begins behind the last
-            `[IMG]`, so that a prompt in front is passed over, and ends at `[/IMG]`. Bare codes do as well.
+            Token ids as returned by `get_image_tokens` and `generate`. The image starts after the last `[IMG]`, which
+            skips any prompt, and ends at `[/IMG]`. Both marks are optional.
         tokenizer (`PreTrainedTokenizerBase`):
-            LaVIT's tokenizer, which knows the ids of the marks. Code 0 stands right behind them.
+            LaVIT's tokenizer, which has the ids of `[IMG]` and `[/IMG]`. The id of code 0 directly follows them.
         codebook_size (`int`):
             Number of codes.
 
@@ -305,7 +305,7 @@ def find_codes(
         `torch.LongTensor` of shape `(kept,)`, with values in `[0, codebook_size)`.
 
     Raises:
-        ValueError: If there is no code among the ids, or one that stands for neither a code nor a special token.
+        ValueError: If the ids contain no code, or an id that is neither a code nor a special token.
     """
     ids = torch.as_tensor(image_token_ids)
     if ids.ndim != 1 or ids.is_floating_point() or ids.is_complex():

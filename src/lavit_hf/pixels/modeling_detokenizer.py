@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The detokenizer: codes become the encoder's features again, and from them the condition of a diffusion U-Net."""
+"""The detokenizer: rebuilds the encoder's features from codes, and computes the condition of a diffusion U-Net."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from .grid_positions import grid_positions
 from .place_head import PlaceHead
 
 
-# How a repo names its weights, and what they are called in memory.
+# Maps the names of weights in a repo to those in memory.
 register_checkpoint_conversion_mapping(LaVITDetokenizerConfig.model_type, rename_layers("^"), overwrite=True)
 
 
@@ -35,12 +35,13 @@ class LaVITDetokenizerOutput(ModelOutput):
         features (`torch.FloatTensor` of shape `(batch_size, num_patches, feature_size)`):
             The rebuilt features of the vision encoder.
         prompt_embeds (`torch.FloatTensor` of shape `(batch_size, num_patches, cross_attention_dim)`, *optional*):
-            What the U-Net attends to; `cross_attention_dim` is the sum of the configuration's `cross_attention_dims`.
+            The rows that the U-Net attends to; `cross_attention_dim` is the sum of the configuration's
+            `cross_attention_dims`.
         pooled_prompt_embeds (`torch.FloatTensor` of shape `(batch_size, pooled_projection_dim)`, *optional*):
-            The pooled condition, where the configuration has one.
+            The pooled condition, if the configuration has one.
         place_log_probs (`torch.FloatTensor` of shape `(batch_size, longest, num_patches)`, *optional*):
-            Log-probabilities of the patch that each code is of, where the configuration has a place head; what stands
-            behind an image's codes is padding.
+            Log-probabilities of the patch that each code belongs to, if the configuration has a place head. Values
+            after the codes of an image are padding.
     """
 
     features: torch.FloatTensor | None = None
@@ -50,7 +51,7 @@ class LaVITDetokenizerOutput(ModelOutput):
 
 
 class AttentionPooling(nn.Module):
-    """CLIP's attention pooling: the mean of the rows, put in front of them, attends to all (arXiv 2103.00020)."""
+    """CLIP's attention pooling: the mean of the rows is prepended and attends to all rows (arXiv 2103.00020)."""
 
     def __init__(self, config: LaVITDetokenizerConfig):
         super().__init__()
@@ -95,7 +96,7 @@ class LaVITDetokenizerPreTrainedModel(LoadsWholeRepos, NamesOfRepos, PreTrainedM
             init.normal_(module.position_embedding, std=self.config.initializer_range)
             init.normal_(module.query_embedding, std=self.config.initializer_range)
             if module.place_head is not None:
-                # Places that lie close together are alike, so that an error of one patch does little harm.
+                # Nearby places have similar embeddings, so an error of one patch matters little.
                 waves = grid_positions(self.config.num_patches, self.config.hidden_size)
                 init.copy_(module.place_head.embedding.weight, waves)
                 init.copy_(module.query_embedding, waves[None])
@@ -107,11 +108,11 @@ class LaVITDetokenizerPreTrainedModel(LoadsWholeRepos, NamesOfRepos, PreTrainedM
 
 class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
     r"""
-    The detokenizer of LaVIT (arXiv 2309.04669, section 3.1): learned queries, one for each patch, read the codes of an
-    image and become the features the encoder had for it. Projections of these condition the U-Net, and the features
+    The detokenizer of LaVIT (arXiv 2309.04669, section 3.1). Learned queries, one for each patch, attend to the codes
+    of an image and rebuild the encoder's features. Projections of these features condition the U-Net, and the features
     themselves train the visual tokenizer.
 
-    The configuration makes it the released low-resolution form (one projection) or the high-resolution form (two
+    The configuration selects the released low-resolution form (one projection) or the high-resolution form (two
     projections and a pooled condition).
 
     Example:
@@ -151,20 +152,21 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
         self.pooler = None if config.pooled_projection_dim is None else AttentionPooling(config)
         negative_shape = (1, config.num_negative_embeds, sum(config.cross_attention_dims))
         self.register_buffer("negative_embeds", torch.zeros(negative_shape) if config.num_negative_embeds else None)
-        # The visual tokenizer's, and stored with it.
+        # Belongs to the visual tokenizer and is saved with it.
         self.register_buffer("codebook", None, persistent=False)
         self.post_init()
 
     def set_codebook(self, codebook: torch.Tensor) -> None:
         """
-        Shares the visual tokenizer's codebook, so that the detokenizer takes codes. It is not saved along.
+        Shares the visual tokenizer's codebook, so that the detokenizer accepts codes. The codebook is not saved with
+        the detokenizer.
 
         Args:
             codebook (`torch.Tensor` of shape `(codebook_size, codebook_dim)`):
                 The visual tokenizer's `quantizer.codebook.weight`.
 
         Raises:
-            ValueError: If its rows have another width than the detokenizer takes.
+            ValueError: If the width of its rows does not match the detokenizer.
         """
         if codebook.ndim != 2 or codebook.shape[1] != self.config.codebook_dim:
             raise ValueError(
@@ -181,23 +183,25 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
         **kwargs,
     ) -> LaVITDetokenizerOutput:
         r"""
+        Rebuilds features and computes the condition from codes.
+
         Args:
             code_rows (`Sequence[torch.Tensor]`, each of shape `(kept, codebook_dim)`, *optional*):
-                For each image the codebook's rows of its codes, in raster order; `kept` differs from image to image.
+                Codebook rows of the codes of each image, in raster order; `kept` varies from image to image.
             codes (`Sequence[torch.LongTensor]`, each of shape `(kept,)`, *optional*):
-                For each image its codes, which are looked up in `codebook`. In place of `code_rows`.
+                Codes of each image, which are looked up in `codebook`. Used instead of `code_rows`.
             places (`Sequence[torch.LongTensor]`, each of shape `(kept,)`, *optional*):
-                For each image the patches that its codes are of, in place of the place head's guess.
+                Patches that the codes of each image belong to, instead of the place head's prediction.
             kwargs:
-                Handed to the attention implementation.
+                Passed to the attention implementation.
 
         Returns:
             [`LaVITDetokenizerOutput`].
 
         Raises:
-            ValueError: If both or neither are given, an image has no codes, more than `num_patches`, or codes that the
-                codebook does not have, or there is no codebook; if `places` are given to a detokenizer without a place
-                head, or do not fit the codes.
+            ValueError: If both or neither of `code_rows` and `codes` are given, an image has no codes, more than
+                `num_patches` codes or codes that are not in the codebook, or there is no codebook; if `places` are
+                given to a detokenizer without a place head, or do not match the codes.
         """
         if (code_rows is None) == (codes is None):
             raise ValueError("pass either code_rows or codes, not both.")
@@ -215,11 +219,11 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
 
     def project_condition(self, features: torch.Tensor) -> torch.Tensor:
         """
-        Features, rebuilt or the encoder's own, as the U-Net attends to them.
+        Projects features to the condition that the U-Net attends to.
 
         Args:
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
-                Features of images.
+                Features of images, either rebuilt or from the encoder.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, num_patches, sum(cross_attention_dims))`.
@@ -229,7 +233,7 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
 
     def look_up(self, codes: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """
-        The codebook's rows of codes.
+        Looks up codes in the codebook.
 
         Args:
             codes (`Sequence[torch.LongTensor]`, each of shape `(kept,)`):
@@ -239,7 +243,7 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
             `list[torch.Tensor]`: the rows, each of shape `(kept, codebook_dim)`.
 
         Raises:
-            ValueError: If there is no codebook, or a code that it does not have.
+            ValueError: If there is no codebook, or a code is not in it.
         """
         if self.codebook is None:
             raise ValueError(
@@ -252,15 +256,15 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
 
     def negative_condition(self, prompt_embeds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
-        What guidance leads the U-Net away from: zeros, which begin with the stored rows where there are any.
+        The negative condition for guidance: the stored rows, if any, followed by zeros.
 
         Args:
             prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, sum(cross_attention_dims))`):
                 The condition of the same images.
 
         Returns:
-            The negative condition, of the same shape, and `(batch_size, num_patches)` true for the rows the U-Net may
-            attend to, or `None` where it may attend to all.
+            The negative condition, of the same shape, and a mask of shape `(batch_size, num_patches)` that is true for
+            the rows the U-Net may attend to, or `None` if it may attend to all.
         """
         embeds = torch.zeros_like(prompt_embeds)
         if self.negative_embeds is None:

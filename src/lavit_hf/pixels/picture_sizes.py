@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Which sizes images can have."""
+"""Supported image sizes."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # sizes are checked before anything heavy is imported
     from diffusers import ModelMixin
 
-# (height, width) in pixels at the high resolution, whose U-Net is trained for 1024 x 1024.
+# (height, width) in pixels at high resolution, where the U-Net is trained for 1024 x 1024.
 ASPECT_RATIOS = {
     "1:1": (1024, 1024),
     "4:3": (896, 1152),
@@ -19,7 +19,7 @@ ASPECT_RATIOS = {
 }
 ASPECT_RATIO_BASE = 1024
 
-# How many times more or fewer pixels than those of the training, and how long for their width, images may well be.
+# Limits for images without a warning: ratio of the area to that in training, and ratio of the sides.
 USUAL_AREA, USUAL_SIDES = 1.5, 2.0
 
 
@@ -27,25 +27,25 @@ def resolve_size(
     native: int, multiple: int, height: int | None = None, width: int | None = None, aspect_ratio: str | None = None
 ) -> tuple[int, int]:
     """
-    The size of images.
+    Determines the size of images.
 
     Args:
         native (`int`):
             Height and width that the U-Net is trained for, in pixels.
         multiple (`int`):
-            What the VAE can do multiples of.
+            Divisor of both sides that the VAE requires.
         height (`int`, *optional*):
             In pixels. Defaults to `native`.
         width (`int`, *optional*):
             In pixels. Defaults to `native`.
         aspect_ratio (`str`, *optional*):
-            A name out of `ASPECT_RATIOS`, whose sizes are scaled to `native`, in place of `height` and `width`.
+            A key of `ASPECT_RATIOS`, instead of `height` and `width`. Its size is scaled to `native`.
 
     Returns:
         `tuple[int, int]`: height and width in pixels.
 
     Raises:
-        ValueError: If the VAE cannot do the size, the name is unknown, or the size is named twice.
+        ValueError: If the VAE does not support the size, the name is unknown, or the size is given twice.
     """
     if aspect_ratio is None:
         size = (native if height is None else height, native if width is None else width)
@@ -62,7 +62,7 @@ def resolve_size(
 
 
 def warn_if_far(native: int, height: int, width: int) -> None:
-    """Warns of a size, in pixels, that is far from the `native` height and width that the U-Net is trained for."""
+    """Warns if a size in pixels is far from the `native` height and width that the U-Net is trained for."""
     from diffusers.utils import logging
 
     area, sides = height * width / native**2, height / width
@@ -82,7 +82,7 @@ def _check_side(name: str, pixels: int, multiple: int) -> None:
 
 
 def latent_size_ratio(vae: "ModelMixin") -> int:
-    """Pixels on the side of a latent."""
+    """Number of pixels per latent along each side."""
     ratio = getattr(vae, "spatial_compression_ratio", None)
     return ratio or 2 ** (len(vae.config.block_out_channels) - 1)
 

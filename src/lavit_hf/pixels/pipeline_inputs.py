@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of what the pipeline is asked to paint: one source of images, and a condition of the right shape."""
+"""Checks of the pipeline's inputs: a single source of images, and a condition of the right shape."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 
-# Which part of a condition goes with which other.
+# The part of a condition that each part requires.
 PARTNERS = {
     "negative_prompt_embeds": "prompt_embeds",
     "negative_prompt_attention_mask": "negative_prompt_embeds",
@@ -19,12 +19,12 @@ PARTNERS = {
 POOLED = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 
 
-# What other pipelines call an argument.
+# Names of arguments in other pipelines.
 OTHER_NAMES = {"image": "images", "text": "prompt", "num_images": "num_images_per_prompt"}
 
 
 def check_known(unknown: Iterable[str], known: Iterable[str]) -> None:
-    """Raises a `TypeError` for arguments that the pipeline does not take, which names the one that may be meant."""
+    """Raises a `TypeError` for unknown arguments, and suggests the one that was probably meant."""
     for name in unknown:
         near = [OTHER_NAMES[name]] if name in OTHER_NAMES else get_close_matches(name, known, n=1)
         hint = f": did you mean {near[0]}=?" if near else "."
@@ -32,7 +32,7 @@ def check_known(unknown: Iterable[str], known: Iterable[str]) -> None:
 
 
 def check_sources(prompt: Any, images: Any, image_token_ids: Any, prompt_embeds: Any, negative_prompt: Any) -> None:
-    """Raises a `ValueError` unless images have one source, and `negative_prompt` a language model to guide."""
+    """Raises a `ValueError` unless images have exactly one source and `negative_prompt` comes with a prompt."""
     has_prompt = prompt is not None or images is not None
     if has_prompt + (image_token_ids is not None) + (prompt_embeds is not None) != 1:
         raise ValueError("pass exactly one of a prompt (with or without images), image_token_ids and prompt_embeds.")
@@ -47,18 +47,18 @@ def check_prompt_embeds(
     embeds: dict[str, torch.Tensor | None], num_patches: int, cross_attention_dim: int, pooled_dim: int | None
 ) -> None:
     """
-    Checks a condition of the caller's own.
+    Checks a condition passed by the caller.
 
     Args:
         embeds (`dict[str, torch.Tensor]`):
-            Its parts by the names of the pipeline's arguments, `None` for those left out.
+            The parts by argument name; `None` for those left out.
         num_patches, cross_attention_dim (`int`):
             Number and width of the rows that the U-Net attends to.
         pooled_dim (`int`, *optional*):
-            Width of the pooled condition, where the U-Net has one.
+            Width of the pooled condition, if the U-Net has one.
 
     Raises:
-        ValueError: If a part is no tensor, has another shape, or lacks its partner.
+        ValueError: If a part is not a tensor, has the wrong shape, or lacks the part that it requires.
     """
     given = {name: tensor for name, tensor in embeds.items() if tensor is not None}
     _check_partners(given, pooled_dim is not None)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""LaVIT's diffusion pipeline: text, images or image tokens in, images out."""
+"""LaVIT's diffusion pipeline, from text, images or image tokens to images."""
 
 import inspect
 import os
@@ -52,7 +52,7 @@ from .unet_lora import UNetLoraLoaderMixin
 
 DEFAULT_SETTINGS = {"default_guidance_scale": 7.0}
 
-# Of each U-Net the settings of the pipeline that has last given it away in its `components`.
+# For each U-Net, the settings of the pipeline that last returned it in its `components`.
 _settings_of_unets: WeakKeyDictionary[torch.nn.Module, dict[str, Any]] = WeakKeyDictionary()
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -68,9 +68,9 @@ class LaVITPipelineOutput(BaseOutput):
             The images, of shape `(batch_size, 3, height, width)` with values in 0..1 for `output_type="pt"`, or the
             latents.
         nsfw_content_detected (`list[bool]`, *optional*):
-            Which images the safety checker flagged and blacked out; `None` without a checker.
+            Whether the safety checker flagged and blacked out each image; `None` without a safety checker.
         image_token_ids (`list[torch.LongTensor]`, *optional*):
-            The ids that each image was made from; `None` where it was made from `prompt_embeds`.
+            The token ids that each image was generated from; `None` if generated from `prompt_embeds`.
     """
 
     images: list[Image.Image] | np.ndarray | torch.Tensor
@@ -79,7 +79,7 @@ class LaVITPipelineOutput(BaseOutput):
 
 
 def make_pipeline_card(pipeline: "LaVITPipeline", repo_id: str | None = None) -> ModelCard:
-    """The model card of a whole repo, or of a pixel decoder alone."""
+    """Creates the model card of a full repo, or of a pixel decoder without a language model."""
     names = {} if repo_id is None else {"name": repo_id.split("/")[-1], "repo": repo_id}
     if pipeline.language_model is None:
         return create_decoder_card(pipeline.picture_size, **names)
@@ -100,28 +100,28 @@ class LaVITPipeline(
     UNetLoraLoaderMixin,
 ):
     r"""
-    Makes images with LaVIT (arXiv 2309.04669): the language model writes an image as tokens, the detokenizer turns
-    them into a condition for a diffusion U-Net. Works for both released resolutions; the U-Net's configuration
-    says which it is.
+    Generates images with LaVIT (arXiv 2309.04669): the language model writes an image as tokens, and the detokenizer
+    turns these into the condition of a diffusion U-Net. Supports both released resolutions; the U-Net's configuration
+    determines which one is used.
 
-    Any scheduler of diffusers can take the place of the stored one. DDIM needs about 25 steps, DPM-Solver++
+    The stored scheduler can be replaced by any scheduler of diffusers. DDIM needs about 25 steps, DPM-Solver++
     (`DPMSolverMultistepScheduler`) and UniPC (`UniPCMultistepScheduler`) 15 to 20. `pipeline.vae.enable_slicing()` and
     `enable_tiling()` save memory, as does [`~DiffusionPipeline.enable_model_cpu_offload`]. FreeU (`enable_freeu`) and
-    fused projections (`fuse_qkv_projections`) are those of diffusers' Stable Diffusion.
+    fused projections (`fuse_qkv_projections`) work as in diffusers' Stable Diffusion.
 
-    Threads may share a pipeline: a call that finds it at work runs on a copy with a scheduler of its own.
+    Threads may share a pipeline: concurrent calls run on a copy with its own scheduler.
 
     Args:
         language_model (`LaVITForCausalLM`, *optional*):
-            Writes the image tokens. `None` where they are only to be decoded.
+            Writes the image tokens. `None` to only decode image tokens.
         processor (`LaVITProcessor`):
-            Makes prompts of texts and images.
+            Creates prompts from texts and images.
         detokenizer (`LaVITDetokenizer`):
-            Turns image tokens into the U-Net's condition. Gets its codebook from the language model or, where there
-            is none, out of the repo it was loaded from.
+            Turns image tokens into the U-Net's condition. Gets its codebook from the language model or, without one,
+            from the repo that it was loaded from.
         unet (`UNet2DConditionModel`):
-            The U-Net, of the form of Stable Diffusion 1.5 or of SDXL. If it takes `cross_attention_dim` channels more
-            than it gives, it sees the condition as a map too, a row for each patch in its place.
+            The U-Net, with the architecture of Stable Diffusion 1.5 or SDXL. If it has `cross_attention_dim` more
+            input than output channels, it also receives the condition as a map, with each patch's row at its place.
         vae (`AutoencoderKL` or [`PatchAutoencoder`]):
             Turns latents into images.
         scheduler (`SchedulerMixin`):
@@ -131,8 +131,8 @@ class LaVITPipeline(
         feature_extractor (`BaseImageProcessor`, *optional*):
             Prepares images for the safety checker.
         default_guidance_scale (`float`, *optional*):
-            Guidance of the U-Net where a call names none; kept in `model_index.json`. Defaults to that of the pipeline
-            whose `components` these are, else 7.0.
+            The U-Net's guidance scale for calls that pass none, saved in `model_index.json`. Defaults to that of the
+            pipeline whose `components` are passed, otherwise to 7.0.
 
     Example:
 
@@ -152,7 +152,7 @@ class LaVITPipeline(
     _optional_components = ["language_model", "safety_checker", "feature_extractor"]
     _exclude_from_cpu_offload = ["safety_checker"]
 
-    # Read by `unfuse_qkv_projections`, also where nothing was fused.
+    # `unfuse_qkv_projections` reads these even if nothing was fused.
     fusing_unet = False
     fusing_vae = False
 
@@ -211,14 +211,14 @@ class LaVITPipeline(
 
     @property
     def components(self) -> dict[str, Any]:
-        """The components by their names. A pipeline made of them has this one's settings unless it is given others."""
+        """The components by name. A pipeline created from them inherits this pipeline's settings by default."""
         components = super().components
         _settings_of_unets[self.unet] = {name: self.config[name] for name in DEFAULT_SETTINGS}
         return components
 
     @property
     def picture_size(self) -> int:
-        """Side of the images that the U-Net is trained for, in pixels."""
+        """Side in pixels of the images that the U-Net is trained for."""
         return self.unet.config.sample_size * self.vae_scale_factor
 
     @runs_apart
@@ -261,13 +261,13 @@ class LaVITPipeline(
 
         Args:
             prompt (`str` or `list[str]`, *optional*):
-                What to draw. `<image>` marks where an image of `images` goes.
+                What to generate. `<image>` marks where an image of `images` goes.
             images (`ImageInput` or `list`, *optional*):
-                Images for the prompts, as the processor takes them: flat, or a list for each prompt.
+                Images for the prompts, as for the processor: a flat list, or a list for each prompt.
             image_token_ids (`Sequence[torch.LongTensor]`, each of shape `(sequence_length,)`, *optional*):
-                Images to decode instead of prompts, as ids of the language model. Needs no language model.
+                Token ids of images to decode, instead of prompts. Needs no language model.
             negative_prompt (`str` or `list[str]`, *optional*):
-                What the language model's guidance leads away from.
+                What the language model's guidance steers away from.
             aspect_ratio (`str`, *optional*):
                 One of `"1:1"`, `"4:3"`, `"3:2"`, `"16:9"`, `"2:3"` and `"3:4"`, instead of `height` and `width`.
             height, width (`int`, *optional*):
@@ -281,42 +281,44 @@ class LaVITPipeline(
                 Noise levels to denoise at, instead of `num_inference_steps`, for schedulers that support them. Those
                 of `EulerDiscreteScheduler` end with 0.
             guidance_scale (`float`, *optional*):
-                Guidance of the U-Net; 1 or less turns it off. Defaults to the checkpoint's `default_guidance_scale`,
-                7.0 as released.
+                Guidance scale of the U-Net; 1 or less turns guidance off. Defaults to the checkpoint's
+                `default_guidance_scale`, 7.0 as released.
             guidance_rescale (`float`, *optional*, defaults to 0.0):
                 How far, from 0 to 1, guided noise is rescaled to its standard deviation without guidance, which fixes
                 overexposed images (arXiv 2305.08891, section 3.4).
             llm_guidance_scale (`float`, *optional*):
-                Guidance of the language model. Defaults to its generation config's, 4.0 as released; 1 turns it off.
+                Guidance scale of the language model; 1 turns guidance off. Defaults to that of its generation config,
+                4.0 as released.
             generation_kwargs (`dict`, *optional*):
-                More arguments of [`~LaVITForCausalLM.generate`], such as `do_sample`, `temperature`, `top_k`, `top_p`,
-                `keep_ratio` for `images`, and `max_new_tokens`, which is at most the number of patches of an image.
+                Further arguments of [`~LaVITForCausalLM.generate`], such as `do_sample`, `temperature`, `top_k`,
+                `top_p`, `keep_ratio` for `images`, and `max_new_tokens`, at most the number of patches of an image.
             num_images_per_prompt (`int`, *optional*, defaults to 1):
                 Number of images per prompt. The language model writes each of them separately.
             num_candidates (`int`, *optional*, defaults to 1):
-                How many times each image is drawn, for [`~LaVITPipeline.choose_candidates`] to keep the most faithful.
+                Number of candidates to generate per image. [`~LaVITPipeline.choose_candidates`] keeps the most
+                faithful.
             eta (`float`, *optional*, defaults to 0.0):
                 How much noise, from 0 to 1, DDIM (arXiv 2010.02502) adds at every step. Schedulers without `eta`
                 ignore it.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of randomness for patch selection, sampling and latents. The global random state is not touched.
-                With a list, one generator for each image, every image depends on its own only; the language model then
-                writes one image after the other rather than a batch.
+                Random number generator for patch selection, sampling and latents. The global random state is not used.
+                With a list of one generator per image, each image only depends on its own generator, and the language
+                model writes images one at a time instead of as a batch.
             latents (`torch.Tensor` of shape `(num_pictures, channels, height / 8, width / 8)`, *optional*):
-                Noise to start from, for all candidates if there are several.
+                Noise to start from, for each candidate if there are several.
             prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`, *optional*):
-                The U-Net's condition itself, instead of prompts and ids; [`~LaVITPipeline.encode_image_tokens`]
-                computes it from ids. Needs no language model.
+                The U-Net's condition, instead of prompts and token ids; [`~LaVITPipeline.encode_image_tokens`]
+                computes it from token ids. Needs no language model.
             negative_prompt_embeds (`torch.Tensor` of the shape of `prompt_embeds`, *optional*):
-                What the U-Net's guidance leads away from. The detokenizer's own by default.
+                The negative condition for the U-Net's guidance. Defaults to that of the detokenizer.
             negative_prompt_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`, *optional*):
-                The rows of `negative_prompt_embeds` that may be attended to. All by default.
+                The rows of `negative_prompt_embeds` that may be attended to. Defaults to all.
             pooled_prompt_embeds (`torch.Tensor` of shape `(batch_size, pooled_projection_dim)`, *optional*):
                 The pooled condition that belongs to `prompt_embeds`, if the U-Net has one.
             negative_pooled_prompt_embeds (`torch.Tensor` of the shape of `pooled_prompt_embeds`, *optional*):
                 The pooled condition that belongs to `negative_prompt_embeds`, if the U-Net has one.
             cross_attention_kwargs (`dict`, *optional*):
-                For the U-Net's attention processors, such as `{"scale": 0.5}` for a LoRA.
+                Passed to the U-Net's attention processors, such as `{"scale": 0.5}` for a LoRA.
             output_type (`str`, *optional*, defaults to `"pil"`):
                 `"pil"`, `"np"`, `"pt"` or `"latent"`.
             return_dict (`bool`, *optional*, defaults to `True`):
@@ -327,20 +329,20 @@ class LaVITPipeline(
             callback_on_step_end_tensor_inputs (`Sequence[str]`, *optional*, defaults to `("latents",)`):
                 The tensors it receives, from `pipeline._callback_tensor_inputs`.
             unknown:
-                Refused, with a hint at the argument that was probably meant, such as `images` for `image`.
+                Rejected, with a suggestion of the argument that was probably meant, such as `images` for `image`.
 
         Returns:
             [`LaVITPipelineOutput`], or the same as a tuple.
 
         Raises:
-            ValueError: If not exactly one of prompts, ids and `prompt_embeds` is passed, ids are not image tokens,
-                embeds do not have the shape that the U-Net needs, the VAE does not support the size or the scheduler
+            ValueError: If not exactly one of prompts, token ids and `prompt_embeds` is passed, ids are not image
+                tokens, embeds have the wrong shape for the U-Net, the VAE does not support the size or the scheduler
                 the steps, the number of generators is wrong, a setting is out of range, or there are prompts or
                 several candidates but no language model.
             TypeError: If an argument is unknown.
         """
         check_known(unknown, inspect.signature(type(self).__call__).parameters)
-        # 1. Check the arguments, before the language model spends its time.
+        # 1. Check the arguments before the slow language model runs.
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         embeds = {
@@ -353,12 +355,12 @@ class LaVITPipeline(
         check_sources(prompt, images, image_token_ids, prompt_embeds, negative_prompt)
         self._check_settings(embeds, output_type, num_images_per_prompt, num_candidates)
         self._check_denoising(guidance_rescale, eta, callback_on_step_end_tensor_inputs)
-        self._set_timesteps(num_inference_steps, timesteps, sigmas)  # set anew behind the language model
+        self._set_timesteps(num_inference_steps, timesteps, sigmas)  # set again after the language model
         height, width = resolve_size(self.picture_size, self.vae_scale_factor, height, width, aspect_ratio)
         if aspect_ratio is None:
             warn_if_far(self.picture_size, height, width)
 
-        # 2. Write the image tokens, or take those given.
+        # 2. Write the image tokens, or use those given.
         if prompt is not None or images is not None:
             image_token_ids = self.generate_image_tokens(
                 prompt,
@@ -372,7 +374,7 @@ class LaVITPipeline(
         elif image_token_ids is not None:
             image_token_ids = [ids for ids in image_token_ids for _ in range(num_images_per_prompt)]
 
-        # 3. Turn them into the U-Net's condition, or take the one given.
+        # 3. Turn them into the U-Net's condition, or use the one given.
         if image_token_ids is not None:
             condition = self.encode_image_tokens(image_token_ids)
         else:
@@ -380,7 +382,7 @@ class LaVITPipeline(
         check_generators(generator, len(condition.prompt_embeds))
         condition, generator = condition.repeat(num_candidates), repeat_generators(generator, num_candidates)
 
-        # 4. Draw noise and denoise it.
+        # 4. Sample noise and denoise it.
         latents = self.prepare_latents(len(condition.prompt_embeds), height, width, generator, latents)
         latents = self.denoise(
             latents,
@@ -405,7 +407,7 @@ class LaVITPipeline(
             chosen = self.choose_candidates(pictures, condition.features, num_candidates)
             pictures = (latents if output_type == "latent" else pictures)[chosen]
 
-        # 6. Check the images, and give them the form that is asked for.
+        # 6. Check the images, and convert them to the output type.
         if output_type != "latent":
             pictures, flags = self.check_safety(pictures)
             pictures = self._as_output(pictures, output_type)
@@ -424,22 +426,22 @@ class LaVITPipeline(
         **kwargs,
     ) -> LaVITPipelineOutput:
         """
-        Turns images into tokens, and the tokens back into images.
+        Turns images into tokens, and tokens back into images.
 
         Args:
             images (`ImageInput` or `list`):
                 The images.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of randomness for patch selection and latents; a list has one for each image.
+                Random number generator for patch selection and latents; a list must have one for each image.
             num_images_per_prompt (`int`, *optional*, defaults to 1):
                 Number of results per image. Each is tokenized separately.
             keep_threshold, keep_ratio, keep_error (`float`, *optional*):
-                How many patches are kept, as in [`~LaVITVisualTokenizer.forward`].
+                How many patches to keep, as in [`~LaVITVisualTokenizer.forward`].
             kwargs:
-                What else the pipeline takes to decode tokens.
+                Further arguments of the pipeline for decoding tokens.
 
         Returns:
-            [`LaVITPipelineOutput`], the results of an image one after the other.
+            [`LaVITPipelineOutput`], with results grouped by image.
         """
         images = [image for image in flatten_images(images) for _ in range(num_images_per_prompt)]
         tokens = self.tokenize_images(
@@ -456,7 +458,7 @@ class LaVITPipeline(
 
         Args:
             image_token_ids (`Sequence[torch.LongTensor]`, each of shape `(sequence_length,)`):
-                Ids of the language model, for each image. Special tokens are skipped.
+                Token ids of each image. Special tokens are skipped.
 
         Returns:
             [`LaVITCondition`].
@@ -491,8 +493,8 @@ class LaVITPipeline(
         latents: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
-        Draws the noise to start from, or checks what was given. It has unit variance, which
-        [`~LaVITPipeline.denoise`] scales to what the scheduler starts from.
+        Samples the noise to start from, or checks the given noise. It has unit variance;
+        [`~LaVITPipeline.denoise`] scales it to the scheduler's initial noise level.
 
         Args:
             batch_size (`int`):
@@ -500,15 +502,15 @@ class LaVITPipeline(
             height, width (`int`):
                 Size of the images in pixels.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                Source of the draws.
+                Random number generator.
             latents (`torch.Tensor`, *optional*):
-                Noise of the caller's own.
+                Noise to use instead.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, channels, height / 8, width / 8)`, in fp32.
 
         Raises:
-            ValueError: If `latents` has another shape, or the generators do not match the number of images.
+            ValueError: If `latents` has the wrong shape, or the number of generators does not match that of images.
         """
         check_generators(generator, batch_size)
         sides = (height // self.vae_scale_factor, width // self.vae_scale_factor)
@@ -522,8 +524,8 @@ class LaVITPipeline(
     @torch.no_grad()
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """
-        Turns latents into images. The VAE computes in fp32 where its configuration forces it, and has its own
-        dtype again afterwards.
+        Turns latents into images. If the VAE's configuration has `force_upcast`, it computes in fp32 and is cast back
+        afterwards.
 
         Args:
             latents (`torch.Tensor` of shape `(batch_size, channels, height / 8, width / 8)`):
@@ -547,7 +549,7 @@ class LaVITPipeline(
                 Images with values in 0..1.
 
         Returns:
-            The images, and for each whether it was flagged; `None` without a safety checker.
+            The images, and whether each was flagged; `None` without a safety checker.
         """
         if self.safety_checker is None:
             return pictures, None
@@ -568,7 +570,7 @@ class LaVITPipeline(
                 Whether to fuse those of the VAE.
 
         Raises:
-            ValueError: If the VAE has none. Nothing is fused then.
+            ValueError: If the VAE has none. In that case, nothing is fused.
         """
         if vae and not isinstance(self.vae, AutoencoderKL):
             raise ValueError(f"{type(self.vae).__name__} has no attention to fuse. Pass vae=False.")
@@ -578,7 +580,7 @@ class LaVITPipeline(
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "LaVITPipeline":
-        """As in diffusers. Whatever is wrong with the files is a `ValueError` or an `OSError` that names them."""
+        """As in diffusers. Any problem with the files raises a `ValueError` or `OSError` that names them."""
         if os.path.isdir(pretrained_model_name_or_path):
             check_indices(pretrained_model_name_or_path)
         with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
@@ -586,7 +588,7 @@ class LaVITPipeline(
 
     @classmethod
     def load_config(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Any:
-        """Reads `model_index.json`, and says what is missing if a repo has none."""
+        """Reads `model_index.json`. Raises an `OSError` that explains what is missing if a folder has none."""
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir() and not (folder / cls.config_name).is_file():
             raise OSError(
@@ -600,8 +602,8 @@ class LaVITPipeline(
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs) -> str:
         """
-        Downloads a repo: of its weights those of a variant, and none of components that are passed, but for the file
-        that holds the codebook.
+        Downloads a repo: the weights of a variant, without those of components that are passed, except for the file
+        with the codebook.
 
         Args:
             pretrained_model_name (`str`):
@@ -635,17 +637,17 @@ class LaVITPipeline(
         **kwargs,
     ) -> None:
         """
-        Saves the whole repo, with a model card unless there is one.
+        Saves the full repo, with a model card unless it already has one.
 
         Args:
             save_directory (`str` or `os.PathLike`):
-                Folder to make.
+                Folder to create.
             include_code (`bool`, *optional*, defaults to `False`):
-                Whether to save the source too, for `trust_remote_code=True`. Pushing always does, and so does a
-                pipeline whose own source came out of a repo.
+                Whether to also save the source code, for `trust_remote_code=True`. Always saved when pushing, and if
+                the pipeline's own source code was loaded from a repo.
             safe_serialization, variant, max_shard_size, kwargs:
-                As for `save_pretrained` of diffusers, and with `push_to_hub=True` what
-                `push_to_hub` takes; `repo_id` is the folder's name by default.
+                As for diffusers' `save_pretrained` and, with `push_to_hub=True`, arguments of `push_to_hub`; `repo_id`
+                defaults to the name of the folder.
         """
         super().save_pretrained(save_directory, safe_serialization, variant, max_shard_size, **kwargs)
         if include_code or comes_from_a_repo(type(self)) or (Path(save_directory) / PIPELINE_FILE).is_file():
@@ -653,8 +655,8 @@ class LaVITPipeline(
 
     @saves_atomically
     def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
-        """Writes `model_index.json` and, if the components are there, the files next to it at the root of the repo."""
-        # `save_pretrained` calls this behind the components and before anything is pushed.
+        """Writes `model_index.json` and, if the components are there, the other files at the root of the repo."""
+        # `save_pretrained` calls this after saving the components and before pushing.
         folder = Path(save_directory)
         if (folder / PROCESSOR_FOLDER).is_dir():
             write_top_files(folder, self.detokenizer.codebook if self.language_model is None else None)
@@ -690,7 +692,7 @@ class LaVITPipeline(
             )
 
     def _take_embeds(self, embeds: dict[str, torch.Tensor | None]) -> LaVITCondition:
-        """The condition that the caller has given, with the detokenizer's negative side unless it has its own."""
+        """The given condition, with the detokenizer's negative side unless one is given."""
         device = self._execution_device
         given = {name: tensor.to(device) for name, tensor in embeds.items() if tensor is not None}
         mask = given.pop("negative_prompt_attention_mask", None)
@@ -708,9 +710,9 @@ class LaVITPipeline(
         return self.image_processor.postprocess(pictures, output_type, do_denormalize=[False] * len(pictures))
 
 
-# diffusers has no call for this, and no place for a pipeline that is not imported yet.
+# diffusers has no function to register a pipeline, and no way to register one that is not imported yet.
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)  # of what another pipeline there is written in
+    warnings.simplefilter("ignore", FutureWarning)  # caused by another pipeline's code
     from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 AUTO_TEXT2IMAGE_PIPELINES_MAPPING["lavit"] = LaVITPipeline
 

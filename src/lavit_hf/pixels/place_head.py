@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The patch that each code of a sentence is of, guessed from the sentence, which holds their order and no places."""
+"""Prediction of the patch that each code belongs to: image tokens encode the order of codes, not their places."""
 
 import torch
 from torch import nn
@@ -10,12 +10,12 @@ from ..lavit.configuration_lavit import LaVITDetokenizerConfig
 from ..lavit.modeling_layers import LaVITAttention, LaVITMLP
 
 
-# The logarithm of nothing, finite so that gradients are.
+# Stands for log(0), but is finite to keep gradients finite.
 IMPOSSIBLE = -1e4
 
 
 class PlaceLayer(nn.Module):
-    """Pre-norm self-attention and MLP, each on a residual."""
+    """Pre-norm self-attention and MLP, each with a residual connection."""
 
     def __init__(self, config: LaVITDetokenizerConfig):
         super().__init__()
@@ -31,11 +31,11 @@ class PlaceLayer(nn.Module):
 
 class PlaceHead(nn.Module):
     """
-    Names the place of each code, and gives the embedding of the place that is expected. Attention layers score the
-    places; probabilities follow from the scores and from the order of the sentence, in which every code is of a later
-    patch than the one before.
+    Predicts the place of each code, and computes the expected place embedding. Attention layers score the places;
+    probabilities follow from the scores and from the order of the codes, as each code belongs to a later patch than
+    the one before.
 
-    It is no part of the released models, which know a code's rank in its sentence alone.
+    The released models have no place head: they only know the rank of each code in its sequence.
     """
 
     def __init__(self, config: LaVITDetokenizerConfig):
@@ -50,7 +50,7 @@ class PlaceHead(nn.Module):
         """
         Args:
             hidden_states (`torch.Tensor` of shape `(batch_size, longest, hidden_size)`):
-                Rows of the codes, padded on the right.
+                Hidden states of the codes, padded on the right.
             real (`torch.BoolTensor` of shape `(batch_size, longest)`):
                 False for padding.
 
@@ -63,31 +63,32 @@ class PlaceHead(nn.Module):
         return ordered_log_probs(self.classifier(self.norm(hidden_states)).float(), real)
 
     def embed(self, log_probs: torch.Tensor) -> torch.Tensor:
-        """Expected embeddings `(batch_size, longest, hidden_size)` of places `(batch_size, longest, num_patches)`."""
+        """Expected embeddings `(batch_size, longest, hidden_size)` for `(batch_size, longest, num_patches)`."""
         weight = self.embedding.weight
         return log_probs.exp().to(weight.dtype) @ weight
 
 
 def ordered_log_probs(scores: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """
-    Probabilities of places that increase from code to code: those of a linear chain, by its forward and backward sums.
+    Computes probabilities of places that increase from code to code, with the forward-backward algorithm for a linear
+    chain.
 
     Args:
         scores (`torch.Tensor` of shape `(batch_size, longest, num_patches)`):
-            For each code a score of every place; `longest` is at most `num_patches`.
+            Score of every place for each code; `longest` is at most `num_patches`.
         real (`torch.BoolTensor` of shape `(batch_size, longest)`):
-            False for padding, which stands behind the codes.
+            False for padding, which follows the codes.
 
     Returns:
-        `torch.Tensor` of shape `(batch_size, longest, num_patches)`: for each code the log-probabilities of its place,
-        given the scores of all codes of the image; those of padding mean nothing.
+        `torch.Tensor` of shape `(batch_size, longest, num_patches)`: log-probabilities of the place of each code,
+        given the scores of all codes of the image. Values for padding are meaningless.
     """
     scores = scores.log_softmax(dim=-1)
-    before = [scores[:, 0]]  # all that leads up to a code at a place, with the code's own score
+    before = [scores[:, 0]]  # forward sums, including the code's own score
     for step in range(1, scores.shape[1]):
         reached = scores[:, step] + _log_sum_below(before[-1])
         before.append(torch.where(real[:, step, None], reached, before[-1]))
-    after = [torch.zeros_like(scores[:, 0])]  # all that may follow
+    after = [torch.zeros_like(scores[:, 0])]  # backward sums
     for step in range(scores.shape[1] - 1, 0, -1):
         following = _log_sum_below((scores[:, step] + after[-1]).flip(-1)).flip(-1)
         after.append(torch.where(real[:, step, None], following, 0.0))
@@ -95,7 +96,7 @@ def ordered_log_probs(scores: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
 
 
 def _log_sum_below(scores: torch.Tensor) -> torch.Tensor:
-    """For each place the logarithm of the sum over the places before it, `(batch_size, num_patches)`."""
+    """Logarithm of the sum over all earlier places, for each place, `(batch_size, num_patches)`."""
     sums = scores[:, :-1].logcumsumexp(dim=-1)
     return nn.functional.pad(sums, (1, 0), value=IMPOSSIBLE)
 

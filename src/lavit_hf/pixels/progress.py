@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Progress bars that say what they are of: an image's tokens are written, then it is painted."""
+"""Progress bars with names, for writing image tokens and for denoising."""
 
 from diffusers import DiffusionPipeline
 from diffusers.utils.distributed_utils import is_torch_dist_rank_zero
@@ -12,20 +12,20 @@ WRITING, PAINTING = "Writing image tokens", "Denoising"
 
 def named_progress_bar(pipeline: DiffusionPipeline, name: str, total: int) -> tqdm:
     """
-    A pipeline's progress bar, as `set_progress_bar_config` has it.
+    Creates a progress bar with the settings of `set_progress_bar_config`.
 
     Args:
         pipeline (`DiffusionPipeline`):
             The pipeline.
         name (`str`):
-            What stands in front, unless the user has set another `desc`.
+            Description shown in front, unless the user has set `desc`.
         total (`int`):
             Number of steps.
 
     Returns:
         `tqdm`: the bar, a context manager.
     """
-    # Not by `pipeline.progress_bar`, which would show the bar before it has its name.
+    # `pipeline.progress_bar` would show the bar before it has a name.
     settings = {
         "desc": name,
         "disable": not is_torch_dist_rank_zero(),

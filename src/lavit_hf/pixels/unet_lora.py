@@ -10,7 +10,7 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin
 
 
 class UNetLoraLoaderMixin(StableDiffusionLoraLoaderMixin):
-    """Stable Diffusion's LoRA loading without its text encoders: what a file holds for these is passed over."""
+    """Stable Diffusion's LoRA loading without text encoders: weights for these are ignored."""
 
     _lora_loadable_modules = ["unet"]
 
@@ -27,18 +27,18 @@ class UNetLoraLoaderMixin(StableDiffusionLoraLoaderMixin):
 
         Args:
             pretrained_model_name_or_path_or_dict (`str`, `os.PathLike` or `dict`):
-                A file, folder or Hub id, or the weights.
+                A file, folder, Hub id, or the weights themselves.
             adapter_name (`str`, *optional*):
-                What the adapter is called in `set_adapters`. `default_{i}` by default.
+                Name of the adapter for `set_adapters`. Defaults to `default_{i}`.
             hotswap (`bool`, *optional*, defaults to `False`):
-                Whether to put the weights into the adapter of that name that is there already.
+                Whether to replace the weights of an existing adapter with this name.
             low_cpu_mem_usage (`bool`, *optional*, defaults to `True`):
                 Whether to skip the initialization of weights that are loaded.
             kwargs:
-                What else `lora_state_dict` of diffusers' mixin takes, as `weight_name`.
+                Further arguments of `lora_state_dict` of diffusers' mixin, such as `weight_name`.
 
         Raises:
-            ValueError: If the weights are no LoRA.
+            ValueError: If the weights are not a LoRA.
         """
         if isinstance(pretrained_model_name_or_path_or_dict, dict):
             pretrained_model_name_or_path_or_dict = dict(pretrained_model_name_or_path_or_dict)

@@ -33,11 +33,11 @@ IMAGE_FIELDS = ("image", "image[]")
 
 def build_app(service: Service) -> FastAPI:
     """
-    The server as an ASGI app, which begins to load the model when it is started.
+    Creates the server as an ASGI app, which starts loading the model on startup.
 
     Args:
         service ([`Service`]):
-            What works.
+            The service that handles requests.
 
     Returns:
         `FastAPI`.
@@ -80,27 +80,27 @@ routes = APIRouter(prefix="/v1", dependencies=[Depends(_check_key)])
 
 @open_routes.get("/health")
 async def health(service: ServiceOf) -> JSONResponse:
-    """Whether requests are answered, how many wait and how many are worked on."""
+    """Returns the status of the server and the numbers of waiting and running requests."""
     load = {"waiting": service.scheduler.num_waiting, "running": service.scheduler.num_running}
     return JSONResponse({"status": service.status, **load}, 200 if service.status == "ok" else 503)
 
 
 @routes.get("/models")
 async def list_models(service: ServiceOf) -> dict[str, Any]:
-    """The one model there is."""
+    """Lists the served model."""
     return {"object": "list", "data": [_describe(service)]}
 
 
 @routes.get("/models/{name:path}")
 async def retrieve_model(name: str, service: ServiceOf) -> dict[str, Any]:
-    """The model of a name."""
+    """Returns the model with a name."""
     service.check_model(name)
     return _describe(service)
 
 
 @routes.post("/chat/completions", openapi_extra=request_schema(ChatFields))
 async def complete_chat(request: Request, service: ServiceOf) -> Response:
-    """Replies to a chat of texts and images."""
+    """Replies to a chat with texts and images."""
     _ = service.model
     fields = await read_json(request, ChatFields, service.limits)
     model = service.check_model(fields.model)
@@ -110,14 +110,14 @@ async def complete_chat(request: Request, service: ServiceOf) -> Response:
     if not fields.stream:
         return JSONResponse(replies.whole(await _result(news)))
     with_usage = fields.stream_options is not None and fields.stream_options.include_usage
-    first = await anext(news)  # what is refused is refused with a status
+    first = await anext(news)  # so that rejected requests get an error status
     events = _stream(first, news, replies, with_usage)
     return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
 
 @routes.post("/images/generations", openapi_extra=request_schema(PaintFields))
 async def generate_images(request: Request, service: ServiceOf) -> dict[str, Any]:
-    """Paints images of a text."""
+    """Generates images from a text."""
     _ = service.model
     fields = await read_json(request, PaintFields, service.limits)
     return await _paint(request, service, fields, [])
@@ -125,7 +125,7 @@ async def generate_images(request: Request, service: ServiceOf) -> dict[str, Any
 
 @routes.post("/images/edits")
 async def edit_images(request: Request, service: ServiceOf) -> dict[str, Any]:
-    """Paints images of a text and images mixed; `<image>` in the text says where each stands."""
+    """Generates images from text and images. `<image>` in the text marks the place of each image."""
     _ = service.model
     form = await read_form(request, service.limits)
     try:
@@ -150,7 +150,7 @@ async def _result(news: AsyncIterator[Any]) -> Any:
 
 
 async def _stream(first: Any, news: AsyncIterator[Any], replies: ChatReplies, with_usage: bool) -> AsyncIterator[str]:
-    """Server-sent events out of a text as it grows."""
+    """Yields server-sent events from a growing text."""
     yield as_event(replies.delta(role="assistant", content=""))
     sent = ""
     try:

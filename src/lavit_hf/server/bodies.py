@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies of requests: bounded one by one and together, in size and in time, before anything is made of them."""
+"""Request bodies: limits on size and time, for each body and in total, before they are parsed."""
 
 import asyncio
 import time
@@ -17,18 +17,18 @@ from .limits import Limits
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
-DRAINED_BODIES = 4  # how many times the largest body is read on and dropped, so that a client gets to read why
+DRAINED_BODIES = 4  # multiple of the largest body that is read and dropped, so that a client gets to read the error
 
 
 class BoundedBodies:
     """
-    ASGI middleware that refuses bodies that are too large, too slow, or too many at once.
+    ASGI middleware that rejects bodies that are too large, too slow, or too many at once.
 
     Args:
         app (`ASGIApp`):
-            What comes next.
+            The next app.
         limits ([`Limits`]):
-            The bounds.
+            The limits.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits):
@@ -48,7 +48,7 @@ class BoundedBodies:
 
 
 class _Body:
-    """The body of one request, as it arrives."""
+    """The body of one request while it is received."""
 
     def __init__(self, bodies: BoundedBodies, receive: Receive):
         self.bodies = bodies
@@ -58,7 +58,7 @@ class _Body:
         self._is_complete = False
 
     async def receive(self) -> Message:
-        if self._is_complete:  # what follows is the end of the connection
+        if self._is_complete:  # only the disconnect follows
             return await self._receive()
         message = await self._next()
         self._count(len(message.get("body", b"")))
@@ -100,15 +100,15 @@ async def read_json(request: Request, fields: type[Fields], limits: Limits) -> F
         request (`Request`):
             The request.
         fields (`type[BaseModel]`):
-            What it may hold.
+            Model of the fields.
         limits ([`Limits`]):
-            The bounds.
+            The limits.
 
     Returns:
         `BaseModel`: the fields.
 
     Raises:
-        ApiError: If it is no JSON, or holds something else.
+        ApiError: If the body is not valid JSON or its fields are invalid.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -128,17 +128,17 @@ async def read_form(request: Request, limits: Limits) -> FormData:
         request (`Request`):
             The request.
         limits ([`Limits`]):
-            The bounds.
+            The limits.
 
     Returns:
-        `FormData`, to be closed.
+        `FormData`, which the caller must close.
 
     Raises:
-        ApiError: If it is no form, or has too many files.
+        ApiError: If the body is not a form, or has too many files.
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise ApiError(415, "the body must be a form. Send it as multipart/form-data.")
-    # A file more than there may be, so that it is counted where images are.
+    # Allows one file too many, so that the check of images reports it.
     return await request.form(max_files=limits.inputs.pictures + 1, max_part_size=limits.max_body_bytes)
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Chats: messages become a prompt by the processor's own template, and a batch of prompts becomes replies."""
+"""Chats: turns messages into prompts with the processor's chat template, and generates replies in batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from .pictures import RequestPictures
 from .scheduler import Job, check_wanted
 
 
-# The longest mark at which a task cuts its texts. The end of a text may be the beginning of one.
+# Length of the longest mark at which a task truncates texts. The end of a partial text may be the start of a mark.
 LONGEST_ENDS = {CAPTION.name: len("."), answer_to("").name: len("Long answer:")}
 
 BEAM_SETTINGS = ("early_stopping", "length_penalty")
-HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # what stands for the bytes of a character of which more will come
+HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # stands for the first bytes of an incomplete character
 
 
 @dataclass
@@ -35,15 +35,15 @@ class Chat:
         features (`BatchFeature`):
             The model's inputs.
         task (`Task`):
-            What is to be written: a caption or an answer.
+            The kind of text to generate: a caption or an answer.
         settings (`dict`):
-            What `generate` is told.
+            Arguments of `generate`.
         stops (`list[str]`):
             Texts that end the reply.
         seed (`int`, *optional*):
-            Seed of the draws.
+            Random seed.
         is_streamed (`bool`):
-            Whether the text is wanted as it grows.
+            Whether to stream the reply.
     """
 
     features: BatchFeature
@@ -55,22 +55,22 @@ class Chat:
 
     @property
     def prompt_ids(self) -> torch.Tensor:
-        """Ids of the prompt, `(prompt_length,)`, images in slots."""
+        """Token ids of the prompt, `(prompt_length,)`, with slots for images."""
         return self.features["input_ids"][0]
 
 
 @dataclass(frozen=True)
 class Reply:
     """
-    What the model wrote.
+    A generated reply.
 
     Args:
         text (`str`):
             The reply.
         num_prompt_tokens (`int`):
-            Length of the prompt as the language model read it, the rows of images included.
+            Length of the prompt in the language model, including the rows of images.
         num_new_tokens (`int`):
-            Number of ids that were written.
+            Number of generated tokens.
         finish_reason (`str`):
             `"stop"` or `"length"`.
     """
@@ -83,18 +83,18 @@ class Reply:
 
 def prepare_chat(fields: ChatFields, model: ServedModel, limits: Limits) -> Chat:
     """
-    Makes the model's inputs of a request.
+    Prepares the model's inputs from a request.
 
     Args:
         fields (`ChatFields`):
             The request.
         model (`ServedModel`):
-            Whose processor makes the prompt.
+            The model, whose processor creates the prompt.
         limits (`Limits`):
-            The bounds.
+            The limits.
 
     Raises:
-        ApiError: If the chat is too long, an image cannot be read, or the template refuses it.
+        ApiError: If the chat is too long, an image cannot be read, or the chat template rejects the messages.
     """
     _check_sizes(fields.messages, limits)
     pictures = RequestPictures(limits)
@@ -115,17 +115,17 @@ def prepare_chat(fields: ChatFields, model: ServedModel, limits: Limits) -> Chat
 
 
 def find_kind(chat: Chat) -> tuple:
-    """What chats of one batch have in common."""
+    """Returns the settings that chats in one batch must share."""
     return chat.task.name, *sorted(chat.settings.items())
 
 
 def write_replies(jobs: Sequence[Job], model: ServedModel) -> list[Reply]:
     """
-    Has the model reply to a batch of chats of one kind.
+    Generates replies to a batch of chats of the same kind.
 
     Args:
         jobs (`Sequence[Job]`):
-            Their inputs are each a [`Chat`].
+            Jobs with a [`Chat`] as inputs.
         model (`ServedModel`):
             The model.
     """
@@ -145,7 +145,7 @@ def write_replies(jobs: Sequence[Job], model: ServedModel) -> list[Reply]:
 
 
 class _Draft:
-    """A reply as it grows."""
+    """A reply while it is generated."""
 
     def __init__(self, job: Job, model: ServedModel):
         self.job = job
@@ -153,10 +153,10 @@ class _Draft:
         self.processor = model.processor
         ends = model.language_model.generation_config.eos_token_id
         self.end_ids = torch.tensor(ends if isinstance(ends, list) else [-1 if ends is None else ends])
-        self.num_ids: int | None = None  # when it has ended before the model did
+        self.num_ids: int | None = None  # set if it ends before generation does
 
     def read(self, ids: torch.Tensor) -> tuple[str, bool]:
-        """The text of ids, and whether an end was found in it."""
+        """Returns the text of ids, and whether it contains an end."""
         text = self.processor.post_process_image_text_to_text(ids[None])[0]
         cleaned = self.chat.task.clean(self.processor, [text])[0]
         found = [position for stop in self.chat.stops if (position := cleaned.find(stop)) >= 0]
@@ -164,7 +164,7 @@ class _Draft:
         return reply, bool(found) or len(cleaned) < len(text.strip())
 
     def grow(self, ids: torch.Tensor) -> bool:
-        """Tells what is certain of the text so far. True when it has ended."""
+        """Sends the part of the text that can no longer change. Returns true if the reply has ended."""
         if self.num_ids is not None:
             return True
         text, has_ended = self.read(ids)
@@ -185,7 +185,7 @@ class _Draft:
 
 
 class _Watch(StoppingCriteria):
-    """Ends replies one by one, and the batch when nobody waits for it any more."""
+    """Ends replies one by one, and the batch if no client is waiting for it."""
 
     def __init__(self, drafts: Sequence[_Draft], prompt_length: int):
         self.drafts = drafts
@@ -194,7 +194,7 @@ class _Watch(StoppingCriteria):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
         check_wanted([draft.job for draft in self.drafts])
         has_ended = torch.zeros(len(input_ids), dtype=torch.bool)
-        if len(input_ids) == len(self.drafts):  # of several beams nothing is certain before the end
+        if len(input_ids) == len(self.drafts):  # with several beams, the text can change until the end
             new_ids = input_ids[:, self.prompt_length :].cpu()
             for number, draft in enumerate(self.drafts):
                 has_ended[number] = draft.grow(new_ids[number])
@@ -213,7 +213,7 @@ def _check_sizes(messages: Sequence[Message], limits: Limits) -> None:
 
 
 def _convert(number: int, message: Message, pictures: RequestPictures) -> dict[str, Any]:
-    """A message in the form that chat templates take."""
+    """Converts a message to the format of chat templates."""
     content = []
     for place, part in enumerate(message.content):
         if isinstance(part, TextPart):
@@ -225,14 +225,14 @@ def _convert(number: int, message: Message, pictures: RequestPictures) -> dict[s
 
 
 def _find_task(messages: Sequence[Message]) -> Task:
-    """A caption where the last message has no text, otherwise an answer."""
+    """Returns the task: a caption if the last message has no text, otherwise an answer."""
     texts = [part.text for part in messages[-1].content if isinstance(part, TextPart)]
     question = " ".join(texts).strip()
     return answer_to(question) if question else CAPTION
 
 
 def _take_wishes(settings: dict[str, Any], fields: ChatFields, room: int) -> None:
-    """Puts what a request wants over the settings of its task."""
+    """Overrides the task's settings with those of the request."""
     if fields.max_new_tokens is not None:
         settings["max_new_tokens"] = min(fields.max_new_tokens, room)
     if settings.get("min_new_tokens", 0) > settings.get("max_new_tokens", room):
@@ -248,7 +248,7 @@ def _take_wishes(settings: dict[str, Any], fields: ChatFields, room: int) -> Non
 
 
 def _collate(chats: Sequence[Chat], model: ServedModel) -> dict[str, torch.Tensor]:
-    """One batch of prompts, padded on the left, and the images of all of them in order."""
+    """Batches prompts, padded on the left, with all their images in order."""
     ids = [chat.prompt_ids for chat in chats]
     inputs = {
         "input_ids": pad_left(ids, model.processor.pad_token_id),
@@ -261,7 +261,7 @@ def _collate(chats: Sequence[Chat], model: ServedModel) -> dict[str, torch.Tenso
 
 
 def _count_prompt_tokens(outputs: Any, attention_mask: torch.Tensor) -> list[int]:
-    """Lengths of prompts with the rows of their images, which the cache knows."""
+    """Returns the lengths of prompts including the rows of their images, which are taken from the cache."""
     filled = getattr(outputs.get("cache"), "cached_prompt", None)
     mask = attention_mask if filled is None or filled.attention_mask is None else filled.attention_mask
     return mask[:: len(mask) // len(attention_mask)].sum(dim=1).tolist()

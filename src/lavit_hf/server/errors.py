@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Errors in the form that OpenAI's clients read."""
+"""Errors in the format that OpenAI's clients expect."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,22 +16,22 @@ from ..tasks.limits import TooLarge
 from ..tasks.printing import one_line
 
 
-RETRY_SECONDS = 1  # what clients are told to wait where the server is busy
+RETRY_SECONDS = 1  # Retry-After for clients if the server is busy
 
 
 class ApiError(Exception):
     """
-    What a client is told.
+    An error that is sent to the client.
 
     Args:
         status (`int`):
             The HTTP status.
         message (`str`):
-            What is wrong, and the way out.
+            What is wrong, and how to fix it.
         param (`str`, *optional*):
-            The field that is meant.
+            The affected field.
         code (`str`, *optional*):
-            A word for programs.
+            A machine-readable code.
     """
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
@@ -42,12 +42,12 @@ class ApiError(Exception):
         self.code = code
 
     def as_dict(self) -> dict:
-        """The body of the answer."""
+        """Returns the body of the response."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     def as_response(self) -> JSONResponse:
-        """The answer."""
+        """Returns the response."""
         headers = {"Retry-After": str(RETRY_SECONDS)} if self.status in (429, 503) else {}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
@@ -55,13 +55,13 @@ class ApiError(Exception):
 
 
 def internal_error() -> ApiError:
-    """What a client is told of a fault of the server's own, of which the log has more."""
+    """Creates the error for an internal failure, whose details are only in the log."""
     return ApiError(500, "the server failed on this request. Its log says why.")
 
 
 @contextmanager
 def bad_requests(param: str | None = None) -> Iterator[None]:
-    """Turns what the package says of bad input into an [`ApiError`], of status 413 where it is too large, or 400."""
+    """Converts the package's errors for bad input to an [`ApiError`], with status 413 if it is too large, else 400."""
     try:
         yield
     except ValidationError as error:
@@ -73,7 +73,7 @@ def bad_requests(param: str | None = None) -> Iterator[None]:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Gives every failure of an app the same form."""
+    """Makes all errors of an app use the same format."""
 
     @app.exception_handler(ApiError)
     async def _(request: Request, error: ApiError) -> JSONResponse:
@@ -90,7 +90,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def _explain(error: ValidationError) -> ApiError:
-    """The first thing that is wrong with the fields of a request."""
+    """Creates the error for the first invalid field of a request."""
     first, *others = error.errors(include_url=False, include_context=False, include_input=False)
     field = ".".join(str(step) for step in first["loc"]) or None
     message = f"{field}: {first['msg']}" if field else first["msg"]

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The fields of requests, in the form of OpenAI's API. What has no effect here is refused rather than passed over."""
+"""Fields of requests, in the format of OpenAI's API. Fields that would have no effect are rejected, not ignored."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -13,7 +13,7 @@ MAX_SEED = 2**63 - 1
 
 
 class Fields(BaseModel):
-    """What all have in common."""
+    """Base class of all fields."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,7 +26,7 @@ class TextPart(Fields):
 
 
 class ImageUrl(Fields):
-    """Where an image is; `detail` is passed over, as every image is read at the one size of the model."""
+    """URL of an image. `detail` is ignored, as the model reads all images at the same size."""
 
     url: str
     detail: Literal["auto", "low", "high"] | None = None
@@ -56,7 +56,7 @@ class Message(Fields):
 
 
 class StreamOptions(Fields):
-    """What a stream has beside the text."""
+    """Additional content of a stream."""
 
     include_usage: bool = False
     include_obfuscation: bool | None = None
@@ -88,13 +88,14 @@ class ChatFields(Fields):
 
     @property
     def max_new_tokens(self) -> int | None:
-        """The longest reply that is wanted, in tokens."""
+        """Requested maximum length of the reply in tokens."""
         return self.max_completion_tokens or self.max_tokens
 
 
 class PaintFields(Fields):
     """
-    Body of `/v1/images/generations`, and with files that of `/v1/images/edits`. The last four are the package's own.
+    Body of `/v1/images/generations` and, with files, of `/v1/images/edits`. The last four fields are not in OpenAI's
+    API.
     """
 
     prompt: str
@@ -118,7 +119,7 @@ class PaintFields(Fields):
 
     @property
     def sides(self) -> dict[str, int]:
-        """Width and height in pixels; nothing where the model decides."""
+        """Width and height in pixels; empty if the model decides."""
         if self.size in (None, "auto"):
             return {}
         width, height = map(int, SIZE.fullmatch(self.size).groups())
@@ -126,13 +127,13 @@ class PaintFields(Fields):
 
     @property
     def painting(self) -> dict[str, Any]:
-        """What the pipeline is told beside the prompt."""
+        """Arguments of the pipeline besides the prompt."""
         settings = {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
         return self.sides | {name: value for name, value in settings.items() if value is not None}
 
 
 def request_schema(fields: type[Fields]) -> dict[str, Any]:
-    """What the API's own description says of a JSON body."""
+    """Returns the OpenAPI description of a JSON body."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": fields.model_json_schema()}}}}
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What a request may ask for: every bound of the server is set here."""
+"""All limits of the server."""
 
 from dataclasses import dataclass, field
 
@@ -10,43 +10,43 @@ from ..tasks.limits import InputLimits
 @dataclass(frozen=True)
 class Limits:
     """
-    Bounds of requests, and of what is held of them at once.
+    Limits for single requests and for all requests together.
 
     Args:
         inputs (`InputLimits`, *optional*):
-            Texts and images of a request, as on the page.
+            Limits for texts and images of a request, as on the page.
         max_body_bytes (`int`, *optional*, defaults to 32 MiB):
-            Largest body of a request, JSON or uploads.
+            Maximum size of a request body, JSON or uploads.
         max_held_bytes (`int`, *optional*, defaults to 256 MiB):
-            Bodies of all requests together.
+            Maximum total size of the bodies of all requests.
         body_seconds (`float`, *optional*, defaults to 30.0):
-            How long a body may take to arrive, in seconds.
+            Maximum time in seconds for receiving a body.
         max_json_marks (`int`, *optional*, defaults to 200 000):
-            Most commas and brackets in a JSON body, so that none takes long to parse.
+            Maximum number of commas and brackets in a JSON body, which limits the time to parse it.
         max_messages (`int`, *optional*, defaults to 256):
-            Most messages of a chat, and most parts of a message.
+            Maximum number of messages in a chat, and of parts in total.
         max_new_tokens (`int`, *optional*, defaults to 512):
-            Longest reply, in tokens, whatever a request asks for.
+            Maximum length of a reply in tokens.
         max_pictures (`int`, *optional*, defaults to 4):
-            Most images to paint for a request.
+            Maximum number of images to generate per request.
         max_side (`int`, *optional*, defaults to 2048):
-            Longest side of an image to paint, in pixels.
+            Maximum side of an image to generate, in pixels.
         max_steps (`int`, *optional*, defaults to 200):
-            Most denoising steps.
+            Maximum number of denoising steps.
         remote_images (`bool`, *optional*, defaults to `False`):
-            Whether images may be named by `http(s)` URLs, which the server downloads.
+            Whether to allow `http(s)` URLs of images, which the server downloads.
         max_preparing (`int`, *optional*, defaults to 4):
-            How many requests have their images read at once.
+            Maximum number of requests whose images are read at once.
         max_waiting (`int`, *optional*, defaults to 64):
-            Most requests that wait for the model. Further ones are told to come again.
+            Maximum number of requests that wait for the model. Further requests are told to try again later.
         max_batch_size (`int`, *optional*, defaults to 16):
-            Most prompts, or images to paint, that the model gets at once.
+            Maximum number of prompts, or of images to generate, per batch.
         batch_seconds (`float`, *optional*, defaults to 0.01):
-            How long the first request of a batch waits for others, in seconds.
+            Time in seconds that the first request of a batch waits for others.
         request_seconds (`float`, *optional*, defaults to 300.0):
-            How long a request may wait and be worked on, in seconds.
+            Maximum time in seconds for a request, including waiting.
         closing_seconds (`float`, *optional*, defaults to 10.0):
-            How long what is being worked on may take when the server closes, in seconds.
+            Maximum time in seconds for running requests when the server shuts down.
     """
 
     inputs: InputLimits = field(default_factory=InputLimits)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The one model that is served."""
+"""The served model."""
 
 from dataclasses import dataclass
 
@@ -17,19 +17,19 @@ from ..tasks.whole_model import load_whole_model
 @dataclass
 class ServedModel:
     """
-    What requests are answered by.
+    The model that handles requests.
 
     Args:
         name (`str`):
-            The id that clients call it by.
+            Its id for clients.
         processor (`LaVITProcessor`):
             Its processor.
         language_model (`LaVITForCausalLM`):
-            What reads and writes.
+            The language model.
         pipeline (`LaVITPipeline`, *optional*):
-            What paints; `None` where the repo has no pixel decoder.
+            The pipeline; `None` if the repo has no pixel decoder.
         seed (`int`, *optional*):
-            Seed of requests that name none; by default they differ.
+            Random seed for requests without one. By default, the seed varies.
     """
 
     name: str
@@ -39,20 +39,20 @@ class ServedModel:
     seed: int | None = None
 
     def make_generator(self, seed: int | None) -> torch.Generator:
-        """A source of all draws of a request."""
+        """Creates the random generator for a request."""
         generator, _ = make_generator(self.seed if seed is None else seed, self.language_model.device)
         return generator
 
 
 def load_served_model(options: ModelOptions, seed: int | None = None) -> ServedModel:
     """
-    Loads a model with all that its repo has.
+    Loads all models of a repo.
 
     Args:
         options (`ModelOptions`):
-            Which, and how.
+            The model and how to load it.
         seed (`int`, *optional*):
-            Seed of requests that name none.
+            Random seed for requests without one.
     """
     return ServedModel(*load_whole_model(options), seed)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images to paint: a batch of prompts goes through the pipeline, each with draws of its own."""
+"""Generates images for batches of requests, each with its own random generator."""
 
 import base64
 import io
@@ -32,17 +32,17 @@ class Painting:
 
     Args:
         prompt (`str`):
-            What to paint.
+            What to generate.
         images (`list[PIL.Image.Image]`):
             The images of the prompt.
         negative_prompt (`str`, *optional*):
-            What guidance leads away from.
+            What guidance steers away from.
         settings (`dict`):
-            What the pipeline is told beside them.
+            Further arguments of the pipeline.
         num_pictures (`int`):
-            How many to paint.
+            Number of images to generate.
         seed (`int`, *optional*):
-            Seed of the first image. The others have those that follow.
+            Random seed of the first image. The others use the following numbers.
     """
 
     prompt: str
@@ -65,10 +65,10 @@ def prepare_painting(fields: PaintFields, images: list[Image.Image], model: Serv
         model (`ServedModel`):
             The model.
         limits (`Limits`):
-            The bounds.
+            The limits.
 
     Raises:
-        ApiError: If the model cannot paint, or not this.
+        ApiError: If the model cannot generate images, or does not support this request.
     """
     if model.pipeline is None:
         raise ApiError(400, f"{model.name} cannot draw: {NO_PIXEL_DECODER}", "model")
@@ -86,22 +86,22 @@ def prepare_painting(fields: PaintFields, images: list[Image.Image], model: Serv
 
 
 def find_kind(painting: Painting) -> tuple:
-    """What requests of one batch have in common."""
+    """Returns the settings that requests in one batch must share."""
     return "painting", painting.negative_prompt is None, *sorted(painting.settings.items())
 
 
 def paint(jobs: Sequence[Job], model: ServedModel) -> list[list[Image.Image]]:
     """
-    Paints the images of requests of one kind.
+    Generates the images of requests of the same kind.
 
     Args:
         jobs (`Sequence[Job]`):
-            Their inputs are each a [`Painting`].
+            Jobs with a [`Painting`] as inputs.
         model (`ServedModel`):
             The model.
 
     Returns:
-        `list[list[PIL.Image.Image]]`: those of each request.
+        `list[list[PIL.Image.Image]]`: the images of each request.
     """
     paintings = [job.inputs for job in jobs for _ in range(job.inputs.num_pictures)]
     images = [painting.images for painting in paintings]
@@ -120,14 +120,14 @@ def paint(jobs: Sequence[Job], model: ServedModel) -> list[list[Image.Image]]:
 
 
 def encode_picture(picture: Image.Image, output_format: str | None) -> str:
-    """The file of an image, PNG unless another is wanted, in base64."""
+    """Encodes an image file in base64, as PNG by default."""
     file = io.BytesIO()
     picture.save(file, format=output_format or DEFAULT_FORMAT)
     return base64.b64encode(file.getbuffer()).decode()
 
 
 class _Watch(StoppingCriteria):
-    """Ends the writing of tokens when nobody waits for the images any more."""
+    """Stops the generation of tokens if no client is waiting for the images."""
 
     def __init__(self, jobs: Sequence[Job]):
         self.jobs = jobs

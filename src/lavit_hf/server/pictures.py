@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images of requests, read by the package's own reader: from data URLs and uploads, from the network if allowed."""
+"""Reads the images of requests from data URLs, uploads, and the network if allowed."""
 
 import base64
 import binascii
@@ -20,11 +20,11 @@ URL_PREFIXES = ("http://", "https://")
 
 class RequestPictures:
     """
-    Reads the images of one request, which are bounded together.
+    Reads the images of one request, within limits on each image and on all of them.
 
     Args:
         limits ([`Limits`]):
-            The bounds.
+            The limits.
     """
 
     def __init__(self, limits: Limits):
@@ -33,13 +33,13 @@ class RequestPictures:
 
     def read_url(self, url: str, name: str) -> Image.Image:
         """
-        Reads an image that a message names.
+        Reads an image from a URL.
 
         Args:
             url (`str`):
-                A `data:image/...;base64,` URL, or where the limits allow it an `http(s)` URL. Never a file.
+                A `data:image/...;base64,` URL, or an `http(s)` URL if the limits allow it. Never a file.
             name (`str`):
-                What errors call the image.
+                Name of the image in error messages.
 
         Returns:
             `PIL.Image.Image`: The image, upright, in mode `"RGB"`.
@@ -63,9 +63,9 @@ class RequestPictures:
 
         Args:
             data (`bytes`):
-                Its file.
+                Content of the file.
             name (`str`):
-                What errors call it.
+                Name of the image in error messages.
 
         Returns:
             `PIL.Image.Image`: The image, upright, in mode `"RGB"`.
@@ -78,7 +78,7 @@ class RequestPictures:
 
 
 def shrink(images: list[Image.Image], image_processor: BaseImageProcessor) -> list[Image.Image]:
-    """Images at the size that the model reads, so that those who wait hold little; it reads the same in them."""
+    """Resizes images to the model's input size to save memory while requests wait. The model's input is the same."""
     if not images:
         return []
     pixels = image_processor(images, do_rescale=False, do_normalize=False, return_tensors="pt").pixel_values

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Answers in the form of OpenAI's API."""
+"""Responses in the format of OpenAI's API."""
 
 import json
 import secrets
@@ -15,34 +15,34 @@ STREAM_END = "data: [DONE]\n\n"
 
 class ChatReplies:
     """
-    Makes the answers to one request.
+    Creates the responses to one request.
 
     Args:
         model (`str`):
-            The model's name.
+            Name of the model.
     """
 
     def __init__(self, model: str):
         self.head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
 
     def whole(self, reply: Reply) -> dict[str, Any]:
-        """The answer where it is wanted at once."""
+        """Returns the response without streaming."""
         message = {"role": "assistant", "content": reply.text, "refusal": None}
         choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason, "logprobs": None}
         return self.head | {"object": "chat.completion", "choices": [choice], "usage": count_usage(reply)}
 
     def delta(self, finish_reason: str | None = None, **delta: str) -> dict[str, Any]:
-        """A part of the answer where it is streamed."""
+        """Returns a part of a streamed response."""
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
         return self.head | {"object": "chat.completion.chunk", "choices": [choice]}
 
     def usage(self, reply: Reply) -> dict[str, Any]:
-        """What comes last in a stream for those who count."""
+        """Returns the last part of a stream, with token counts."""
         return self.head | {"object": "chat.completion.chunk", "choices": [], "usage": count_usage(reply)}
 
 
 def count_usage(reply: Reply) -> dict[str, int]:
-    """How many tokens were read and written."""
+    """Returns the numbers of prompt and generated tokens."""
     return {
         "prompt_tokens": reply.num_prompt_tokens,
         "completion_tokens": reply.num_new_tokens,
@@ -51,7 +51,7 @@ def count_usage(reply: Reply) -> dict[str, int]:
 
 
 def as_event(content: dict[str, Any]) -> str:
-    """A server-sent event."""
+    """Formats a server-sent event."""
     return f"data: {json.dumps(content)}\n\n"
 
 

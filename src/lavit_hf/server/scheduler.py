@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""One worker for one model: requests of one kind that wait together run as one batch."""
+"""A single worker for the model, which batches waiting requests of the same kind."""
 
 import logging
 import threading
@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 
 
 class Full(Exception):
-    """As many jobs wait as may."""
+    """Raised if the maximum number of jobs is waiting."""
 
 
 class Closed(Exception):
-    """No job is taken any more."""
+    """Raised if the scheduler accepts no more jobs."""
 
 
 class Abandoned(Exception):
-    """Raised by what runs a batch when nobody waits for it any more."""
+    """Raised while running a batch if no client is waiting for it."""
 
 
 @dataclass(eq=False)
@@ -33,16 +33,16 @@ class Job:
 
     Args:
         inputs (`Any`):
-            What to work on.
+            Inputs of the job.
         run (`Callable`):
-            Works on a batch: gets its jobs, returns a result for each, and may call their `tell` before. The same for
-            all jobs of a kind.
+            Runs a batch: receives its jobs, returns a result for each, and may call their `tell` before. Must be the
+            same for all jobs of a kind.
         tell (`Callable`):
-            Takes news of the job, results and exceptions included, on the worker's thread.
+            Receives updates of the job, including its result or exception. Called on the worker's thread.
         kind (`Hashable`, *optional*):
-            Jobs run together if theirs are equal.
+            Jobs with equal kinds can run in one batch.
         size (`int`, *optional*, defaults to 1):
-            Its rows of a batch.
+            Number of rows that it takes in a batch.
     """
 
     inputs: Any
@@ -54,44 +54,44 @@ class Job:
 
     @property
     def is_left(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether its client no longer waits for it."""
         return self._left.is_set()
 
     def leave(self) -> None:
-        """Says that nobody waits for it any more."""
+        """Marks that its client no longer waits for it."""
         self._left.set()
 
 
 @dataclass(frozen=True)
 class Result:
     """
-    The end of a job that went well.
+    The final update of a successful job.
 
     Args:
         value (`Any`):
-            What came out.
+            The result.
     """
 
     value: Any
 
 
 def check_wanted(jobs: Sequence[Job]) -> None:
-    """Raises [`Abandoned`] if nobody waits for any of the jobs, to be called between the steps of their work."""
+    """Raises [`Abandoned`] if no client is waiting for any of the jobs. Must be called between their steps."""
     if all(job.is_left for job in jobs):
         raise Abandoned
 
 
 class Scheduler:
     """
-    Runs jobs on a thread of its own, the oldest first and with it those of its kind.
+    Runs jobs on its own thread: the oldest first, together with others of its kind.
 
     Args:
         max_waiting (`int`):
-            Most jobs that wait.
+            Maximum number of waiting jobs.
         max_batch_size (`int`):
-            Most rows of a batch. A job that is larger runs alone.
+            Maximum number of rows in a batch. A larger job runs alone.
         batch_seconds (`float`):
-            How long the first job of a batch waits for others, in seconds.
+            Time in seconds that the first job of a batch waits for others.
     """
 
     def __init__(self, max_waiting: int, max_batch_size: int, batch_seconds: float):
@@ -107,21 +107,21 @@ class Scheduler:
 
     @property
     def num_waiting(self) -> int:
-        """How many jobs wait."""
+        """Number of waiting jobs."""
         return len(self._waiting)
 
     @property
     def num_running(self) -> int:
-        """How many jobs are being worked on."""
+        """Number of running jobs."""
         return len(self._running)
 
     def submit(self, job: Job) -> None:
         """
-        Takes a job, whose `tell` gets a [`Result`] or an exception in the end.
+        Accepts a job. Its `tell` finally receives a [`Result`] or an exception.
 
         Raises:
-            Full: If too many wait.
-            Closed: If the scheduler is.
+            Full: If too many jobs are waiting.
+            Closed: If the scheduler is closed.
         """
         with self._changed:
             if not self._is_open:
@@ -132,7 +132,7 @@ class Scheduler:
             self._changed.notify_all()
 
     def leave(self, job: Job) -> None:
-        """Gives a job up: one that waits frees its place, and a batch of nothing else ends at its next step."""
+        """Abandons a job. A waiting job is removed; a batch without other jobs ends at its next step."""
         job.leave()
         with self._changed:
             if job in self._waiting:
@@ -140,11 +140,11 @@ class Scheduler:
 
     def close(self, seconds: float) -> None:
         """
-        Turns away the jobs that wait, and waits for the batch that runs.
+        Rejects the waiting jobs, and waits for the running batch.
 
         Args:
             seconds (`float`):
-                How long. What then still runs is given up.
+                Maximum time to wait. The batch is then abandoned.
         """
         with self._changed:
             self._is_open = False
@@ -160,13 +160,13 @@ class Scheduler:
 
     def _work(self) -> None:
         while self._wait_for_jobs():
-            # Jobs may have been given up while the first waited for others.
+            # Jobs may have been abandoned while the first waited for others.
             if batch := self._take_batch():
                 self._run(batch)
                 self._running = ()
 
     def _wait_for_jobs(self) -> bool:
-        """Waits for a job and those that join it. False when the scheduler is closed."""
+        """Waits for a job and others of its kind. Returns false if the scheduler is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or not self._is_open)
             if self._waiting:
@@ -181,7 +181,7 @@ class Scheduler:
         return not self._is_open or sum(job.size for job in self._alike(first)) >= self.max_batch_size
 
     def _take_batch(self) -> Sequence[Job]:
-        """Takes the oldest job and those of its kind, as many as there is room for."""
+        """Takes the oldest job and as many others of its kind as fit into the batch."""
         batch, rows = [], 0
         with self._changed:
             for job in self._alike(self._waiting[0]) if self._waiting else []:
@@ -200,7 +200,7 @@ class Scheduler:
         except Abandoned:
             return
         except Exception as error:
-            if len(batch) > 1:  # one may be at fault, and the others are not to pay for it
+            if len(batch) > 1:  # a single job may have caused the error
                 for job in batch:
                     self._run([job])
                 return

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What stands between requests and the model: loading, waiting, leaving and closing."""
+"""Connects requests to the model: loading, waiting, disconnecting clients and shutdown."""
 
 import asyncio
 import logging
@@ -21,17 +21,17 @@ logger = logging.getLogger(__name__)
 
 class Service:
     """
-    One model, and those who wait for it.
+    A model and the requests to it.
 
     Args:
         load (`Callable`):
-            Loads the model, when the server has started.
+            Loads the model after the server has started.
         limits (`Limits`, *optional*):
-            Bounds of requests.
+            Limits for requests.
         api_key (`str`, *optional*):
-            What clients must know. Nothing by default.
+            API key that clients must send. By default, none is required.
         ready (`Callable`, *optional*):
-            Called when the model is loaded, or with an exception when it cannot be.
+            Called with the loaded model, or with an exception if it cannot be loaded.
     """
 
     def __init__(
@@ -57,32 +57,32 @@ class Service:
             status = "ok"
         except Exception as error:
             status, outcome = "failed", error
-        if self.status == "loading":  # it may be closing by now
+        if self.status == "loading":  # it may have been closed in the meantime
             self.status = status
         if self._ready is not None:
             self._ready(outcome)
 
     def close(self) -> None:
-        """Takes no more requests, turns away those that wait, and ends those that are being worked on."""
+        """Accepts no more requests, rejects those that wait, and ends those that are running."""
         self.status = "closing"
         self.scheduler.close(self.limits.closing_seconds)
 
     @property
     def model(self) -> ServedModel:
-        """The model, or an [`ApiError`] of status 503 where there is none."""
+        """The model. Raises an [`ApiError`] with status 503 if it is not available."""
         if self.status != "ok":
             raise ApiError(503, f"the server is {self.status}.", code=self.status)
         return self._model
 
     def check_model(self, name: str | None) -> ServedModel:
-        """The model that a request names, which need not name one."""
+        """Returns the model requested by name, or the served model without a name."""
         model = self.model
         if name not in (None, model.name):
             raise ApiError(404, f"there is no model {name!r}, only {model.name!r}.", "model", "model_not_found")
         return model
 
     async def prepare(self, function: Callable, *arguments: Any) -> Any:
-        """Calls what reads images, of which only so many run at once."""
+        """Calls a function that reads images. The number of concurrent calls is limited."""
         async with self._preparing:
             return await asyncio.to_thread(function, *arguments)
 
@@ -95,19 +95,19 @@ class Service:
         size: int = 1,
     ) -> AsyncIterator[Any]:
         """
-        Has something worked on.
+        Runs a job.
 
         Args:
             request (`Request`):
-                Whose client is waited with: when it leaves, the work is given up.
+                The request. If its client disconnects, the job is abandoned.
             inputs, run, kind, size:
                 See [`Job`].
 
         Yields:
-            News of the job as they come, a [`Result`] in the end.
+            Updates of the job as they arrive, and finally a [`Result`].
 
         Raises:
-            ApiError: If there is no room, it takes too long, or it fails.
+            ApiError: If too many requests are waiting, the job takes too long, or it fails.
         """
         news: asyncio.Queue = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -138,7 +138,7 @@ class Service:
 
 
 async def _next(news: asyncio.Queue, gone: asyncio.Task, deadline: float) -> Any:
-    """The next news, unless the client goes away or the time runs out."""
+    """Returns the next update. Raises an [`ApiError`] if the client disconnects or the deadline passes."""
     getter = asyncio.create_task(news.get())
     try:
         await asyncio.wait({getter, gone}, timeout=deadline - time.monotonic(), return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""`lavit serve`: what can fail is tried before the model is loaded, and the server answers while it is."""
+"""`lavit serve`: checks for errors before loading the model, and responds to requests while it is loaded."""
 
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .service import Service
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart")
-KEEP_ALIVE_SECONDS = 60  # longer than clients keep idle connections, which would otherwise send into closed ones
-MAX_CONNECTIONS = 1000  # idle ones included; further ones are refused
+KEEP_ALIVE_SECONDS = 60  # longer than clients keep idle connections, so that they never use a closed one
+MAX_CONNECTIONS = 1000  # including idle ones; further ones are rejected
 
 
 def serve_api(
@@ -34,20 +34,20 @@ def serve_api(
 
     Args:
         options (`ModelOptions`):
-            Which model.
+            The model.
         host (`str`):
             Address to listen on.
         port (`int`):
-            Port to listen on; 0 takes a free one.
+            Port to listen on; 0 picks a free one.
         seed (`int`, *optional*):
-            Seed of requests that name none.
+            Random seed for requests without one.
         api_key (`str`, *optional*):
-            What clients must know. Nothing by default.
+            API key that clients must send. By default, none is required.
         limits ([`Limits`], *optional*):
-            Bounds of requests.
+            Limits for requests.
 
     Raises:
-        Failure: If fastapi or uvicorn are missing, the address cannot be listened on, or there is no such model.
+        Failure: If fastapi or uvicorn is missing, the address cannot be listened on, or the model does not exist.
     """
     check_packages()
     if api_key is not None and not api_key.strip():
@@ -80,11 +80,11 @@ def serve_api(
 
 def make_server(service: "Service", host: str, port: int) -> Any:
     """
-    The server, to be run.
+    Creates the server without running it.
 
     Args:
         service ([`Service`]):
-            What works.
+            The service that handles requests.
         host (`str`):
             Address to listen on.
         port (`int`):
@@ -101,7 +101,7 @@ def make_server(service: "Service", host: str, port: int) -> Any:
 
     class Server(uvicorn.Server):
         async def shutdown(self, *args, **kwargs) -> None:
-            # Before uvicorn waits for requests, as those in the queue would keep it waiting.
+            # Before uvicorn waits for requests, because it would also wait for those in the queue.
             await asyncio.to_thread(service.close)
             await super().shutdown(*args, **kwargs)
 
@@ -120,7 +120,7 @@ def make_server(service: "Service", host: str, port: int) -> Any:
 
 
 def check_packages() -> None:
-    """Raises a [`Failure`] if what serves is not installed."""
+    """Raises a [`Failure`] if the server's requirements are not installed."""
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
         raise Failure(f"the server needs {missing[0]}, which is not installed. Run `pip install 'lavit_hf[serve]'`.")

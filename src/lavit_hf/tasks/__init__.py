@@ -1,3 +1,3 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What command line and page share: finding and loading models, reading and painting images."""
+"""Code shared by the command line, page and server: finding and loading models, reading and generating images."""

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Adapters that PEFT saved, in the place of models: found, and put into the language model of their base."""
+"""Finds PEFT adapters that are passed as models, and applies them to the language model of their base."""
 
 import json
 from pathlib import Path
@@ -23,14 +23,14 @@ PROCESSOR_CONFIG_NAME = "processor_config.json"
 
 def read_adapter_config(model: str | None) -> dict | None:
     """
-    What PEFT wrote about an adapter.
+    Reads PEFT's configuration of an adapter.
 
     Args:
         model (`str`, *optional*):
             Path or Hub id.
 
     Returns:
-        `dict` or `None`: `None` where `model` is a whole model, or nothing at all.
+        `dict` or `None`: the configuration, or `None` if `model` is `None` or not an adapter.
     """
     path = None if model is None else _find_adapter_config(model)
     try:
@@ -41,16 +41,17 @@ def read_adapter_config(model: str | None) -> dict | None:
 
 def find_base(adapter: str, config: dict) -> str:
     """
-    The model that an adapter was trained on: a folder or a Hub id.
+    Finds the folder or Hub id of the model that an adapter was trained on.
 
     Args:
         adapter (`str`):
             Path or Hub id of the adapter.
         config (`dict`):
-            What [`read_adapter_config`] gave for it.
+            Its configuration from [`read_adapter_config`].
 
     Raises:
-        Failure: If it names none, or one that is an adapter itself, or the adapter has no weights.
+        Failure: If the configuration names no base model, the base model is an adapter itself, or the adapter has no
+            weights.
     """
     if Path(adapter).is_dir() and not any(Path(adapter, name).is_file() for name in ADAPTER_WEIGHTS_NAMES):
         raise Failure(
@@ -66,13 +67,13 @@ def find_base(adapter: str, config: dict) -> str:
             f"{adapter} is an adapter for {base}, which is an adapter too. Merge that one into its own base "
             "model first."
         )
-    # The language model of a pipeline's repo: what paints lies beside it.
+    # For the language model of a pipeline's repo, use the repo, which also contains the pixel decoder.
     parent = Path(base).parent
     return str(parent) if Path(base).is_dir() and _is_pipeline_with(parent, Path(base)) else base
 
 
 def find_processor(repo: str, model: str | None) -> str:
-    """Where the processor is: beside the adapter if there is one, else in the repo."""
+    """Finds the processor: next to the adapter if it has one, otherwise in the repo."""
     if model is None or read_adapter_config(model) is None:
         return repo
     if Path(model).exists():
@@ -82,24 +83,24 @@ def find_processor(repo: str, model: str | None) -> str:
 
 def apply_adapter(model: LaVITForCausalLM, adapter: str, base: str, merge: bool) -> LaVITForCausalLM:
     """
-    Puts an adapter into its base.
+    Applies an adapter to its base model.
 
     Args:
         model (`LaVITForCausalLM`):
-            The base. It changes.
+            The base model, which is modified.
         adapter (`str`):
             Path or Hub id of the adapter.
         base (`str`):
-            What messages call the base.
+            Name of the base model in messages.
         merge (`bool`):
-            Whether its weights take up the adapter's, so that nothing is left of it. Weights in few bits would be
-            rounded once more.
+            Whether to merge the adapter's weights into those of the base model. This would round quantized weights
+            again.
 
     Returns:
         [`LaVITForCausalLM`].
 
     Raises:
-        Failure: If PEFT is not installed, the adapter does not fit the base, or is no change of its layers.
+        Failure: If PEFT is not installed, the adapter does not fit the base model, or does not modify its layers.
     """
     try:
         from peft import PeftConfig, get_peft_model
@@ -136,7 +137,7 @@ def _find_adapter_config(model: str) -> Path | None:
 
 
 def _download(repo: str, name: str) -> Path | None:
-    """A file of a repo on the Hub, or of the cache; `None` where it has none."""
+    """Gets a file of a Hub repo, from the Hub or the cache, or `None` if it does not exist."""
     try:
         return Path(hf_hub_download(repo, name))
     except EntryNotFoundError:
@@ -144,6 +145,6 @@ def _download(repo: str, name: str) -> Path | None:
 
 
 def _reason(error: Exception) -> str:
-    """The lines of an error that tell something, in one."""
+    """Joins the informative lines of an error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in lines if "mismatch" in line and "shape" in line), lines[0] if lines else repr(error))

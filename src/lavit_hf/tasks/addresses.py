@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses that page and server listen on."""
+"""Addresses that the page and the server listen on."""
 
 import errno
 import ipaddress
@@ -11,19 +11,19 @@ from .failures import Failure
 
 def claim_port(host: str, port: int) -> int:
     """
-    Makes sure that an address can be listened on.
+    Checks that an address can be listened on.
 
     Args:
         host (`str`):
-            Name or number of an address.
+            Host name or IP address.
         port (`int`):
-            The port; 0 finds a free one.
+            The port; 0 picks a free one.
 
     Returns:
         `int`: the port.
 
     Raises:
-        Failure: If it is in use, may not be used, or the address is none of this machine.
+        Failure: If the port is in use or not permitted, or the address is not one of this machine.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -38,7 +38,7 @@ def claim_port(host: str, port: int) -> int:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine alone."""
+    """Whether an address can only be reached from this machine."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What a checkpoint is, from its configs and the headers of its weights, for `info`."""
+"""Describes a checkpoint from its configurations and the headers of its weights, for `info`."""
 
 import json
 from typing import Any
@@ -20,13 +20,13 @@ from .weight_sizes import MEMORY_COLUMNS, PartSize, add_up, measure_parts
 
 def print_description(model: str | None, repo: str, as_json: bool) -> None:
     """
-    Prints what a checkpoint is.
+    Prints the description of a checkpoint.
 
     Args:
         model (`str`, *optional*):
-            What was asked for, which may be an adapter.
+            The requested model, which may be an adapter.
         repo (`str`):
-            What [`find_repo`] gave for it.
+            Its repo from [`find_repo`].
         as_json (`bool`):
             Whether to print JSON.
     """
@@ -45,14 +45,14 @@ def print_description(model: str | None, repo: str, as_json: bool) -> None:
 
 def describe_adapter(model: str | None) -> dict[str, dict[str, Any]]:
     """
-    The adapter in whose place the description of its base stands.
+    Describes an adapter, in addition to its base model.
 
     Args:
         model (`str`, *optional*):
             Path or Hub id.
 
     Returns:
-        `dict`: its facts; empty for a whole model.
+        `dict`: facts about the adapter; empty for a full model.
     """
     config = read_adapter_config(model)
     if config is None:
@@ -62,14 +62,14 @@ def describe_adapter(model: str | None) -> dict[str, dict[str, Any]]:
 
 def describe_model(config: LaVITConfig) -> dict[str, dict[str, Any]]:
     """
-    The sizes and the id layout.
+    Describes the sizes and the id layout of a model.
 
     Args:
         config (`LaVITConfig`):
-            The model's.
+            The model's configuration.
 
     Returns:
-        `dict`: for each topic its facts.
+        `dict`: facts by topic.
     """
     visual, text = config.visual_tokenizer_config, config.text_config
     first_code = config.first_code_token_id
@@ -102,7 +102,7 @@ def describe_model(config: LaVITConfig) -> dict[str, dict[str, Any]]:
 
 
 def name_encoder(config: PreTrainedConfig) -> str:
-    """The kind of a vision encoder, and of a backbone of timm which one it is."""
+    """Returns the type of a vision encoder, with the name of the model for timm backbones."""
     backbone = getattr(config, "backbone", None)
     return config.model_type if backbone is None else f"{config.model_type} ({backbone})"
 

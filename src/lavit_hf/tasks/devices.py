@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Devices that cannot be used, found out without waiting for torch."""
+"""Detects unusable devices without importing torch."""
 
 import ctypes
 import runpy
@@ -12,27 +12,27 @@ from .failures import Failure
 
 
 CUDA = "cuda"
-CUDA_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"  # what torch itself opens
+CUDA_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"  # the library that torch opens
 
 
 def check_device(name: str) -> None:
     """
-    Refuses a CUDA device where torch was built without CUDA or there is no driver. What else may be wrong with a
-    device shows when torch is there.
+    Rejects a CUDA device if torch was built without CUDA or there is no driver. Other problems are detected once torch
+    is imported.
 
     Args:
         name (`str`):
-            As torch names it, or `"auto"`.
+            Name of a torch device, or `"auto"`.
 
     Raises:
-        Failure: Says why it cannot be used.
+        Failure: If the device cannot be used. The message contains the reason.
     """
     if name.partition(":")[0] == CUDA and (reason := _why_not_cuda()):
         raise Failure(device_refusal(name, reason))
 
 
 def device_refusal(name: str, reason: str) -> str:
-    """What users are told of a device that cannot be used."""
+    """Creates the error message for a device that cannot be used."""
     return f"the device {name!r} cannot be used: {reason}"
 
 
@@ -40,7 +40,7 @@ def _why_not_cuda() -> str | None:
     torch = find_spec("torch")
     built_with = runpy.run_path(str(Path(torch.origin).with_name("version.py")))
     if built_with.get("hip"):
-        return None  # AMD's, which torch calls by the same name
+        return None  # ROCm, which torch also calls CUDA
     if not built_with.get(CUDA):
         return f"torch {built_with['__version__']} was built without CUDA."
     try:

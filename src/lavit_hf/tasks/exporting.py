@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The language model alone, as a repo of its own for software that knows nothing of LaVIT."""
+"""Exports the language model to its own repo, for software without LaVIT support."""
 
 from pathlib import Path
 
@@ -17,20 +17,20 @@ from .repos import find_repo
 
 def export_language_model(options: ModelOptions, destination: Path) -> str:
     """
-    Writes the language model of a LaVIT with its tokenizer. It reads and writes image ids as LaVIT does; images that
-    LaVIT reads as rows are passed as embeddings.
+    Saves the language model of a LaVIT model with its tokenizer. It reads and writes image ids as LaVIT does; images
+    to read must be passed as embeddings.
 
     Args:
         options (`ModelOptions`):
-            Which LaVIT, and in which dtype.
+            The model and its dtype.
         destination (`Path`):
-            The folder to make.
+            Folder to create.
 
     Returns:
-        `str`: the class of the model.
+        `str`: the class of the language model.
 
     Raises:
-        FileExistsError: If the folder is there already.
+        FileExistsError: If the folder already exists.
     """
     repo = find_repo(options.model)
     with without_library_bars(), atomic_folder(destination) as folder:
@@ -42,14 +42,14 @@ def export_language_model(options: ModelOptions, destination: Path) -> str:
 
 def extract_language_model(model: LaVITForCausalLM) -> PreTrainedModel:
     """
-    The causal language model that a LaVIT was built on, grown by the image ids.
+    Extracts the causal language model of a LaVIT model, including the image ids.
 
     Args:
         model (`LaVITForCausalLM`):
-            The LaVIT, whose weights it shares.
+            The LaVIT model. Its weights are shared, not copied.
 
     Returns:
-        `PreTrainedModel`: of the class that `AutoModelForCausalLM` has for the text configuration.
+        `PreTrainedModel`: an instance of the `AutoModelForCausalLM` class for the text configuration.
     """
     text_config = model.config.text_config
     with torch.device("meta"):
@@ -59,7 +59,7 @@ def extract_language_model(model: LaVITForCausalLM) -> PreTrainedModel:
     language_model.config.dtype = model.dtype
     language_model.config.architectures = [type(language_model).__name__]
     own = model.generation_config
-    # The settings of images, and what else is LaVIT's own, stay behind.
+    # Without the settings for images and others that are specific to LaVIT.
     language_model.generation_config = GenerationConfig(
         bos_token_id=own.bos_token_id,
         eos_token_id=own.eos_token_id,
@@ -70,9 +70,9 @@ def extract_language_model(model: LaVITForCausalLM) -> PreTrainedModel:
 
 
 def _plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """LaVIT's tokenizer, changed to read special tokens in a text as others do, which vLLM counts on."""
+    """Makes LaVIT's tokenizer parse special tokens in texts as other tokenizers do, which vLLM relies on."""
     tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = False
-    tokenizer.chat_template = None  # LaVIT's puts images where a language model alone reads none
+    tokenizer.chat_template = None  # LaVIT's contains images, which a plain language model does not read
     tokenizer.init_kwargs.pop("processor_class", None)
     tokenizer._set_processor_class(None)
     return tokenizer

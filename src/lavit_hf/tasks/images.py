@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images that the command line names: found first, then read one by one, so that memory stays bounded."""
+"""Finds images given on the command line, then reads them one by one to limit memory use."""
 
 import glob
 import shlex
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STANDARD_INPUT = "-"
-MAX_INPUT_BYTES = 512 * 2**20  # of an image on standard input
+MAX_INPUT_BYTES = 512 * 2**20  # for an image on standard input
 URL_PREFIXES = ("http://", "https://")
 
 
 class Skipped:
     """
-    Keeps count of images that could not be read: each is reported, and the others go on.
+    Counts and reports images that could not be read, while the others are processed.
 
     Args:
         allowed (`bool`, *optional*, defaults to `True`):
-            Whether one may be skipped; otherwise it is a [`Failure`].
+            Whether to skip unreadable images instead of raising a [`Failure`].
     """
 
     def __init__(self, allowed: bool = True):
@@ -38,34 +38,33 @@ class Skipped:
         self.count = 0
 
     def add(self, source: str, reason: object) -> None:
-        """Reports an image on stderr."""
+        """Reports a skipped image on stderr."""
         if not self.allowed:
             raise Failure(f"{source}: {reason}")
         self.count += 1
         report(f"skipped {source}: {reason}")
 
     def exit_if_any(self) -> None:
-        """Ends the command with exit code 1 if an image was skipped."""
+        """Exits the command with code 1 if an image was skipped."""
         if self.count:
             raise SystemExit(EXIT_FAILURE)
 
 
 def find_images(arguments: Iterable[str], skipped: Skipped) -> list[str]:
     """
-    Finds the images that are meant. Only what is a file, a URL or standard input is given back; whether it is an
-    image shows when it is read.
+    Finds images. The result contains files, URLs and standard input, which are only checked when they are read.
 
     Args:
         arguments (`Iterable[str]`):
-            Paths, folders (their images, not those of folders in them), globs (`**` for all depths), URLs, or `-`.
+            Paths, folders (without subfolders), globs (with `**` for any depth), URLs, or `-`.
         skipped (`Skipped`):
-            Takes what does not exist.
+            Receives arguments that do not exist.
 
     Returns:
-        `list[str]`: the images in the order they are named, each once.
+        `list[str]`: the images in the given order, without duplicates.
 
     Raises:
-        Failure: If there is none.
+        Failure: If there are no images.
     """
     sources: dict[str, None] = {}
     for argument in arguments:
@@ -89,7 +88,7 @@ def read_image(source: str) -> "Image.Image":
 
     Args:
         source (`str`):
-            As [`find_images`] gives it.
+            An image from [`find_images`].
 
     Returns:
         `PIL.Image.Image`: The image, upright, in mode `"RGB"`.
@@ -106,7 +105,7 @@ def read_image(source: str) -> "Image.Image":
     except ValueError as error:
         if not isinstance(error.__cause__, Image.DecompressionBombError):
             raise
-        # The model's own message has advice for who is in Python, and not at a shell.
+        # The model's own message gives advice for Python, not for a shell.
         raise ValueError(
             f"{source} is too large to decode safely ({error.__cause__}). Scale it down first{_way(source)}."
         ) from error
@@ -123,21 +122,21 @@ def read_batches(
     sources: Iterable[str], batch_size: int, prepare: Callable[["Image.Image"], T], skipped: Skipped
 ) -> Iterator[list[tuple[str, T]]]:
     """
-    Reads images in batches, the next one while the model works on the last. Of a batch only what the model needs is
-    held; the full size of no more than one image.
+    Reads images in batches, each while the model processes the previous one. Only prepared inputs are kept in memory,
+    and at most one image at full size.
 
     Args:
         sources (`Iterable[str]`):
-            As [`find_images`] gives them.
+            Images from [`find_images`].
         batch_size (`int`):
-            Most images in a batch.
+            Maximum number of images per batch.
         prepare (`Callable`):
-            Makes of an image what is held of it.
+            Prepares the model's input from an image.
         skipped (`Skipped`):
-            Takes the images that cannot be read.
+            Receives images that cannot be read.
 
     Yields:
-        `list[tuple[str, T]]`: sources and what was prepared; never empty.
+        `list[tuple[str, T]]`: sources and prepared inputs; never empty.
     """
     sources = iter(sources)
 
@@ -165,14 +164,14 @@ def read_batches(
 
 def run_beside(function: Callable[[], T]) -> Callable[[], T]:
     """
-    Runs a function while others run.
+    Runs a function in the background.
 
     Args:
         function (`Callable`):
-            What to run, in a thread that the end of the program does not wait for.
+            The function, which runs in a daemon thread.
 
     Returns:
-        `Callable`: waits for its result, or raises its error.
+        `Callable`: waits for the result and returns it, or raises the function's error.
     """
     results = SimpleQueue()
 
@@ -188,7 +187,7 @@ def run_beside(function: Callable[[], T]) -> Callable[[], T]:
             raise error
         return result
 
-    Thread(target=run, daemon=True).start()  # a pool's threads are waited for, and may wait for the network themselves
+    Thread(target=run, daemon=True).start()  # exit would wait for pool threads, which may be stuck on the network
     return wait
 
 

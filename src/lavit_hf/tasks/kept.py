@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Which patches were kept of an image, for results."""
+"""The kept patches of an image, for results."""
 
 from typing import Any, NamedTuple
 
@@ -16,11 +16,11 @@ class KeptPatches(NamedTuple):
 
     Args:
         mask (`torch.BoolTensor` of shape `(num_patches,)`):
-            True for those that were kept.
+            True for kept patches.
         rebuild_error (`float`, *optional*):
-            Where an error was asked for, the one that they leave.
+            If `keep_error` was set, the error with the kept patches.
         reaches_keep_error (`bool`, *optional*):
-            Where an error was asked for, whether it is reached.
+            If `keep_error` was set, whether it is reached.
     """
 
     mask: torch.Tensor
@@ -29,7 +29,7 @@ class KeptPatches(NamedTuple):
 
     @classmethod
     def of(cls, outputs: ModelOutput) -> list["KeptPatches"]:
-        """Those of each image that a model has read, out of what it gave."""
+        """Returns the kept patches of each image from a model's output."""
         masks = outputs.keep_mask.cpu()
         if outputs.get("rebuild_errors") is None:
             return [cls(mask) for mask in masks]
@@ -37,18 +37,18 @@ class KeptPatches(NamedTuple):
 
     @property
     def count(self) -> int:
-        """How many they are."""
+        """Number of kept patches."""
         return int(self.mask.sum())
 
     def fields(self) -> dict[str, Any]:
-        """What JSON says of them."""
+        """Returns the fields for JSON."""
         counts = {"kept": self.count, "patches": len(self.mask)}
         if self.rebuild_error is None:
             return counts
         return counts | {"rebuild_error": self.rebuild_error, "reaches_keep_error": self.reaches_keep_error}
 
     def report_if_not_reached(self, source: str) -> None:
-        """Says on stderr where the wanted error is not reached, and that all patches are kept."""
+        """Reports on stderr if the requested error is not reached and therefore all patches are kept."""
         if self.reaches_keep_error is False:
             error = f"{self.rebuild_error:.2f}"
             report(f"{source}: the error is {error} even with all {len(self.mask)} patches, so all of them are kept.")

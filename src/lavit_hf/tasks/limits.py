@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What one request of a stranger may bring, for all that serves strangers: the page and the server."""
+"""Limits for untrusted requests to the page and the server."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,38 +11,38 @@ from ..lavit.image_loading import load_image
 from .failures import Failure
 
 
-# Pillow's names of what people send. Left out are formats that hold images of other sizes than they say (icons), and
-# one that is a program (EPS).
+# Pillow's names of common formats, without formats that contain images of other sizes than declared (icons), and
+# without EPS, which is executable code.
 PICTURE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 class TooLarge(Failure):
-    """A request that asks for more than one request may."""
+    """Raised for a request that exceeds the limits."""
 
 
 @dataclass(frozen=True)
 class InputLimits:
     """
-    Bounds of one request. They are far above what people send and below what hurts a machine: the worst image that
-    passes takes about 0.7 GB while it is read.
+    Limits per request. They are far above normal use, but low enough to protect the machine: the largest allowed image
+    takes about 0.7 GB while it is read.
 
     Args:
         text_characters (`int`, *optional*, defaults to 10 000):
-            Of one text. The context of a LaVIT holds a tenth of them.
+            Maximum number of characters of a text. The context of a LaVIT model holds a tenth of them.
         pictures (`int`, *optional*, defaults to 16):
-            Number of images.
+            Maximum number of images.
         picture_bytes (`int`, *optional*, defaults to 20 MiB):
-            Of the file of one image.
+            Maximum file size of an image.
         picture_pixels (`int`, *optional*, defaults to 50 million):
-            Of one image, however small its file is.
+            Maximum number of pixels of an image, whatever its file size.
         request_pixels (`int`, *optional*, defaults to 64 million):
-            Of all images of a request.
+            Maximum number of pixels of all images of a request.
         json_bytes (`int`, *optional*, defaults to 1 MiB):
-            Of a body without files.
+            Maximum size of a body without files.
         upload_bytes (`int`, *optional*, defaults to 64 MiB):
-            Of a body with files.
+            Maximum size of a body with files.
         stored_bytes (`int`, *optional*, defaults to 2 GiB):
-            Of all files that wait on the disk to be used.
+            Maximum size of all uploads on disk.
     """
 
     text_characters: int = 10_000
@@ -55,7 +55,7 @@ class InputLimits:
     stored_bytes: int = 2 * 2**30
 
     def check_text(self, text: str) -> str:
-        """Raises [`TooLarge`] for a text that is too long, and gives back any other."""
+        """Returns the text, or raises [`TooLarge`] if it is too long."""
         if len(text) > self.text_characters:
             raise TooLarge(
                 f"the text has {len(text):,} characters, but at most {self.text_characters:,} are read. Shorten it."
@@ -65,11 +65,11 @@ class InputLimits:
 
 class PictureReader:
     """
-    Reads the images of one request, until they are too many or too large together.
+    Reads the images of one request, within limits on each image and on all of them.
 
     Args:
         limits (`InputLimits`, *optional*):
-            The bounds.
+            The limits.
     """
 
     def __init__(self, limits: InputLimits | None = None):
@@ -79,19 +79,19 @@ class PictureReader:
 
     def read(self, source: bytes | Path, name: str) -> Image.Image:
         """
-        Reads an image. Nothing is downloaded, and a text is never taken for a path.
+        Reads an image. Never downloads anything, and never treats text as a path.
 
         Args:
             source (`bytes` or `Path`):
-                Its file.
+                The file or its content.
             name (`str`):
-                What errors call it.
+                Name of the image in error messages.
 
         Returns:
             `PIL.Image.Image`: The image, upright, in mode `"RGB"`.
 
         Raises:
-            TooLarge: If it goes beyond the limits.
+            TooLarge: If it exceeds the limits.
             Failure: If it cannot be read.
         """
         limits, left = self.limits, self.limits.request_pixels - self._num_pixels

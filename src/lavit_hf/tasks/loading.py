@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Models for the commands, and errors that say what is missing."""
+"""Loads models for the commands, with errors that say what is missing."""
 
 import gc
 import secrets
@@ -35,38 +35,38 @@ from .shared_switch import SharedSwitch
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# The command line imports the package without it, to say what it can do at once.
+# For a fast start, the command line imports the package without it.
 register_auto_classes()
 
 
 def find_device(name: str) -> torch.device:
     """
-    The device to run on.
+    Returns the device to run on.
 
     Args:
         name (`str`):
-            As torch names it; `"auto"` is the accelerator if there is one, and the CPU otherwise.
+            Name of a torch device; `"auto"` is the accelerator if there is one, and the CPU otherwise.
 
     Raises:
-        Failure: If it cannot be used.
+        Failure: If the device cannot be used.
     """
     if name == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+    except (RuntimeError, AssertionError) as error:  # the latter if torch was built without CUDA
         raise Failure(device_refusal(name, str(error).splitlines()[0])) from error
 
 
 def load_processor(repo: str, options: ModelOptions) -> LaVITProcessor:
-    """Loads the processor, an adapter's own where one was saved with it."""
+    """Loads the processor, or that of the adapter if it has one."""
     return LaVITProcessor.from_pretrained(find_processor(repo, options.model))
 
 
 def last_of_loading(load: Callable[P, T]) -> Callable[P, T]:
     """
-    Marks the end of loading: the terminal no longer says so, and where the program put off looking for garbage, Python
-    does so again, in what is made from then on.
+    Decorator for the last loading function of a command: hides the loading note, and enables garbage collection again
+    if it was disabled, for objects created from then on.
     """
 
     @wraps(load)
@@ -83,7 +83,7 @@ def last_of_loading(load: Callable[P, T]) -> Callable[P, T]:
 
 @last_of_loading
 def load_language_model(repo: str, options: ModelOptions) -> LaVITForCausalLM:
-    """Loads what reads and writes texts and image tokens, with the adapter in it where the options name one."""
+    """Loads the language model, with an adapter if the options name one."""
     model = LaVITForCausalLM.from_pretrained(
         repo,
         dtype=options.dtype.value,
@@ -97,20 +97,20 @@ def load_language_model(repo: str, options: ModelOptions) -> LaVITForCausalLM:
 
 @last_of_loading
 def load_visual_tokenizer(repo: str, options: ModelOptions) -> LaVITVisualTokenizer:
-    """Loads the visual tokenizer alone."""
+    """Loads only the visual tokenizer."""
     return LaVITVisualTokenizer.from_pretrained(
         repo, dtype=options.dtype.value, device_map=find_device(options.device)
     )
 
 
 def make_generator(seed: int | None, device: torch.device) -> tuple[torch.Generator, int]:
-    """A source of all draws, and the seed to repeat them by."""
+    """Creates a random generator, and returns it with its seed."""
     seed = secrets.randbelow(2**32) if seed is None else seed
     return torch.Generator(device).manual_seed(seed), seed
 
 
 def find_dtype(repo: str, options: ModelOptions) -> torch.dtype:
-    """What to calculate in."""
+    """Returns the dtype to compute in."""
     if options.dtype is DType.auto:
         return LaVITConfig.from_pretrained(repo).dtype or torch.float32
     return getattr(torch, options.dtype.value)
@@ -118,7 +118,7 @@ def find_dtype(repo: str, options: ModelOptions) -> torch.dtype:
 
 @contextmanager
 def without_library_bars() -> Iterator[None]:
-    """No progress bars of transformers inside. Those of downloads stay where stderr is a terminal."""
+    """Context manager without transformers' progress bars. Those of downloads remain if stderr is a terminal."""
     with _transformers_bars.off():
         yield
 
@@ -126,7 +126,7 @@ def without_library_bars() -> Iterator[None]:
 def _turn_off_transformers_bars() -> None:
     transformers_logging.disable_progress_bar()
     if sys.stderr.isatty():
-        enable_progress_bars()  # huggingface_hub's, which transformers turned off as well
+        enable_progress_bars()  # huggingface_hub's, which transformers also turned off
 
 
 _transformers_bars = SharedSwitch(

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What a terminal shows while a model is loaded: the imports alone take seconds."""
+"""A note in the terminal while a model is loaded, as the imports alone take seconds."""
 
 import sys
 from pathlib import Path
@@ -15,12 +15,11 @@ _is_shown = False
 
 def show_loading(repo: str) -> None:
     """
-    Says on stderr which model is being loaded, until [`hide_loading`] is called. Says nothing where stderr is not a
-    terminal.
+    Shows on stderr which model is being loaded, until [`hide_loading`] is called, if stderr is a terminal.
 
     Args:
         repo (`str`):
-            A folder, of which the name is shown, or a Hub id.
+            A folder, whose name is shown, or a Hub id.
     """
     global _is_shown
     if sys.stderr.isatty():
@@ -30,7 +29,7 @@ def show_loading(repo: str) -> None:
 
 
 def hide_loading() -> None:
-    """Erases what [`show_loading`] says, if it says anything."""
+    """Erases the note of [`show_loading`], if there is one."""
     global _is_shown
     if _is_shown:
         print(ERASE_LINE, end="", file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What users choose: a model, how it is loaded, and the texts it is given."""
+"""User options: the model, how to load it, and checks of texts."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -8,11 +8,11 @@ from enum import Enum
 from .failures import Failure
 
 
-MAX_TEXT = 100_000  # characters, far beyond the context of any LaVIT and still tokenized in no time
+MAX_TEXT = 100_000  # characters; far beyond any model's context, but still tokenized quickly
 
 
 class DType(str, Enum):
-    """In what the model calculates."""
+    """Dtype that the model computes in."""
 
     auto = "auto"
     float32 = "float32"
@@ -21,7 +21,7 @@ class DType(str, Enum):
 
 
 class Quantization(str, Enum):
-    """In what the language model's weights are held."""
+    """Quantization of the language model's weights."""
 
     four_bit = "4bit"
     eight_bit = "8bit"
@@ -30,15 +30,15 @@ class Quantization(str, Enum):
 @dataclass(frozen=True)
 class ModelOptions:
     """
-    Which model, and how it is loaded.
+    The model and how to load it.
 
     Args:
         model (`str`, *optional*):
-            Path or Hub id. The bundled checkpoint by default.
+            Path or Hub id. Defaults to the bundled checkpoint.
         device (`str`, *optional*, defaults to `"auto"`):
             Name of a torch device; `"auto"` is the accelerator, if there is one.
         dtype (`DType`, *optional*):
-            `auto` keeps the checkpoint's.
+            Dtype of the model; `auto` is that of the checkpoint.
         quantize (`Quantization`, *optional*):
             Quantization of the language model.
     """
@@ -51,10 +51,10 @@ class ModelOptions:
 
 def check_text(text: str | None) -> str | None:
     """
-    Refuses a text that is empty or too long for any model, before one is loaded.
+    Rejects a text that is empty or too long for any model, before one is loaded.
 
     Raises:
-        Failure: Says which it is.
+        Failure: If the text is empty or too long.
     """
     if text is not None and not text.strip():
         raise Failure("the text is empty.")

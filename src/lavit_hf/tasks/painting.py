@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images out of texts, images and tokens, for `draw` and `reconstruct`."""
+"""Generates images from texts, images and tokens, for `draw` and `reconstruct`."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -45,7 +45,7 @@ _diffusers_bars = SharedSwitch(
 def load_pipeline(
     repo: str, options: ModelOptions, processor: LaVITProcessor, language_model: LaVITForCausalLM | None
 ) -> LaVITPipeline:
-    """Loads what paints, around a language model that is there already or without one."""
+    """Loads the pipeline, with a loaded language model or without one."""
     with _diffusers_bars.off():
         pipeline = LaVITPipeline.from_pretrained(
             repo, processor=processor, language_model=language_model, dtype=find_dtype(repo, options)
@@ -57,17 +57,17 @@ def draw_images(
     prompt: str, request: PaintingRequest, painting: dict[str, Any], seed: int | None, as_json: bool
 ) -> None:
     """
-    Paints one or several images of a prompt.
+    Generates one or more images from a prompt.
 
     Args:
         prompt (`str`):
-            What to paint.
+            What to generate.
         request (`PaintingRequest`):
-            Its images, the files to make, and which model.
+            The images of the prompt, the output files, and the model.
         painting (`dict`):
-            What the pipeline is told; `None` is its default.
+            Arguments of the pipeline; `None` means the default.
         seed (`int`, *optional*):
-            Seed of the draws.
+            Random seed.
         as_json (`bool`):
             Whether to print JSON.
     """
@@ -77,7 +77,7 @@ def draw_images(
         processor = load_processor(repo, options)
         images = [read_image(source) for source in request.sources]
         inputs = {"prompt": prompt, "images": [images] if images else None}
-        processor(text=prompt, images=inputs["images"], generation_mode="image")  # refuses before gigabytes are read
+        processor(text=prompt, images=inputs["images"], generation_mode="image")  # fails before loading weights
         pipeline = load_pipeline(repo, options, processor, load_language_model(repo, options))
         pipeline.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
         output = pipeline(**inputs, **_without_none(painting), generator=generator)
@@ -95,26 +95,26 @@ def reconstruct_images(
     as_json: bool,
 ) -> None:
     """
-    Paints each image from its tokens. Needs no language model.
+    Reconstructs each image from its tokens. Needs no language model.
 
     Args:
         request (`PictureRequest`):
-            The images, the files to make of them, and which model.
+            The images, the output files, and the model.
         painting (`dict`):
-            What the pipeline is told; `None` is its default.
+            Arguments of the pipeline; `None` means the default.
         keep ([`KeepSettings`]):
-            How many patches to keep; nothing where the model's own rule decides.
+            How many patches to keep; if empty, the model's own rule is used.
         batch_size (`int`):
-            Images at once.
+            Number of images per batch.
         seed (`int`, *optional*):
-            Seed of the draws.
+            Random seed.
         as_json (`bool`):
             Whether to print JSON.
     """
     with without_library_bars(), show_results(len(request.sources), as_json) as results:
         generator, seed = make_generator(seed, find_device(request.options.device))
         tokenized = tokenize_images(request, keep, batch_size, generator)
-        pipeline = None  # loaded when there is an image for it
+        pipeline = None  # loaded once there is an image
         for batch in _batched(tokenized, batch_size):
             pipeline = pipeline or _load_painter(request.repo, request.options)
             ids = [torch.tensor(image.token_ids) for image in batch]
@@ -130,12 +130,12 @@ def reconstruct_images(
 
 def _load_painter(repo: str, options: ModelOptions) -> LaVITPipeline:
     pipeline = load_pipeline(repo, options, load_processor(repo, options), language_model=None)
-    pipeline.set_progress_bar_config(disable=True)  # there is one over the images
+    pipeline.set_progress_bar_config(disable=True)  # there is already one for the images
     return pipeline
 
 
 def _flag(output: LaVITPipelineOutput, number: int) -> dict[str, bool]:
-    """Whether the safety checker flagged an image; nothing where there is no checker."""
+    """Returns whether the safety checker flagged an image; empty without a safety checker."""
     flagged = output.nsfw_content_detected
     return {} if flagged is None else {"flagged": bool(flagged[number])}
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What a repo's pixel decoder is, from its configs."""
+"""Describes a repo's pixel decoder from its configurations."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from .repo_files import RepoFiles
 
 def describe_decoder(files: RepoFiles) -> dict[str, dict[str, Any]]:
     """
-    The pixel decoder.
+    Describes the pixel decoder of a repo.
 
     Args:
         files (`RepoFiles`):
             The repo.
 
     Returns:
-        `dict`: its facts; its kind is `None` where there is none.
+        `dict`: facts about the pixel decoder; its kind is `None` if there is none.
     """
     unet, vae = files.read_json("unet/config.json"), files.read_json("vae/config.json")
     if unet is None or vae is None:
@@ -36,16 +36,16 @@ def describe_decoder(files: RepoFiles) -> dict[str, dict[str, Any]]:
 
 def check_picture_size(files: RepoFiles, **size: Any) -> None:
     """
-    Refuses a size that a repo's pixel decoder cannot paint.
+    Rejects a size that a repo's pixel decoder cannot generate.
 
     Args:
         files (`RepoFiles`):
-            The repo; where it has no pixel decoder, nothing is refused here.
+            The repo. Without a pixel decoder, any size is accepted.
         size:
-            `height`, `width` and `aspect_ratio`, as the pipeline takes them.
+            `height`, `width` and `aspect_ratio`, as for the pipeline.
 
     Raises:
-        ValueError: Says what is wrong, and the nearest size.
+        ValueError: If the size is not supported. The message suggests the nearest size.
     """
     unet, vae = files.read_json("unet/config.json"), files.read_json("vae/config.json")
     if unet is not None and vae is not None:

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The tensors that a folder of configurations without weights describes."""
+"""Describes the weights of a folder that only contains configurations."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,19 +21,19 @@ from .repo_files import TensorHeader
 
 def describe_weights(repo: Path) -> Iterator[tuple[str, list[TensorHeader]]]:
     """
-    Builds every model that has a config at the top or in a folder there, on the meta device.
+    Creates every model with a configuration in a folder or its direct subfolders, on the meta device.
 
     Args:
         repo (`Path`):
-            Where the configs are.
+            The folder.
 
     Yields:
-        For each model the name of its folder, `""` for the top, and its tensors.
+        For each model, the name of its subfolder (`""` for the folder itself) and its tensors.
     """
     described = set()
     for path in sorted(repo.glob(CONFIG_NAME)) + sorted(repo.glob(f"*/{CONFIG_NAME}")):
         model_class = _find_class(read_json(path))
-        # The language model's config may stand at the top and in its folder.
+        # The language model's configuration may be in both the folder and a subfolder.
         if model_class is not None and model_class not in described:
             described.add(model_class)
             folder = "" if path.parent == repo else path.parent.name
@@ -43,14 +43,14 @@ def describe_weights(repo: Path) -> Iterator[tuple[str, list[TensorHeader]]]:
 def _headers(model: nn.Module) -> list[TensorHeader]:
     named = {}
     for name, tensor in saved_state_dict(model).items():
-        named.setdefault(id(tensor), TensorHeader(name, tuple(tensor.shape)))  # tied ones once
+        named.setdefault(id(tensor), TensorHeader(name, tuple(tensor.shape)))  # tied weights count once
     return list(named.values())
 
 
 def _find_class(config: dict[str, Any]) -> type[nn.Module] | None:
-    """The class that a config names, as diffusers or as transformers does."""
+    """Returns the class that a configuration of diffusers or transformers names."""
     name = config.get("_class_name") or next(iter(config.get("architectures") or ()), "")
-    if name == StableDiffusionSafetyChecker.__name__:  # not in the library's own namespace
+    if name == StableDiffusionSafetyChecker.__name__:  # not in diffusers' namespace
         return StableDiffusionSafetyChecker
     found = getattr(lavit_hf, name, None) or getattr(diffusers, name, None)
     return found if isinstance(found, type) and issubclass(found, nn.Module) else None

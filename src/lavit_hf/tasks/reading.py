@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Texts about images, for `caption` and `ask`."""
+"""Generates texts about images, for `caption` and `ask`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,8 +27,8 @@ from .requests import PictureRequest
 from .results import show_results
 
 
-# How the original is evaluated on questions (arXiv 2309.04669), but for its least length of two tokens, which spoils
-# answers of one.
+# Settings of the original's evaluation on questions (arXiv 2309.04669), without its minimum length of two tokens,
+# which degrades answers of one token.
 QUESTION_SETTINGS = {
     "num_beams": 5,
     "early_stopping": True,
@@ -41,17 +41,17 @@ QUESTION_SETTINGS = {
 @dataclass(frozen=True)
 class Task:
     """
-    What to write about an image.
+    A kind of text to generate about images.
 
     Args:
         name (`str`):
-            What JSON calls the text.
+            Name of the text in JSON.
         make_prompt (`Callable`):
-            The prompt, the same for all images, made by the processor.
+            Creates the prompt from the processor, which is the same for all images.
         clean (`Callable`):
-            Cuts generated texts to what was asked for.
+            Removes everything from generated texts that was not requested.
         settings (`dict`):
-            What `generate` is told beside the model's own settings.
+            Arguments of `generate`, in addition to the model's own settings.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Task:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def prepare(self, processor: LaVITProcessor, image: Image.Image) -> BatchFeature:
-        """The model's inputs for one image."""
+        """Prepares the model's inputs for one image."""
         return processor(images=image, text=self.make_prompt(processor), return_tensors="pt")
 
 
@@ -68,7 +68,7 @@ CAPTION = Task("caption", lambda processor: "", LaVITProcessor.post_process_capt
 
 
 def answer_to(question: str) -> Task:
-    """The task of answering a question."""
+    """Creates the task of answering a question."""
     return Task(
         "answer",
         lambda processor: processor.format_question(question),
@@ -79,13 +79,13 @@ def answer_to(question: str) -> Task:
 
 class ReadText(NamedTuple):
     """
-    What the model wrote about an image.
+    A generated text about an image.
 
     Args:
         text (`str`):
             The text.
         kept ([`KeptPatches`]):
-            The patches that it was read from.
+            The kept patches of the image.
     """
 
     text: str
@@ -101,19 +101,19 @@ def write_texts(
     as_json: bool,
 ) -> None:
     """
-    Prints what the model writes about each image.
+    Generates and prints a text about each image.
 
     Args:
         task (`Task`):
-            What to write.
+            The kind of text.
         request (`PictureRequest`):
-            The images, and which model.
+            The images and the model.
         wishes (`dict`):
-            Settings of `generate` that go before the task's, [`KeepSettings`] among them; `None` is no wish.
+            Arguments of `generate` that override the task's, including [`KeepSettings`]; `None` values are ignored.
         batch_size (`int`):
-            Images at once.
+            Number of images per batch.
         seed (`int`, *optional*):
-            Seed of the draws.
+            Random seed.
         as_json (`bool`):
             Whether to print JSON.
     """
@@ -121,7 +121,7 @@ def write_texts(
         names_patches = any(wishes.get(name) is not None for name in KEEP_SETTINGS)
         generator, seed = make_generator(seed, find_device(request.options.device))
         processor = load_processor(request.repo, request.options)
-        model = None  # loaded when there is an image for it
+        model = None  # loaded once there is an image
         for batch in read_batches(
             request.sources, batch_size, lambda image: task.prepare(processor, image), request.skipped
         ):
@@ -143,14 +143,14 @@ def generate_texts(
     wishes: dict[str, Any] | None = None,
 ) -> list[str]:
     """
-    Has the model write about images; [`read_images`] tells the patches too.
+    Generates texts about images. [`read_images`] also returns the kept patches.
 
     Args:
         task, samples, processor, model, generator, wishes:
             As in [`read_images`].
 
     Returns:
-        `list[str]`: a text for each image.
+        `list[str]`: one text per image.
     """
     return [text for text, _ in read_images(task, samples, processor, model, generator, wishes)]
 
@@ -164,24 +164,24 @@ def read_images(
     wishes: dict[str, Any] | None = None,
 ) -> list[ReadText]:
     """
-    Has the model write about images.
+    Generates texts about images.
 
     Args:
         task (`Task`):
-            What to write.
+            The kind of text.
         samples (`Sequence[BatchFeature]`):
-            What [`Task.prepare`] made of each image.
+            Output of [`Task.prepare`] for each image.
         processor (`LaVITProcessor`):
-            The model's.
+            The model's processor.
         model (`LaVITForCausalLM`):
             The model.
         generator (`torch.Generator`):
-            Source of all draws.
+            Random number generator.
         wishes (`dict`, *optional*):
-            Settings of `generate` that go before the task's; `None` is no wish.
+            Arguments of `generate` that override the task's; `None` values are ignored.
 
     Returns:
-        `list[ReadText]`: one for each image.
+        `list[ReadText]`: one per image.
     """
     inputs = _stack(samples, processor, model)
     settings = _merge_settings(task.settings, wishes or {})
@@ -198,7 +198,7 @@ def _merge_settings(settings: dict[str, Any], wishes: dict[str, Any]) -> dict[st
 def _stack(
     samples: Sequence[BatchFeature], processor: LaVITProcessor, model: LaVITForCausalLM
 ) -> dict[str, torch.Tensor]:
-    """One batch of samples, the shorter prompts padded as the processor does it."""
+    """Batches samples, with prompts padded as by the processor."""
     prompts = {"input_ids": [sample["input_ids"][0].tolist() for sample in samples]}
     inputs = dict(processor.tokenizer.pad(prompts, return_tensors="pt"))
     inputs["pixel_values"] = torch.cat([sample["pixel_values"] for sample in samples]).to(model.dtype)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Small files and headers of weights of a repo, in a folder or on the Hub, without the weights themselves."""
+"""Reads small files and the headers of weights from a local or Hub repo, without the weights themselves."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ MAX_CARD_BYTES = 2**20
 
 
 class TensorHeader(NamedTuple):
-    """Name, shape and dtype (as safetensors calls it, `"BF16"`) of a tensor; `None` where it is not stored."""
+    """Name, shape and dtype of a tensor. The dtype is as in safetensors, such as `"BF16"`, or `None` if not saved."""
 
     name: str
     shape: tuple[int, ...]
@@ -31,43 +31,43 @@ class TensorHeader(NamedTuple):
 
 class RepoFiles:
     """
-    A folder.
+    The files of a local repo.
 
     Args:
         repo (`str`):
-            Its path.
+            Path of the repo.
     """
 
     def __init__(self, repo: str):
         self.repo = repo
 
     def list_weights(self) -> list[str]:
-        """The repo's files of weights, relative to it."""
+        """Returns the relative paths of the repo's weights."""
         folder = Path(self.repo)
         return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"*{WEIGHTS_ENDING}"))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """A file's content; `None` where there is no such file."""
+        """Reads a JSON file. Returns `None` if it does not exist."""
         path = Path(self.repo, name)
         return read_json(path) if path.is_file() else None
 
     def read_card(self, name: str) -> dict[str, Any]:
-        """The metadata of a model card; empty where there is no such file, or none in it that can be read."""
+        """Reads the metadata of a model card. Returns an empty dict if it does not exist or cannot be read."""
         path = Path(self.repo, name)
         return _read_metadata(path) if path.is_file() else {}
 
     def read_headers(self, name: str) -> list[TensorHeader]:
-        """The tensors of a file of weights."""
+        """Reads the tensor headers of a file of weights."""
         return _headers(parse_local_safetensors_file_metadata(Path(self.repo, name)))
 
 
 class HubFiles(RepoFiles):
     """
-    A repo on the Hub. Of weights only their first bytes are downloaded.
+    The files of a Hub repo. Only the first bytes of weights are downloaded.
 
     Args:
         repo (`str`):
-            Its id.
+            Hub id of the repo.
     """
 
     def __init__(self, repo: str):
@@ -90,7 +90,7 @@ class HubFiles(RepoFiles):
 
 
 def open_repo(repo: str) -> RepoFiles:
-    """The files of a folder or of a Hub id."""
+    """Returns the files of a folder or Hub id."""
     return RepoFiles(repo) if Path(repo).is_dir() else HubFiles(repo)
 
 
@@ -99,7 +99,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         return {}
     try:
         return metadata_load(path) or {}
-    except (ValueError, YAMLError):  # no card is needed to run a model
+    except (ValueError, YAMLError):  # the card is not needed to run a model
         return {}
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The repo that a user means, found without waiting for torch."""
+"""Finds the repo of a model without importing torch."""
 
 import json
 from pathlib import Path
@@ -12,22 +12,22 @@ from .failures import Failure
 
 
 ADAPTER_CONFIG_NAME = "adapter_config.json"  # PEFT's
-MODEL_TYPE = "lavit"  # as the configuration says, which takes seconds to import
+MODEL_TYPE = "lavit"  # same as in the configuration, which takes seconds to import
 
 
 def find_repo(model: str | None) -> str:
     """
-    Makes sure that there is such a model, before anything large is read or downloaded.
+    Finds a model before anything large is read or downloaded.
 
     Args:
         model (`str`, *optional*):
-            Path or Hub id of a model, or of an adapter of one; the bundled checkpoint by default, and by its name.
+            Path or Hub id of a model or an adapter, or the name of the bundled checkpoint, which is the default.
 
     Returns:
-        `str`: what `from_pretrained` takes; the model that an adapter was trained on, in place of the adapter.
+        `str`: path or Hub id for `from_pretrained`. For an adapter, that of its base model.
 
     Raises:
-        Failure: If there is no such model, or the Hub cannot be reached.
+        Failure: If the model does not exist, or the Hub cannot be reached.
     """
     is_path = model is not None and Path(model).exists()
     if model is None or (model == BUNDLED_CHECKPOINT and not is_path):
@@ -60,7 +60,7 @@ def _finish_interrupted_save(model: str) -> None:
 
 
 def is_adapter_folder(model: str) -> bool:
-    """Whether a folder holds an adapter and no model."""
+    """Whether a folder contains an adapter and no model."""
     return Path(model, ADAPTER_CONFIG_NAME).is_file() and not Path(model, CONFIG_NAME).is_file()
 
 
@@ -80,7 +80,7 @@ def _find_repo_of_adapter(adapter: str) -> str:
 
 
 def _download_config(model: str) -> Path | None:
-    """The configuration of a model on the Hub; `None` where it has none, as the repo of an adapter."""
+    """Downloads the configuration of a Hub model. Returns `None` if it has none, such as the repo of an adapter."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,

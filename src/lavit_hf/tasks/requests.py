@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What commands are asked for, and refuse if it cannot be: before torch is imported, which takes seconds."""
+"""Checks the arguments of commands before torch is imported, which takes seconds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,19 +18,19 @@ from .saving import check_free, name_outputs, number_outputs
 @dataclass(frozen=True)
 class PictureRequest:
     """
-    Images that something is to be done with.
+    Images to process.
 
     Args:
         sources (`list[str]`):
-            The images, as [`find_images`] gives them.
+            Images from [`find_images`].
         skipped (`Skipped`):
-            Counts those that cannot be read.
+            Counts images that cannot be read.
         repo (`str`):
             The model's repo.
         options (`ModelOptions`):
-            How to load it.
+            Options for loading the model.
         outputs (`dict[str, Path]`):
-            The file to make of each image, where files are made.
+            Output file of each image, if there are output files.
     """
 
     sources: list[str]
@@ -43,17 +43,17 @@ class PictureRequest:
 @dataclass(frozen=True)
 class PaintingRequest:
     """
-    Images that are to be painted.
+    Images to generate.
 
     Args:
         sources (`list[str]`):
-            The images of the prompt.
+            Images of the prompt.
         outputs (`list[Path]`):
-            The files to make.
+            Output files.
         repo (`str`):
             The model's repo.
         options (`ModelOptions`):
-            How to load it.
+            Options for loading the model.
     """
 
     sources: list[str]
@@ -70,25 +70,25 @@ def request_pictures(
     folder_option: str = "--output",
 ) -> PictureRequest:
     """
-    Finds images and the model that is to read them.
+    Finds images and the model to read them.
 
     Args:
         images (`Sequence[str]`):
-            The images as the command line names them.
+            Images as given on the command line.
         options (`ModelOptions`):
-            Which model.
+            The model.
         folder (`Path`, *optional*):
-            Where the files go that are made of the images.
+            Output folder.
         force (`bool`, *optional*, defaults to `False`):
-            Whether these may overwrite others.
+            Whether output files may overwrite others.
         folder_option (`str`, *optional*, defaults to `"--output"`):
-            The option that names the folder, for messages.
+            Name of the option for the folder, for messages.
 
     Returns:
         [`PictureRequest`].
 
     Raises:
-        Failure: If there is no such image, model or device, or a file is in the way.
+        Failure: If an image, model or device does not exist, or an output file already exists.
     """
     skipped = Skipped()
     sources = find_images(images, skipped)
@@ -103,26 +103,26 @@ def request_painting(
     images: Sequence[str], options: ModelOptions, output: Path, force: bool, painting: dict[str, Any]
 ) -> PaintingRequest:
     """
-    Finds what an image is to be painted of, and by which model.
+    Finds the images of a prompt and the model to generate images with.
 
     Args:
         images (`Sequence[str]`):
-            The images of the prompt, as the command line names them. None may be missing.
+            Images of the prompt as given on the command line. All must exist.
         options (`ModelOptions`):
-            Which model.
+            The model.
         output (`Path`):
-            The file to make, or where there are several images what theirs are called after.
+            Output file. For several images, numbers are added to its name.
         force (`bool`):
             Whether files may be overwritten.
         painting (`dict`):
-            What the pipeline will be told.
+            Arguments of the pipeline.
 
     Returns:
         [`PaintingRequest`].
 
     Raises:
-        Failure: If there is no such image, model or device, or a file is in the way.
-        ValueError: If the model cannot paint that size.
+        Failure: If an image, model or device does not exist, or an output file already exists.
+        ValueError: If the model does not support the size.
     """
     outputs = number_outputs(output, painting["num_images_per_prompt"])
     check_free(outputs, force)
@@ -139,7 +139,7 @@ def request_painting(
 
 
 def find_model(options: ModelOptions) -> str:
-    """The repo of a model, which is there, and the device may be there as well; otherwise raises a [`Failure`]."""
+    """Returns the repo of a model. Raises a [`Failure`] if it does not exist or the device cannot be used."""
     repo = find_repo(options.model)
     check_device(options.device)
     return repo

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Results on stdout: lines for people or JSON for scripts, and a progress bar on stderr that does not get between."""
+"""Prints results on stdout, as text or JSON lines, with a separate progress bar on stderr."""
 
 import json
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from .printing import one_line
 
 class Results:
     """
-    Prints results as they come.
+    Prints results as they arrive.
 
     Args:
         total (`int`):
-            How many are expected.
+            Expected number of results.
         as_json (`bool`):
-            Whether each is a JSON object rather than a text.
+            Whether to print each result as a JSON object instead of text.
         progress (`Progress`, *optional*):
-            The bar to move.
+            Progress bar to advance.
     """
 
     def __init__(self, total: int, as_json: bool, progress: Progress | None = None):
@@ -38,24 +38,24 @@ class Results:
 
         Args:
             source (`str`):
-                The image. Named in front of the text where there are several.
+                The image. Printed before the text if several results are expected.
             text (`str`):
-                The result for people.
+                The result as text.
             fields:
-                The result for scripts, beside `image`.
+                The result as JSON fields, besides `image`.
         """
         named = text if self.total == 1 else f"{one_line(source)}: {text}"
         self._print(named, {"image": source, **fields})
 
     def add_file(self, path: Path, **fields) -> None:
         """
-        Prints where an image was saved.
+        Prints the path of a saved image.
 
         Args:
             path (`Path`):
                 The file.
             fields:
-                The result for scripts, beside `output`.
+                Additional JSON fields, besides `output`.
         """
         self._print(one_line(str(path)), {"output": str(path), **fields})
 
@@ -78,15 +78,15 @@ class Results:
 @contextmanager
 def show_results(total: int, as_json: bool, with_bar: bool = True) -> Iterator[Results]:
     """
-    A place for results, with a progress bar if there are several and stderr is a terminal.
+    Context manager for printing results, with a progress bar if there are several and stderr is a terminal.
 
     Args:
         total (`int`):
-            How many results are expected.
+            Expected number of results.
         as_json (`bool`):
-            Whether they are printed as JSON.
+            Whether to print results as JSON.
         with_bar (`bool`, *optional*, defaults to `True`):
-            Whether there may be a bar.
+            Whether to allow a progress bar.
     """
     with show_bar("images", with_bar and total != 1) as progress:
         yield Results(total, as_json, progress)
@@ -95,16 +95,16 @@ def show_results(total: int, as_json: bool, with_bar: bool = True) -> Iterator[R
 @contextmanager
 def show_bar(unit: str, wanted: bool = True) -> Iterator[Progress | None]:
     """
-    A progress bar on stderr.
+    Shows a progress bar on stderr.
 
     Args:
         unit (`str`):
-            What it counts.
+            Unit that it counts.
         wanted (`bool`, *optional*, defaults to `True`):
-            Whether there may be one.
+            Whether to show it.
 
     Yields:
-        `Progress` or `None`: `None` where stderr is no terminal, or none is wanted.
+        `Progress` or `None`: the progress bar, or `None` if stderr is not a terminal or `wanted` is false.
     """
     console = Console(stderr=True)
     if not wanted or not console.is_terminal:

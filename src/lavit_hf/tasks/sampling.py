@@ -1,17 +1,17 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""How image tokens are drawn, for `draw` and the page."""
+"""Sampling of image tokens, for `draw` and the page."""
 
 from typing import Any
 
 
 def sampling_settings(temperature: float | None) -> dict[str, Any]:
     """
-    What `generate` is told of a temperature.
+    Returns the arguments of `generate` for a temperature.
 
     Args:
         temperature (`float`, *optional*):
-            Temperature of image tokens. The checkpoint's own by default; 0 takes the most likely token every time.
+            Temperature for image tokens. Defaults to the checkpoint's own; 0 always picks the most likely token.
 
     Returns:
         `dict`: Arguments of [`~LaVITForCausalLM.generate`].

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Where images go: each has a file of its own, and an existing one is overwritten only if asked to."""
+"""Output files of images. Each image has its own file, and existing files are only overwritten on request."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,19 +12,19 @@ from .images import STANDARD_INPUT, URL_PREFIXES
 
 def name_outputs(sources: Sequence[str], folder: Path) -> dict[str, Path]:
     """
-    A PNG file for each image, called as the image is; those of one name are numbered.
+    Chooses a PNG file for each image, with the name of the image, and a number if several have the same name.
 
     Args:
         sources (`Sequence[str]`):
             The images.
         folder (`Path`):
-            Where the files go.
+            Output folder.
 
     Returns:
-        `dict[str, Path]`: the file of each image.
+        `dict[str, Path]`: the output file of each image.
     """
     outputs, taken = {}, set()
-    last_numbers = {}  # of each stem; all up to it are taken, and to try them again would be quadratic
+    last_numbers = {}  # by stem; all numbers up to it are taken, and retrying them would take quadratic time
     for source in sources:
         stem = _stem(source)
         name, number = stem, last_numbers.get(stem.casefold(), 1)
@@ -38,7 +38,7 @@ def name_outputs(sources: Sequence[str], folder: Path) -> dict[str, Path]:
 
 
 def number_outputs(path: Path, count: int) -> list[Path]:
-    """The path itself, or where there are several images `name-1.png`, `name-2.png` and so on."""
+    """Returns the path itself, or `name-1.png`, `name-2.png` and so on for several images."""
     if count == 1:
         return [path]
     return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, count + 1)]
@@ -46,7 +46,7 @@ def number_outputs(path: Path, count: int) -> list[Path]:
 
 def check_free(paths: Sequence[Path], force: bool, option: str = "--output") -> None:
     """
-    Looks whether files can be made.
+    Checks that files can be created.
 
     Args:
         paths (`Sequence[Path]`):
@@ -54,10 +54,10 @@ def check_free(paths: Sequence[Path], force: bool, option: str = "--output") -> 
         force (`bool`):
             Whether they may overwrite others.
         option (`str`, *optional*, defaults to `"--output"`):
-            The option that names them, for messages.
+            Name of the option for the files, for messages.
 
     Raises:
-        Failure: If one of them exists and may not be overwritten, or its folder cannot be.
+        Failure: If a file exists and may not be overwritten, or its folder cannot be created.
     """
     for path in paths:
         if path.is_dir():

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Switches of the process, as those of the libraries' progress bars: off while any thread wants them off."""
+"""Process-wide switches, such as those of libraries' progress bars, that are off while any thread needs them off."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 class SharedSwitch:
     """
-    A switch of the process that several threads may want off at once. The first turns it off, the last puts it back.
+    A process-wide switch that several threads may turn off at once. The first turns it off, and the last restores it.
 
     Args:
         is_on (`Callable`):
-            Says how it stands.
+            Returns the state of the switch.
         turn_off, turn_on (`Callable`):
-            Move it.
+            Change its state.
     """
 
     def __init__(self, is_on: Callable[[], bool], turn_off: Callable[[], None], turn_on: Callable[[], None]):
@@ -26,7 +26,7 @@ class SharedSwitch:
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Inside, it is off."""
+        """Context manager in which the switch is off."""
         with self._lock:
             if not self._num_users:
                 self._was_on = self._is_on()

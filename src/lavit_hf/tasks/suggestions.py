@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What a model can be asked, as its card says. In the metadata of a card:
+Suggested questions and prompts from a model card. In the metadata of a card:
 
     lavit:
       knows: emoji
@@ -28,15 +28,15 @@ PROMPTS = ("a red apple", "a cat on a sofa", "a house by the sea")
 @dataclass(frozen=True)
 class Suggestions:
     """
-    What a model can be asked.
+    Suggested questions and prompts for a model.
 
     Args:
         knows (`str`, *optional*):
-            What its images show, where it knows one kind of images only, as `"emoji"`.
+            Subject of its images, such as `"emoji"`, if it only knows one kind of images.
         questions (`tuple[str, ...]`, *optional*):
             Questions about an image.
         prompts (`tuple[str, ...]`, *optional*):
-            Texts to paint.
+            Prompts to generate images from.
     """
 
     knows: str | None = None
@@ -53,7 +53,7 @@ def read_suggestions(files: RepoFiles) -> Suggestions:
             The repo.
 
     Returns:
-        [`Suggestions`]: what the card says, and where it says nothing what suits a model of photographs.
+        [`Suggestions`]: those of the card, with defaults for a model of photographs.
     """
     told = files.read_card(REPOCARD_NAME).get(CARD_KEY)
     told = told if isinstance(told, Mapping) else {}

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images as token ids, for `tokenize` and `reconstruct`."""
+"""Turns images into token ids, for `tokenize` and `reconstruct`."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -29,17 +29,17 @@ class _Prepared(NamedTuple):
 
 class TokenizedImage(NamedTuple):
     """
-    An image as tokens.
+    An image as token ids.
 
     Args:
         source (`str`):
             The image.
         token_ids (`list[int]`):
-            Ids of the language model: `[IMG]`, a code for each kept patch, `[/IMG]`.
+            Token ids of `[IMG]`, a code for each kept patch, and `[/IMG]`.
         kept ([`KeptPatches`]):
             The kept patches.
         thumbnail (`PIL.Image.Image`, *optional*):
-            The image, made small.
+            A small version of the image.
     """
 
     source: str
@@ -52,19 +52,19 @@ def print_tokens(
     request: PictureRequest, keep: KeepSettings, batch_size: int, seed: int | None, as_json: bool
 ) -> None:
     """
-    Prints the tokens of each image.
+    Prints the token ids of each image.
 
     Args:
         request (`PictureRequest`):
-            The images, which model, and where images of the kept patches go, if anywhere.
+            The images, the model, and the output files for images of the kept patches, if any.
         keep ([`KeepSettings`]):
-            How many patches to keep; nothing where the model's own rule decides.
+            How many patches to keep; if empty, the model's own rule is used.
         batch_size (`int`):
-            Images at once.
+            Number of images per batch.
         seed (`int`, *optional*):
-            Seed of the draws.
+            Random seed.
         as_json (`bool`):
-            Whether to print JSON objects rather than lists.
+            Whether to print JSON objects instead of lists.
     """
     with without_library_bars(), show_results(len(request.sources), as_json) as results:
         generator, seed = make_generator(seed, find_device(request.options.device))
@@ -87,19 +87,19 @@ def tokenize_images(
     with_thumbnails: bool = False,
 ) -> Iterator[TokenizedImage]:
     """
-    Turns images into tokens, one batch after the other, with the visual tokenizer alone.
+    Turns images into token ids batch by batch, using only the visual tokenizer.
 
     Args:
         request (`PictureRequest`):
-            The images, and which model.
+            The images and the model.
         keep ([`KeepSettings`]):
-            How many patches to keep; nothing where the model's own rule decides.
+            How many patches to keep; if empty, the model's own rule is used.
         batch_size (`int`):
-            Images at once.
+            Number of images per batch.
         generator (`torch.Generator`):
-            Source of the selector's draws.
+            Random number generator for the selector.
         with_thumbnails (`bool`, *optional*, defaults to `False`):
-            Whether to keep a small form of each image.
+            Whether to keep a small version of each image.
 
     Yields:
         [`TokenizedImage`].
@@ -111,7 +111,7 @@ def tokenize_images(
         pixel_values = image_processor(image, return_tensors="pt").pixel_values
         return _Prepared(pixel_values, _make_thumbnail(image) if with_thumbnails else None)
 
-    visual_tokenizer = None  # loaded when there is an image for it
+    visual_tokenizer = None  # loaded once there is an image
     for batch in read_batches(request.sources, batch_size, prepare, request.skipped):
         visual_tokenizer = visual_tokenizer or load_visual_tokenizer(request.repo, request.options)
         pixel_values = torch.cat([prepared.pixel_values for _, prepared in batch])
@@ -124,12 +124,12 @@ def tokenize_images(
 
 
 def mark_codes(codes: Iterable[int], config: LaVITConfig) -> list[int]:
-    """Codes as a sentence of the language model: their ids between `[IMG]` and `[/IMG]`."""
+    """Converts codes to token ids, between `[IMG]` and `[/IMG]`."""
     ids = [config.first_code_token_id + code for code in codes]
     return [config.image_start_token_id, *ids, config.image_end_token_id]
 
 
 def _make_thumbnail(image: Image.Image) -> Image.Image:
     thumbnail = image.copy()
-    thumbnail.thumbnail((OVERLAY_SIZE, OVERLAY_SIZE))  # makes nothing larger
+    thumbnail.thumbnail((OVERLAY_SIZE, OVERLAY_SIZE))  # never enlarges
     return thumbnail

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory a checkpoint's weights take, by part and by what they are held in."""
+"""Memory of a checkpoint's weights, by part and by precision."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from ..lavit.quantization_lavit import UNQUANTIZED_MODULES
 from .repo_files import RepoFiles, TensorHeader
 
 
-# Files of variants (`model.fp16.safetensors`) hold the same weights once more.
+# Excludes files of variants (`model.fp16.safetensors`), which contain the same weights again.
 _WEIGHTS = re.compile(r"(model|diffusion_pytorch_model)(-\d+-of-\d+)?\.safetensors")
 
 LANGUAGE_MODEL = "language model"
@@ -25,10 +25,10 @@ _FULL_MODEL_FOLDERS = ("", "language_model")
 
 MEMORY_COLUMNS = ("stored", "float32", "16bit", "8bit", "4bit")
 
-_BITS = re.compile(r"\D*(\d+)")  # safetensors' names of dtypes tell them: BF16, F32, I8, F8_E4M3
+_BITS = re.compile(r"\D*(\d+)")  # from safetensors' names of dtypes, such as BF16, F32, I8, F8_E4M3
 _FULL, _HALF = 4.0, 2.0
 _EIGHT_BIT, _FOUR_BIT = 1.0, 0.5
-_FOUR_BIT_BLOCK = 64  # weights that share a scale, bitsandbytes' default; of 8-bit ones it is a row. Scales are fp32.
+_FOUR_BIT_BLOCK = 64  # weights per scale, bitsandbytes' default; for 8-bit it is one row. Scales are fp32.
 
 
 @dataclass
@@ -40,9 +40,9 @@ class PartSize:
         name (`str`):
             The part.
         parameters (`int`):
-            Number of its values.
+            Number of parameters.
         bytes (`dict[str, float]`):
-            Their memory for each of `MEMORY_COLUMNS`.
+            Memory in bytes for each of `MEMORY_COLUMNS`.
     """
 
     name: str
@@ -50,7 +50,7 @@ class PartSize:
     bytes: dict[str, float] = field(default_factory=lambda: dict.fromkeys(MEMORY_COLUMNS, 0.0))
 
     def add(self, tensor: TensorHeader) -> None:
-        """Counts a tensor in."""
+        """Adds a tensor."""
         count = math.prod(tensor.shape)
         self.parameters += count
         widths = {
@@ -68,20 +68,20 @@ class PartSize:
         return width + _FULL / block if quantized else _half(tensor)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, in whole bytes."""
+        """Converts the sizes to JSON fields, in whole bytes."""
         return asdict(self) | {"bytes": {name: round(count) for name, count in self.bytes.items()}}
 
 
 def measure_parts(files: RepoFiles) -> list[PartSize]:
     """
-    The sizes of a repo's parts. Where a folder holds no weights, they are those that its configurations describe.
+    Measures the parts of a repo. Without weights, the sizes are computed from the configurations.
 
     Args:
         files (`RepoFiles`):
             The repo.
 
     Returns:
-        `list[PartSize]`: in the order of the files; those of the language model's repo first.
+        `list[PartSize]`: in the order of the files, with those of the language model first.
     """
     parts: dict[str, PartSize] = {}
     weights = list(_stored_weights(files))
@@ -98,7 +98,7 @@ def measure_parts(files: RepoFiles) -> list[PartSize]:
 
 
 def add_up(parts: Sequence[PartSize]) -> PartSize:
-    """The size of all parts together."""
+    """Returns the total size of all parts."""
     total = PartSize("total", sum(part.parameters for part in parts))
     total.bytes = {name: sum(part.bytes[name] for part in parts) for name in MEMORY_COLUMNS}
     return total
@@ -127,7 +127,7 @@ def _row_length(tensor: TensorHeader) -> int:
 
 
 def _half(tensor: TensorHeader) -> float:
-    return _FULL if "selector" in tensor.name.split(".") else _HALF  # it stays in fp32
+    return _FULL if "selector" in tensor.name.split(".") else _HALF  # remains in fp32
 
 
 def _left_alone(name: str) -> bool:

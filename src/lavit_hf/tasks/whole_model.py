@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""A model with all that its repo has, for page and server."""
+"""Loads all models of a repo, for the page and the server."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -21,17 +21,17 @@ NO_PIXEL_DECODER = "it has no pixel decoder. Convert it with --pixel-decoder hig
 
 class WholeModel(NamedTuple):
     """
-    What a repo has.
+    The models of a repo.
 
     Args:
         name (`str`):
-            The name of the repo, and of the adapter where there is one.
+            Name of the repo, and of the adapter if there is one.
         processor (`LaVITProcessor`):
-            Its processor.
+            The processor.
         language_model (`LaVITForCausalLM`):
-            What reads and writes.
+            The language model.
         pipeline (`LaVITPipeline`, *optional*):
-            What paints, without a progress bar; `None` where the repo has no pixel decoder.
+            The pipeline, without a progress bar; `None` if the repo has no pixel decoder.
     """
 
     name: str
@@ -42,17 +42,17 @@ class WholeModel(NamedTuple):
 
 def load_whole_model(options: ModelOptions) -> WholeModel:
     """
-    Loads a model with all that its repo has.
+    Loads all models of a repo.
 
     Args:
         options (`ModelOptions`):
-            Which, and how.
+            The model and how to load it.
 
     Returns:
         [`WholeModel`].
     """
     repo = find_repo(options.model)
-    find_device(options.device)  # refused before gigabytes are read
+    find_device(options.device)  # fails before loading weights
     paints = describe_decoder(open_repo(repo))["pixel_decoder"]["kind"] is not None
     with without_library_bars():
         processor = load_processor(repo, options)

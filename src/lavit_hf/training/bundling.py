@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the stages trained apart, put together."""
+"""Combines separately trained parts into one pipeline."""
 
 from pathlib import Path
 
@@ -16,23 +16,23 @@ def load_trained_parts(
     language_model: Path, pixel_decoder: Path, dtype: torch.dtype, guidance: float | None = None
 ) -> LaVITPipeline:
     """
-    Loads what the stages wrote, each into a folder of its own.
+    Loads the outputs of the training stages into one pipeline.
 
     Args:
         language_model (`Path`):
-            What `pretrain.py` wrote.
+            Output folder of `pretrain.py`.
         pixel_decoder (`Path`):
-            What `train_pixel_decoder.py` wrote.
+            Output folder of `train_pixel_decoder.py`.
         dtype (`torch.dtype`):
-            In which the parts are held, and saved.
+            The dtype in which the parts are loaded and saved.
         guidance (`float`, *optional*):
-            The guidance scale that the pipeline paints with by default; its own default if not given.
+            Default guidance scale of the pipeline. Defaults to the pipeline's own.
 
     Returns:
-        [`LaVITPipeline`]: The whole, whose `save_pretrained` writes one repo.
+        [`LaVITPipeline`]: The full pipeline, whose `save_pretrained` writes one repo.
     """
     settings = {} if guidance is None else {"default_guidance_scale": guidance}
-    # The dtype is given to each model, so that their configurations name it too.
+    # The dtype is passed to each model, so that their configurations contain it too.
     return LaVITPipeline.from_pretrained(
         pixel_decoder,
         language_model=LaVITForCausalLM.from_pretrained(language_model, dtype=dtype),

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of a run: which are finished, and what callbacks keep in them."""
+"""Checkpoints of a run: which are complete, and the state that callbacks save in them."""
 
 import json
 from abc import ABC, abstractmethod
@@ -12,12 +12,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 
 class CallbackWithState(TrainerCallback, ABC):
-    """A callback that keeps something in every checkpoint that [`LaVITTrainer`] writes."""
+    """A callback that saves state in every checkpoint that [`LaVITTrainer`] writes."""
 
     @abstractmethod
     def save_state(self, checkpoint: Path) -> None:
         """
-        Saves what is to be kept. Called on the process that saves, before the checkpoint counts as finished.
+        Saves the callback's state. Called on the saving process, before the checkpoint counts as complete.
 
         Args:
             checkpoint (`Path`):
@@ -27,14 +27,14 @@ class CallbackWithState(TrainerCallback, ABC):
 
 def last_checkpoint(output: str | Path) -> str | None:
     """
-    Finds the last checkpoint that was written to its end. A kill or a full disk leaves unfinished ones behind.
+    Finds the last complete checkpoint. A killed run or a full disk leaves incomplete ones behind.
 
     Args:
         output (`str` or `Path`):
             A run's `output_dir`.
 
     Returns:
-        `str` or `None`: Its folder; `None` where there is none.
+        `str` or `None`: The checkpoint's folder, or `None` if there is none.
     """
     finished = [folder for folder in Path(output).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if _is_finished(folder)]
     return str(max(finished, key=_step)) if finished else None
@@ -42,7 +42,7 @@ def last_checkpoint(output: str | Path) -> str | None:
 
 def _is_finished(checkpoint: Path) -> bool:
     try:
-        json.loads((checkpoint / TRAINER_STATE_NAME).read_text())  # what is written last
+        json.loads((checkpoint / TRAINER_STATE_NAME).read_text())  # written last
     except (OSError, ValueError):
         return False
     return True

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""When the codes begin: after the rows have come to mean something."""
+"""Delayed start of the codebook, after training without codes."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,17 +12,17 @@ from .modeling_visual_tokenizer_pretraining import LaVITVisualTokenizerForPreTra
 
 class CodebookStart(TrainerCallback):
     """
-    Trains without codes first, and then begins these by k-means.
+    Trains without codes at first, then initializes the codebook with k-means.
 
     Args:
         model ([`LaVITVisualTokenizerForPreTraining`]):
-            The model that is trained.
+            The model being trained.
         steps (`int`):
-            The number of steps without codes.
+            Number of steps without codes.
         make_batches (`Callable[[], Iterable[dict[str, torch.Tensor]]]`):
-            Gives the batches whose rows the codes begin from, as the model is called with them.
+            Returns the batches for k-means, as inputs of the model.
         num_rows (`int`):
-            How many rows that shall be, of all processes.
+            Number of rows for k-means over all processes.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class CodebookStart(TrainerCallback):
     def on_step_begin(self, args, state, control, **kwargs):
         self.model.warming_up = state.global_step < self.steps
         if not self.model.warming_up and not self.model.codebook_trainer.has_started:
-            # Draws of its own: a run that goes on from here has drawn as many.
+            # Leaves the global random state unchanged, so that a resumed run has the same.
             with torch.random.fork_rng():
                 torch.manual_seed(args.seed)
                 self.model.start_codebook(self.make_batches(), -(-self.num_rows // args.world_size))

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""How the codebook learns: k-means start, moving averages or gradient, restart of dead codes."""
+"""Codebook training: k-means initialization, updates by moving averages or gradient, and restart of dead codes."""
 
 import torch
 from torch import distributed, nn
@@ -11,8 +11,8 @@ from ..lavit.configuration_lavit import LaVITVisualTokenizerConfig
 
 class CodebookTrainer(nn.Module):
     """
-    The codebook while it is trained: [vector-quantize-pytorch](https://github.com/lucidrains/vector-quantize-pytorch)
-    with its state (moving averages, usage, k-means started or not), which is saved with a checkpoint.
+    The codebook during training: [vector-quantize-pytorch](https://github.com/lucidrains/vector-quantize-pytorch) with
+    its state (moving averages, usage, whether k-means has run), which is saved in checkpoints.
     """
 
     def __init__(self, config: LaVITVisualTokenizerConfig):
@@ -32,20 +32,21 @@ class CodebookTrainer(nn.Module):
 
     @property
     def codebook(self) -> torch.Tensor:
-        """The codes as they stand, `(codebook_size, codebook_dim)`."""
+        """The current codebook, `(codebook_size, codebook_dim)`."""
         return self.quantizer.codebook
 
     @property
     def has_started(self) -> bool:
-        """Whether k-means has given the codes their first values."""
+        """Whether the codebook has been initialized with k-means."""
         return bool(self.quantizer._codebook.initted)
 
     @torch.no_grad()
     def reset(self) -> None:
         """
-        Sets the state before training, in which the next rows start the codebook by k-means; all but what was loaded.
+        Resets everything that was not loaded to the state before training, in which the next rows initialize the
+        codebook with k-means.
         """
-        # What the losses are added to; it is not saved, so that loading leaves it undefined.
+        # The losses are added to this. It is not saved, so it is undefined after loading.
         init.zeros_(self.quantizer.zero)
         state = self.quantizer._codebook
         init.zeros_(state.embed)
@@ -56,7 +57,7 @@ class CodebookTrainer(nn.Module):
     @torch.no_grad()
     def start(self, projected: torch.Tensor) -> None:
         """
-        Gives the codes their first values, by k-means on rows.
+        Initializes the codebook with k-means on rows.
 
         Args:
             projected (`torch.Tensor` of shape `(num_rows, codebook_dim)`):
@@ -68,13 +69,15 @@ class CodebookTrainer(nn.Module):
 
     def forward(self, projected: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
+        Quantizes rows and, in train mode, updates the codebook with them.
+
         Args:
             projected (`torch.Tensor` of shape `(total_kept, codebook_dim)`):
                 Projected rows, of unit length.
 
         Returns:
-            The nearest codes' rows with the gradient passed straight through, `(total_kept, codebook_dim)`; the codes,
-            `(total_kept,)`; and the commitment loss, a scalar. In train mode the codebook has learned from the rows.
+            The rows of the nearest codes with a straight-through gradient, `(total_kept, codebook_dim)`; the codes,
+            `(total_kept,)`; and the commitment loss, a scalar.
         """
         self._join_processes()
         with torch.autocast(projected.device.type, enabled=False):
@@ -82,7 +85,7 @@ class CodebookTrainer(nn.Module):
         return quantized[0].to(projected.dtype), codes[0], commitment.mean()
 
     def _join_processes(self) -> None:
-        """Lets the codebook learn from the rows of all processes, also where it was made before these had met."""
+        """Makes the codebook learn from the rows of all processes, even if it was created before these were joined."""
         is_joint = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
         state = self.quantizer._codebook
         if state.use_ddp == is_joint:

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Scripts of training that fail as programs do: one sentence and an exit code, in place of a traceback."""
+"""Error handling of training scripts: a one-line message and an exit code instead of a traceback."""
 
 import sys
 from collections.abc import Callable
@@ -14,12 +14,12 @@ EXIT_FAILURE = 1
 
 def run_script(main: Callable[[], None]) -> None:
     """
-    Runs the `main` of a script. What its user can mend, such as a run file, a setting or a folder that there is not,
-    ends with one line on stderr and exit code 1; any other error keeps its traceback.
+    Runs a script's `main` function. Errors that the user can fix, such as an invalid run file or setting or a missing
+    folder, print one line on stderr and exit with code 1. Any other error keeps its traceback.
 
     Args:
         main (`Callable`):
-            The script's.
+            The script's `main` function.
     """
     try:
         main()

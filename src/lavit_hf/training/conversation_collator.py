@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Conversations as a batch: laid out by the processor's chat template, answers alone as targets."""
+"""Collates conversations: formatted with the processor's chat template, with only the answers as targets."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,37 +21,37 @@ class _Sequence(NamedTuple):
 
 class ConversationCollator:
     """
-    Lays conversations out as [`~LaVITProcessor.apply_chat_template`] does it for inference, and stacks them. Learned
-    are the answers, each with an end of sequence.
+    Formats conversations as [`~LaVITProcessor.apply_chat_template`] does for inference, and batches them. The targets
+    are the answers, each with its end of sequence.
 
-    A conversation of more than `max_text_length` tokens is cut there, marks of images not counted, and counted in
-    `num_cut`; images behind the cut are left out.
+    A conversation of more than `max_text_length` tokens, not counting image marks, is truncated and counted in
+    `num_cut`; images after the cut are dropped.
 
     Args:
         processor ([`LaVITProcessor`]):
             LaVIT's processor, whose chat template marks answers.
         config ([`LaVITConfig`]):
-            The model's.
+            The model's configuration.
         max_text_length (`int`):
-            Most tokens of a conversation.
+            Maximum number of tokens per conversation.
         most_images (`int`, *optional*, defaults to 1):
-            Most images of a conversation.
+            Maximum number of images per conversation.
 
     Raises:
-        TrainingError: If the longest conversation would not fit the language model's context, or the template does
-            not mark answers.
+        TrainingError: If the longest conversation would not fit into the language model's context, or the chat
+            template does not mark answers.
     """
 
     def __init__(self, processor: LaVITProcessor, config: LaVITConfig, max_text_length: int, most_images: int = 1):
         self.processor = processor
         self.max_text_length = max_text_length
-        self._num_cut = torch.zeros(1, dtype=torch.long).share_memory_()  # loading happens in other processes
+        self._num_cut = torch.zeros(1, dtype=torch.long).share_memory_()  # shared with the loading processes
         self._check_context(config, most_images)
         self._check_template()
 
     @property
     def num_cut(self) -> int:
-        """How many conversations were too long so far."""
+        """Number of conversations truncated so far."""
         return int(self._num_cut)
 
     def __call__(self, chats: Sequence[list[dict]]) -> dict[str, torch.Tensor]:
@@ -70,7 +70,7 @@ class ConversationCollator:
         )
         ids, is_answer = (torch.as_tensor(inputs[name][0]) for name in ("input_ids", "assistant_masks"))
         end = self.processor.eos_token_id
-        if ids[-1] != end:  # a template that leaves the end to others
+        if ids[-1] != end:  # the template does not add it
             ids, is_answer = (torch.cat([row, row.new_tensor([value])]) for row, value in ((ids, end), (is_answer, 1)))
         labels = ids.masked_fill(~is_answer.bool(), IGNORE_INDEX)
         return _Sequence(ids, labels, inputs.get("pixel_values"))

@@ -1,13 +1,13 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Conversations about images, as LLaVA's data hold them.
+Conversations about images, in the format of LLaVA's data.
 
     {"image": "cat.jpg", "conversations": [
         {"from": "human", "value": "<image>\\nWho is it?"}, {"from": "gpt", "value": "a cat"}]}
 
-A row may have several images, or none. Without a mark for any, its images stand before the first question. The
-form of chats, `messages` with `role` and `content`, is read as well.
+A row may have several images, or none. Without `<image>` marks, its images precede the first question. Rows with
+`messages` of `role` and `content` are supported as well.
 """
 
 import json
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE_MARK = "<image>"
 TURNS_COLUMNS = ("conversations", "messages")
-IMAGE_COLUMNS = ("images", "file_name")  # beside the one that is asked for
+IMAGE_COLUMNS = ("images", "file_name")  # besides the requested one
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 EXAMPLE = '{"image": "cat.jpg", "conversations": [{"from": "human", "value": "<image>\\nWho is it?"}, ' + (
     '{"from": "gpt", "value": "a cat"}]}'
@@ -38,15 +38,16 @@ EXAMPLE = '{"image": "cat.jpg", "conversations": [{"from": "human", "value": "<i
 
 class Conversations(TorchDataset):
     """
-    Conversations as chats: of each row the messages that [`~LaVITProcessor.apply_chat_template`] takes, images read.
+    A dataset of conversations. Each item contains messages for [`~LaVITProcessor.apply_chat_template`], with decoded
+    images.
 
     Args:
         rows (`Dataset`):
-            Rows that [`read_turns`] has passed, with their images not decoded.
+            Rows accepted by [`read_turns`], with undecoded images.
         image_column (`str`):
-            Where the images are.
+            Column of the images.
         most_images (`int`):
-            The images of the row that has most.
+            Largest number of images in a row.
     """
 
     def __init__(self, rows: Dataset, image_column: str, most_images: int):
@@ -69,20 +70,20 @@ class Conversations(TorchDataset):
 
 def load_conversations(source: str, split: str, image_column: str = "image") -> Conversations:
     """
-    Loads conversations. Rows with an image that cannot be read are left out, counted and named.
+    Loads conversations. Rows with an unreadable image are skipped, with a warning for each and their total number.
 
     Args:
         source (`str`):
-            A JSON or JSONL file, a folder with `<split>.json`, `<split>.jsonl` or `metadata.jsonl`, in which images
-            are named relative to the file; or whatever else [`load_split`] takes, with a column `conversations` or
-            `messages`.
+            A JSON or JSONL file, or a folder with `<split>.json`, `<split>.jsonl` or `metadata.jsonl`, with image
+            paths relative to the file; or any other source that [`load_split`] accepts, with a column `conversations`
+            or `messages`.
         split (`str`):
-            Its split. A file by itself is `"train"`.
+            The split. A single file is `"train"`.
         image_column (`str`, *optional*, defaults to `"image"`):
-            An image, or several. `images` and `file_name` are known as well.
+            Column of one or more images. `images` and `file_name` are supported as well.
 
     Raises:
-        TrainingError: If a row is no conversation, which the message names; or no row is left.
+        TrainingError: If a row is not a conversation, or no row is left.
     """
     file = _find_file(source, split)
     rows = load_split(source, split) if file is None else Dataset.from_list(list(_read_file(file, image_column)))
@@ -92,7 +93,7 @@ def load_conversations(source: str, split: str, image_column: str = "image") -> 
             f"like {EXAMPLE}."
         )
     rows = _without_decoding(rows)
-    num_images = {}  # of the rows that are kept
+    num_images = {}  # of the kept rows
     for number, row in enumerate(rows):
         name = _name(row, number, source)
         images = find_images(row, image_column)
@@ -107,29 +108,29 @@ def load_conversations(source: str, split: str, image_column: str = "image") -> 
 
 
 def find_images(row: Mapping, image_column: str) -> list[Any]:
-    """The images of a row, in one or another of the columns that may hold them."""
+    """Returns the images of a row, from the first column that contains any."""
     value = next((row[name] for name in (image_column, *IMAGE_COLUMNS) if row.get(name)), [])
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def read_turns(row: Mapping, num_images: int, name: str) -> list[dict[str, str]]:
     """
-    The turns of a conversation, checked.
+    Reads and checks the turns of a conversation.
 
     Args:
         row (`Mapping`):
             The row.
         num_images (`int`):
-            How many images it has.
+            Number of images in the row.
         name (`str`):
-            What messages call it.
+            Name of the row in error messages.
 
     Returns:
-        `list[dict]`: messages with `role` and `content`, questions and answers in turn.
+        `list[dict]`: messages with `role` and `content`, alternating between questions and answers.
 
     Raises:
-        TrainingError: If there is no turn, one has no known role or no text, they do not alternate between question
-            and answer, or marks and images differ in number.
+        TrainingError: If there are no turns, a turn has no known role or no text, questions and answers do not
+            alternate, or the numbers of marks and images differ.
     """
     turns = next((row[column] for column in TURNS_COLUMNS if row.get(column)), None)
     if not isinstance(turns, list) or not turns:
@@ -142,13 +143,13 @@ def read_turns(row: Mapping, num_images: int, name: str) -> list[dict[str, str]]
 
 def place_images(messages: Sequence[Mapping], num_images: int) -> list[dict]:
     """
-    Turns with marks as messages of parts; the images themselves are not in them yet.
+    Splits messages with marks into text and image parts. The images themselves are added later.
 
     Args:
         messages (`Sequence[Mapping]`):
-            What [`read_turns`] gave.
+            Output of [`read_turns`].
         num_images (`int`):
-            How many images there are. Without marks all stand before the first turn.
+            Number of images. Without marks, all precede the first question.
     """
     placed = []
     for message in messages:
@@ -169,7 +170,7 @@ def _read_turn(turn: Any, name: str) -> dict[str, str]:
     turn = turn if isinstance(turn, Mapping) else {}
     role, text = turn.get("from") or turn.get("role"), turn.get("value")
     text = turn.get("content") if text is None else text
-    if isinstance(text, list):  # parts, of which those of images have no text
+    if isinstance(text, list):  # parts, of text or an image
         text = "".join(IMAGE_MARK if part["type"] == "image" else part["text"] for part in text)
     if role not in ROLES:
         raise TrainingError(f"{name} is from {role!r}. It must be from human or gpt.")
@@ -187,7 +188,7 @@ def _check_order(roles: list[str], name: str) -> None:
 
 
 def _check_marks(messages: list[dict[str, str]], num_images: int, name: str) -> None:
-    """Refuses marks that are not of one image each, and turns that neither say nor show anything."""
+    """Rejects marks that do not match the images, and turns without text or images."""
     marks = [message["content"].count(IMAGE_MARK) for message in messages]
     if any(count for count, message in zip(marks, messages) if message["role"] != "user"):
         raise TrainingError(f"{name} has an {IMAGE_MARK} in an answer, but only questions may contain images.")
@@ -204,7 +205,7 @@ def _check_marks(messages: list[dict[str, str]], num_images: int, name: str) -> 
 
 
 def _find_file(source: str, split: str) -> Path | None:
-    """The file of a split; `None` where the source is no file nor a folder with one."""
+    """Returns the file of a split, or `None` if the source is neither a file nor a folder with one."""
     path = Path(source)
     if path.is_file():
         if split != "train":
@@ -216,7 +217,7 @@ def _find_file(source: str, split: str) -> Path | None:
 
 
 def _read_file(file: Path, image_column: str) -> Iterator[dict]:
-    """The rows of a file, all of one form, with whole paths of their images."""
+    """Yields the rows of a file in a uniform format, with full image paths."""
     for number, row in enumerate(_parse(file)):
         name = _name(row if isinstance(row, Mapping) else {}, number, str(file))
         if not isinstance(row, Mapping):

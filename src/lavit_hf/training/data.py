@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets to train on: folders, Hub ids, WebDataset shards or what the package's own scripts wrote."""
+"""Training datasets: folders, Hub ids, WebDataset shards or output of the package's own scripts."""
 
 import io
 import logging
@@ -23,19 +23,19 @@ BRACES = re.compile(r"\{([^{}]*)\}")
 
 def load_split(source: str, split: str = "train", streaming: bool = False) -> Dataset | IterableDataset:
     """
-    Loads one split of a data set.
+    Loads one split of a dataset.
 
     Args:
         source (`str`):
-            A folder that `save_to_disk` or the package's scripts wrote, a folder of images with a `metadata.jsonl`,
-            WebDataset shards by a glob or by braces (`"shards/*.tar"`, `"shards/{0000..9999}.tar"`), or a Hub id.
+            A folder written by `save_to_disk` or the package's scripts, a folder of images with a `metadata.jsonl`,
+            WebDataset shards as a glob or with braces (`"shards/*.tar"`, `"shards/{0000..9999}.tar"`), or a Hub id.
         split (`str`, *optional*, defaults to `"train"`):
-            Its split. The package's own shards are one split each, in a folder of that name.
+            The split. The package's own shards have one folder per split, with its name.
         streaming (`bool`, *optional*, defaults to `False`):
-            Whether to read it as it is needed.
+            Whether to stream the dataset.
 
     Raises:
-        TrainingError: If it cannot be found or has no rows.
+        TrainingError: If the split cannot be loaded or has no rows.
     """
     try:
         dataset = _load(source, split, streaming)
@@ -67,20 +67,21 @@ def _load(source: str, split: str, streaming: bool) -> Dataset | IterableDataset
 
 
 def are_tar_shards(source: str) -> bool:
-    """Whether a data set is named by its WebDataset shards."""
+    """Whether a dataset is given as WebDataset shards."""
     return source.endswith(TAR_ENDING)
 
 
 def expand_braces(pattern: str) -> list[str]:
     """
-    Names that a pattern with braces stands for, as in a shell.
+    Expands braces in a pattern, as in a shell.
 
     Args:
         pattern (`str`):
-            With numbers in braces (`"{0000..9999}.tar"`), words (`"{a,b}.tar"`), several of them or none.
+            A pattern with any number of braces, which contain a range of numbers (`"{0000..9999}.tar"`) or words
+            (`"{a,b}.tar"`).
 
     Raises:
-        TrainingError: If what stands in braces are neither.
+        TrainingError: If braces contain an invalid range.
     """
     braces = BRACES.search(pattern)
     if braces is None:
@@ -98,16 +99,16 @@ def expand_braces(pattern: str) -> list[str]:
 
 def skip_broken_images(dataset: Dataset | IterableDataset, column: str = "image") -> Dataset | IterableDataset:
     """
-    Leaves out the rows whose image cannot be read, and says which. A data set that streams says so as it goes.
+    Skips rows with unreadable images, with a warning for each. A streaming dataset warns while it is read.
 
     Args:
         dataset (`Dataset` or `IterableDataset`):
             Rows with an image.
         column (`str`, *optional*, defaults to `"image"`):
-            Its column.
+            Column of the image.
 
     Returns:
-        `Dataset` or `IterableDataset`: The others, their images decoded when they are read.
+        `Dataset` or `IterableDataset`: The other rows, with images decoded on access.
 
     Raises:
         TrainingError: If the column is missing, or no image can be read.
@@ -120,19 +121,19 @@ def skip_broken_images(dataset: Dataset | IterableDataset, column: str = "image"
         _report(encoded, kept, column)
         return kept.cast_column(column, Image())
     kept = encoded.filter(_is_readable, input_columns=column)
-    return kept.cast_column(column, Image()).decode()  # which a stream does only when it is told
+    return kept.cast_column(column, Image()).decode()  # not automatic when streaming
 
 
 def read_image(image: dict) -> PilImage.Image | None:
     """
-    Reads an image of a column that is not decoded. One that cannot be read is named in a warning.
+    Reads an undecoded image, with a warning if it cannot be read.
 
     Args:
         image (`dict`):
             Its `bytes`, or its `path`.
 
     Returns:
-        `PIL.Image.Image` or `None`: The image; `None` for a broken one.
+        `PIL.Image.Image` or `None`: The image, or `None` if it cannot be read.
     """
     try:
         with PilImage.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"]) as picture:

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Averaged weights: followed at every step, kept in every checkpoint, and put in the model's place where wanted."""
+"""Averaged weights: updated at every step, saved in every checkpoint, and swapped into the model on demand."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,17 +22,17 @@ STEP_KEY = "optimization_step"
 
 class AveragedWeights(CallbackWithState):
     """
-    An exponential moving average of the weights that a model trains. It is short at first and grows to `decay`.
+    An exponential moving average of a model's trainable weights. Its decay is small at first and grows to `decay`.
 
     Args:
         model (`nn.Module`):
-            The model, its frozen weights frozen already.
+            The model, with frozen weights already frozen.
         decay (`float`):
-            How much of the average stays at a step, as 0.999.
+            Share of the average that remains at each step, such as 0.999.
 
     Raises:
-        TrainingError: If `decay` lies outside [0, 1); when training begins, under FSDP or DeepSpeed, which share the
-            weights out over processes; when a run goes on, if the checkpoint holds no average.
+        TrainingError: If `decay` is outside [0, 1); at the start of training with FSDP or DeepSpeed, which shard the
+            weights; when resuming, if the checkpoint contains no average.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -43,7 +43,7 @@ class AveragedWeights(CallbackWithState):
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Puts the averages in the model's weights' place for a while."""
+        """Context manager that temporarily replaces the model's weights by their averages."""
         self.average.store(self.parameters.values())
         self.average.copy_to(self.parameters.values())
         try:

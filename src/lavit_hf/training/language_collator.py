@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Sequences of stage 2 (paper, section 3.2): how samples become a batch of ids, targets and images to read."""
+"""Collates samples of stage 2 (paper, section 3.2) into batches of token ids, targets and images to read."""
 
 from collections.abc import Iterable
 
@@ -16,28 +16,28 @@ from .language_data import CODES_TEXT
 
 class LanguageCollator:
     """
-    Lays samples out as ids, exactly as the processor's prompts and `generate` have them, and stacks them.
+    Converts samples to token ids, with the same layout as the processor's prompts and `generate`, and batches them.
 
-    - An image that is read: `[IMG][/IMG]`, the question if there is one, **the text, end of sequence**. Where it is
-      read by its codes, they stand between the marks.
-    - An image that is written: the text, `[IMG]`, **codes, `[/IMG]`**. Without its text `[IMG]` stands alone, which is
-      guidance's unconditional prompt. The codes of an example, without marks, may stand before the text.
-    - Text alone: **text, end of sequence**, but for its first id.
+    - An image to read: `[IMG][/IMG]`, an optional question, **text, end of sequence**. If the image is read by its
+      codes, they are placed between the marks.
+    - An image to write: text, `[IMG]`, **codes, `[/IMG]`**. `[IMG]` without text is the unconditional prompt of
+      guidance. The codes of an example image, without marks, may precede the text.
+    - Text only: **text, end of sequence**, except for the first id.
 
-    What is bold is learned. What spells a token, as `[IMG]` or `</s>`, is text. A text longer than `max_text_length`
-    is cut, without an end of sequence, and counted in `num_cut`.
+    Targets are bold. Special tokens spelled in a text, such as `[IMG]` or `</s>`, are treated as text. A text longer
+    than `max_text_length` is truncated, without an end of sequence, and counted in `num_cut`.
 
     Args:
         processor ([`LaVITProcessor`]):
-            LaVIT's processor, for tokenizer and image processor.
+            LaVIT's processor, which provides the tokenizer and image processor.
         config ([`LaVITConfig`]):
-            The model's. Images are read with the patches that their codes were made from, unless the understanding
-            branch has a selector of its own.
+            The model's configuration. Images are read with the patches that their codes were computed from, unless the
+            understanding branch has its own selector.
         max_text_length (`int`):
-            Most tokens of a text, its question counted.
+            Maximum number of tokens of a text, including its question.
 
     Raises:
-        TrainingError: If the longest sample would not fit the language model's context.
+        TrainingError: If the longest sample would not fit into the language model's context.
     """
 
     def __init__(self, processor: LaVITProcessor, config: LaVITConfig, max_text_length: int):
@@ -48,7 +48,7 @@ class LanguageCollator:
         self.shared_selection = not config.understanding_selector
         self.max_text_length = max_text_length
         self._num_cut = torch.zeros(1, dtype=torch.long).share_memory_()
-        longest = max_text_length + self.visual_config.num_patches + 3  # marks of the image and end of sequence
+        longest = max_text_length + self.visual_config.num_patches + 3  # the image's marks and the end of sequence
         context = getattr(config.text_config, "max_position_embeddings", None) or longest
         if longest > context:
             raise TrainingError(
@@ -58,7 +58,7 @@ class LanguageCollator:
 
     @property
     def num_cut(self) -> int:
-        """How many texts were too long so far."""
+        """Number of texts truncated so far."""
         return int(self._num_cut)
 
     def __call__(self, samples: list[dict]) -> dict[str, torch.Tensor]:
@@ -86,13 +86,13 @@ class LanguageCollator:
         return {"": [], **dict(zip(texts, encoded["input_ids"]))}
 
     def _lay_out(self, sample: dict, ids: dict[str, list[int]]) -> tuple[list[int], list[int]]:
-        """What stands before the targets, and the targets."""
+        """Returns the ids before the targets, and the targets."""
         prompt = ids[sample["prompt"]]
         if sample["layout"] == "text_image":
             context = [*self._code_ids(sample.get("example", ())), *self._cut(prompt), self.start]
             return context, [*self._code_ids(sample["codes"]), self.end]
         whole = ids[sample["prompt"] + sample["answer"]]
-        if whole[: len(prompt)] != prompt:  # the answer would change how its question is split into tokens
+        if whole[: len(prompt)] != prompt:  # the answer would change the tokens of its question
             whole = prompt + self._tokenize([sample["answer"]])[sample["answer"]]
         cut = self._cut(whole)
         text = [*cut, self.end_of_text] if len(cut) == len(whole) else cut

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Data of stage 2 (paper, section 3.2): images with texts and texts alone, and what a row of them is in an epoch."""
+"""Data of stage 2 (paper, section 3.2): samples from rows of images with texts, and of texts only."""
 
 import logging
 import random
@@ -18,32 +18,31 @@ from .errors import TrainingError
 logger = logging.getLogger(__name__)
 
 LAYOUTS = ("image_text", "text_image")
-CODES_TEXT = "codes_text"  # "image_text" of which the image is read by its codes
-IMAGE_COLUMNS = ("features", "rows", "image")  # an image that is read, the first of them that there is
-TEXT_COLUMNS = ("text", "texts")  # behind an image
+CODES_TEXT = "codes_text"  # "image_text" with the image read by its codes
+IMAGE_COLUMNS = ("features", "rows", "image")  # an image to read; the first existing column is used
+TEXT_COLUMNS = ("text", "texts")  # after an image
 PROMPT_COLUMNS = ("prompt", "prompts")  # before an image
-WRITTEN_COLUMN = "written"  # whether an image is one to learn writing from; without the column all are
+WRITTEN_COLUMN = "written"  # whether an image is a target for writing; true for all without the column
 
 
 class SampleMaker:
     """
-    Decides what a row is in an epoch: which way round image and text stand, and which of its texts is taken. That
-    depends on seed, epoch and the row's number alone, whatever the processes, and wherever a run is taken up again.
+    Creates samples from rows: chooses the order of image and text, and one of the texts. The result only depends on
+    the seed, the epoch and the row's number, not on the number of processes or where a run is resumed.
 
     Args:
         layouts (`Sequence[str]`, *optional*, defaults to `("image_text", "text_image")`):
-            What a row is in turn: `"image_text"` (reading) or `"text_image"` (writing).
+            Layouts that rows alternate between: `"image_text"` (reading) or `"text_image"` (writing).
         question_template (`str`, *optional*):
-            Texts of this form are questions, of which the answer alone is learned. Defaults to the processor's.
+            Template of questions. For texts that match it, only the answer is a target. Defaults to the processor's.
         condition_dropout (`float`, *optional*, defaults to 0.0):
-            Share of images that are written without a text before them, as guidance needs it at inference.
+            Share of images to write without text, which guidance requires at inference.
         example_share (`float`, *optional*, defaults to 0.0):
-            Share of images that are written with another image before the text, as an example of what they have in
-            common.
+            Share of images to write with another image before the text, as an example of what they have in common.
         seed (`int`, *optional*, defaults to 0):
-            Seed of all draws.
+            Random seed.
         read_codes (`bool`, *optional*, defaults to `False`):
-            Whether images are read by their codes, as they are written, in place of continuous rows: an experiment.
+            Whether to read images by their codes instead of continuous rows (experimental).
 
     Raises:
         TrainingError: If a layout is unknown.
@@ -66,27 +65,27 @@ class SampleMaker:
         self.condition_dropout = condition_dropout
         self.example_share = example_share
         self.seed, self.read_codes = seed, read_codes
-        self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()  # loading happens in other processes
+        self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()  # shared with the loading processes
 
     @property
     def epoch(self) -> int:
-        """The epoch that rows are made for."""
+        """The current epoch."""
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Sets it, in the processes that load data as well."""
+        """Sets the epoch, including in the processes that load data."""
         self._epoch.fill_(epoch)
 
     def layout(self, number: int) -> str:
-        """The layout of a row's sample in this epoch."""
+        """Returns the layout of a row's sample in this epoch."""
         return self.layouts[(number + self.epoch) % len(self.layouts)]
 
     def draw(self, number: int, purpose: str = "") -> random.Random:
-        """The source of a row's draws in this epoch."""
+        """Returns the random generator for a row in this epoch."""
         return random.Random(f"{self.seed}/{self.epoch}/{number}{purpose and f'/{purpose}'}")
 
     def pair(self, row: Mapping, number: int) -> dict:
-        """The row of an image with texts as a sample for [`LanguageCollator`]."""
+        """Creates a sample for [`LanguageCollator`] from a row with an image and texts."""
         draw = self.draw(number)
         layout = self.layout(number) if _is_written(row) else "image_text"
         texts = texts_of(row, TEXT_COLUMNS)
@@ -105,12 +104,12 @@ class SampleMaker:
         return sample
 
     def text(self, row: Mapping, number: int) -> dict:
-        """The row of texts alone as a sample."""
+        """Creates a sample from a row with texts only."""
         draw = self.draw(number, "text")
         return {"layout": "text", "prompt": "", "answer": draw.choice(texts_of(row, TEXT_COLUMNS))}
 
     def _split_question(self, text: str) -> tuple[str, str]:
-        """A question and what is answered; a text that is none is all answer."""
+        """Splits a text into question and answer. Without a question, the whole text is the answer."""
         head, mark = self.question_template.split("{}")
         question, found, answer = text.partition(mark)
         if found and text.startswith(head):
@@ -120,20 +119,20 @@ class SampleMaker:
 
 class LanguageDataset(TorchDataset):
     """
-    Image-text pairs, and texts alone mixed in at a given share.
+    A dataset of image-text pairs, mixed with a given share of texts only.
 
     Args:
         pairs (`Dataset`):
-            Rows with codes, an image to read and texts. Where there is a boolean column `written`, the other rows are
-            only read: when it is the turn of one to be written, one of the written rows takes its place.
+            Rows with codes, an image to read and texts. If there is a boolean column `written`, rows with false are
+            only read: where such a row would be written, a random row with true replaces it.
         maker ([`SampleMaker`]):
-            Makes samples of them.
+            Creates the samples.
         texts (`Dataset`, *optional*):
-            Rows with texts, which are gone through in order from epoch to epoch.
+            Rows with texts, which are used in order and continued in the next epoch.
         text_share (`float`, *optional*, defaults to 0.0):
-            The share of samples that are texts alone.
+            Share of samples with texts only.
         example_column (`str`, *optional*):
-            What an image and its example have in common. Any two images by default.
+            Column whose value an image and its example share. By default, any image can be an example.
     """
 
     def __init__(
@@ -157,7 +156,7 @@ class LanguageDataset(TorchDataset):
         return self.__getitems__([number])[0]
 
     def __getitems__(self, numbers: list[int]) -> list[dict]:
-        """Several samples by one read."""
+        """Returns several samples with one read per dataset."""
         pairs = [number for number in numbers if number < len(self.pairs)]
         texts = [number - len(self.pairs) for number in numbers if number >= len(self.pairs)]
         passed = self.maker.epoch * self.num_texts
@@ -169,13 +168,13 @@ class LanguageDataset(TorchDataset):
         return [*samples, *(self.maker.text(row, number) for row, number in zip(text_rows, texts))]
 
     def _source(self, number: int) -> int:
-        """The row that a sample is made of: any that reads, but only one of the written rows that writes."""
+        """Returns the row for a sample: the row itself for reading, or a random written row for writing."""
         if self.written is None or self.maker.layout(number) != "text_image":
             return number
         return self.maker.draw(number, "written").choice(self.written)
 
     def _add_examples(self, samples: list[dict], numbers: list[int]) -> None:
-        """Puts the codes of the example in the place of what was drawn for it."""
+        """Replaces the random number of each example by the example's codes."""
         waiting = [(sample, number) for sample, number in zip(samples, numbers) if "example" in sample]
         chosen = [self.alike[number] for _, number in waiting]
         chosen = [alike[int(sample["example"] * len(alike))] for alike, (sample, _) in zip(chosen, waiting)]
@@ -190,7 +189,7 @@ def _is_written(row: Mapping) -> bool:
 
 
 def _find_written(pairs: Dataset) -> Sequence[int] | None:
-    """The rows to learn writing from, or `None` where these are all."""
+    """Returns the rows that are targets for writing, or `None` if all are."""
     if WRITTEN_COLUMN not in pairs.column_names:
         return None
     written = [number for number, row in enumerate(pairs.select_columns(WRITTEN_COLUMN)) if _is_written(row)]
@@ -203,7 +202,7 @@ def _find_written(pairs: Dataset) -> Sequence[int] | None:
 
 
 def _group_rows(pairs: Dataset, column: str | None, members: Sequence[int] | None) -> list[Sequence[int]]:
-    """For each row those of the members (by default all) that have the same value in a column, or all of them."""
+    """For each row, returns the members (by default all rows) with the same value in a column, or else all members."""
     members = range(len(pairs)) if members is None else members
     if column is None:
         return [members] * len(pairs)
@@ -230,9 +229,9 @@ def _read(dataset: Dataset | None, numbers: list[int]) -> list[dict]:
 def stream_samples(
     pairs: IterableDataset, maker: SampleMaker, texts: IterableDataset | None = None, text_share: float = 0.0
 ) -> IterableDataset:
-    """[`LanguageDataset`] for data sets that stream, in which texts alone are drawn by chance."""
+    """Like [`LanguageDataset`], for streaming datasets, with texts mixed in at random."""
     _check_share(texts, text_share)
-    if "image_text" not in maker.layouts:  # in which the others would be read
+    if "image_text" not in maker.layouts:  # without reading, the other rows have no use
         pairs = pairs.filter(_is_written)
     samples = pairs.map(maker.pair, with_indices=True, remove_columns=pairs.column_names)
     if not text_share:
@@ -242,7 +241,7 @@ def stream_samples(
 
 
 class EpochCallback(TrainerCallback):
-    """Tells a [`SampleMaker`] the epoch."""
+    """Sets the epoch of a [`SampleMaker`]."""
 
     def __init__(self, maker: SampleMaker):
         self.maker = maker
@@ -252,32 +251,32 @@ class EpochCallback(TrainerCallback):
 
 
 def texts_of(row: Mapping, columns: Sequence[str]) -> list[str]:
-    """The texts in some columns of a row, each one text or a list of them; empty ones are left out."""
+    """Returns the non-empty texts in the given columns of a row, which contain a text or a list of texts."""
     values = [row.get(column) for column in columns]
     texts = [text for value in values for text in ([value] if isinstance(value, str) else value or [])]
     return [text.strip() for text in texts if text and text.strip()]
 
 
 def reading_column(dataset: Dataset | IterableDataset) -> str | None:
-    """The column of what is read of images: `"features"`, `"rows"` or `"image"`; `None` where there is none."""
+    """Returns the column of images to read: `"features"`, `"rows"`, `"image"`, or `None` if there is none."""
     return next((column for column in IMAGE_COLUMNS if column in dataset.column_names), None)
 
 
 def prepare_pairs(dataset: Dataset | IterableDataset, layouts: Sequence[str]) -> Dataset | IterableDataset:
     """
-    Makes a data set of images with texts ready for [`SampleMaker`].
+    Prepares a dataset of images with texts for [`SampleMaker`].
 
     Args:
         dataset (`Dataset` or `IterableDataset`):
-            What the pretokenizer wrote.
+            Output of the pretokenizer.
         layouts (`Sequence[str]`):
-            What its rows are to be.
+            Layouts of its samples.
 
     Returns:
         `Dataset` or `IterableDataset`: The rows that have a text.
 
     Raises:
-        TrainingError: If it has not the columns that the layouts need, or no text.
+        TrainingError: If columns that the layouts need are missing, or there is no text.
     """
     needed = {TEXT_COLUMNS: "texts"}
     if "image_text" in layouts:
@@ -296,10 +295,10 @@ def prepare_pairs(dataset: Dataset | IterableDataset, layouts: Sequence[str]) ->
 
 def leave_out_empty(dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
     """
-    Leaves out the rows without a text, and says how many.
+    Removes rows without a text, and logs their number.
 
     Raises:
-        TrainingError: If none is left, or there is no column of texts.
+        TrainingError: If no row is left, or there is no column of texts.
     """
     if not set(TEXT_COLUMNS) & set(dataset.column_names):
         raise TrainingError(f"the dataset has no {' or '.join(TEXT_COLUMNS)}, only {', '.join(dataset.column_names)}.")

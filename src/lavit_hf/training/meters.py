@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What is logged beside the loss, gathered over the steps and processes since the last time."""
+"""Additional metrics to log, aggregated over processes and over the steps since the last log."""
 
 import time
 from collections import defaultdict
@@ -12,17 +12,17 @@ from transformers.utils import ModelOutput
 
 
 class Meter(Protocol):
-    """Gathers figures step by step."""
+    """Accumulates metrics step by step."""
 
     def update(self, inputs: dict, outputs: ModelOutput) -> None:
-        """Takes in what one step read and gave."""
+        """Adds the inputs and outputs of a step."""
 
     def compute(self, accelerator: Accelerator) -> dict[str, float]:
-        """The figures of all processes since the last call."""
+        """Returns the metrics over all processes since the last call."""
 
 
 class LossMeter:
-    """Averages every output whose name ends in `_loss`, and counts how many samples pass in a second."""
+    """Averages every output whose name ends in `_loss`, and measures samples per second."""
 
     def __init__(self, unit: str = "images"):
         self.unit = unit
@@ -35,7 +35,7 @@ class LossMeter:
         self._started = time.perf_counter()
 
     def count(self, inputs: dict) -> int:
-        """How many units a batch holds."""
+        """Returns the number of units in a batch."""
         return len(next(iter(inputs.values())))
 
     def update(self, inputs: dict, outputs: ModelOutput) -> None:
@@ -48,7 +48,7 @@ class LossMeter:
             self._first = time.perf_counter(), self._samples
 
     def _rate(self) -> float:
-        # From the end of the first step on: what came before it may have been an evaluation.
+        # Measured from the end of the first step, since an evaluation may have preceded it.
         started, before = self._first if self._steps > 1 else (self._started, 0)
         return (self._samples - before) / (time.perf_counter() - started)
 
@@ -67,8 +67,8 @@ class LossMeter:
 
 class TokenizerMeter(LossMeter):
     """
-    Losses, kept patches (mean, least, most), how many codes are used and how evenly (perplexity), and where places are
-    guessed the share that is right.
+    Losses, kept patches (mean, minimum, maximum), codebook usage and perplexity, and the accuracy of the place head if
+    there is one.
     """
 
     def __init__(self, codebook_size: int):
@@ -111,8 +111,8 @@ class TokenizerMeter(LossMeter):
 
 class SelectionMeter(LossMeter):
     """
-    Losses, kept patches (mean, spread over images), the share of probabilities that are undecided (between 0.1 and
-    0.9), and the rank correlation of an image's kept patches with its complexity.
+    Losses, kept patches (mean and standard deviation over images), the share of undecided probabilities (between 0.1
+    and 0.9), and the rank correlation between the number of kept patches and the complexity of an image.
     """
 
     def _reset(self) -> None:
@@ -144,14 +144,14 @@ class SelectionMeter(LossMeter):
 
 def rank_correlation(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """
-    Spearman's rank correlation; equal values share their mean rank.
+    Computes Spearman's rank correlation. Equal values share their mean rank.
 
     Args:
         first, second (`torch.Tensor` of shape `(num_values,)`):
             The values.
 
     Returns:
-        `torch.Tensor`: a scalar from -1 to 1; 0 where all values of either are equal.
+        `torch.Tensor`: a scalar from -1 to 1; 0 if all values of either tensor are equal.
     """
     ranks = torch.stack([_ranks(first), _ranks(second)])
     ranks = ranks - ranks.mean(dim=1, keepdim=True)
@@ -165,7 +165,7 @@ def _ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 class LanguageMeter(LossMeter):
-    """The losses of text and of image ids, each averaged over its own targets, and tokens read in a second."""
+    """The losses of text and image ids, each averaged over its own targets, and tokens per second."""
 
     kinds = ("text", "image")
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 2: the language model learns to read and write images, the tokenizer frozen (paper, section 3.2)."""
+"""Stage 2: the language model learns to read and write images, with a frozen tokenizer (paper, section 3.2)."""
 
 import copy
 import os
@@ -29,17 +29,17 @@ class LaVITForPreTrainingOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor`):
-            Cross-entropy over all targets, text and image ids alike.
+            Cross-entropy over all targets, both text and image ids.
         text_loss (`torch.FloatTensor`):
-            Mean over the targets that are text; zero where there are none.
+            Mean over the text targets; zero if there are none.
         image_loss (`torch.FloatTensor`):
-            Mean over the targets that are image ids; zero where there are none.
+            Mean over the image id targets; zero if there are none.
         num_text_targets (`torch.LongTensor`):
-            How many targets are text.
+            Number of text targets.
         num_image_targets (`torch.LongTensor`):
-            How many targets are image ids.
+            Number of image id targets.
         num_tokens (`int`):
-            How many tokens were read, images in slots included and padding not.
+            Number of input tokens, including images in slots and excluding padding.
     """
 
     loss: torch.FloatTensor | None = None
@@ -52,11 +52,11 @@ class LaVITForPreTrainingOutput(ModelOutput):
 
 class LaVITForPreTraining(LaVITForCausalLM):
     r"""
-    LaVIT in its second stage of training (arXiv 2309.04669, section 3.2): understanding branch, language model and
-    its head learn, the visual tokenizer is frozen. What it saves loads as [`LaVITForCausalLM`].
+    LaVIT in its second stage of training (arXiv 2309.04669, section 3.2): the understanding branch, the language model
+    and its head are trained, and the visual tokenizer is frozen. Saved models load as [`LaVITForCausalLM`].
 
-    With `pack_length` set, the samples of a batch are moved together into rows of that many tokens at most, so that
-    next to nothing is spent on padding. The losses stay what they are.
+    If `pack_length` is set, the samples of a batch are packed into rows of at most that many tokens to reduce padding.
+    The losses don't change.
 
     Example:
 
@@ -72,7 +72,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
     def __init__(self, config: LaVITConfig, *args, **kwargs):
         super().__init__(config, *args, **kwargs)
         self.pack_length: int | None = None
-        self.loss_type = "ForCausalLM"  # tells `Trainer` that the first label of a row is no target
+        self.loss_type = "ForCausalLM"  # tells `Trainer` that the first label of a row is not a target
 
     @classmethod
     def from_visual_tokenizer(
@@ -83,22 +83,21 @@ class LaVITForPreTraining(LaVITForCausalLM):
         codes_from_codebook: bool = False,
     ) -> "LaVITForPreTraining":
         """
-        Starts from a trained visual tokenizer and a language model over text, whose embeddings grow by the image ids.
-        The understanding branch begins as the tokenizer's selector and merger. Models passed as such become parts of
-        the new one and change with it. The dtype is the language model's.
+        Creates the model from a trained visual tokenizer and a text-only language model, whose embeddings are extended
+        by the image ids. The understanding branch is initialized with the tokenizer's selector and merger. Models that
+        are passed become part of the new model and change with it. The dtype is that of the language model.
 
         Args:
             visual_tokenizer (`str` or [`LaVITVisualTokenizer`]):
                 The tokenizer, or where to load it from.
             text_model (`str`, `PreTrainedModel` or `PreTrainedConfig`):
-                A causal language model, or where to load it from; a configuration, its `vocab_size` counting the text
-                ids only, for one with random weights.
+                A causal language model, or where to load it from. A configuration creates one with random weights; its
+                `vocab_size` must only include the text ids.
             understanding_selector (`bool`, *optional*, defaults to `False`):
                 See [`LaVITConfig`].
             codes_from_codebook (`bool`, *optional*, defaults to `False`):
-                Whether the codes' embeddings begin as a random projection of their rows in the codebook, so that
-                codes that look alike are embedded alike. Otherwise they are drawn as the language model draws its
-                own.
+                Whether to initialize the embeddings of codes with a random projection of the codebook, so that similar
+                codes have similar embeddings. Otherwise they are initialized like the language model's own.
         """
         if isinstance(visual_tokenizer, str):
             visual_tokenizer = LaVITVisualTokenizer.from_pretrained(visual_tokenizer)
@@ -117,7 +116,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
         if codes_from_codebook:
             model._embed_codes_by_codebook()
         model.generation_config = copy.deepcopy(language_model.generation_config)
-        model.generation_config._from_model_config = False  # else `generate` would make it anew, without the lengths
+        model.generation_config._from_model_config = False  # else `generate` would recreate it without the lengths
         lengths = {"min_new_tokens": 1, "max_new_tokens": visual_tokenizer.config.num_patches + 1}
         model.generation_config.image_generation = DEFAULT_IMAGE_GENERATION | lengths
         model._bring_images_to(language_model.dtype)
@@ -133,10 +132,10 @@ class LaVITForPreTraining(LaVITForCausalLM):
 
     def share_merger(self) -> None:
         """
-        Replaces the understanding branch's own merger by the visual tokenizer's, which `image_rows` come from.
+        Replaces the understanding branch's merger by the visual tokenizer's, which computed the `image_rows`.
 
         Raises:
-            ValueError: If the branch selects patches of its own, which the rows were not merged for.
+            ValueError: If the branch has its own selector, which the rows were not merged for.
         """
         if self.understanding.selector is not None:
             raise ValueError(
@@ -160,33 +159,35 @@ class LaVITForPreTraining(LaVITForCausalLM):
         **kwargs,
     ) -> LaVITForPreTrainingOutput | CausalLMOutputWithPast:
         r"""
+        Computes the losses of text and image ids.
+
         Args:
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
-                Text and image ids. A slot `[IMG][/IMG]` stands for the next image that is read.
+                Text and image ids. Each slot `[IMG][/IMG]` stands for the next image to read.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Zero where there is padding, on either side.
+                Zero for padding, on either side.
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
-                Targets, text and image ids alike, aligned with `input_ids`; -100 is passed over. Without labels this
-                is [`LaVITForCausalLM`]'s forward, as `generate` calls it, with all of its arguments.
+                Targets, both text and image ids, aligned with `input_ids`; -100 is ignored. Without labels, this is
+                the forward method of [`LaVITForCausalLM`], with all of its arguments, as used by `generate`.
             pixel_values (`torch.FloatTensor`, *optional*):
-                The images of all slots, normalized, `(num_images, num_channels, image_size, image_size)`.
+                The normalized images of all slots, `(num_images, num_channels, image_size, image_size)`.
             image_features (`torch.FloatTensor` of shape `(num_images, num_patches, feature_size)`, *optional*):
-                The encoder's features of the images, computed before.
+                The encoder's precomputed features of the images.
             image_rows (`torch.FloatTensor` of shape `(total_kept, hidden_size)`, *optional*):
-                The visual tokenizer's merged rows of the images, computed before, one image after the other as
-                `keep_mask` counts them. Only the understanding branch's projection is applied to them.
+                The visual tokenizer's precomputed merged rows of the images, concatenated, with the numbers of rows
+                given by `keep_mask`. Only the understanding branch's projection is applied to them.
             keep_mask (`torch.BoolTensor` of shape `(num_images, num_patches)`, *optional*):
-                Patches to keep. By default the selector decides.
+                Patches to keep. By default, the selector decides.
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-                Number of labels of a batch that is spread over several calls or processes, as `Trainer` counts them:
-                those that are not -100, but for the first of each row. By default the number of targets.
+                Number of labels in a batch that is split over several calls or processes, as counted by `Trainer`:
+                those that are not -100, except for the first of each row. Defaults to the number of targets.
 
         Returns:
             [`LaVITForPreTrainingOutput`].
 
         Raises:
-            ValueError: If images are given in more than one form, slots and images differ in number, or `image_rows`
-                come without a `keep_mask`.
+            ValueError: If images are given in more than one form, the numbers of slots and images differ, or
+                `image_rows` is given without `keep_mask`.
         """
         if labels is None:
             return super().forward(
@@ -196,7 +197,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
         images, nothing = self._read_given(given, keep_mask)
         packed, tokens = self._pack(images, input_ids, attention_mask, labels)
         if not images:
-            # Not to the loss: the gradient must pass the language model in every process.
+            # Not added to the loss, because the gradient must pass through the language model in every process.
             tokens = tokens + nothing
         losses, targets = self._predict(packed, tokens)
         num_labels = (labels[:, 1:] != IGNORE_INDEX).sum()
@@ -207,7 +208,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
     def _read_given(
         self, given: dict[str, torch.Tensor | None], keep_mask: torch.Tensor | None
     ) -> tuple[list[torch.Tensor], torch.Tensor | float]:
-        """The rows of each image, `(kept, text_hidden_size)`, and [`~LaVITModel.read_nothing`] without any."""
+        """Returns the rows of each image, `(kept, text_hidden_size)`; without images, [`~LaVITModel.read_nothing`]."""
         forms = [form for form, images in given.items() if images is not None]
         if len(forms) > 1:
             raise ValueError("pass images as only one of pixel_values, image_features and image_rows.")
@@ -222,8 +223,9 @@ class LaVITForPreTraining(LaVITForCausalLM):
 
     def _find_blank(self, forms: list[str]) -> tuple[str, torch.Tensor, torch.Tensor] | None:
         """
-        An image in the form that other processes read, form and keep mask with it, where weights are shared out and
-        all must ask for the same ones. `None` where no process reads any. A collective call.
+        Returns a blank image in the form that other processes read, with its form and keep mask, or `None` if no
+        process reads an image. Needed if weights are sharded, since all processes must gather the same ones. A
+        collective call.
         """
         config = self.config.visual_tokenizer_config
         channels = getattr(config.encoder_config, "num_channels", 3)
@@ -248,7 +250,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
         return self.read_features(images.to(self.dtype), keep_mask)
 
     def _embed(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """`(batch_size, sequence_length)` to `(batch_size, sequence_length, text_hidden_size)`."""
+        """Embeds ids, `(batch_size, sequence_length)` to `(batch_size, sequence_length, text_hidden_size)`."""
         return self.get_input_embeddings()(input_ids)
 
     def _pack(
@@ -258,7 +260,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
         attention_mask: torch.Tensor | None,
         labels: torch.Tensor,
     ) -> tuple[PackedBatch, torch.Tensor]:
-        """The batch with its images in their slots, and the embeddings of its tokens, `(num_tokens, hidden_size)`."""
+        """Returns the batch with images in their slots, and its token embeddings, `(num_tokens, hidden_size)`."""
         embeds = self._embed(input_ids).flatten(0, 1)
         tokens = torch.cat([embeds, *(rows.to(embeds) for rows in images)])
         numbers = torch.arange(len(tokens), device=tokens.device)
@@ -271,17 +273,17 @@ class LaVITForPreTraining(LaVITForCausalLM):
         return packed, tokens
 
     def _predict(self, batch: PackedBatch, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The cross-entropy of every target in the batch, and the targets, both `(num_targets,)`."""
+        """Returns the cross-entropy of every target in the batch, and the targets, both `(num_targets,)`."""
         following = nn.functional.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         is_target = following != IGNORE_INDEX
         inputs_embeds = tokens.index_select(0, batch.token_numbers.flatten()).view(*following.shape, -1)
         outputs = self.model(inputs_embeds=inputs_embeds, position_ids=batch.position_ids, use_cache=False)
-        # With a large vocabulary the logits of all other tokens would cost more memory than the rest of the model.
+        # With a large vocabulary, the logits of all other tokens would need more memory than the rest of the model.
         targets = following[is_target]
         return self._compare(outputs.last_hidden_state[is_target], targets), targets
 
     def _compare(self, hidden_states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The loss of each target, `(num_targets,)`, from what predicts it, `(num_targets, text_hidden_size)`."""
+        """Returns the loss of each target, `(num_targets,)`, from hidden states, `(num_targets, text_hidden_size)`."""
         return nn.functional.cross_entropy(self.compute_logits(hidden_states).float(), targets, reduction="none")
 
     def _average(
@@ -317,7 +319,7 @@ def _with_image_ids(text_model: str | PreTrainedModel | PreTrainedConfig, codebo
         return AutoModelForCausalLM.from_config(config)
     if isinstance(text_model, str):
         text_model = AutoModelForCausalLM.from_pretrained(text_model)
-    # New rows as drawn at the model's own start: the average of all words would make the codes one.
+    # New rows are initialized randomly: with the mean of all words, all codes would be the same.
     text_model.resize_token_embeddings(text_model.config.vocab_size + codebook_size + 2, mean_resizing=False)
     return text_model
 

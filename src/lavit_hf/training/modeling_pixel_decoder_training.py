@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The pixel decoder with the loss that trains it: a U-Net learns to paint from what the detokenizer rebuilds."""
+"""The pixel decoder with its loss: a U-Net learns to generate images from features rebuilt by the detokenizer."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from ..pixels.small.patch_autoencoder import PatchAutoencoder
 CODE_PADDING = -1
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 CONDITIONS = ("codes", "features")
-# They are frozen, and have checkpoints of their own.
+# Frozen parts, which have their own checkpoints.
 NOT_SAVED = ("vae.", "visual_tokenizer.")
 
 
@@ -35,7 +35,7 @@ class LaVITPixelDecoderTrainingOutput(ModelOutput):
         loss (`torch.FloatTensor`):
             The denoising loss, weighted by `min_snr_gamma`.
         denoising_loss (`torch.FloatTensor`):
-            Mean squared error of the prediction, without weights.
+            Unweighted mean squared error of the prediction.
     """
 
     loss: torch.FloatTensor | None = None
@@ -44,31 +44,34 @@ class LaVITPixelDecoderTrainingOutput(ModelOutput):
 
 class LaVITPixelDecoderForTraining(nn.Module):
     r"""
-    Trains a diffusion U-Net to paint images from the features that the detokenizer rebuilds (arXiv 2309.04669,
-    section 3.1), and with it the detokenizer's condition: its projections, their positions and its pooling. All else
-    is frozen and in evaluation mode; autoencoder and visual tokenizer stay out of the checkpoints.
+    Trains a diffusion U-Net to generate images from the features that the detokenizer rebuilds (arXiv 2309.04669,
+    section 3.1), together with the detokenizer's condition: its projections, their positions and its pooling.
+    Everything else is frozen and in evaluation mode. The autoencoder and the visual tokenizer are not saved in
+    checkpoints.
 
-    A dropped condition is what [`~LaVITDetokenizer.negative_condition`] gives, so that [`LaVITPipeline`] can guide.
+    A dropped condition is replaced by [`~LaVITDetokenizer.negative_condition`], which [`LaVITPipeline`] uses for
+    guidance.
 
     Args:
         unet (`UNet2DConditionModel`):
-            The U-Net, of the form of Stable Diffusion 1.5 or of SDXL. If it takes `cross_attention_dim` channels more
-            than it gives, it sees the condition as a map too, a row for each patch in its place.
+            The U-Net, with the architecture of Stable Diffusion 1.5 or SDXL. If it has `cross_attention_dim` more
+            input than output channels, it also receives the condition as a map, with each patch's row at its place.
         detokenizer (`LaVITDetokenizer`):
-            The trained detokenizer, with its codebook set where `condition` is `"codes"`.
+            The trained detokenizer, with its codebook set if `condition` is `"codes"`.
         vae (`AutoencoderKL` or [`PatchAutoencoder`]):
             The trained autoencoder.
         scheduler (`SchedulerMixin`):
-            The noise schedule, which says what is predicted: `"epsilon"` or `"v_prediction"`.
+            The noise schedule, with the prediction type `"epsilon"` or `"v_prediction"`.
         visual_tokenizer (`LaVITVisualTokenizer`, *optional*):
-            Reads images and features that have no codes.
+            Encodes images, and computes codes for images and features without codes.
         condition (`str`, *optional*, defaults to `"codes"`):
-            What the U-Net paints from: `"codes"` (the features rebuilt from them) or `"features"` as they are given:
-            rebuilt from codes before, or the encoder's own, to see what the U-Net can do.
+            Condition of the U-Net: `"codes"` (the features rebuilt from codes), or `"features"` as given, which are
+            either already rebuilt from codes, or the encoder's own to measure what the U-Net can achieve.
         condition_dropout (`float`, *optional*, defaults to 0.1):
-            The share of images that are learned without their condition, for guidance (arXiv 2207.12598).
+            Share of images whose condition is dropped in training, for guidance (arXiv 2207.12598).
         min_snr_gamma (`float`, *optional*):
-            Bounds the weight of little noise (arXiv 2303.09556). All timesteps weigh the same by default.
+            Limits the weight of timesteps with little noise (arXiv 2303.09556). By default, all timesteps have the
+            same weight.
 
     Example:
 
@@ -106,12 +109,12 @@ class LaVITPixelDecoderForTraining(nn.Module):
 
     @property
     def has_pooled_condition(self) -> bool:
-        """Whether the U-Net is of SDXL's form."""
+        """Whether the U-Net has SDXL's architecture."""
         return self.unet.config.addition_embed_type == "text_time"
 
     @property
     def vae_scale_factor(self) -> int:
-        """Pixels on the side of a latent."""
+        """Number of pixels per latent along each side."""
         return latent_size_ratio(self.vae)
 
     @property
@@ -126,7 +129,7 @@ class LaVITPixelDecoderForTraining(nn.Module):
         return self
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None) -> None:
-        """Calculates the U-Net's activations twice rather than keep them. The trainer calls it."""
+        """Enables the U-Net's gradient checkpointing. Called by the trainer."""
         self.unet.enable_gradient_checkpointing()
 
     def forward(
@@ -138,17 +141,20 @@ class LaVITPixelDecoderForTraining(nn.Module):
         images: torch.Tensor | None = None,
     ) -> LaVITPixelDecoderTrainingOutput:
         r"""
+        Computes the denoising loss.
+
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, 3, picture_size, picture_size)`, *optional*):
-                The images to paint, with values in -1..1.
+                The target images, with values in -1..1.
             latents (`torch.Tensor` of shape `(batch_size, latent_channels, sample_size, sample_size)`, *optional*):
-                What [`~LaVITPixelDecoderForTraining.encode_pictures`] made of them before; in place of `pixel_values`.
+                Their precomputed latents from [`~LaVITPixelDecoderForTraining.encode_pictures`], instead of
+                `pixel_values`.
             codes, features, images (`torch.Tensor`, *optional*):
-                What they are painted from, as [`~LaVITPixelDecoderForTraining.encode_condition`] takes it.
+                The condition, as for [`~LaVITPixelDecoderForTraining.encode_condition`].
 
         Returns:
-            [`LaVITPixelDecoderTrainingOutput`]. In evaluation nothing is drawn: the noise is always the same, the
-            timesteps are spread evenly over the batch, and no condition is dropped.
+            [`LaVITPixelDecoderTrainingOutput`]. Evaluation is deterministic: the noise is fixed, the timesteps are
+            spread evenly over the batch, and no condition is dropped.
 
         Raises:
             ValueError: If both or neither of `pixel_values` and `latents` are given, or there is no condition.
@@ -170,7 +176,7 @@ class LaVITPixelDecoderForTraining(nn.Module):
     @torch.no_grad()
     def encode_pictures(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """
-        Turns images into the latents that the U-Net paints.
+        Encodes images into the latents that the U-Net generates.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
@@ -188,22 +194,22 @@ class LaVITPixelDecoderForTraining(nn.Module):
         images: torch.Tensor | None = None,
     ) -> LaVITCondition:
         r"""
-        Turns one of these into the U-Net's condition.
+        Computes the U-Net's condition from codes, features or images.
 
         Args:
             codes (`torch.LongTensor` of shape `(batch_size, num_patches)`, *optional*):
-                The images' codes, filled up with -1.
+                Codes of the images, padded with -1.
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
                 The encoder's features of the images.
             images (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`, *optional*):
-                The images as the visual tokenizer's image processor prepares them.
+                Images prepared by the visual tokenizer's image processor.
 
         Returns:
             [`LaVITCondition`].
 
         Raises:
-            ValueError: If none is given, codes where the U-Net paints from the encoder's features, images or
-                features to be read where there is no visual tokenizer, or codes that the codebook does not have.
+            ValueError: If none is given, codes are given but `condition` is `"features"`, a visual tokenizer is needed
+                but missing, or codes are not in the codebook.
         """
         features = self._find_features(codes, features, images)
         prompt_embeds = self.detokenizer.project_condition(features)
@@ -242,7 +248,7 @@ class LaVITPixelDecoderForTraining(nn.Module):
         return noise, torch.linspace(0, num_timesteps - 1, batch_size, device=latents.device).long()
 
     def _unet_condition(self, condition: LaVITCondition, latents: torch.Tensor) -> dict:
-        """The condition as the pipeline hands it to the U-Net, dropped for some images in training."""
+        """Returns the condition as the pipeline passes it to the U-Net, dropped for some images in training."""
         is_dropped = latents.new_zeros(len(latents), dtype=torch.bool)
         if self.training:
             is_dropped = torch.rand(len(latents), device=latents.device) < self.condition_dropout
@@ -321,7 +327,7 @@ def _prepare_state_dict(module: nn.Module, state_dict: dict, prefix: str, local_
     for name in [name for name in state_dict if name.startswith(frozen)]:
         del state_dict[name]
     for name, tensor in state_dict.items():
-        state_dict[name] = tensor.contiguous()  # safetensors takes no weights in channels_last
+        state_dict[name] = tensor.contiguous()  # safetensors does not support channels_last
 
 
 def _excuse_frozen_parts(module: nn.Module, incompatible_keys) -> None:

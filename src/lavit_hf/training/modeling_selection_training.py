@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 1, phase 1: the selector learns which patches to keep, with the merger and without codes (paper, section 3.1).
+Stage 1, phase 1: trains the selector and the merger, without codes (paper, section 3.1).
 """
 
 from dataclasses import dataclass
@@ -32,21 +32,21 @@ class LaVITTokenSelectionForPreTrainingOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor`):
-            The weighted sum of the losses. Under `selection_gradient="antithetic"` it carries the selector's gradient
-            without adding to the sum.
+            The weighted sum of the losses. With `selection_gradient="antithetic"`, it also carries the selector's
+            gradient, without changing the value.
         reconstruction_loss (`torch.FloatTensor`):
-            Mean over the patches of `energy * (1 - cos(features, reconstructed))`, the energy being the mean square of
-            a patch's channels. In training by masks drawn at random, in evaluation by the rule `config.selection`.
+            Mean of `energy * (1 - cos(features, reconstructed))` over the patches, where the energy is the mean square
+            of a patch's channels. Uses random masks in training, and `config.selection` in evaluation.
         ratio_loss (`torch.FloatTensor`):
             Squared distance between `keep_ratio` and the mean probability of the batch.
         random_loss (`torch.FloatTensor`, *optional*):
-            In evaluation, the reconstruction loss of masks that keep as many patches of each image, any.
+            In evaluation, the reconstruction loss with the same number of random patches per image.
         keep_probs (`torch.FloatTensor` of shape `(batch_size, num_patches)`):
             Probabilities of keeping each patch.
         keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
-            The kept patches; in training those of the first mask that was drawn.
+            The kept patches; in training, those of the first sampled mask.
         complexity (`torch.FloatTensor` of shape `(batch_size,)`):
-            How much there is on each image: what was passed as such, or the mean energy of its patches.
+            Complexity of each image, as passed, or the mean energy of its patches.
     """
 
     loss: torch.FloatTensor | None = None
@@ -61,14 +61,14 @@ class LaVITTokenSelectionForPreTrainingOutput(ModelOutput):
 class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     r"""
     The visual tokenizer's selector and merger with a scaffold decoder, which rebuilds the encoder's features from the
-    merged rows. Encoder and codebook are left alone. What it saves loads as [`LaVITVisualTokenizer`], and as the
-    [`LaVITVisualTokenizerForPreTraining`] that learns the codes next.
+    merged rows. The encoder and the codebook are not trained. Saved models load as [`LaVITVisualTokenizer`], and as
+    [`LaVITVisualTokenizerForPreTraining`], which trains the codes in the next phase.
 
-    While `warming_up` is true, masks are drawn evenly, whatever the selector says: a decoder that has learned nothing
-    yet cannot tell what is worth keeping. `places_by_rank`, for experiments, tells the decoder
-    of each row which one of the kept it is, and not which patch: what a detokenizer without a place head knows.
+    While `warming_up` is true, random masks replace those of the selector, because an untrained decoder can't tell
+    which patches are worth keeping. For experiments, `places_by_rank` gives the decoder the rank of each row among the
+    kept rows instead of its patch, which is what a detokenizer without a place head knows.
 
-    Needs `config.detokenizer_config`, whose sizes the scaffold decoder has.
+    Requires `config.detokenizer_config`, which sets the sizes of the scaffold decoder.
 
     Example:
 
@@ -103,7 +103,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     def train(self, mode: bool = True) -> "LaVITTokenSelectionForPreTraining":
         super().train(mode)
         self.visual_tokenizer.encoder.eval()
-        self._freeze()  # again: loading makes new parameters, and ends in `eval()`
+        self._freeze()  # again, because loading creates new parameters and ends with `eval()`
         return self
 
     def get_input_embeddings(self) -> nn.Module:
@@ -116,14 +116,16 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         complexity: torch.Tensor | None = None,
     ) -> LaVITTokenSelectionForPreTrainingOutput:
         r"""
+        Computes the losses of the selector and merger.
+
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`, *optional*):
-                Normalized pixels, as the image processor gives them.
+                Normalized pixels from the image processor.
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
-                The encoder's features, computed before; in place of `pixel_values`.
+                The encoder's precomputed features, instead of `pixel_values`.
             complexity (`torch.Tensor` of shape `(batch_size,)`, *optional*):
-                How much there is on each image, in any unit, such as the share of it that is drawn: handed on to the
-                output, where the meter compares it with the number of kept patches.
+                Complexity of each image in any unit, such as the share of non-empty pixels. Returned in the output, so
+                that the meter can compare it with the number of kept patches.
 
         Returns:
             [`LaVITTokenSelectionForPreTrainingOutput`].
@@ -144,22 +146,22 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
 
     def reconstruct(self, features: torch.Tensor, keep_mask: torch.Tensor) -> torch.Tensor:
         """
-        Rebuilds the features from some of the patches.
+        Rebuilds the features from the kept patches.
 
         Args:
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`):
                 The encoder's features.
             keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
-                The patches to keep, at least one of each image.
+                The patches to keep, at least one per image.
 
         Returns:
-            `torch.Tensor` of shape `(batch_size, num_patches, local_size)`: the features' first channels, those that
+            `torch.Tensor` of shape `(batch_size, num_patches, local_size)`: the first channels of the features, which
             the selector reads.
         """
         return self._reconstruct(self.visual_tokenizer.embedding(self._local(features)), keep_mask)
 
     def _local(self, features: torch.Tensor) -> torch.Tensor:
-        """Features of which the other channels, which see the whole image, are zero."""
+        """Sets the channels after `local_size`, which depend on the whole image, to zero."""
         return nn.functional.pad(features[..., : self.local_size], (0, features.shape[-1] - self.local_size))
 
     def _learn(self, features: torch.Tensor, hidden_states: torch.Tensor) -> LaVITTokenSelectionForPreTrainingOutput:
@@ -188,7 +190,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     def _evaluate(
         self, features: torch.Tensor, hidden_states: torch.Tensor
     ) -> LaVITTokenSelectionForPreTrainingOutput:
-        # Draws of its own: evaluating must not change what is trained.
+        # Own generator: evaluation must not affect training.
         generator = torch.Generator(features.device).manual_seed(0)
         with torch.no_grad():
             kept, log_probs = self.visual_tokenizer.select(features, hidden_states, generator=generator)
@@ -217,7 +219,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         return log_probs[..., KEEP] - log_probs[..., DROP]
 
     def _errors(self, features: torch.Tensor, hidden_states: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """`(num_masks, batch_size, num_patches)`: how far each patch is from being rebuilt, by its energy."""
+        """Reconstruction error of each patch, weighted by its energy, `(num_masks, batch_size, num_patches)`."""
         repeated = hidden_states.repeat(len(masks), 1, 1)
         rebuilt = self._reconstruct(repeated, masks.flatten(end_dim=1)).float().unflatten(0, masks.shape[:2])
         targets = features[..., : self.local_size].float()
@@ -236,7 +238,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         return self.scaffold(merged, places, real)
 
     def _places(self, keep_mask: torch.Tensor) -> torch.Tensor:
-        """Where the scaffold decoder takes each patch's row to be of, `(batch_size, num_patches)`."""
+        """Place of each patch's row for the scaffold decoder, `(batch_size, num_patches)`."""
         if self.places_by_rank:
             return ((keep_mask > 0.5).cumsum(dim=1) - 1).clamp(min=0)
         return torch.arange(keep_mask.shape[1], device=keep_mask.device).expand_as(keep_mask)
@@ -247,13 +249,13 @@ def _energy(features: torch.Tensor) -> torch.Tensor:
 
 
 def _random_masks(log_odds: torch.Tensor, ratio: float) -> torch.Tensor:
-    """Masks that keep every patch with the same probability, and at least one."""
+    """Samples masks that keep every patch with the same probability, and at least one."""
     draws = torch.rand_like(log_odds, dtype=torch.float32)
     return (draws < ratio) | (draws == draws.amin(dim=-1, keepdim=True))
 
 
 def _never_empty(masks: torch.Tensor, log_odds: torch.Tensor) -> torch.Tensor:
-    """Masks that keep the likeliest patch where they kept none."""
+    """Adds the most probable patch to empty masks."""
     best = nn.functional.one_hot(log_odds.argmax(dim=-1), log_odds.shape[-1]).bool()
     return masks | (best & ~masks.any(dim=-1, keepdim=True))
 

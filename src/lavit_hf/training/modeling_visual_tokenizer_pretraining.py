@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 1: the visual tokenizer with the detokenizer and the losses that train them (paper, section 3.1); all at once, or
-as its second phase, after the selector has learned.
+Stage 1: the visual tokenizer and the detokenizer with their losses (paper, section 3.1). Trains everything at once, or
+serves as the second phase, after the selector.
 """
 
 import os
@@ -23,14 +23,14 @@ from .codebook_training import CodebookTrainer
 from .errors import TrainingError
 
 
-# In a state dict, the codes that the visual tokenizer uses, and where they learn.
+# Names of the visual tokenizer's codebook and of the trained codebook in a state dict.
 CODEBOOK = "visual_tokenizer.quantizer.codebook.weight"
 LEARNED_CODEBOOK = "codebook_trainer.quantizer._codebook.embed"
 
-SELECTION_PHASE = "LaVITTokenSelectionForPreTraining"  # what writes the checkpoint that the codes begin from
+SELECTION_PHASE = "LaVITTokenSelectionForPreTraining"  # saves the checkpoint that this phase starts from
 
-# Which patches to keep, in an experiment, where the selector would keep others. Gets the selector's masks and the
-# encoder's features of a batch and, where there is one, a generator; gives masks, boolean as well.
+# Overrides the selector in experiments. Takes the selector's boolean masks, the encoder's features of a batch, and an
+# optional generator, and returns boolean masks.
 PatchChoice = Callable[[torch.Tensor, torch.Tensor, torch.Generator | None], torch.Tensor]
 
 
@@ -47,21 +47,21 @@ class LaVITVisualTokenizerForPreTrainingOutput(ModelOutput):
         ratio_loss (`torch.FloatTensor`):
             Squared distance between `keep_ratio` and the share of patches kept in the batch.
         image_ratio_loss (`torch.FloatTensor`):
-            The same for each image, averaged.
+            The same distance for each image, averaged.
         commitment_loss (`torch.FloatTensor`):
             Squared distance between projected rows and their codes.
         place_loss (`torch.FloatTensor`, *optional*):
-            Cross-entropy of the place that the detokenizer's place head guesses for each code.
+            Cross-entropy of the place that the detokenizer's place head predicts for each code.
         place_accuracy (`torch.FloatTensor`, *optional*):
-            The share of codes whose place it guesses right.
+            Share of codes whose place is predicted correctly.
         probe_loss (`torch.FloatTensor`, *optional*):
-            Squared distance between what `feature_probe` reads from the features and from the rebuilt ones.
+            Squared distance between the outputs of `feature_probe` for the original and the rebuilt features.
         reconstructed (`torch.FloatTensor` of shape `(batch_size, num_patches, feature_size)`):
-            The detokenizer's features.
+            The features rebuilt by the detokenizer.
         keep_mask (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
             The kept patches.
         codes (`torch.LongTensor` of shape `(total_kept,)`, *optional*):
-            Codes of all images, one after the other; none while warming up.
+            Concatenated codes of all images; `None` while `warming_up`.
     """
 
     loss: torch.FloatTensor | None = None
@@ -80,21 +80,22 @@ class LaVITVisualTokenizerForPreTrainingOutput(ModelOutput):
 class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     r"""
     The visual tokenizer with the detokenizer that rebuilds the encoder's features from its codes (arXiv 2309.04669,
-    section 3.1). All learn but the encoder, which is frozen; the codebook learns in `codebook_trainer`, by moving
-    averages or by gradient as the configuration says. What it saves loads as [`LaVITVisualTokenizer`].
+    section 3.1). Everything is trained except for the encoder, which is frozen. The codebook is trained in
+    `codebook_trainer`, by moving averages or by gradient, depending on the configuration. Saved models load as
+    [`LaVITVisualTokenizer`].
 
-    As the second phase, after [`LaVITTokenSelectionForPreTraining`], it is trained with a frozen selection
-    ([`freeze_selection`]) and a codebook that begins from the rows of many images ([`start_codebook`]). While
-    `warming_up` is true, rows stay as they are in place of codes: codes that begin before rows mean anything collapse.
+    As the second phase, after [`LaVITTokenSelectionForPreTraining`], the model is trained with a frozen selection
+    ([`freeze_selection`]) and a codebook initialized from the rows of many images ([`start_codebook`]). While
+    `warming_up` is true, rows are not quantized, because a codebook that starts from untrained rows collapses.
 
-    Cosines hardly notice what few directions of the features hold, such as colors. Where `feature_probe`
-    ([`add_feature_probe`]) is set, a fixed linear map must read the same from the rebuilt features as from the true
-    ones.
+    The cosine loss is insensitive to information in few directions of the features, such as colors. If `feature_probe`
+    ([`add_feature_probe`]) is set, a fixed linear map must have the same outputs for the rebuilt as for the original
+    features.
 
-    Two more attributes are for experiments: `patch_choice` is a [`PatchChoice`], which has the last word on what is
-    kept; `knows_places` tells the detokenizer's place head where each code belongs.
+    Two more attributes are for experiments: `patch_choice`, a [`PatchChoice`], overrides the selector; `knows_places`
+    gives the detokenizer the place of each code, instead of the place head's prediction.
 
-    Needs `config.detokenizer_config` and the extra `training`.
+    Requires `config.detokenizer_config` and the extra `training`.
 
     Example:
 
@@ -107,7 +108,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     """
 
     _keys_to_ignore_on_load_missing = [r"^codebook_trainer\."]
-    _keys_to_ignore_on_load_unexpected = [r"^scaffold\."]  # of the selection phase
+    _keys_to_ignore_on_load_unexpected = [r"^scaffold\."]  # from the selection phase
 
     def __init__(self, config: LaVITVisualTokenizerConfig, encoder: PreTrainedModel | None = None):
         super().__init__(config)
@@ -122,43 +123,43 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         self.probe_loss_weight = 0.0
         self._freeze()
         self.post_init()
-        if SELECTION_PHASE in (config.architectures or ()):  # which writes no detokenizer
+        if SELECTION_PHASE in (config.architectures or ()):  # saved without a detokenizer
             self._keys_to_ignore_on_load_missing.add(r"^detokenizer\.")
 
     def _init_weights(self, module):
         super()._init_weights(module)
-        # Not at the trainer itself: transformers passes over modules that hold no tensors of their own.
+        # Checks the quantizer, since transformers skips modules without their own tensors, such as the trainer.
         if module is self.codebook_trainer.quantizer:
             self.codebook_trainer.reset()
 
     def _freeze(self) -> None:
-        # Learns in `codebook_trainer` and is copied from there.
+        # Trained in `codebook_trainer` and copied from there.
         self.visual_tokenizer.quantizer.codebook.requires_grad_(False)
         if self.selection_is_frozen:
             self.visual_tokenizer.selector.requires_grad_(False)
-            if self.config.selector_feature_size is None:  # else it has an embedding of its own
+            if self.config.selector_feature_size is None:  # else the selector has its own embedding
                 self.visual_tokenizer.embedding.requires_grad_(False)
 
     def freeze_selection(self) -> None:
         """
-        Lets the selector, and what it reads, stay as they are. With its input free the probabilities drift, and with
-        them the number of kept patches.
+        Freezes the selector and its input. If the input were trained, the probabilities would drift, and with them the
+        number of kept patches.
         """
         self.selection_is_frozen = True
         self._freeze()
 
     def add_feature_probe(self, probe: torch.Tensor, loss_weight: float) -> None:
         """
-        Has the rebuilt features serve a linear probe as the encoder's own do.
+        Adds a loss that keeps the outputs of a linear probe the same for rebuilt features.
 
         Args:
             probe (`torch.Tensor` of shape `(num_values, feature_size)`):
-                What is read from the features of a patch. It is neither trained nor saved.
+                Linear map applied to the features of each patch. It is neither trained nor saved.
             loss_weight (`float`):
                 Weight of the probe loss.
 
         Raises:
-            TrainingError: If the probe reads features of another width.
+            TrainingError: If the probe has the wrong width.
         """
         if probe.ndim != 2 or probe.shape[1] != self.config.feature_size:
             raise TrainingError(
@@ -171,14 +172,14 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     @torch.no_grad()
     def start_codebook(self, batches: Iterable[dict[str, torch.Tensor]], num_rows: int) -> None:
         """
-        Begins the codebook by k-means on the rows of many images; a batch has too few for thousands of codes. Without
-        it, the first batch that is trained on begins it.
+        Initializes the codebook with k-means on the rows of many images, since a single batch has too few for
+        thousands of codes. Without this call, the first training batch initializes the codebook.
 
         Args:
             batches (`Iterable[dict[str, torch.Tensor]]`):
-                What the model is called with; each process brings its own.
+                Inputs of the model. Each process passes its own.
             num_rows (`int`):
-                After how many kept patches the batches are enough.
+                Number of kept patches after which to stop reading batches.
 
         Raises:
             TrainingError: If there are no batches.
@@ -198,7 +199,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
 
     def train(self, mode: bool = True) -> "LaVITVisualTokenizerForPreTraining":
         super().train(mode)
-        self._freeze()  # again: loading makes new parameters, and ends in `eval()`
+        self._freeze()  # again, because loading creates new parameters and ends with `eval()`
         return self
 
     def get_input_embeddings(self) -> nn.Module | None:
@@ -214,7 +215,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     ) -> None:
         state_dict = dict(self.state_dict() if state_dict is None else state_dict)
         if self.codebook_trainer.has_started and CODEBOOK in state_dict:
-            # The last forward copied the codes as they were before the optimizer's step.
+            # The last forward pass copied the codebook from before the optimizer step.
             state_dict[CODEBOOK] = state_dict[LEARNED_CODEBOOK][0].clone()
         super().save_pretrained(save_directory, is_main_process, state_dict=state_dict, **kwargs)
 
@@ -225,13 +226,15 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         generator: torch.Generator | None = None,
     ) -> LaVITVisualTokenizerForPreTrainingOutput:
         r"""
+        Computes the losses of the visual tokenizer and the detokenizer.
+
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, num_channels, image_size, image_size)`, *optional*):
-                Normalized pixels, as the image processor gives them.
+                Normalized pixels from the image processor.
             features (`torch.Tensor` of shape `(batch_size, num_patches, feature_size)`, *optional*):
-                The encoder's features, computed before; in place of `pixel_values`.
+                The encoder's precomputed features, instead of `pixel_values`.
             generator (`torch.Generator`, *optional*):
-                Source of the draws under `selection="sample"`; torch's global one by default.
+                Random number generator for `selection="sample"`. Defaults to torch's global one.
 
         Returns:
             [`LaVITVisualTokenizerForPreTrainingOutput`].
@@ -274,7 +277,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
         features: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Features of all patches, the keep mask, and the merged rows of the kept, `(total_kept, hidden_size)`."""
+        """Returns the features, the keep mask, and the merged rows of kept patches, `(total_kept, hidden_size)`."""
         if (pixel_values is None) == (features is None):
             raise ValueError("pass either pixel_values or features, not both.")
         if features is None:
@@ -293,7 +296,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
 
     def _copy_codebook(self) -> None:
         weight, learned = self.visual_tokenizer.quantizer.codebook.weight, self.codebook_trainer.codebook.detach()
-        if hasattr(weight, "device_mesh"):  # shared out by FSDP: each process has all codes, and keeps its part
+        if hasattr(weight, "device_mesh"):  # sharded by FSDP: each process has all codes and keeps its part
             from torch.distributed.tensor import distribute_tensor
 
             learned = distribute_tensor(learned, weight.device_mesh, weight.placements, src_data_rank=None)
@@ -322,19 +325,19 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
 
 
 def _leave_rows(projected: torch.Tensor) -> tuple[torch.Tensor, None, torch.Tensor]:
-    """What stands for the codebook before there are codes: the rows, no codes, no distance between them."""
+    """Replaces the codebook while warming up: returns the rows, no codes, and a commitment loss of 0."""
     return projected, None, projected.new_zeros(())
 
 
 def shuffle_patches(masks: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """
-    Masks that keep as many patches of each image, but any.
+    Creates masks that keep the same number of patches per image, chosen at random.
 
     Args:
         masks (`torch.BoolTensor` of shape `(batch_size, num_patches)`):
-            Which are kept.
+            The kept patches.
         generator (`torch.Generator`, *optional*):
-            Source of the draws; torch's global one by default.
+            Random number generator. Defaults to torch's global one.
 
     Returns:
         `torch.BoolTensor` of the same shape.
@@ -344,12 +347,12 @@ def shuffle_patches(masks: torch.Tensor, generator: torch.Generator | None = Non
 
 
 def _places(keep_mask: torch.Tensor) -> list[torch.Tensor]:
-    """For each image the patches that are kept of it, `(kept,)`."""
+    """Returns the indices of the kept patches of each image, `(kept,)`."""
     return [image.nonzero()[:, 0] for image in keep_mask > 0.5]
 
 
 def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
-    """The mean over all processes, with the gradient of this one's value, which is averaged when gradients are."""
+    """Returns the mean over all processes, with the gradient of this process's value, as gradients are averaged."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return value
     mean = value.detach().clone()
@@ -359,8 +362,8 @@ def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
 
 def _share_of_rows(num_rows: int, device: torch.device) -> torch.Tensor | float:
     """
-    What the mean over this process's rows must be weighed with, so that its mean over processes is the mean over all
-    rows: their number differs, as patches are kept by content.
+    Returns the weight of this process's mean over rows with which the mean over processes equals the mean over all
+    rows. The number of rows differs between processes, since it depends on the images.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return 1.0
@@ -374,7 +377,7 @@ def _cosine_distance(reconstructed: torch.Tensor, features: torch.Tensor) -> tor
 
 
 def _compare_places(log_probs: torch.Tensor, places: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy and accuracy of guessed places, averaged over the codes of all images."""
+    """Returns the cross-entropy and accuracy of predicted places, averaged over the codes of all images."""
     guessed = torch.cat([image[: len(right)] for image, right in zip(log_probs, places)])
     right = torch.cat(list(places))
     return nn.functional.nll_loss(guessed, right), (guessed.argmax(dim=-1) == right).float().mean()

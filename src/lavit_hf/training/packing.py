@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Packing: samples of a batch moved together into few full rows, none of which sees another."""
+"""Packing: puts the samples of a batch into few full rows, without attention between samples."""
 
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -13,19 +13,19 @@ from ..lavit.modeling_layers import IGNORE_INDEX
 @dataclass
 class PackedBatch:
     """
-    Samples one behind the other in rows. Positions start at 0 in each sample, by which transformers' masks tell
-    samples apart where no attention mask is given; padding at the end of a row counts as one more sample.
+    Samples packed into rows. Positions start at 0 in each sample, which is how transformers' masks separate samples
+    without an attention mask. Padding at the end of a row counts as another sample.
 
     Args:
         token_numbers (`torch.LongTensor` of shape `(num_rows, row_length)`):
-            Which of the batch's tokens stands where. Numbers are moved, and not embeddings, so that these are gathered
-            once: the gradient of every slice of a batch would be as large as the batch.
+            Index in the batch of each token. Packing indices instead of embeddings allows a single gather; the
+            gradient of each slice of a batch would be as large as the batch.
         position_ids (`torch.LongTensor` of shape `(num_rows, row_length)`):
             Positions within the sample.
         labels (`torch.LongTensor` of shape `(num_rows, row_length)`):
-            Targets. A sample's first id has nothing in front of it to predict it, and is none.
+            Targets. The first id of a sample is not a target, since nothing precedes it.
         num_tokens (`int`):
-            Number of tokens, padding not counted.
+            Number of tokens without padding.
     """
 
     token_numbers: torch.Tensor
@@ -34,30 +34,30 @@ class PackedBatch:
     num_tokens: int
 
     def in_one_row(self) -> "PackedBatch":
-        """All rows one behind the other, as flash attention wants them."""
+        """Returns all rows concatenated into one, as flash attention requires."""
         parts = (self.token_numbers, self.position_ids, self.labels)
         return PackedBatch(*(part.flatten()[None] for part in parts), self.num_tokens)
 
 
 def first_fit(lengths: list[int], capacity: int) -> list[list[int]]:
     """
-    Deals samples out to rows, the longest first, each to the first row that has room for it.
+    Assigns samples to rows, longest first, each to the first row with enough room.
 
     Args:
         lengths (`list[int]`):
             Lengths of the samples.
         capacity (`int`):
-            Most tokens of a row. A longer sample has a row of its own.
+            Maximum number of tokens per row. A longer sample gets its own row.
 
     Returns:
-        `list[list[int]]`: For each row the numbers of its samples.
+        `list[list[int]]`: The indices of the samples in each row.
     """
     rows: list[list[int]] = []
     room: list[int] = []
-    # Two heaps spare the look at every row for every sample. Samples only get shorter: a row that has room for one has
-    # room for all that follow, until something is put into it.
+    # Two heaps avoid checking every row for every sample. Samples only get shorter, so a row with enough room for one
+    # has enough for all that follow, until a sample is added to it.
     with_room: list[int] = []  # rows, the first on top
-    too_full: list[tuple[int, int]] = []  # (-room, row), the row with most room on top
+    too_full: list[tuple[int, int]] = []  # (-room, row), the row with the most room on top
     for sample in sorted(range(len(lengths)), key=lambda sample: -lengths[sample]):
         length = lengths[sample]
         while too_full and -too_full[0][0] >= length:
@@ -82,16 +82,16 @@ def pack(
 
     Args:
         token_numbers (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
-            Numbers by which the tokens are known.
+            Indices of the tokens.
         attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
-            Zero where there is padding, on either side.
+            Zero for padding, on either side.
         labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
             Targets, aligned with the tokens.
         capacity (`int`, *optional*):
-            Most tokens of a row. Without it every sample has a row of its own.
+            Maximum number of tokens per row. By default, each sample gets its own row.
 
     Returns:
-        [`PackedBatch`]. Padding has the number 0.
+        [`PackedBatch`]. Padding has the index 0.
     """
     real = attention_mask.bool()
     lengths = real.sum(dim=1).tolist()
@@ -118,7 +118,7 @@ def pack(
 
 
 def _find_starts(rows: list[list[int]], lengths: list[int], width: int) -> list[int]:
-    """Where each sample begins, counted over all rows of a length of `width`."""
+    """Returns the start of each sample, counted over all rows, which have length `width`."""
     starts = [0] * len(lengths)
     for number, row in enumerate(rows):
         start = number * width

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images with captions, or with questions and answers, as a user's own folder holds them."""
+"""Images with captions, or with questions and answers, such as from a user's own folder."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from .errors import TrainingError
 
 logger = logging.getLogger(__name__)
 
-# Columns of texts by task, with an example of each.
+# Text columns of each task, with examples.
 TASKS = {
     "captions": {"text": "a cat on a sofa"},
     "questions": {"question": "What is on the sofa?", "answer": "a cat"},
@@ -24,17 +24,17 @@ TASKS = {
 
 def load_picture_texts(source: str, split: str, task: str, image_column: str = "image") -> Dataset:
     """
-    Loads images with texts. Rows without a text and images that cannot be read are left out, counted and named.
+    Loads images with texts. Rows without a text and unreadable images are skipped, with a warning.
 
     Args:
         source (`str`):
-            A folder of images with a `metadata.jsonl`, or whatever else [`load_split`] takes.
+            A folder of images with a `metadata.jsonl`, or any other source that [`load_split`] accepts.
         split (`str`):
-            Its split.
+            The split.
         task (`str`):
             `"captions"`, with the column `text`, or `"questions"`, with the columns `question` and `answer`.
         image_column (`str`, *optional*, defaults to `"image"`):
-            The images.
+            Column of the images.
 
     Raises:
         TrainingError: If the task is unknown, a column is missing, or no row is left.
@@ -54,17 +54,17 @@ def load_picture_texts(source: str, split: str, task: str, image_column: str = "
 
 def make_sample(row: Mapping, task: str, processor: LaVITProcessor, image_column: str = "image") -> dict:
     """
-    A row as [`LanguageCollator`] takes it: the image is read, the prompt is the processor's, the text is learned.
+    Creates a sample for [`LanguageCollator`] that reads the image, with the processor's prompt and the text as target.
 
     Args:
         row (`Mapping`):
-            A row of what [`load_picture_texts`] gave.
+            A row from [`load_picture_texts`].
         task (`str`):
             The task.
         processor ([`LaVITProcessor`]):
-            Says how questions are put.
+            Provides the question template.
         image_column (`str`, *optional*, defaults to `"image"`):
-            The images.
+            Column of the images.
     """
     image = {"image": row[image_column].convert("RGB")}
     if task == "captions":
@@ -74,7 +74,7 @@ def make_sample(row: Mapping, task: str, processor: LaVITProcessor, image_column
 
 
 def _with_texts(dataset: Dataset, task: str, image_column: str) -> Dataset:
-    encoded = dataset.cast_column(image_column, Image(decode=False))  # texts are looked at, images not
+    encoded = dataset.cast_column(image_column, Image(decode=False))  # only texts are checked here
     kept = encoded.filter(_has_texts, fn_kwargs={"columns": list(TASKS[task]), "image_column": image_column})
     if not len(kept):
         raise TrainingError(f"none of the {len(encoded)} rows has a text in {' and '.join(TASKS[task])}.")

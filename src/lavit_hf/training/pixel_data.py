@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images paired with what they are painted from, and how their rows become batches."""
+"""Images paired with the codes or features to generate them from, and their batches."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,18 +17,18 @@ from .feature_rows import from_bytes, to_bytes
 from .modeling_pixel_decoder_training import CODE_PADDING, LaVITPixelDecoderForTraining
 
 
-# What data sets of one origin have in common; where both have them, they must agree.
+# Columns that identify rows; if both datasets have them, they must be equal.
 KEYS = ("row", "view")
 LATENTS_COLUMN = "latents"
 
 
 class PairedRows(torch.utils.data.Dataset):
     """
-    Several data sets, row by row side by side.
+    Combines the columns of several datasets, row by row.
 
     Args:
         parts (`Dataset`):
-            Data sets of as many rows, the images or their latents first.
+            Datasets with the same number of rows, first that of the images or their latents.
     """
 
     def __init__(self, *parts: Dataset):
@@ -45,18 +45,18 @@ class PairedRows(torch.utils.data.Dataset):
         return {name: value for part in self.parts for name, value in part[index].items()}
 
     def select_columns(self, names: Sequence[str]) -> "PairedRows":
-        """The rows with these of their columns."""
+        """Returns the rows with only the given columns."""
         parts = [part.select_columns([name for name in part.column_names if name in names]) for part in self.parts]
         return PairedRows(*(part for part in parts if part.column_names))
 
 
 class Collator:
     """
-    Makes batches of rows.
+    Collates rows into batches.
 
     Args:
         readers (`Callable[[list[dict]], torch.Tensor]`):
-            For each tensor of a batch, what makes it.
+            A function for each tensor of a batch, which creates it from rows.
     """
 
     def __init__(self, **readers: Callable[[list[dict]], torch.Tensor]):
@@ -68,7 +68,7 @@ class Collator:
 
 def pair_rows(pictures: Dataset, conditions: Dataset | None = None, image_column: str = "image") -> PairedRows:
     """
-    Pairs images with what they are painted from, and leaves out the broken images.
+    Pairs images with codes or features, and skips unreadable images.
 
     Args:
         pictures (`Dataset`):
@@ -76,10 +76,10 @@ def pair_rows(pictures: Dataset, conditions: Dataset | None = None, image_column
         conditions (`Dataset`, *optional*):
             Codes or features of the same images, row by row. Defaults to the other columns of `pictures`.
         image_column (`str`, *optional*, defaults to `"image"`):
-            The images' column.
+            Column of the images.
 
     Raises:
-        TrainingError: If the column is missing, no image can be read, or the two do not belong together.
+        TrainingError: If the column is missing, no image can be read, or the datasets do not match.
     """
     if conditions is not None:
         check_pairs(pictures, conditions)
@@ -102,19 +102,19 @@ def cache_latents(
     batch_size: int = 64,
 ) -> PairedRows:
     """
-    Computes the latents of all images once. They are kept in the cache of `datasets` and found there again.
+    Computes the latents of all images once. They are saved in the cache of `datasets` and reused from there.
 
     Args:
         rows ([`PairedRows`]):
             The rows.
         model ([`LaVITPixelDecoderForTraining`]):
-            Makes the latents.
+            Encodes the images.
         read_pictures (`Callable[[list[dict]], torch.Tensor]`):
-            Makes `pixel_values` of rows.
+            Creates `pixel_values` from rows.
         keep_pictures (`bool`, *optional*, defaults to `False`):
-            Whether the rows keep their images too.
+            Whether to also keep the images.
         batch_size (`int`, *optional*, defaults to 64):
-            Images to encode at once.
+            Number of images to encode at once.
 
     Returns:
         [`PairedRows`]: The rows with the column `latents`.
@@ -141,32 +141,32 @@ def cache_latents(
 
 
 def read_pixels(rows: list[dict], column: str, image_processor: VaeImageProcessor, size: int) -> torch.Tensor:
-    """Images to paint, `(batch_size, 3, size, size)`, in -1..1."""
+    """Reads target images, `(batch_size, 3, size, size)`, with values in -1..1."""
     return image_processor.preprocess([to_rgb_image(row[column]) for row in rows], size, size)
 
 
 def read_images(rows: list[dict], column: str, image_processor: Callable) -> torch.Tensor:
-    """The images as the visual tokenizer reads them, `(batch_size, num_channels, image_size, image_size)`."""
+    """Reads images for the visual tokenizer, `(batch_size, num_channels, image_size, image_size)`."""
     return image_processor([to_rgb_image(row[column]) for row in rows], return_tensors="pt").pixel_values
 
 
 def read_latents(rows: list[dict], size: int) -> torch.Tensor:
-    """Latents that were computed before, `(batch_size, latent_channels, size, size)`."""
+    """Reads precomputed latents, `(batch_size, latent_channels, size, size)`."""
     flat = torch.stack([from_bytes(row[LATENTS_COLUMN], size * size) for row in rows])
     return flat.float().unflatten(-1, (size, size))
 
 
 def read_features(rows: list[dict], column: str, width: int) -> torch.Tensor:
-    """Features that were computed before, `(batch_size, num_patches, width)`."""
+    """Reads precomputed features, `(batch_size, num_patches, width)`."""
     return torch.stack([from_bytes(row[column], width) for row in rows]).float()
 
 
 def read_codes(rows: list[dict], column: str, num_patches: int) -> torch.Tensor:
     """
-    Codes, filled up to the longest there can be: `(batch_size, num_patches)`.
+    Reads codes, padded to the maximum number: `(batch_size, num_patches)`.
 
     Raises:
-        TrainingError: If an image has no codes, more than patches, or a code below 0.
+        TrainingError: If an image has no codes, more codes than patches, or a negative code.
     """
     for row in rows:
         codes = row[column]
@@ -180,7 +180,7 @@ def read_codes(rows: list[dict], column: str, num_patches: int) -> torch.Tensor:
 
 def check_pairs(pictures: Dataset, conditions: Dataset) -> None:
     """
-    Makes sure that images and what they are painted from belong together.
+    Checks that images match their codes or features.
 
     Args:
         pictures (`Dataset`):
@@ -189,7 +189,7 @@ def check_pairs(pictures: Dataset, conditions: Dataset) -> None:
             Codes or features of the same images, row by row.
 
     Raises:
-        TrainingError: If their rows differ in number, or in what both say of where they come from.
+        TrainingError: If the numbers of rows or the columns that identify rows differ.
     """
     if len(pictures) != len(conditions):
         raise TrainingError(

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""A run of pretokenizing: its settings, and what they make of one split."""
+"""A pretokenization run: its settings, and the run for one split."""
 
 import hashlib
 from dataclasses import asdict, dataclass, field
@@ -19,12 +19,12 @@ from .settings import load_function
 from .shards import Part, Shard, prepare_shards, write_shards
 
 
-FREE_TO_CHANGE = ("output", "splits", "use_cpu", "part")  # the rest decides what the shards hold
+FREE_TO_CHANGE = ("output", "splits", "use_cpu", "part")  # all others determine the contents of shards
 
 
 @dataclass
 class PretokenizeSettings:
-    """What is tokenized, and how."""
+    """Settings of a pretokenization run."""
 
     visual_tokenizer: str = field(metadata={"help": "Path or Hub id of the trained tokenizer."})
     dataset: str = field(
@@ -78,16 +78,16 @@ class PretokenizeSettings:
 
 class PretokenizeRun:
     """
-    One split of a data set, about to be tokenized.
+    Pretokenizes one split of a dataset.
 
     Args:
         settings ([`PretokenizeSettings`]):
-            What is tokenized, and how.
+            The settings of the run.
         split (`str`):
             The split.
 
     Raises:
-        TrainingError: If the data set cannot be found, is empty, or lacks a column.
+        TrainingError: If the dataset cannot be loaded, is empty, or lacks a column.
     """
 
     def __init__(self, settings: PretokenizeSettings, split: str):
@@ -111,11 +111,11 @@ class PretokenizeRun:
 
     @property
     def rows_per_shard(self) -> int:
-        """Rows of a shard, or files where the data set streams."""
+        """Number of rows per shard, or of files for a streaming dataset."""
         return 1 if self.pretokenizer.streams else self.settings.rows_per_shard
 
     def prepare(self) -> list[Shard]:
-        """The shards of this run's part, written or not; makes their folder."""
+        """Creates the folder of the shards, and returns those of this run's part, whether written or not."""
         return prepare_shards(
             self.pretokenizer.num_rows,
             self.output,
@@ -125,7 +125,7 @@ class PretokenizeRun:
         )
 
     def write_all(self) -> list[Shard]:
-        """Writes the shards of this run's part that are missing, over all processes, and gives all of the part."""
+        """Writes the missing shards of this run's part in all processes, and returns all shards of the part."""
         return write_shards(
             self.pretokenizer.num_rows,
             self.pretokenizer.encode,
@@ -141,7 +141,7 @@ class PretokenizeRun:
         shard.write(self.pretokenizer.encode, self.pretokenizer.schema)
 
     def report(self, shards: list[Shard]) -> str:
-        """What was written, in words."""
+        """Summarizes what was written."""
         part = f" as part {self.settings.part}" if self.settings.part else ""
         written = sum(shard.count() for shard in shards)
         text = f"{self.split}: {written} rows in {len(shards)} shards of {self.output}{part}"
@@ -150,17 +150,17 @@ class PretokenizeRun:
         return f"{text}, {sum(len(shard.rows) for shard in shards) - written} images skipped"
 
     def _describe(self) -> dict:
-        """What the shards depend on; a tokenizer that was trained again in its old folder is another one."""
+        """Settings that the shards depend on, with a digest of the codebook to detect a retrained tokenizer."""
         described = {name: value for name, value in asdict(self.settings).items() if name not in FREE_TO_CHANGE}
         codebook = self.pretokenizer.visual_tokenizer.quantizer.codebook.weight.detach().float().cpu().numpy()
         return {**described, "split": self.split, "codebook": hashlib.sha256(codebook.tobytes()).hexdigest()}
 
 
 def load_pairs(settings: PretokenizeSettings, split: str) -> Dataset | IterableDataset:
-    """The split, its texts in the column `text`."""
+    """Loads the split, with its texts in the column `text`."""
     dataset = load_split(settings.dataset, split, streaming=are_tar_shards(settings.dataset))
     names = dataset.column_names or ()
-    if settings.image_column in names:  # a stream would decode, and stumble, where it renames
+    if settings.image_column in names:  # a streaming dataset would decode when renaming, and fail
         dataset = dataset.cast_column(settings.image_column, Image(decode=False))
     if settings.text_column not in (None, "text"):
         if settings.text_column not in names:
@@ -172,7 +172,7 @@ def load_pairs(settings: PretokenizeSettings, split: str) -> Dataset | IterableD
 
 
 def load_tokenizer(settings: PretokenizeSettings) -> LaVITVisualTokenizer:
-    """The trained tokenizer, where it is to run."""
+    """Loads the trained tokenizer onto its device."""
     kwargs = {"selection": settings.selection} if settings.selection else {}
     tokenizer = LaVITVisualTokenizer.from_pretrained(
         settings.visual_tokenizer, dtype=getattr(torch, settings.dtype), **kwargs

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Images -> codes and what is read of them: what stage 2 needs of a frozen visual tokenizer, computed once."""
+"""Pretokenization: computes the outputs of a frozen visual tokenizer once, as needed for stage 2."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -17,7 +17,7 @@ from .feature_rows import from_bytes, to_bytes
 from .modeling_visual_tokenizer_pretraining import PatchChoice
 
 
-# Columns that may stand beside an image, whether the data set has them or a function makes them.
+# Columns that may accompany an image, from the dataset or from a function.
 COMPANION_TYPES = {
     "text": pa.string(),
     "texts": pa.list_(pa.string()),
@@ -25,14 +25,14 @@ COMPANION_TYPES = {
     "prompts": pa.list_(pa.string()),
     "written": pa.bool_(),
 }
-# What is kept for reading an image, and in which column.
+# Columns of the stored inputs for reading an image.
 ROW_COLUMNS = {"features": "features", "merged": "rows", "none": None}
 
 
 class Pretokenizer:
     """
-    Tokenizes the images of a data set, or their features where those were computed before. Of a data set that streams,
-    as WebDataset shards do, the files take the place of rows: each is encoded as a whole.
+    Tokenizes the images of a dataset, or their precomputed features. In a streaming dataset, such as WebDataset
+    shards, files are used instead of rows, and each file is encoded as a whole.
 
     Args:
         visual_tokenizer ([`LaVITVisualTokenizer`]):
@@ -42,22 +42,22 @@ class Pretokenizer:
         image_processor ([`LaVITImageProcessor`], *optional*):
             Prepares images; not needed for features.
         rows (`str`, *optional*, defaults to `"features"`):
-            What is kept for reading: the encoder's `"features"` (to train the understanding branch whole),
-            the `"merged"` rows (a third in number, to train its projection alone), or `"none"`.
+            What to store for reading: the encoder's `"features"` (to train the full understanding branch), the
+            `"merged"` rows (a third as many, to train only its projection), or `"none"`.
         image_column (`str`, *optional*, defaults to `"image"`):
-            The images.
+            Column of the images.
         features_column (`str`, *optional*, defaults to `"features"`):
-            The features, which take the place of images where this column exists.
+            Column of features, which are used instead of images if it exists.
         keep_columns (`Sequence[str]`, *optional*):
             Columns to keep besides `text`, `texts`, `prompt`, `prompts` and `written`.
         make_texts (`Callable[[dict], dict]`, *optional*):
-            Makes those columns of a row.
+            Creates these columns from a row.
         batch_size (`int`, *optional*, defaults to 64):
-            Images to tokenize at once.
+            Number of images to tokenize at once.
         seed (`int`, *optional*, defaults to 0):
-            Seed of the selector's draws, if it draws.
+            Random seed, used if the selector samples.
         patch_choice (`PatchChoice`, *optional*):
-            Chooses patches in the selector's place, as an experiment.
+            Chooses patches instead of the selector (experimental).
 
     Raises:
         TrainingError: If columns are missing or `rows` is unknown.
@@ -90,7 +90,7 @@ class Pretokenizer:
             raise TrainingError(
                 f"the dataset has no column {', '.join(missing)}, only {', '.join(dataset.column_names)}."
             )
-        # A broken image is met when it is read, one by one.
+        # Images are decoded one by one to handle unreadable ones.
         self.dataset = dataset if self.features_column else dataset.cast_column(image_column, Image(decode=False))
         self.carried = self._carried_columns([*COMPANION_TYPES, *keep_columns])
 
@@ -109,12 +109,12 @@ class Pretokenizer:
 
     @property
     def num_rows(self) -> int:
-        """How many rows there are to encode, or files where the data set streams."""
+        """Number of rows to encode, or of files for a streaming dataset."""
         return self.dataset.num_shards if self.streams else len(self.dataset)
 
     @property
     def streams(self) -> bool:
-        """Whether the data set is read as it is needed, one file after the other."""
+        """Whether the dataset is streaming, and read file by file."""
         return isinstance(self.dataset, IterableDataset)
 
     @property
@@ -125,14 +125,14 @@ class Pretokenizer:
 
     def encode(self, rows: range) -> Iterator[dict]:
         """
-        Encodes some rows, always to the same.
+        Encodes rows, with reproducible results.
 
         Args:
             rows (`range`):
-                Their numbers, or those of files where the data set streams.
+                Indices of rows, or of files for a streaming dataset.
 
         Returns:
-            `Iterator[dict]`: The encoded rows, without those whose image is broken.
+            `Iterator[dict]`: The encoded rows, without those with unreadable images.
 
         Raises:
             TrainingError: If a file cannot be read.
@@ -157,7 +157,7 @@ class Pretokenizer:
             ) from error
 
     def _read(self, row: dict):
-        """What the row has of its image: features, an image, or `None` for a broken one."""
+        """Returns the features or the image of a row, or `None` if the image cannot be read."""
         if self.features_column:
             return from_bytes(row[self.features_column], self.visual_tokenizer.config.feature_size)
         return read_image(row[self.image_column])

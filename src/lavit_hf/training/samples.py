@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Sample images at every evaluation: as a contact sheet in the run's folder, and to tensorboard."""
+"""Sample images at every evaluation, as a contact sheet in the run's folder and in TensorBoard."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ from ..visualization import image_grid, save_image
 
 class SamplePictures(TrainerCallback):
     """
-    Draws images at every evaluation and keeps them as `samples/step-00000500.png` in `output_dir`.
+    Generates images at every evaluation and saves them as `samples/step-00000500.png` in `output_dir`.
 
     Args:
         draw (`Callable[[], Sequence[PIL.Image.Image]]`):
-            Gives the images. Every process calls it, with gradients off; the first one's are kept.
+            Returns the images. Called by every process, with gradients disabled; those of the first are saved.
         columns (`int`):
-            Number of images in a row of the sheet.
+            Number of images per row of the sheet.
     """
 
     def __init__(self, draw: Callable[[], Sequence[Image.Image]], columns: int):

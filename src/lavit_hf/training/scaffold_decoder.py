@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The decoder that stands in for the detokenizer while the selector learns, and is taken away after it."""
+"""The decoder that replaces the detokenizer while the selector is trained, and is discarded afterwards."""
 
 import torch
 from torch import nn
@@ -15,8 +15,8 @@ from ..pixels.modeling_detokenizer import LaVITDetokenizerPreTrainedModel
 
 class ScaffoldDecoder(LaVITDetokenizerPreTrainedModel):
     """
-    Rebuilds features of all patches from merged rows whose places it knows. The detokenizer proper knows only their
-    order, by which it rebuilds best from patches that are spread evenly: a selector must not learn that.
+    Rebuilds the features of all patches from merged rows with known places. The actual detokenizer only knows the
+    order of rows, and therefore rebuilds best from evenly spread patches, which the selector must not learn.
     """
 
     main_input_name = "merged"
@@ -42,13 +42,15 @@ class ScaffoldDecoder(LaVITDetokenizerPreTrainedModel):
 
     def forward(self, merged: torch.Tensor, places: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """
+        Rebuilds features from merged rows.
+
         Args:
             merged (`torch.Tensor` of shape `(batch_size, num_rows, merged_size)`):
                 Merged rows.
             places (`torch.LongTensor` of shape `(batch_size, num_rows)`):
-                The patch that each row is of.
+                The patch that each row belongs to.
             mask (`torch.Tensor` of shape `(batch_size, num_rows)`):
-                Rows to read: booleans, or ones and zeros that take a gradient.
+                Rows to use, as booleans, or as ones and zeros with a gradient.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, num_patches, feature_size)`.

@@ -1,14 +1,14 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Draws of each process's own."""
+"""Different random seeds for each process."""
 
 from transformers import TrainerCallback, set_seed
 
 
 class SeedPerProcess(TrainerCallback):
     """
-    Gives every process draws of its own, where all would draw the same noise for different images. A run that goes
-    on has its random states out of the checkpoint.
+    Seeds every process differently, so that they don't use the same noise for different images. A resumed run loads
+    its random states from the checkpoint.
     """
 
     def on_train_begin(self, args, state, control, **kwargs):

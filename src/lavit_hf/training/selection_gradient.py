@@ -1,10 +1,10 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What a patch is worth, told from two masks of opposite draws: the unbiased gradient of a selector.
+An unbiased gradient for the selector, estimated from two antithetic masks.
 
-The draws are antithetic, and the gradient is DisARM's (arXiv 2006.10680), to which each patch brings the errors of its
-own neighborhood in place of the whole image's: most of the noise in these has nothing to do with that patch.
+The estimator is DisARM (arXiv 2006.10680), except that each patch uses the errors of its neighborhood instead of the
+whole image, because most of the noise in the latter is unrelated to the patch.
 """
 
 import math
@@ -15,14 +15,14 @@ from torch import nn
 
 def antithetic_masks(log_odds: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """
-    Draws two keep masks for each image, each by the probabilities, of which one keeps a patch where the other drops it
-    as often as these allow.
+    Samples two antithetic keep masks for each image: both follow the probabilities, and differ for as many patches as
+    possible.
 
     Args:
         log_odds (`torch.Tensor` of shape `(batch_size, num_patches)`):
             Log-odds of keeping each patch.
         generator (`torch.Generator`, *optional*):
-            Source of the draws; torch's global one by default.
+            Random number generator. Defaults to torch's global one.
 
     Returns:
         `torch.BoolTensor` of shape `(2, batch_size, num_patches)`.
@@ -34,16 +34,16 @@ def antithetic_masks(log_odds: torch.Tensor, generator: torch.Generator | None =
 
 def antithetic_gradient(log_odds: torch.Tensor, masks: torch.Tensor, errors: torch.Tensor) -> torch.Tensor:
     """
-    An estimate of what each patch's log-odds do to the expected error. Its mean over the draws is the exact gradient,
-    where a patch's errors hold all that its being kept has a part in.
+    Estimates the gradient of the expected error with respect to each patch's log-odds. The estimate is unbiased if a
+    patch's errors include everything that keeping it affects.
 
     Args:
         log_odds (`torch.Tensor` of shape `(batch_size, num_patches)`):
             Log-odds of keeping each patch.
         masks (`torch.BoolTensor` of shape `(2, batch_size, num_patches)`):
-            What [`antithetic_masks`] drew.
+            Masks from [`antithetic_masks`].
         errors (`torch.Tensor` of shape `(2, batch_size, num_patches)`):
-            For each mask the error that each patch answers for.
+            The error attributed to each patch, for each mask.
 
     Returns:
         `torch.Tensor` of shape `(batch_size, num_patches)`.
@@ -55,12 +55,12 @@ def antithetic_gradient(log_odds: torch.Tensor, masks: torch.Tensor, errors: tor
 
 def neighborhood_errors(errors: torch.Tensor) -> torch.Tensor:
     """
-    For each patch nine times the mean error of the 3 x 3 patches around it, so that a patch at the border, which has
-    fewer, answers for as much as the others.
+    Computes nine times the mean error of the 3 x 3 patches around each patch, so that patches at the border, which
+    have fewer neighbors, get the same weight.
 
     Args:
         errors (`torch.Tensor` of shape `(..., num_patches)`):
-            Errors by patch, row by row of a square grid.
+            Errors of the patches of a square grid, in raster order.
 
     Returns:
         `torch.Tensor` of the same shape.

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""When the selector begins to learn, and whether it does; and the threshold that it is used with after that."""
+"""Warm-up of the selector, with a check that it learns, and calibration of its threshold."""
 
 import logging
 from collections.abc import Iterable
@@ -14,21 +14,21 @@ from .modeling_selection_training import LaVITTokenSelectionForPreTraining
 
 logger = logging.getLogger(__name__)
 
-# How far the kept share may be from the wanted one before a threshold counts as having missed it.
+# Difference between the kept share and the requested one that triggers a warning.
 TOLERANCE = 0.05
 SMALLEST_THRESHOLD = 1e-6
 
 
 class SelectionWarmUp(TrainerCallback):
     """
-    Lets the decoder learn from random masks first, and then watches that the selector's are better: where an
-    evaluation finds them worse, it says so once.
+    Trains the decoder with random masks first. Afterwards, logs one warning if an evaluation finds that the selector's
+    masks are worse than random ones.
 
     Args:
         model ([`LaVITTokenSelectionForPreTraining`]):
-            The model that is trained.
+            The model being trained.
         steps (`int`):
-            The number of steps with random masks.
+            Number of steps with random masks.
     """
 
     def __init__(self, model: LaVITTokenSelectionForPreTraining, steps: int):
@@ -59,16 +59,17 @@ def calibrate_threshold(
     model: LaVITTokenSelectionForPreTraining, batches: Iterable[dict[str, torch.Tensor]], keep_ratio: float
 ) -> float:
     """
-    Finds the threshold by which a share of the patches is kept, on average over the images, and makes it the selection
-    rule of the model.
+    Finds the threshold that keeps a given share of patches, averaged over the images, and sets it as the model's
+    selection rule.
 
     Args:
         model ([`LaVITTokenSelectionForPreTraining`]):
-            The trained model. Its `config.selection` becomes `"threshold"`, and `config.keep_threshold` what is found.
+            The trained model. Its `config.selection` is set to `"threshold"`, and `config.keep_threshold` to the
+            threshold found.
         batches (`Iterable[dict[str, torch.Tensor]]`):
-            What the model is called with.
+            Inputs of the model.
         keep_ratio (`float`):
-            The wanted share.
+            Share of patches to keep.
 
     Returns:
         `float`: The threshold.
@@ -96,24 +97,24 @@ def calibrate_threshold(
 
 def find_threshold(probs: torch.Tensor, keep_ratio: float) -> tuple[float, float]:
     """
-    The threshold by which the share of kept patches is nearest to `keep_ratio`, where every image keeps at least one.
+    Finds the threshold with the share of kept patches closest to `keep_ratio`. Every image keeps at least one patch.
 
     Args:
         probs (`torch.Tensor` of shape `(num_images, num_patches)`):
             Probabilities of keeping each patch.
         keep_ratio (`float`):
-            The wanted share.
+            Share of patches to keep.
 
     Returns:
-        The threshold, which lies in (0, 1), and the share that it keeps.
+        The threshold, in (0, 1), and the share that it keeps.
     """
     probs = probs.double().cpu()
     best = probs.amax(dim=1)
     values, counts = probs.unique(return_counts=True)
-    likelier = counts.flip(0).cumsum(0).flip(0)  # as likely as each value, or more
-    without = torch.searchsorted(best.sort().values, values)  # images of which that would keep none
+    likelier = counts.flip(0).cumsum(0).flip(0)  # number of probabilities at or above each value
+    without = torch.searchsorted(best.sort().values, values)  # number of images with none
     nearest = int(((likelier + without) / probs.numel() - keep_ratio).abs().argmin())
-    # Half-way to the next lower value, by log-odds, where values near 0 and 1 are told apart.
+    # Halfway to the next lower value in log-odds, which distinguish values near 0 and 1.
     ends = values[max(nearest - 1, 0) : nearest + 1].clamp(SMALLEST_THRESHOLD / 2, 1 - SMALLEST_THRESHOLD / 2)
     threshold = ends.logit().mean().sigmoid() if nearest else ends[0] / 2
     threshold = float(threshold.clamp(SMALLEST_THRESHOLD, 1 - SMALLEST_THRESHOLD))

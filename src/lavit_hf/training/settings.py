@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a run: a YAML file, single settings of which the command line overrides."""
+"""Settings of a run: a YAML file, with overrides from the command line."""
 
 import dataclasses
 import importlib
@@ -21,11 +21,11 @@ from .errors import TrainingError
 
 
 RUN_NAME = "run.json"
-# Settings that name a folder or a repo of the Hub.
+# Settings that contain a folder or a Hub id.
 REPO_SETTINGS = (
     "model", "encoder", "visual_tokenizer", "tokenizer", "detokenizer", "vae", "unet", "text_model", "text_tokenizer",
 )  # fmt: skip
-# What may change when a run goes on: where and how it reports, not what it computes.
+# Settings that may change when a run is resumed, because they don't affect what it computes.
 FREE_TO_CHANGE = {
     "logging_steps", "save_steps", "eval_steps", "save_total_limit", "report_to", "run_name", "output_dir",
     "logging_dir", "dataloader_num_workers", "resume_from_checkpoint", "disable_tqdm", "max_steps_this_time",
@@ -39,16 +39,15 @@ def load_settings(*kinds: type, arguments: Sequence[str] | None = None) -> tuple
 
     Args:
         kinds (`type`):
-            Dataclasses among whose fields the settings are shared out.
+            Dataclasses whose fields are the settings.
         arguments (`Sequence[str]`, *optional*):
-            The command line. Defaults to the process's.
+            Command line arguments. Defaults to those of the process.
 
     Returns:
-        `tuple`: One instance of each kind.
+        `tuple`: One instance of each dataclass.
 
     Raises:
-        TrainingError: If the file is missing, is no mapping, names a setting that no kind has, or a folder that there
-            is not.
+        TrainingError: If the file is missing or is not a mapping, or a setting or folder does not exist.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = HfArgumentParser(kinds)
@@ -70,7 +69,7 @@ def load_settings(*kinds: type, arguments: Sequence[str] | None = None) -> tuple
 
 def load_function(reference: str) -> Callable:
     """
-    Loads a function that a setting names, and that may import what lies beside it.
+    Loads a function given in a setting. Its file may import other files in the same folder.
 
     Args:
         reference (`str`):
@@ -80,7 +79,7 @@ def load_function(reference: str) -> Callable:
         `Callable`: The function.
 
     Raises:
-        TrainingError: If there is no such file or function.
+        TrainingError: If the file or function does not exist.
     """
     path, _, name = reference.partition(":")
     if not Path(path).is_file():
@@ -94,19 +93,20 @@ def load_function(reference: str) -> Callable:
 
 def find_checkpoint(training_args: TrainingArguments, settings: Sequence[Any]) -> str | None:
     """
-    Finds the checkpoint that a run goes on from, and keeps the run's settings beside its checkpoints.
+    Finds the checkpoint to resume from, and saves the run's settings next to its checkpoints.
 
     Args:
         training_args (`TrainingArguments`):
-            The run's.
+            The run's training arguments.
         settings (`Sequence`):
-            Its other dataclasses.
+            The run's other dataclasses.
 
     Returns:
-        `str` or `None`: The last checkpoint in `output_dir`; `None` where the run starts.
+        `str` or `None`: The last checkpoint in `output_dir`, or `None` if there is none.
 
     Raises:
-        TrainingError: If the run was started with settings that would make other weights, or another global batch.
+        TrainingError: If the run was started with settings that lead to different weights, such as another global
+            batch size.
     """
     output = Path(training_args.output_dir)
     current = _describe(training_args, settings)
@@ -143,7 +143,7 @@ def _describe(training_args: TrainingArguments, settings: Sequence[Any]) -> dict
 
 
 def _check_repo(name: str, source: Any) -> None:
-    """Refuses what can only be a folder and is none, which would be looked for on the Hub otherwise."""
+    """Rejects paths of missing folders, which would otherwise be looked up on the Hub."""
     if not isinstance(source, str) or Path(source).is_dir():
         return
     beside_others = len(Path(source).parts) > 1 and Path(source).parent.is_dir()

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets as parquet shards: written over any number of processes and jobs, and where that was cut short, on."""
+"""Datasets as parquet shards, written by any number of processes and jobs, and resumed after an interruption."""
 
 import json
 import os
@@ -28,14 +28,13 @@ SETTINGS_NAME = "shards.json"
 @dataclass(frozen=True)
 class Part:
     """
-    One of several parts of the work, as the jobs of a SLURM array share it. No two parts have a shard in common, and
-    all parts together have all shards.
+    One of several disjoint parts of all shards, such as for the jobs of a SLURM array.
 
     Args:
         number (`int`, *optional*, defaults to 1):
-            Which one, counted from 1.
+            Number of this part, counted from 1.
         count (`int`, *optional*, defaults to 1):
-            How many there are.
+            Number of parts.
     """
 
     number: int = 1
@@ -44,10 +43,10 @@ class Part:
     @classmethod
     def parse(cls, text: str | None) -> "Part":
         """
-        Reads `"3/64"`, the third of 64 parts; `None` is all of the work.
+        Parses text such as `"3/64"`, the third of 64 parts. `None` means all shards.
 
         Raises:
-            TrainingError: If it is no such part.
+            TrainingError: If the text is not a valid part.
         """
         if text is None:
             return cls()
@@ -58,7 +57,7 @@ class Part:
         return part
 
     def take(self, items: Sequence[T]) -> Sequence[T]:
-        """The items of this part."""
+        """Returns the items of this part."""
         return items[self.number - 1 :: self.count]
 
 
@@ -71,19 +70,19 @@ class Shard:
         path (`Path`):
             The file.
         rows (`range`):
-            Numbers of the rows.
+            Indices of the rows.
     """
 
     path: Path
     rows: range
 
     def write(self, encode: Callable[[range], Iterable[dict]], schema: pa.Schema) -> None:
-        """Encodes the rows and writes what comes of them, whole or not at all."""
+        """Encodes the rows and writes the results atomically."""
         with atomic_file(self.path) as file:
             pq.write_table(pa.Table.from_pylist(list(encode(self.rows)), schema), file, compression="zstd")
 
     def count(self) -> int:
-        """How many rows were written."""
+        """Returns the number of rows written."""
         return pq.read_metadata(self.path).num_rows
 
 
@@ -91,8 +90,8 @@ def prepare_shards(
     num_rows: int, output: Path, settings: dict, rows_per_shard: int = 1024, part: Part | None = None
 ) -> list[Shard]:
     """
-    Shares rows out among shards, `part-00000-of-00008.parquet` and so on, and makes their folder, or finds it made for
-    the same shards.
+    Splits rows into shards named `part-00000-of-00008.parquet` and so on, and creates their folder, or checks that an
+    existing folder is for the same shards.
 
     Args:
         num_rows (`int`):
@@ -100,14 +99,14 @@ def prepare_shards(
         output (`Path`):
             Folder for the shards.
         settings (`dict`):
-            What the shards depend on. Kept beside them, so that no folder mixes two.
+            Settings that the shards depend on. Saved next to the shards, so that a folder never mixes two settings.
         rows_per_shard (`int`, *optional*, defaults to 1024):
-            Rows of each shard but the last.
+            Number of rows per shard, except for the last.
         part ([`Part`], *optional*):
-            The part of the shards that is asked for. All by default.
+            The part of the shards to return. Defaults to all.
 
     Raises:
-        TrainingError: If there are no rows, or the folder holds shards that were made with other settings.
+        TrainingError: If there are no rows, or the folder contains shards with other settings.
     """
     if num_rows == 0:
         raise TrainingError("there is nothing to encode: the dataset is empty.")
@@ -133,31 +132,31 @@ def write_shards(
     part: Part | None = None,
 ) -> list[Shard]:
     """
-    Writes what `encode` gives for all rows, or for one part of them, as shards. Every process of an `accelerate
-    launch` takes every so many-th shard; shards that are there already are left as they are.
+    Encodes all rows, or one part of them, and writes them as shards. The shards are divided among the processes of an
+    `accelerate launch`. Existing shards are skipped.
 
     Args:
         num_rows (`int`):
             Number of rows to encode.
         encode (`Callable[[range], Iterable[dict]]`):
-            Gives the encoded rows of a range of rows, one or several for each, or none for a broken one.
+            Returns the encoded rows for a range of rows: one or more per row, or none for an unreadable row.
         output (`Path`):
             Folder for the shards.
         schema (`pa.Schema`):
             Columns of the encoded rows.
         settings (`dict`):
-            What the shards depend on. Kept beside them, so that no folder mixes two.
+            Settings that the shards depend on. Saved next to the shards, so that a folder never mixes two settings.
         rows_per_shard (`int`, *optional*, defaults to 1024):
-            Number of rows to encode for each shard.
+            Number of rows to encode per shard.
         part ([`Part`], *optional*):
-            The part of the shards that is written. All by default.
+            The part of the shards to write. Defaults to all.
 
     Returns:
-        `list[Shard]`: The shards of the part, which are all there.
+        `list[Shard]`: The shards of the part, all of which exist.
 
     Raises:
-        TrainingError: If there are no rows, the folder holds shards that were made with other settings, or each of
-            several processes takes itself for the only one.
+        TrainingError: If there are no rows, the folder contains shards with other settings, or several processes each
+            run as if they were the only one.
     """
     state = PartialState()
     if int(os.environ.get("WORLD_SIZE", 1)) != state.num_processes:
@@ -174,16 +173,16 @@ def write_shards(
 
 def read_shards(folder: Path, streaming: bool = False) -> Dataset | IterableDataset:
     """
-    Loads shards that [`write_shards`] wrote.
+    Loads shards written by [`write_shards`].
 
     Args:
         folder (`Path`):
-            Their folder.
+            Folder of the shards.
         streaming (`bool`, *optional*, defaults to `False`):
-            Whether to read them as they are needed.
+            Whether to stream the rows.
 
     Raises:
-        TrainingError: If shards are missing, or hold no rows.
+        TrainingError: If shards are missing, or contain no rows.
     """
     shards = sorted(folder.glob("part-*.parquet"))
     expected = int(shards[0].stem.split("-of-")[1]) if shards else None
@@ -192,7 +191,7 @@ def read_shards(folder: Path, streaming: bool = False) -> Dataset | IterableData
             f"{folder} has {len(shards)} of {expected or 'an unknown number of'} shards. Run the command that makes "
             "them again; it resumes where it stopped."
         )
-    filled = [str(shard) for shard in shards if pq.read_metadata(shard).num_rows]  # datasets stumbles over the others
+    filled = [str(shard) for shard in shards if pq.read_metadata(shard).num_rows]  # datasets fails on empty shards
     if not filled:
         raise TrainingError(f"the shards in {folder} have no rows: none of their sources could be read.")
     return load_dataset("parquet", data_files=filled, split="train", streaming=streaming)

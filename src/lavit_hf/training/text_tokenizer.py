@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The text tokenizer of a language model that is made from nothing."""
+"""The text tokenizer of a language model trained from scratch."""
 
 from collections.abc import Iterable
 
@@ -13,14 +13,14 @@ SPECIAL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """
-    Trains BPE over bytes, so that any text at all has ids. As with LLaMA, a text begins as if a space stood before it:
-    a word has the same ids at the start of a caption and in the midst of it.
+    Trains a byte-level BPE tokenizer, which can encode any text. As with LLaMA, a space is prepended to each text, so
+    that a word has the same ids at the start of a caption as elsewhere.
 
     Args:
         texts (`Iterable[str]`):
-            What it is trained on.
+            Training texts.
         vocab_size (`int`):
-            Number of ids, special tokens counted.
+            Number of ids, including special tokens.
 
     Returns:
         `PreTrainedTokenizerFast`: The tokenizer.

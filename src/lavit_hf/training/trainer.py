@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-transformers' `Trainer` with every part of the loss logged, a stop where the loss is no number, and checkpoints that a
-killed run goes on from as if it had never stopped.
+transformers' `Trainer` with all parts of the loss in the log, an error if the loss is not finite, and checkpoints from
+which a killed run resumes exactly.
 """
 
 import copy
@@ -22,27 +22,27 @@ from .meters import LossMeter, Meter
 
 class LaVITTrainer(Trainer):
     """
-    `Trainer` for models whose output names the parts of its loss.
+    `Trainer` for models whose outputs contain the parts of their loss.
 
     Args:
         meter ([`Meter`], *optional*):
-            Gathers what is logged beside the loss. By default every output whose name ends in `_loss`.
+            Computes additional metrics to log. Defaults to every output whose name ends in `_loss`.
         args, kwargs:
-            What `Trainer` takes.
+            Arguments of `Trainer`.
 
     Raises:
-        TrainingError: In training, if a step's loss is not finite, a checkpoint would hold weights that are not or
-            cannot be written, or there is not one batch to train on. The checkpoints before it stay.
+        TrainingError: In training, if a step's loss or the weights of a checkpoint are not finite, a checkpoint cannot
+            be written, or there is not a single training batch. Earlier checkpoints are kept.
     """
 
     def __init__(self, *args, meter: Meter | None = None, **kwargs):
         super().__init__(*args, **kwargs)
         self.meter = meter or LossMeter()
         self.eval_meter = copy.deepcopy(self.meter)
-        # The models give their loss without being asked, and their other outputs are the meters' business.
+        # The models always return their loss. Only the meters use their other outputs.
         self.can_return_loss = True
         self.args.prediction_loss_only = True
-        # A loss that is no number ends the run, rather than be left out of the log.
+        # A non-finite loss ends the run instead of being left out of the log.
         self.args.logging_nan_inf_filter = False
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -57,7 +57,7 @@ class LaVITTrainer(Trainer):
             logs = {**logs, **self.meter.compute(self.accelerator)}
         elif "eval_loss" in logs:
             figures = self.eval_meter.compute(self.accelerator)
-            # `Trainer` has the evaluation's own rate.
+            # `Trainer` already logs the rate of the evaluation.
             figures = {f"eval_{name}": value for name, value in figures.items() if not name.endswith("_per_second")}
             logs = {**logs, **figures}
         super().log(logs, *args, **kwargs)
@@ -79,7 +79,7 @@ class LaVITTrainer(Trainer):
         self._check_weights()
         try:
             super()._save_checkpoint(*args, **kwargs)
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch's own writer raises a RuntimeError
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch.save raises a RuntimeError
             raise TrainingError(
                 f"the checkpoint of step {self.state.global_step} cannot be written: {error}. {self._last_good()}. "
                 "Free some space and start the run again; it resumes from there."
@@ -98,7 +98,7 @@ class LaVITTrainer(Trainer):
             for callback in self.callback_handler.callbacks:
                 if isinstance(callback, CallbackWithState):
                     callback.save_state(Path(output_dir))
-        # What is written next, by one process, says that everything is there, from all processes.
+        # One process writes the next file, which marks the checkpoint as complete for all processes.
         self.accelerator.wait_for_everyone()
 
     def _init_training_state(
@@ -109,7 +109,7 @@ class LaVITTrainer(Trainer):
         )
         if resume_from_checkpoint is None or self.state.global_step < max_steps:
             return epochs_and_steps
-        # `Trainer` would look whether it is at its end behind a step only.
+        # `Trainer` would only check for the end after another step.
         self._load_rng_state(resume_from_checkpoint)
         return num_train_epochs, 0
 

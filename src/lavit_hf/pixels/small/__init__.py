@@ -1,3 +1,3 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What only decoders of small images need: latents on the grid of patches, and the condition as a map."""
+"""Parts for decoders of small images: latents on a grid of patches, and the condition as a map."""

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The condition as a map: a U-Net may not only attend to it, but see at every latent what the patch there shows."""
+"""The condition as a map, which shows the U-Net the patch at each latent in addition to cross-attention."""
 
 from math import isqrt
 
@@ -10,7 +10,7 @@ from torch import nn
 
 def build_unet_input(unet_config, latents: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
     """
-    What a U-Net takes: noisy latents and, where it has channels for more, the condition's rows laid over them.
+    Builds the U-Net's input: noisy latents and, if it has additional channels, the condition as a map.
 
     Args:
         unet_config (`FrozenDict`):
@@ -18,7 +18,7 @@ def build_unet_input(unet_config, latents: torch.Tensor, prompt_embeds: torch.Te
         latents (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`):
             Noisy latents.
         prompt_embeds (`torch.Tensor` of shape `(batch_size, num_patches, cross_attention_dim)`):
-            The condition, of a square of patches in raster order.
+            The condition of a square grid of patches, in raster order.
 
     Returns:
         `torch.Tensor` of shape `(batch_size, in_channels, height, width)`.
@@ -34,10 +34,10 @@ def build_unet_input(unet_config, latents: torch.Tensor, prompt_embeds: torch.Te
 
 def check_channels(unet_config, latent_channels: int, num_patches: int) -> None:
     """
-    Checks that a U-Net paints an autoencoder's latents, seeing either nothing else or the condition map.
+    Checks that the U-Net's channels fit the autoencoder's latents, with or without the condition map.
 
     Raises:
-        ValueError: If its channels are others, or there is no map since the patches make no square.
+        ValueError: If the channels do not fit, or a map is needed but the patches do not form a square.
     """
     takes, gives, width = unet_config.in_channels, unet_config.out_channels, unet_config.cross_attention_dim
     if gives != latent_channels or takes not in (latent_channels, latent_channels + width):

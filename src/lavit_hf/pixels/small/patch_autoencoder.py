@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""An autoencoder of small images: the principal components of their patches, and layers that smooth them."""
+"""An autoencoder for small images: principal components of patches, and an optional decoder that smooths them."""
 
 from collections.abc import Sequence
 
@@ -17,10 +17,10 @@ from .patch_decoder import PatchDecoder
 
 class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixin):
     r"""
-    Stands in for `AutoencoderKL` where images are small: a latent is the first principal components of a patch, so
-    that diffusion runs on a coarser grid while distances stay those between pixels. It needs no training. Where it
-    has a decoder, that one is trained ([`PatchAutoencoderForTraining`]) to take out of the images the noise that
-    painted latents have, and the seams between patches.
+    Replaces `AutoencoderKL` for small images: a latent contains the first principal components of a patch, so that
+    diffusion runs on a coarser grid while distances between latents remain those between pixels. This needs no
+    training. An optional decoder is trained ([`PatchAutoencoderForTraining`]) to remove seams between patches and the
+    noise of generated latents.
 
     Args:
         patch_size (`int`, *optional*, defaults to 4):
@@ -28,16 +28,18 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
         in_channels (`int`, *optional*, defaults to 3):
             Channels of an image.
         latent_channels (`int`, *optional*, defaults to 16):
-            Number of components that are kept.
+            Number of components to keep.
         scaling_factor (`float`, *optional*, defaults to 1.0):
-            What latents are multiplied by before diffusion.
+            Factor that latents are multiplied by before diffusion.
         decoder_channels (`Sequence[int]`, *optional*, defaults to `()`):
-            Channels of the decoder's levels, the coarsest first; each doubles the side. None is no decoder.
+            Channels of the decoder's levels, coarsest first; each level doubles the side. Without levels, there is no
+            decoder.
         norm_num_groups (`int`, *optional*, defaults to 8):
-            Groups of the decoder's normalization.
+            Number of groups of the decoder's normalization.
 
     Raises:
-        ValueError: If there are more components than a patch has values, or the decoder makes other patches.
+        ValueError: If there are more components than values in a patch, or the decoder's levels do not match
+            `patch_size`.
 
     Example:
 
@@ -83,23 +85,23 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
         cls, pictures: torch.Tensor, patch_size: int = 4, latent_channels: int = 16, **kwargs
     ) -> "PatchAutoencoder":
         """
-        Finds the components.
+        Computes the components from images.
 
         Args:
             pictures (`torch.Tensor` of shape `(number, in_channels, height, width)`):
-                Images in -1..1.
+                Images with values in -1..1.
             patch_size, latent_channels (`int`, *optional*):
                 See [`PatchAutoencoder`].
             kwargs:
-                What else it takes, for its decoder, which is not trained.
+                Further arguments of [`PatchAutoencoder`], for its decoder, which this method does not train.
 
         Returns:
-            [`PatchAutoencoder`], whose scaling factor gives latents a mean square of 1.
+            [`PatchAutoencoder`], with a scaling factor that gives latents a mean square of 1.
         """
         patches = _unfold(pictures.float(), patch_size).transpose(0, 1).flatten(1)
         mean = patches.mean(dim=1)
         _, vectors = torch.linalg.eigh(torch.cov(patches))
-        components = vectors.flip(-1)[:, :latent_channels]  # the largest first
+        components = vectors.flip(-1)[:, :latent_channels]  # largest first
         spread = (components.T @ (patches - mean[:, None])).square().mean().sqrt().item()
         vae = cls(patch_size, pictures.shape[1], latent_channels, scaling_factor=1 / spread, **kwargs)
         vae.mean.copy_(mean)
@@ -108,18 +110,20 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
 
     @property
     def spatial_compression_ratio(self) -> int:
-        """How many pixels, along a side, are one latent."""
+        """Number of pixels per latent along each side."""
         return self.config.patch_size
 
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """
+        Encodes images into latents.
+
         Args:
             x (`torch.Tensor` of shape `(batch_size, in_channels, height, width)`):
-                Images in -1..1, whose sides are multiples of `patch_size`.
+                Images with values in -1..1, and sides that are multiples of `patch_size`.
 
         Returns:
-            `AutoencoderKLOutput`: `latent_dist` has one value, `(batch_size, latent_channels, height / patch_size,
-            width / patch_size)`.
+            `AutoencoderKLOutput`: `latent_dist` has a single value of shape `(batch_size, latent_channels,
+            height / patch_size, width / patch_size)`.
         """
         centered = _unfold(x, self.config.patch_size) - self.mean[:, None, None]
         latents = IdentityDistribution(torch.einsum("bdhw,dc->bchw", centered, self.components))
@@ -127,12 +131,14 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
 
     def decode(self, z: torch.Tensor, return_dict: bool = True, generator=None) -> DecoderOutput | tuple:
         """
+        Decodes latents into images.
+
         Args:
             z (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`):
-                Latents, not scaled.
+                Unscaled latents.
 
         Returns:
-            `DecoderOutput`: `sample` holds the images.
+            `DecoderOutput`: `sample` contains the images.
         """
         sample = self.decode_components(z)
         if self.decoder is not None:
@@ -141,11 +147,11 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
 
     def decode_components(self, z: torch.Tensor) -> torch.Tensor:
         """
-        Decodes without the decoder: every patch is the sum of its components.
+        Decodes latents without the decoder: each patch is the sum of its components.
 
         Args:
             z (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`):
-                Latents, not scaled.
+                Unscaled latents.
 
         Returns:
             `torch.Tensor`: the images.

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""A decoder whose levels tell the pixels within a patch apart: each gives its four neighbors their own channels."""
+"""A decoder that distinguishes the pixels within a patch: each level computes four neighbors in separate channels."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ from torch import nn
 
 class PatchDecoder(nn.Module):
     r"""
-    Makes images of latents, twice as large at each level (sub-pixel convolution, arXiv 1609.05158). Resizing would
-    give the four neighbors that come of one value that value, and blur what a patch holds. A new one gives zeros.
+    Decodes latents into images, and doubles the size at each level (sub-pixel convolution, arXiv 1609.05158). Resizing
+    would give four neighbors the same value and blur the patch. A new decoder outputs zeros.
 
     Args:
         latent_channels (`int`):
@@ -20,9 +20,9 @@ class PatchDecoder(nn.Module):
         out_channels (`int`):
             Channels of the images.
         channels (`Sequence[int]`):
-            Channels of the levels, from the latents' size to half the images'.
+            Channels of the levels, from the size of the latents to half the size of the images.
         norm_num_groups (`int`):
-            Groups of the normalization.
+            Number of groups of the normalization.
     """
 
     def __init__(self, latent_channels: int, out_channels: int, channels: Sequence[int], norm_num_groups: int):
@@ -38,7 +38,7 @@ class PatchDecoder(nn.Module):
         """
         Args:
             latents (`torch.Tensor` of shape `(batch_size, latent_channels, height, width)`):
-                Latents of unit spread.
+                Latents with a mean square of 1.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, out_channels, 2 ** levels * height, 2 ** levels * width)`.
@@ -50,7 +50,7 @@ class PatchDecoder(nn.Module):
 
 
 class PatchDecoderLevel(nn.Module):
-    """A residual block, and what makes its rows and columns twice as many."""
+    """A residual block, followed by a sub-pixel convolution that doubles rows and columns."""
 
     def __init__(self, in_channels: int, out_channels: int, norm_num_groups: int):
         super().__init__()
