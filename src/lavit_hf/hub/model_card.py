@@ -43,7 +43,7 @@ DECODING = """```python
 from lavit_hf import LaVITPipeline
 
 pipeline = LaVITPipeline.from_pretrained("{repo}")
-pictures = pipeline(image_token_ids=tokens).images  # tokens as LaVITForCausalLM.get_image_tokens gives them
+images = pipeline(image_token_ids=tokens).images  # tokens as LaVITForCausalLM.get_image_tokens gives them
 ```"""
 
 SAMPLING = """Patches are sampled, as in the released models. For repeatable results set

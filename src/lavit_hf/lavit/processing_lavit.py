@@ -134,8 +134,6 @@ class LaVITProcessor(ProcessorMixin):
     generation_mode = "text"
     output_labels = False
 
-    """How the original is asked about an image. A processor has its own, from its repo."""
-
     def __init__(
         self,
         image_processor,
