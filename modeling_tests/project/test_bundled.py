@@ -74,6 +74,14 @@ def test_names_drawings_it_never_saw(painter, name):
     assert painter.processor.post_process_caption(texts) == [name]
 
 
+@pytest.mark.parametrize("color", ["white", "black", "lightblue", "darkgreen"])
+def test_calls_an_empty_image_blank(painter, color):
+    inputs = painter.processor(images=Image.new("RGB", (200, 150), color), return_tensors="pt")
+    assert len(painter.language_model.get_image_tokens(inputs.pixel_values)[0]) == 3  # one code between the marks
+    texts = painter.processor.batch_decode(painter.language_model.generate(**inputs), skip_special_tokens=True)
+    assert painter.processor.post_process_caption(texts) == ["blank image"]
+
+
 def test_answers(painter):
     question = painter.processor.format_question("What category is this?")
     inputs = painter.processor(images=str(PICTURES / "strawberry.png"), text=question, return_tensors="pt")
