@@ -89,7 +89,7 @@ def chips(texts: Sequence[str], box: gr.Textbox) -> None:
 def describe_kept(kept: KeptPatches) -> str:
     """Describes how many patches were kept."""
     count, patches = int(kept.mask.sum()), len(kept.mask)
-    dropped = " Dropped patches, in grey, are merged into the kept ones." if count < patches else ""
+    dropped = " Dropped patches, in gray, are merged into the kept ones." if count < patches else ""
     error = "" if kept.rebuild_error is None else f" The error is {kept.rebuild_error:.2f}."
     if kept.reaches_keep_error is False:
         error = f" The error is {kept.rebuild_error:.2f} even so: this image needs more patches than there are."
