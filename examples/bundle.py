@@ -26,9 +26,10 @@ def main(
     pixel_decoder: Annotated[Path, typer.Option(help="Output of train_pixel_decoder.py.", exists=True)],
     output: Annotated[Path, typer.Option(help="Folder for the complete repo.")],
     guidance: Annotated[float | None, typer.Option(help="How closely images follow their tokens.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of denoising steps.", min=1)] = None,
 ) -> None:
     """Write the complete repo to a folder that does not exist yet."""
-    pipeline = load_trained_parts(language_model, pixel_decoder, DTYPE, guidance)
+    pipeline = load_trained_parts(language_model, pixel_decoder, DTYPE, guidance, steps)
     with atomic_folder(output) as folder:
         pipeline.save_pretrained(folder)
     print(output)

@@ -49,9 +49,10 @@ def main(
     pixel_decoder: Annotated[Path, typer.Option(help="Output of train_pixel_decoder.py.")],
     output: Annotated[Path, typer.Option(help="Folder for the repo.")],
     guidance: Annotated[float, typer.Option(help="Guidance of the image, chosen on the validation split.")] = 4.0,
+    steps: Annotated[int, typer.Option(help="Denoising steps, of which compare_steps.py says how many do.")] = 10,
 ) -> None:
     """Write the repo, replacing an earlier one."""
-    pipeline = load_trained_parts(language_model, pixel_decoder, torch.bfloat16, guidance)
+    pipeline = load_trained_parts(language_model, pixel_decoder, torch.bfloat16, guidance, steps)
     with atomic_folder(output, replace=True) as folder:
         pipeline.save_pretrained(folder)
         compact(folder)

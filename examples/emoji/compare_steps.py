@@ -82,7 +82,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
     cache: Annotated[Path, typer.Option(help="Folder for the encoder's features of the training drawings.")],
     steps: Annotated[list[int] | None, typer.Option(help="Numbers of steps; 5, 10, 15 and 25 by default.")] = None,
-    prompts: Annotated[int, typer.Option(help="Number of held-out drawings whose names are drawn.")] = 100,
+    prompts: Annotated[int, typer.Option(help="Number of validation drawings whose names are drawn.")] = 100,
     seeds: Annotated[int, typer.Option(help="How many times each is drawn.")] = 3,
 ) -> None:
     """Print how often the judge recognizes what was drawn, for each number of steps."""
@@ -91,7 +91,7 @@ def main(
     pipeline.set_progress_bar_config(disable=True)
     looker = Looker(pipeline.language_model.visual_tokenizer, pipeline.processor.image_processor, cache)
     judge = make_judge(looker, dataset["train"], pipeline.picture_size)
-    names = [name for name in dataset["test_drawings"]["name"] if name in judge.names][:prompts]
+    names = [name for name in dataset["validation"]["name"] if name in judge.names][:prompts]
     hits = score_steps(pipeline, judge, names, sorted(steps or (5, 10, 15, 25)), range(seeds))
     most = max(hits)
     for number, found in hits.items():

@@ -437,6 +437,7 @@ class TestDraw:
     def test_defaults_are_the_pipelines(self, model):
         defaults = default_settings(model)
         assert defaults.guidance == model.pipeline.config.default_guidance_scale
+        assert defaults.steps == model.pipeline.config.default_num_inference_steps
         generation = model.language_model.generation_config.image_generation
         assert defaults.token_guidance == generation["guidance_scale"]
         assert defaults.temperature == generation.get("temperature", 1.0)

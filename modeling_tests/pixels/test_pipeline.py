@@ -451,6 +451,22 @@ class TestSettings:
         parts = first.components | {"scheduler": UniPCMultistepScheduler.from_config(first.scheduler.config)}
         assert LaVITPipeline(**parts).config.default_guidance_scale == 3.5
 
+    def test_steps(self, pipeline, image_token_ids):
+        done = []
+
+        def count(pipeline, step, timestep, tensors):
+            done.append(step)
+            return tensors
+
+        few = LaVITPipeline(**pipeline.components, default_num_inference_steps=3)
+        few(image_token_ids=image_token_ids, callback_on_step_end=count, output_type="latent")
+        assert done == [0, 1, 2]
+        done.clear()
+        few(image_token_ids=image_token_ids, num_inference_steps=2, callback_on_step_end=count, output_type="latent")
+        assert done == [0, 1]
+        assert LaVITPipeline(**few.components).config.default_num_inference_steps == 3
+        assert pipeline.config.default_num_inference_steps == 25
+
     def test_saved_and_loaded(self, pipeline, tmp_path):
         first = LaVITPipeline(**pipeline.components, default_guidance_scale=3.5)
         LaVITPipeline(**first.components).save_pretrained(tmp_path)

@@ -84,6 +84,7 @@ class LaVITPipeline(DiffusionPipeline):
         safety_checker=None,
         feature_extractor=None,
         default_guidance_scale=None,
+        default_num_inference_steps=None,
         code=None,
     ):
         """Never runs: it tells diffusers what the components are."""

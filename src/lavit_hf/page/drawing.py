@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generates images for the *Draw* tab, and reports progress."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -59,7 +58,7 @@ def default_settings(model: PageModel) -> DrawSettings:
     generation = getattr(model.language_model.generation_config, "image_generation", DEFAULT_IMAGE_GENERATION)
     return DrawSettings(
         num_images=1,
-        steps=inspect.signature(pipeline.__call__).parameters["num_inference_steps"].default,
+        steps=pipeline.config.default_num_inference_steps,
         guidance=pipeline.config.default_guidance_scale,
         token_guidance=generation.get("guidance_scale", 1.0),
         temperature=generation.get("temperature", 1.0) if generation.get("do_sample", True) else 0.0,

@@ -50,7 +50,7 @@ from .small.patch_autoencoder import PatchAutoencoder
 from .unet_lora import UNetLoraLoaderMixin
 
 
-DEFAULT_SETTINGS = {"default_guidance_scale": 7.0}
+DEFAULT_SETTINGS = {"default_guidance_scale": 7.0, "default_num_inference_steps": 25}
 
 # For each U-Net, the settings of the pipeline that last returned it in its `components`.
 _settings_of_unets: WeakKeyDictionary[torch.nn.Module, dict[str, Any]] = WeakKeyDictionary()
@@ -133,6 +133,9 @@ class LaVITPipeline(
         default_guidance_scale (`float`, *optional*):
             The U-Net's guidance scale for calls that pass none, saved in `model_index.json`. Defaults to that of the
             pipeline whose `components` are passed, otherwise to 7.0.
+        default_num_inference_steps (`int`, *optional*):
+            The number of denoising steps for calls that pass none, saved in `model_index.json`. Defaults to that of
+            the pipeline whose `components` are passed, otherwise to 25.
 
     Example:
 
@@ -167,6 +170,7 @@ class LaVITPipeline(
         safety_checker: StableDiffusionSafetyChecker | None = None,
         feature_extractor: BaseImageProcessor | None = None,
         default_guidance_scale: float | None = None,
+        default_num_inference_steps: int | None = None,
     ):
         super().__init__()
         if safety_checker is not None and feature_extractor is None:
@@ -182,7 +186,10 @@ class LaVITPipeline(
             feature_extractor=feature_extractor,
         )
         check_channels(unet.config, vae.config.latent_channels, detokenizer.config.num_patches)
-        settings = {"default_guidance_scale": default_guidance_scale}
+        settings = {
+            "default_guidance_scale": default_guidance_scale,
+            "default_num_inference_steps": default_num_inference_steps,
+        }
         settings = {name: value for name, value in settings.items() if value is not None}
         self.register_to_config(**DEFAULT_SETTINGS | _settings_of_unets.get(unet, {}) | settings)
         self.vae_scale_factor = latent_size_ratio(vae)
@@ -232,7 +239,7 @@ class LaVITPipeline(
         aspect_ratio: str | None = None,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 25,
+        num_inference_steps: int | None = None,
         timesteps: Sequence[int] | None = None,
         sigmas: Sequence[float] | None = None,
         guidance_scale: float | None = None,
@@ -272,8 +279,8 @@ class LaVITPipeline(
                 One of `"1:1"`, `"4:3"`, `"3:2"`, `"16:9"`, `"2:3"` and `"3:4"`, instead of `height` and `width`.
             height, width (`int`, *optional*):
                 Size of the images in pixels. Defaults to the size the U-Net is trained for.
-            num_inference_steps (`int`, *optional*, defaults to 25):
-                Number of denoising steps.
+            num_inference_steps (`int`, *optional*):
+                Number of denoising steps. Defaults to the checkpoint's `default_num_inference_steps`, 25 as released.
             timesteps (`Sequence[int]`, *optional*):
                 Timesteps to denoise at, in descending order, instead of `num_inference_steps`, for schedulers that
                 support them.
@@ -355,6 +362,8 @@ class LaVITPipeline(
         check_sources(prompt, images, image_token_ids, prompt_embeds, negative_prompt)
         self._check_settings(embeds, output_type, num_images_per_prompt, num_candidates)
         self._check_denoising(guidance_rescale, eta, callback_on_step_end_tensor_inputs)
+        if num_inference_steps is None:
+            num_inference_steps = self.config.default_num_inference_steps
         self._set_timesteps(num_inference_steps, timesteps, sigmas)  # set again after the language model
         height, width = resolve_size(self.picture_size, self.vae_scale_factor, height, width, aspect_ratio)
         if aspect_ratio is None:

@@ -13,7 +13,11 @@ from ..pixels.pipeline_lavit import LaVITPipeline
 
 
 def load_trained_parts(
-    language_model: Path, pixel_decoder: Path, dtype: torch.dtype, guidance: float | None = None
+    language_model: Path,
+    pixel_decoder: Path,
+    dtype: torch.dtype,
+    guidance: float | None = None,
+    steps: int | None = None,
 ) -> LaVITPipeline:
     """
     Loads the outputs of the training stages into one pipeline.
@@ -27,11 +31,14 @@ def load_trained_parts(
             The dtype in which the parts are loaded and saved.
         guidance (`float`, *optional*):
             Default guidance scale of the pipeline. Defaults to the pipeline's own.
+        steps (`int`, *optional*):
+            Default number of denoising steps of the pipeline. Defaults to the pipeline's own.
 
     Returns:
         [`LaVITPipeline`]: The full pipeline, whose `save_pretrained` writes one repo.
     """
-    settings = {} if guidance is None else {"default_guidance_scale": guidance}
+    settings = {"default_guidance_scale": guidance, "default_num_inference_steps": steps}
+    settings = {name: value for name, value in settings.items() if value is not None}
     # The dtype is passed to each model, so that their configurations contain it too.
     return LaVITPipeline.from_pretrained(
         pixel_decoder,
