@@ -10,6 +10,7 @@ Knocks at every door that a LaVIT has, and compares what the model is given and 
 import runpy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -28,7 +29,7 @@ from typer.testing import CliRunner
 
 from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITPipeline, LaVITProcessor, bundled_checkpoint
 from lavit_hf.cli.app import app
-from lavit_hf.page.drawing import DrawSettings, draw
+from lavit_hf.page.drawing import default_settings, draw
 from lavit_hf.page.model import load_page_model
 from lavit_hf.page.reading import write_about
 from lavit_hf.tasks.options import DType, ModelOptions
@@ -39,7 +40,6 @@ PAGE = ROOT / "docs" / "serving.md"
 MARKS = ("<!-- begin: doors.py -->", "<!-- end: doors.py -->")
 PICTURE = str(ROOT / "examples" / "images" / "emoji" / "tiger.png")
 QUESTION, PROMPT, SEED = "What category is this?", "red apple", 0
-STEPS = 25  # the default of every door but the page
 SHORT = {"max_new_tokens": 2, "min_new_tokens": 1}
 
 Inputs = tuple[list[int], torch.Tensor]
@@ -158,8 +158,7 @@ def paint_on_command_line(repo: str) -> Image.Image:
 
 def paint_on_page(repo: str) -> Image.Image:
     model = load_page_model(ModelOptions(repo, "cpu", DType.auto, None))
-    settings = DrawSettings(num_images=1, steps=STEPS, guidance=None, token_guidance=None, seed=SEED)
-    output, _ = draw(model, PROMPT, [], settings, lambda *_: None)
+    output, _ = draw(model, PROMPT, [], replace(default_settings(model), seed=SEED), lambda *_: None)
     return output.images[0]
 
 

@@ -53,6 +53,7 @@ def main(
 ) -> None:
     """Write the repo, replacing an earlier one."""
     pipeline = load_trained_parts(language_model, pixel_decoder, torch.bfloat16, guidance, steps)
+    pipeline.language_model.config.text_config.attention_dropout = 0.0  # for this training, not for every finetuning
     with atomic_folder(output, replace=True) as folder:
         pipeline.save_pretrained(folder)
         compact(folder)
