@@ -40,7 +40,8 @@ def walk(tmp_path_factory) -> tuple[Path, list[str]]:
         patch.chdir(folder)
         for name in LIBRARIES:
             patch.setattr(logging.getLogger(name), "handlers", [listener])
-        run_blocks(PAGE, read_blocks((ROOT / PAGE).read_text()))
+        blocks = read_blocks((ROOT / PAGE).read_text())
+        run_blocks(PAGE, [block for block in blocks if block.excuse != "installs packages"])
     return folder, listener.messages
 
 
