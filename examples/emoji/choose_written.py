@@ -4,7 +4,7 @@
 What the codes are trained on last, so that LaVIT writes well with them: features of drawings in color and of sheets,
 and a probe that reads colors from features, which the rebuilt features must serve as well.
 
-    python examples/emoji/choose_written.py --features .cache/emoji/features --images .cache/emoji/pictures \
+    python examples/emoji/choose_written.py --features .cache/emoji/features --pictures .cache/emoji/pictures \
         --output .cache/emoji/written
 """
 

@@ -4,7 +4,7 @@
 What a trained selector keeps of sheets, of which it is known where something is drawn.
 
     python examples/emoji/evaluate_selection.py --model .cache/emoji/token-selection --sheets .cache/emoji/sheets \
-        --split validation --image kept-patches.png
+        --split validation --picture kept-patches.png
 """
 
 import json

@@ -5,7 +5,7 @@ The images that LaVIT learns to write, with the features that the trained detoke
 that training the pixel decoder never runs it.
 
     accelerate launch examples/emoji/rebuild_features.py --tokens .cache/emoji/tokens --split train \
-        --images .cache/emoji/pictures --tokenizer .cache/emoji/visual-tokenizer --output .cache/emoji/rebuilt/train
+        --pictures .cache/emoji/pictures --tokenizer .cache/emoji/visual-tokenizer --output .cache/emoji/rebuilt/train
 """
 
 from collections.abc import Iterator

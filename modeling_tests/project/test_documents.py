@@ -51,6 +51,21 @@ def test_files_named_in_examples_exist():
     assert len(files) > 40 and missing == {}
 
 
+def _option_names(script: Path) -> set[str]:
+    """The options of a script, as typer names them after the arguments of its functions."""
+    arguments = (node.arg for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.arg))
+    return {f"--{name.replace('_', '-')}" for name in arguments}
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("examples/emoji/*.py")), ids=lambda path: path.name)
+def test_options_in_usage_exist(script):
+    """What a script says of how to call it names options that it has."""
+    text = (ast.get_docstring(ast.parse(script.read_text())) or "").replace("\\\n", " ")
+    calls = [line.split(script.name, 1)[1] for line in text.splitlines() if f"examples/emoji/{script.name}" in line]
+    named = {word for call in calls for word in call.split() if word.startswith("--")}
+    assert named <= _option_names(script)
+
+
 class TestRule:
     """The rule itself: what is run, what is excused, and what is neither."""
 
