@@ -64,10 +64,13 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for the shards.")],
     sheets: Annotated[Path | None, typer.Option(help="Output of prepare_sheets.py, to encode its sheets too.")] = None,
     num_views: Annotated[int, typer.Option(help="Number of views per drawing; the first is the drawing itself.")] = 1,
+    concepts: Annotated[
+        int | None, typer.Option(help="Only drawings of this many everyday concepts, for short experiments.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Number of images per batch.")] = 64,
 ) -> None:
     """Encode a split and write parquet shards."""
-    pictures = Pictures.load(data, split, num_views, sheets)
+    pictures = Pictures.load(data, split, num_views, sheets, concepts)
     image_processor = LaVITImageProcessor.from_pretrained(visual_tokenizer)
     model = LaVITVisualTokenizer.from_pretrained(visual_tokenizer).eval().to(memory_format=torch.channels_last)
     write_shards(
@@ -75,7 +78,7 @@ def main(
         lambda rows: encode_rows(pictures, rows, model, image_processor, batch_size),
         output,
         SCHEMA,
-        settings={"split": split, "num_views": num_views, "sheets": len(pictures.sheets)},
+        settings={"split": split, "num_views": num_views, "sheets": len(pictures.sheets), "concepts": concepts},
         rows_per_shard=128,
     )
 

@@ -31,3 +31,22 @@ def is_everyday(row: Mapping) -> bool:
         `bool`: `True` if it does.
     """
     return row["concept"] in everyday_concepts()
+
+
+def spread_concepts(number: int) -> set[str]:
+    """
+    A few everyday concepts of all kinds, for experiments that have to be short.
+
+    Args:
+        number (`int`): How many.
+
+    Returns:
+        `set[str]`: Their codepoints, evenly spaced in Unicode's order.
+
+    Raises:
+        `ValueError`: If there are not as many.
+    """
+    concepts = list(everyday_concepts())
+    if not 1 <= number <= len(concepts):
+        raise ValueError(f"There are 1 to {len(concepts)} everyday concepts to choose from, not {number}.")
+    return {concepts[place * len(concepts) // number] for place in range(number)}

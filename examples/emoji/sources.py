@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets import Dataset, load_from_disk
+from everyday import spread_concepts
 from PIL import Image
 from views import views
 
@@ -40,14 +41,21 @@ class Pictures:
         self.sheets = sheets.select(range(min(len(sheets), num_views * len(drawings)))) if sheets is not None else []
 
     @classmethod
-    def load(cls, data: Path, split: str, num_views: int, sheets: Path | None = None) -> "Pictures":
+    def load(
+        cls, data: Path, split: str, num_views: int, sheets: Path | None = None, concepts: int | None = None
+    ) -> "Pictures":
         """
-        Loads a split from what `prepare.py` and, if given, `prepare_sheets.py` wrote.
+        Loads a split from what `prepare.py` and, if given, `prepare_sheets.py` wrote. With `concepts`, of the drawings
+        only those of so many everyday concepts.
 
         Raises:
-            `ValueError`: If either has no such split.
+            `ValueError`: If either has no such split, or there are not as many concepts.
         """
-        return cls(_split(data, split), num_views, _split(sheets, split) if sheets else None)
+        drawings = _split(data, split)
+        if concepts is not None:
+            chosen = spread_concepts(concepts)
+            drawings = drawings.select([i for i, concept in enumerate(drawings["concept"]) if concept in chosen])
+        return cls(drawings, num_views, _split(sheets, split) if sheets else None)
 
     def __len__(self) -> int:
         """The number of rows, where all views of a drawing are one."""

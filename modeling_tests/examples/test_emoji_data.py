@@ -3,6 +3,7 @@
 """The emoji set, built from packages of three styles and a few concepts that look like the real ones."""
 
 import io
+import itertools
 import json
 import shutil
 import sys
@@ -22,7 +23,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
 from concepts import read_concepts, spoken_name  # noqa: E402
 from drawings import find_drawings, render, render_with_mask  # noqa: E402
-from everyday import everyday_concepts, is_everyday  # noqa: E402
+from everyday import everyday_concepts, is_everyday, spread_concepts  # noqa: E402
 from packages import Package, Style, fetch, integrity, read_members, read_package_list  # noqa: E402
 from prepare import prepare  # noqa: E402
 from splits import Sizes, assign_splits, find_twins, split_drawings  # noqa: E402
@@ -376,6 +377,16 @@ def test_everyday_concepts():
     assert len(everyday_concepts()) == 579
     assert everyday_concepts()["1F436"] == "dog face"
     assert is_everyday({"concept": "1F436"}) and not is_everyday({"concept": "1F9D1-200D-1F680"})
+
+
+def test_some_everyday_concepts_of_all_kinds():
+    concepts = list(everyday_concepts())
+    assert spread_concepts(579) == set(concepts)
+    few = sorted(map(concepts.index, spread_concepts(150)))
+    assert len(few) == 150 and {after - before for before, after in itertools.pairwise(few)} == {3, 4}
+    for number in (0, 580):
+        with pytest.raises(ValueError, match=f"1 to 579 everyday concepts to choose from, not {number}"):
+            spread_concepts(number)
 
 
 def test_twins():

@@ -717,6 +717,14 @@ def test_pictures_are_half_single_drawings(tmp_path, data):
         Pictures.load(data, "validation", 1, tmp_path / "sheets")
 
 
+def test_pictures_of_some_concepts(data, monkeypatch):
+    monkeypatch.setattr("sources.spread_concepts", lambda number: {f"{hash_free(name):X}" for name in ("cat", "bus")})
+    pictures = Pictures.load(data, "train", 2, concepts=2)
+    shown = list(pictures(range(len(pictures))))
+    assert [(picture["row"], picture["view"]) for picture in shown] == [(i, view) for i in range(6) for view in (0, 1)]
+    assert [picture["name"] for picture in shown[::2]] == ["cat", "bus"] * 3
+
+
 def test_texts_of_a_sheet():
     row = {"name": "a cat and two dogs", "keywords": [], "category": "", "subcategory": "", "style": "sheet", "row": 3}
     row |= {"questions": ["How many dogs are there?", "Is there a cat?"], "answers": ["2", "yes"]}

@@ -22,7 +22,9 @@ from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITProcessor, LaVITVisualT
 from lavit_hf.bundled import BUNDLED_CHECKPOINT
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.images import Skipped, find_images, read_batches
+from lavit_hf.tasks.loading import choose_batch_size
 from lavit_hf.tasks.printing import one_line
+from lavit_hf.tasks.reading import CAPTION, answer_to, read_images
 from lavit_hf.tasks.repos import find_repo
 from lavit_hf.tasks.saving import check_free, name_outputs
 
@@ -184,6 +186,40 @@ class TestCaptionAndAsk:
         assert [line.split(": ")[0] for line in lines] == images
         single = succeed("caption", images[0], *options)
         assert not single.startswith(images[0])
+
+    @pytest.mark.parametrize("task", [CAPTION, answer_to("What is this?")], ids=lambda task: task.name)
+    def test_the_common_prompt_is_tokenized_once(self, repo, golden, task):
+        processor = LaVITProcessor.from_pretrained(repo)
+        prepare = task.preparer(processor)
+        for path in golden.image_paths:
+            image = Image.open(path).convert("RGB")
+            prepared, expected = prepare(image), task.prepare(processor, image)
+            torch.testing.assert_close(prepared["input_ids"], expected["input_ids"], rtol=0, atol=0)
+            torch.testing.assert_close(prepared["pixel_values"], expected["pixel_values"], rtol=0, atol=0)
+
+    @pytest.mark.parametrize(
+        ("width", "number"), [(64, 64), (256, 64), (1024, 32), (2048, 16), (4096, 8), (5120, 8), (8192, 8)]
+    )
+    def test_smaller_models_read_more_images_at_once(self, repo, tmp_path, width, number):
+        config = LaVITConfig.from_pretrained(repo)
+        config.text_config.hidden_size = width
+        config.save_pretrained(tmp_path)
+        assert choose_batch_size(str(tmp_path)) == number
+
+    def test_batches_are_as_large_as_suits_the_model(self, repo, images, monkeypatch):
+        sizes = []
+
+        def read(task, samples, *arguments):
+            sizes.append(len(samples))
+            return read_images(task, samples, *arguments)
+
+        monkeypatch.setattr("lavit_hf.tasks.reading.choose_batch_size", lambda repo: 2)
+        monkeypatch.setattr("lavit_hf.tasks.reading.read_images", read)
+        options = ("--model", repo, "--max-new-tokens", 2, "--num-beams", 1)
+        succeed("caption", *images, *options)
+        succeed("ask", "What?", *images, *options)
+        succeed("caption", *images, *options, "--batch-size", 1)
+        assert sizes == [2, 2, 1, 1]
 
     def test_seed_that_is_told_repeats(self, repo, images):
         options = ("--model", repo, "--max-new-tokens", 4, "--json")

@@ -10,7 +10,6 @@ from ..tasks.options import DType, ModelOptions
 from ..tasks.requests import request_pictures
 from .options import (
     AsJson,
-    BatchSize,
     Device,
     DTypeOption,
     Images,
@@ -21,6 +20,7 @@ from .options import (
     Model,
     NumBeams,
     Quantize,
+    ReadingBatchSize,
     Seed,
     check_keep,
     check_text,
@@ -33,7 +33,7 @@ def ask(
         typer.Argument(help='The question, such as "What is on the sofa?".', callback=check_text, show_default=False),
     ],
     images: Images,
-    batch_size: BatchSize = 8,
+    batch_size: ReadingBatchSize = None,
     num_beams: NumBeams = None,
     max_new_tokens: MaxNewTokens = None,
     keep_ratio: KeepRatio = None,

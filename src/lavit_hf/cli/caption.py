@@ -6,7 +6,6 @@ from ..tasks.options import DType, ModelOptions
 from ..tasks.requests import request_pictures
 from .options import (
     AsJson,
-    BatchSize,
     Device,
     DTypeOption,
     Images,
@@ -17,6 +16,7 @@ from .options import (
     Model,
     NumBeams,
     Quantize,
+    ReadingBatchSize,
     Seed,
     check_keep,
 )
@@ -24,7 +24,7 @@ from .options import (
 
 def caption(
     images: Images,
-    batch_size: BatchSize = 8,
+    batch_size: ReadingBatchSize = None,
     num_beams: NumBeams = None,
     max_new_tokens: MaxNewTokens = None,
     keep_ratio: KeepRatio = None,

@@ -64,6 +64,12 @@ Images = Annotated[
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Number of images per batch.")]
+ReadingBatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", min=1, help="Number of images per batch; by default, as suits the size of the model."
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(

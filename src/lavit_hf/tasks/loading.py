@@ -35,6 +35,9 @@ from .shared_switch import SharedSwitch
 P = ParamSpec("P")
 T = TypeVar("T")
 
+WIDTH_OF_7B, BATCH_OF_7B = 4096, 8
+LARGEST_BATCH = 64  # larger ones are no faster on a CPU
+
 # For a fast start, the command line imports the package without it.
 register_auto_classes()
 
@@ -56,6 +59,15 @@ def find_device(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # the latter if torch was built without CUDA
         raise Failure(device_refusal(name, str(error).splitlines()[0])) from error
+
+
+def choose_batch_size(repo: str) -> int:
+    """
+    Chooses how many images to read at once: 8 for a 7B model, and up to 64 for smaller models, whose activations are
+    smaller in proportion.
+    """
+    width = LaVITConfig.from_pretrained(repo).text_config.hidden_size
+    return min(max(WIDTH_OF_7B * BATCH_OF_7B // width, BATCH_OF_7B), LARGEST_BATCH)
 
 
 def load_processor(repo: str, options: ModelOptions) -> LaVITProcessor:

@@ -16,6 +16,7 @@ from ..lavit.processing_lavit import LaVITProcessor
 from .images import read_batches
 from .kept import KeptPatches
 from .loading import (
+    choose_batch_size,
     find_device,
     load_language_model,
     load_processor,
@@ -63,6 +64,19 @@ class Task:
         """Prepares the model's inputs for one image."""
         return processor(images=image, text=self.make_prompt(processor), return_tensors="pt")
 
+    def preparer(self, processor: LaVITProcessor) -> Callable[[Image.Image], BatchFeature]:
+        """Returns a function that prepares one image after another, and tokenizes their common prompt only once."""
+        prompt: dict[str, torch.Tensor] = {}
+
+        def prepare(image: Image.Image) -> BatchFeature:
+            if prompt:
+                return BatchFeature(prompt | processor.image_processor(image, return_tensors="pt"))
+            inputs = self.prepare(processor, image)
+            prompt["input_ids"] = inputs["input_ids"]
+            return inputs
+
+        return prepare
+
 
 CAPTION = Task("caption", lambda processor: "", LaVITProcessor.post_process_caption)
 
@@ -96,7 +110,7 @@ def write_texts(
     task: Task,
     request: PictureRequest,
     wishes: dict[str, Any],
-    batch_size: int,
+    batch_size: int | None,
     seed: int | None,
     as_json: bool,
 ) -> None:
@@ -110,8 +124,8 @@ def write_texts(
             The images and the model.
         wishes (`dict`):
             Arguments of `generate` that override the task's, including [`KeepSettings`]; `None` values are ignored.
-        batch_size (`int`):
-            Number of images per batch.
+        batch_size (`int`, *optional*):
+            Number of images per batch; [`choose_batch_size`] by default.
         seed (`int`, *optional*):
             Random seed.
         as_json (`bool`):
@@ -121,10 +135,9 @@ def write_texts(
         names_patches = any(wishes.get(name) is not None for name in KEEP_SETTINGS)
         generator, seed = make_generator(seed, find_device(request.options.device))
         processor = load_processor(request.repo, request.options)
+        batch_size = batch_size or choose_batch_size(request.repo)
         model = None  # loaded once there is an image
-        for batch in read_batches(
-            request.sources, batch_size, lambda image: task.prepare(processor, image), request.skipped
-        ):
+        for batch in read_batches(request.sources, batch_size, task.preparer(processor), request.skipped):
             model = model or load_language_model(request.repo, request.options)
             read = read_images(task, [inputs for _, inputs in batch], processor, model, generator, wishes)
             for (source, _), (text, kept) in zip(batch, read):
