@@ -101,6 +101,9 @@ class DataSettings:
     )
     condition_dropout: float = field(default=0.1, metadata={"help": "Share of images written without their text."})
     read_codes: bool = field(default=False, metadata={"help": "Experimental: read images by their codes."})
+    max_questions: int = field(
+        default=1, metadata={"help": "Maximum number of questions about an image in one sample, as turns of a chat."}
+    )
     example_share: float = field(
         default=0.0, metadata={"help": "Share of images written with another image before the text, as an example."}
     )
@@ -217,6 +220,7 @@ def main() -> None:
         data_settings.example_share,
         training_args.seed,
         data_settings.read_codes,
+        data_settings.max_questions,
     )
     train_data, validation_data, reading = load_data(data_settings, maker)
     if reading == "rows":

@@ -135,6 +135,11 @@ def row(number: int = 0, **changes) -> dict:
     }
 
 
+def said(text: str) -> list[dict]:
+    """The content of a message."""
+    return [{"type": "text", "text": text}]
+
+
 def collator(processor, model, max_text_length: int = 40) -> LanguageCollator:
     return LanguageCollator(processor, model.config, max_text_length)
 
@@ -368,6 +373,50 @@ class TestLayouts:
         question = processor.format_question("What color is it?")
         assert prompt == processor(images=Image.new("RGB", (SIDE, SIDE)), text=question).input_ids[0].tolist()
         assert processor.decode(targets, skip_special_tokens=True).strip() == answer.strip()
+
+    def test_several_questions_are_turns_of_a_chat(self, processor, build):
+        turns = {"What color is it?": "red", "Is it a pear?": "no", "What is this?": "an apple"}
+        texts = [CAPTION, *(f"{processor.format_question(question)} {turns[question]}" for question in turns)]
+        maker = SampleMaker(["image_text"], max_questions=2)
+        asked = [maker.pair(row(texts=texts), number) for number in range(40)]
+        assert {len(sample["further"]) for sample in asked if sample["prompt"]} == {1}
+        assert not any(sample["further"] for sample in asked if not sample["prompt"])
+        assert len({tuple(sample["further"]) for sample in asked}) == 4  # each question, and none behind a caption
+        sample = next(sample for sample in asked if "color" in sample["prompt"])
+        [(second, _)] = sample["further"]
+        question = next(question for question in turns if question in second)
+
+        chat = [
+            {"role": "user", "content": [{"type": "image", "image": Image.new("RGB", (SIDE, SIDE))}, *said(turn)]}
+            if turn == "What color is it?"
+            else {"role": role, "content": said(turn)}
+            for role, turn in (
+                ("user", "What color is it?"),
+                ("assistant", "red"),
+                ("user", question),
+                ("assistant", turns[question]),
+            )
+        ]
+        expected = processor.apply_chat_template(
+            chat, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        )
+        _, targets = self.collate(processor, build, sample)
+        batch = collator(processor, build())([sample])
+        assert batch["input_ids"].tolist() == expected["input_ids"].tolist()
+        written = expected["input_ids"][0][torch.as_tensor(expected["assistant_masks"])[0].bool()]
+        said_ids, written_ids = ([processor.decode(id) for id in ids] for ids in (targets, written))
+        assert [text for text in said_ids if text] == [text for text in written_ids if text]  # a space may be a target
+
+    def test_questions_that_do_not_fit_are_left_out(self, processor, build):
+        texts = [f"Question: {number}? Answer: yes" for number in range(9)]
+        sample = SampleMaker(["image_text"], max_questions=9).pair(row(texts=texts), 0)
+        assert len(sample["further"]) == 8
+        one = len(self.text_ids(processor, texts[0])) + 1
+        for number in (1, 2, 3):
+            prompt, targets = self.collate(processor, build, sample, max_text_length=one * number + 1)
+            assert len(prompt) + len(targets) == 2 + one * number
+        with pytest.raises(TrainingError, match="max_questions must be at least 1, got 0"):
+            SampleMaker(max_questions=0)
 
     def test_writing(self, processor, build):
         sample = SampleMaker(["text_image"]).pair(row(), 0)

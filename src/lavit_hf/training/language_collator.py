@@ -18,8 +18,9 @@ class LanguageCollator:
     """
     Converts samples to token ids, with the same layout as the processor's prompts and `generate`, and batches them.
 
-    - An image to read: `[IMG][/IMG]`, an optional question, **text, end of sequence**. If the image is read by its
-      codes, they are placed between the marks.
+    - An image to read: `[IMG][/IMG]`, an optional question, **text, end of sequence**. Further questions with **their
+      answers, each with an end of sequence,** follow as in the chat template, as long as they fit into
+      `max_text_length`. If the image is read by its codes, they are placed between the marks.
     - An image to write: text, `[IMG]`, **codes, `[/IMG]`**. `[IMG]` without text is the unconditional prompt of
       guidance. The codes of an example image, without marks, may precede the text.
     - Text only: **text, end of sequence**, except for the first id.
@@ -34,7 +35,7 @@ class LanguageCollator:
             The model's configuration. Images are read with the patches that their codes were computed from, unless the
             understanding branch has its own selector.
         max_text_length (`int`):
-            Maximum number of tokens of a text, including its question.
+            Maximum number of tokens of a text, including its question, or of all questions and answers.
 
     Raises:
         TrainingError: If the longest sample would not fit into the language model's context.
@@ -62,11 +63,11 @@ class LanguageCollator:
         return int(self._num_cut)
 
     def __call__(self, samples: list[dict]) -> dict[str, torch.Tensor]:
-        prompts = {sample["prompt"] for sample in samples}
-        ids = self._tokenize(prompts | {sample["prompt"] + sample["answer"] for sample in samples})
+        turns = [turn for sample in samples for turn in _turns_of(sample)]
+        ids = self._tokenize({question for question, _ in turns} | {question + answer for question, answer in turns})
         sequences = [self._lay_out(sample, ids) for sample in samples]
-        input_ids = [torch.tensor(context + target) for context, target in sequences]
-        labels = [torch.tensor([IGNORE_INDEX] * len(context) + target) for context, target in sequences]
+        input_ids = [torch.tensor([token for part in parts for token in part]) for parts in sequences]
+        labels = [torch.tensor(_label(parts)) for parts in sequences]
         batch = {
             "input_ids": pad_left(input_ids, self.tokenizer.pad_token_id),
             "attention_mask": pad_left([torch.ones_like(sequence) for sequence in input_ids], 0),
@@ -85,21 +86,34 @@ class LanguageCollator:
         encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
         return {"": [], **dict(zip(texts, encoded["input_ids"]))}
 
-    def _lay_out(self, sample: dict, ids: dict[str, list[int]]) -> tuple[list[int], list[int]]:
-        """Returns the ids before the targets, and the targets."""
-        prompt = ids[sample["prompt"]]
+    def _lay_out(self, sample: dict, ids: dict[str, list[int]]) -> list[list[int]]:
+        """Returns the ids of a sample in parts, which alternate between context and targets."""
         if sample["layout"] == "text_image":
-            context = [*self._code_ids(sample.get("example", ())), *self._cut(prompt), self.start]
-            return context, [*self._code_ids(sample["codes"]), self.end]
-        whole = ids[sample["prompt"] + sample["answer"]]
+            prompt = self._cut(ids[sample["prompt"]])
+            context = [*self._code_ids(sample.get("example", ())), *prompt, self.start]
+            return [context, [*self._code_ids(sample["codes"]), self.end]]
+        (question, answer), *further = (self._lay_out_turn(*turn, ids) for turn in _turns_of(sample))
+        if sample["layout"] == "text":
+            text = question + answer
+            return [text[:1], text[1:]]
+        codes = self._code_ids(sample["codes"]) if sample["layout"] == CODES_TEXT else ()
+        parts = [[self.start, *codes, self.end, *question], answer]
+        length = len(question) + len(answer)
+        for turn in further:
+            length += sum(map(len, turn))
+            if length > self.max_text_length:
+                break
+            parts += turn
+        return parts
+
+    def _lay_out_turn(self, question: str, answer: str, ids: dict[str, list[int]]) -> tuple[list[int], list[int]]:
+        """Returns the ids of a question, and those of its answer with an end of sequence."""
+        prompt, whole = ids[question], ids[question + answer]
         if whole[: len(prompt)] != prompt:  # the answer would change the tokens of its question
-            whole = prompt + self._tokenize([sample["answer"]])[sample["answer"]]
+            whole = prompt + self._tokenize([answer])[answer]
         cut = self._cut(whole)
         text = [*cut, self.end_of_text] if len(cut) == len(whole) else cut
-        if sample["layout"] == "text":
-            return text[:1], text[1:]
-        codes = self._code_ids(sample["codes"]) if sample["layout"] == CODES_TEXT else ()
-        return [self.start, *codes, self.end, *text[: len(prompt)]], text[len(prompt) :]
+        return text[: len(prompt)], text[len(prompt) :]
 
     def _code_ids(self, codes: Iterable[int]) -> list[int]:
         return [self.end + 1 + code for code in codes]
@@ -123,6 +137,16 @@ class LanguageCollator:
             pictures = [image["image"] for image in images]
             batch["pixel_values"] = self.image_processor(pictures, return_tensors="pt").pixel_values
         return batch
+
+
+def _turns_of(sample: dict) -> list[tuple[str, str]]:
+    """Returns the questions of a sample with their answers; a text or a prompt alone is one of them."""
+    return [(sample["prompt"], sample["answer"]), *(sample.get("further") or ())]
+
+
+def _label(parts: list[list[int]]) -> list[int]:
+    """Returns the targets of a sample's parts, every other of which is context."""
+    return [token if number % 2 else IGNORE_INDEX for number, part in enumerate(parts) for token in part]
 
 
 __all__ = ["LanguageCollator"]

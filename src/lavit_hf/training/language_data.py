@@ -43,9 +43,11 @@ class SampleMaker:
             Random seed.
         read_codes (`bool`, *optional*, defaults to `False`):
             Whether to read images by their codes instead of continuous rows (experimental).
+        max_questions (`int`, *optional*, defaults to 1):
+            Maximum number of questions about an image in one sample, which follow each other as in a chat.
 
     Raises:
-        TrainingError: If a layout is unknown.
+        TrainingError: If a layout is unknown, or `max_questions` is not positive.
     """
 
     def __init__(
@@ -56,7 +58,10 @@ class SampleMaker:
         example_share: float = 0.0,
         seed: int = 0,
         read_codes: bool = False,
+        max_questions: int = 1,
     ):
+        if max_questions < 1:
+            raise TrainingError(f"max_questions must be at least 1, got {max_questions}.")
         unknown = sorted(set(layouts) - set(LAYOUTS))
         if unknown or not layouts:
             raise TrainingError(f"layouts must be among {', '.join(LAYOUTS)}, got {', '.join(unknown) or 'none'}.")
@@ -65,6 +70,7 @@ class SampleMaker:
         self.condition_dropout = condition_dropout
         self.example_share = example_share
         self.seed, self.read_codes = seed, read_codes
+        self.max_questions = max_questions
         self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()  # shared with the loading processes
 
     @property
@@ -90,11 +96,12 @@ class SampleMaker:
         layout = self.layout(number) if _is_written(row) else "image_text"
         texts = texts_of(row, TEXT_COLUMNS)
         if layout == "image_text":
-            prompt, answer = self._split_question(draw.choice(texts))
+            (prompt, answer), *further = self._choose_turns(texts, draw)
+            sample = {"prompt": prompt, "answer": answer, "further": further}
             if self.read_codes:
-                return {"layout": CODES_TEXT, "prompt": prompt, "answer": answer, "codes": row["codes"]}
+                return {"layout": CODES_TEXT, **sample, "codes": row["codes"]}
             image = {name: row[name] for name in (*IMAGE_COLUMNS, "keep_mask") if row.get(name) is not None}
-            return {"layout": layout, "prompt": prompt, "answer": answer, "image": image}
+            return {"layout": layout, **sample, "image": image}
         prompts = texts_of(row, PROMPT_COLUMNS) or [text for text in texts if not self._split_question(text)[0]]
         if draw.random() < self.condition_dropout or not prompts:
             return {"layout": layout, "prompt": "", "answer": "", "codes": row["codes"]}
@@ -107,6 +114,15 @@ class SampleMaker:
         """Creates a sample from a row with texts only."""
         draw = self.draw(number, "text")
         return {"layout": "text", "prompt": "", "answer": draw.choice(texts_of(row, TEXT_COLUMNS))}
+
+    def _choose_turns(self, texts: Sequence[str], draw: random.Random) -> list[tuple[str, str]]:
+        """Chooses a text and, if it is a question, others to follow it; returns questions and answers."""
+        first = draw.choice(texts)
+        turns = [self._split_question(first)]
+        if turns[0][0] and self.max_questions > 1:
+            others = [turn for turn in map(self._split_question, dict.fromkeys(texts)) if turn[0] and turn != turns[0]]
+            turns += draw.sample(others, min(len(others), self.max_questions - 1))
+        return turns
 
     def _split_question(self, text: str) -> tuple[str, str]:
         """Splits a text into question and answer. Without a question, the whole text is the answer."""
