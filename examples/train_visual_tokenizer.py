@@ -84,6 +84,9 @@ class TokenizerSettings:
         metadata={"help": "Experimental: `file.py:function` that selects patches instead of the selector."},
     )
     place_head: bool = field(default=True, metadata={"help": "Experimental: false leaves out the place head."})
+    place_loss_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the place head's own loss; as configured by default."}
+    )
     know_places: bool = field(default=False, metadata={"help": "Experimental: give the place head the true places."})
 
 
@@ -133,6 +136,8 @@ def load_model(settings: TokenizerSettings) -> LaVITVisualTokenizerForPreTrainin
     config = LaVITVisualTokenizerConfig.from_pretrained(settings.model)
     if not settings.place_head:
         config.detokenizer_config.num_place_layers = 0
+    if settings.place_loss_weight is not None:
+        config.place_loss_weight = settings.place_loss_weight
     model = LaVITVisualTokenizerForPreTraining.from_pretrained(
         settings.model, config=config, dtype=torch.float32, attn_implementation=settings.attn_implementation
     )

@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-A step of ablations: what codes mean. Patches with the same code, as an image and as a number: how much drawings that
-share a code are drawings of the same.
+A step of ablations: what codes mean. Patches with the same code, as an image and as numbers: how much drawings that
+share a code are drawings of the same, and how much patches that share one have the same place.
 """
 
 from collections import Counter, defaultdict
@@ -46,8 +46,18 @@ def group_by_code(codes: Sequence[Sequence[int]], names: Sequence[str]) -> dict[
     return groups
 
 
-def purity(groups: Iterable[Sequence[str]]) -> float:
-    """The share of drawings that show what most drawings with their code show, over codes that several have."""
+def places_by_code(codes: Sequence[Sequence[int]], masks: Sequence[Sequence[bool]]) -> dict[int, list[int]]:
+    """For each code the places of all patches that have it."""
+    groups = defaultdict(list)
+    for of_image, mask in zip(codes, masks):
+        for code, place in zip(of_image, (place for place, kept in enumerate(mask) if kept), strict=True):
+            groups[code].append(place)
+    return groups
+
+
+def purity(groups: Iterable[Sequence[str | int]]) -> float:
+    """The share of drawings that show what most drawings with their code show, over codes that several have; or the
+    same of patches and their places."""
     shared = [Counter(group) for group in groups if len(group) > 1]
     return sum(max(group.values()) for group in shared) / sum(map(Counter.total, shared))
 
@@ -89,6 +99,7 @@ def main() -> None:
         f"purity_of_{column}": purity(group_by_code(codes, rows[column][:]).values())
         for column in ("name", "subcategory")
     }
+    figures["purity_of_place"] = purity(places_by_code(codes, rows["keep_mask"][:]).values())
     write_figures(figures | {"codes": len({code for of_image in codes for code in of_image})}, settings.output)
     drawings = load_split(settings.pictures, settings.split)
     pictures = [drawings[row]["image"].convert("RGB") for row in rows["row"][:]]

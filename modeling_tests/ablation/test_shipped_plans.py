@@ -25,7 +25,7 @@ from training_runs import EXAMPLES, load_script
 
 sys.path.insert(0, str(EXAMPLES / "emoji"))
 import choices
-from measure_meaning import group_by_code, purity, shuffle
+from measure_meaning import group_by_code, places_by_code, purity, shuffle
 from measure_reading import TokenReader
 from reading import CAPTION_SETTINGS
 
@@ -95,6 +95,12 @@ class TestMeaning:
         groups = group_by_code(self.codes, self.names)
         assert groups == {1: ["cat", "cat"], 2: ["cat", "dog"], 3: ["cat", "dog"], 4: ["dog"]}
         assert purity(groups.values()) == pytest.approx(4 / 6)  # 4 has one drawing alone, and says nothing
+
+    def test_purity_of_places_by_hand(self):
+        masks = [[True, False, True, True], [True, True, False, False], [False, False, True, True]]
+        groups = places_by_code([[7, 8, 7], [7, 8], [8, 9]], masks)
+        assert groups == {7: [0, 3, 0], 8: [2, 1, 2], 9: [3]}
+        assert purity(groups.values()) == pytest.approx(4 / 6)
 
     def test_shuffled_codes_are_the_same_codes(self):
         shuffled = shuffle([[number] * 5 for number in range(20)], seed=0)
