@@ -183,6 +183,13 @@ class TestFindCheckpoint:
         with pytest.raises(TrainingError, match=f"contains a run with other settings: {named}.*another output_dir"):
             find_checkpoint(training_arguments(tmp_path, **change), [ToySettings("here")])
 
+    def test_damaged_record(self, tmp_path):
+        checkpoint = self.start(tmp_path)
+        (tmp_path / "run.json").write_text("")
+        with pytest.raises(TrainingError, match="run.json is damaged"):
+            find_checkpoint(training_arguments(tmp_path), [ToySettings("here")])
+        assert Path(checkpoint).is_dir()
+
     def test_changed_own_settings(self, tmp_path):
         self.start(tmp_path)
         with pytest.raises(TrainingError, match=r"model \(here -> there\)"):
@@ -422,6 +429,14 @@ class TestShards:
         self.write(tmp_path, views=1)
         with pytest.raises(TrainingError, match=r"shards made with other settings \(views changed\)"):
             self.write(tmp_path, views=2)
+
+    @pytest.mark.parametrize("content", ["", "[1, 2]", '{"views": 1'])
+    def test_damaged_record(self, tmp_path, content):
+        self.write(tmp_path)
+        (tmp_path / "train" / "shards.json").write_text(content)
+        with pytest.raises(TrainingError, match="shards.json is damaged.*Remove the folder, or restore the file"):
+            self.write(tmp_path)
+        assert len(list((tmp_path / "train").glob("*.parquet"))) == 3
 
     def test_nothing_to_encode(self, tmp_path):
         with pytest.raises(TrainingError, match="the dataset is empty"):

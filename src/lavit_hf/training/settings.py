@@ -15,9 +15,9 @@ import yaml
 from accelerate import PartialState
 from transformers import HfArgumentParser, TrainingArguments
 
-from ..lavit.atomic_files import atomic_file
 from .checkpoints import last_checkpoint
 from .errors import TrainingError
+from .records import read_record, write_record
 
 
 RUN_NAME = "run.json"
@@ -114,10 +114,9 @@ def find_checkpoint(training_args: TrainingArguments, settings: Sequence[Any]) -
     run = output / RUN_NAME
     if checkpoint is None or not run.exists():
         if PartialState().is_main_process:
-            with atomic_file(run) as file:
-                file.write_text(json.dumps(current, indent=2, sort_keys=True) + "\n")
+            write_record(run, current)
         return checkpoint
-    started = json.loads(run.read_text())
+    started = read_record(run)
     changed = sorted(name for name in current.keys() | started.keys() if current.get(name) != started.get(name))
     if changed:
         listed = ", ".join(f"{name} ({started.get(name)} -> {current.get(name)})" for name in changed)

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Datasets as parquet shards, written by any number of processes and jobs, and resumed after an interruption."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 
 from ..lavit.atomic_files import atomic_file
 from .errors import TrainingError
+from .records import read_record, write_record
 
 
 T = TypeVar("T")
@@ -201,9 +201,8 @@ def _check_settings(output: Path, settings: dict) -> None:
     output.mkdir(parents=True, exist_ok=True)
     path = output / SETTINGS_NAME
     if not path.exists():
-        with atomic_file(path) as file:
-            file.write_text(json.dumps(settings, indent=2) + "\n")
-    found = json.loads(path.read_text())
+        write_record(path, settings)
+    found = read_record(path)
     changed = sorted(name for name in settings.keys() | found.keys() if settings.get(name) != found.get(name))
     if changed:
         raise TrainingError(
