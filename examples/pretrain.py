@@ -127,6 +127,8 @@ def load_model(settings: ModelSettings) -> tuple[LaVITForPreTraining, LaVITProce
         return model, LaVITProcessor.from_pretrained(settings.model)
     if not settings.visual_tokenizer or (settings.text_model is None) == (settings.text_config is None):
         raise TrainingError("set either model, or visual_tokenizer and one of text_model and text_config.")
+    if not (settings.text_tokenizer or settings.text_model):
+        raise TrainingError("a new language model needs a tokenizer: set text_tokenizer.")
     text_tokenizer = AutoTokenizer.from_pretrained(settings.text_tokenizer or settings.text_model)
     model = model_class.from_visual_tokenizer(
         LaVITVisualTokenizer.from_pretrained(settings.visual_tokenizer, dtype=torch.float32),
@@ -225,7 +227,9 @@ def main() -> None:
     train_data, validation_data, reading = load_data(data_settings, maker)
     if reading == "rows":
         model.share_merger()
-    collate = LanguageCollator(processor, model.config, data_settings.max_text_length)
+    collate = LanguageCollator(
+        processor, model.config, data_settings.max_text_length, has_examples=data_settings.example_share > 0
+    )
     trainer = LaVITTrainer(
         add_adapters(model, settings.lora_rank, settings.lora_alpha) if settings.lora_rank else model,
         training_args,

@@ -100,8 +100,8 @@ def load_pictures(source: str, split: str, settings: SelectionSettings):
 
 def draw_pictures(model: LaVITTokenSelectionForPreTraining, rows: list[dict], collate: Collator) -> list[Image.Image]:
     """Images with the patches that the model keeps of them."""
-    batch = collate(rows)
-    masks = model(pixel_values=batch["pixel_values"].to(model.device)).keep_mask
+    batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
+    masks = model(**batch).keep_mask
     return [
         draw_keep_mask(row[collate.settings.image_column].convert("RGB"), mask, size=192)
         for row, mask in zip(rows, masks)

@@ -17,6 +17,7 @@ import typer
 from sources import Pictures
 
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizer
+from lavit_hf.evaluation.identity import digest_weights
 from lavit_hf.training.feature_rows import to_bytes
 from lavit_hf.training.shards import write_shards
 
@@ -78,7 +79,13 @@ def main(
         lambda rows: encode_rows(pictures, rows, model, image_processor, batch_size),
         output,
         SCHEMA,
-        settings={"split": split, "num_views": num_views, "sheets": len(pictures.sheets), "concepts": concepts},
+        settings={
+            "split": split,
+            "num_views": num_views,
+            "sheets": len(pictures.sheets),
+            "concepts": concepts,
+            "visual_tokenizer": digest_weights(visual_tokenizer),
+        },
         rows_per_shard=128,
     )
 

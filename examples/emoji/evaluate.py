@@ -10,6 +10,7 @@ An interrupted run resumes with the part where it stopped. `--only captions` mea
 lacks are left out: a repo without pixel decoder has no images, and a visual tokenizer of stage 1 only what it keeps.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -18,11 +19,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from datasets import Dataset, disable_progress_bars, load_from_disk
+from datasets import Dataset, DatasetDict, disable_progress_bars, load_from_disk
 from diffusers.utils import logging as diffusers_logging
 from everyday import everyday_concepts
 from keeping import encode, kept_figures, load_detokenizer, rebuilt_figures, select
-from looking import ClassMeans, Looker, averaged
+from looking import ClassMeans, Looker, averaged, name_of
 from must_reach import PARTS
 from painting import Painter, make_judge, pair_figures, picture_figures
 from reading import Drawings, Reader, name_figures, read_photographs, sheet_figures
@@ -166,7 +167,7 @@ class Evaluation:
     @cached_property
     def probe(self) -> ClassMeans:
         rows = self.set["train"]
-        looks = self.looker.remember(f"train-{len(rows)}", lambda: rows["image"])
+        looks = self.looker.remember(name_of("train", rows), lambda: rows["image"])
         return ClassMeans(averaged(looks), list(rows["name"]))
 
 
@@ -189,6 +190,14 @@ def read_figures(path: Path, settings: dict) -> dict:
     figures = json.loads(path.read_text())
     check_same(path, figures, settings)
     return figures
+
+
+def digest_rows(splits: DatasetDict, column: str) -> str:
+    """A short digest of a column of all splits."""
+    sums = hashlib.sha256()
+    for name in sorted(splits):
+        sums.update(json.dumps([name, splits[name][column][:]]).encode())
+    return sums.hexdigest()[:12]
 
 
 def write_figures(path: Path, figures: dict) -> None:
@@ -219,10 +228,16 @@ def measure(evaluation: Evaluation, wanted: Sequence[str], again: bool = False) 
         `dict`: All figures in the file.
 
     Raises:
-        `Failure`: If the file is of another model.
+        `Failure`: If the file is of another model or other data.
     """
     path = evaluation.output / FILE_NAME
-    settings = {"model": digest_weights(evaluation.model), "seed": evaluation.seed, "limit": evaluation.limit}
+    settings = {
+        "model": digest_weights(evaluation.model),
+        "data": digest_rows(evaluation.set, "name"),
+        "sheets": digest_rows(evaluation.sheets, "caption"),
+        "seed": evaluation.seed,
+        "limit": evaluation.limit,
+    }
     figures = read_figures(path, settings)
     for name in wanted:
         if again or name not in figures:

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -78,6 +79,11 @@ class Looker:
             with atomic_file(path) as file:
                 save_file({"looks": self(make_images()).clone()}, file)
         return load_file(path)["looks"]
+
+
+def name_of(split: str, rows: Dataset) -> str:
+    """What the images of a split are called in [`Looker.remember`]: sets differ in number or size."""
+    return f"{split}-{len(rows)}-{rows[0]['image'].width}"
 
 
 class ClassMeans:

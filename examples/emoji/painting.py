@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from judge import Judge, at_painted_size, best_ranks, score_ranks
-from looking import Looker, batches
+from looking import Looker, batches, name_of
 from PIL import Image
 from reading import Drawings, two_different
 
@@ -34,10 +34,10 @@ def make_judge(looker: Looker, rows: Dataset, painted_size: int) -> Judge:
     Returns:
         [`Judge`]: The judge.
     """
-    names = list(rows["name"])
+    names, known = list(rows["name"]), name_of("train", rows)
     looks = [
-        looker.remember(f"train-{len(rows)}", lambda: rows["image"]),
-        looker.remember(f"train-{len(rows)}-{painted_size}", lambda: at_painted_size(rows["image"], painted_size)),
+        looker.remember(known, lambda: rows["image"]),
+        looker.remember(f"{known}-{painted_size}", lambda: at_painted_size(rows["image"], painted_size)),
     ]
     return Judge(looker, torch.cat(looks), [*names, *names])
 

@@ -160,6 +160,14 @@ class TestRuns:
         run(folder / "width.yaml", tmp_path / "work")
         assert len(calls(folder)) == 8
 
+    def test_a_shared_step_that_fails_is_not_taken_again_by_those_who_wait(self, folder, tmp_path):
+        script = f"open({str(folder / 'starts')!r}, 'a').write('x')\nimport sys, time\ntime.sleep(1)\nsys.exit('no')\n"
+        (folder / "train.py").write_text(script)
+        arms = {name: {"measure": {"number": number}} for number, name in enumerate(("one", "two", "three"))}
+        with pytest.raises(Failure, match="failed: no"):
+            run(write_plan(folder, "shared", arms=arms), tmp_path / "work", seeds=(0,), jobs=3)
+        assert (folder / "starts").read_text() == "x"
+
     def test_two_at_once_do_not_do_the_same(self, folder, tmp_path):
         threads = [
             threading.Thread(target=run, args=(folder / "width.yaml", tmp_path / "work"), daemon=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 from transformers.utils import ModelOutput
 
@@ -26,9 +27,11 @@ from benchmark_files import (
     write_rows,
 )
 from command_line import fail, succeed
-from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor
+from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor, bundled_checkpoint
 from lavit_hf.evaluation import EvaluationOptions, evaluate, requirements
+from lavit_hf.evaluation.identity import digest_weights, identify_weights
 from lavit_hf.evaluation.options import Tokenizer
+from lavit_hf.evaluation.requests import _identify
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.options import ModelOptions
 
@@ -295,6 +298,28 @@ class TestInterruption:
         evaluate(options("coco", data / "coco", repo, tmp_path))
         assert len((tmp_path / "results.csv").read_text().splitlines()) == 2
         assert not list(tmp_path.glob(".*"))
+
+
+class TestIdentity:
+    def test_pickled_adapters_are_told_apart(self, tmp_path):
+        digests = set()
+        for content in (b"one", b"two"):
+            (tmp_path / "adapter_model.bin").write_bytes(content)
+            digests.add(digest_weights(tmp_path))
+        assert len(digests) == 2
+
+    def test_adapter_of_the_hub_has_no_config_of_a_model(self, monkeypatch):
+        def download(repo: str, name: str) -> str:
+            if name == "config.json":
+                raise EntryNotFoundError("not there")
+            return f"/cache/snapshots/0123456789abcdef/{name}"
+
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+        assert identify_weights("org/adapter") == "0123456789ab"
+
+    @pytest.mark.parametrize("model", [None, "lavit-emoji"])
+    def test_bundled_checkpoint_by_any_name(self, model):
+        assert _identify(model, str(bundled_checkpoint())) == digest_weights(Path(bundled_checkpoint()))
 
 
 class TestRefusals:

@@ -140,9 +140,10 @@ class TestRows:
                 samples.read(row.picture)
 
     @pytest.mark.parametrize("task, lacks", [("captions", "nothing to compare with"), ("images", "no prompt")])
-    def test_rows_without_captions(self, task, lacks, tmp_path):
+    @pytest.mark.parametrize("nothing", [[], [None], None])
+    def test_rows_without_captions(self, task, lacks, nothing, tmp_path):
         datasets = pytest.importorskip("datasets")
-        rows = [{"image": picture(1), "captions": captions} for captions in (["noise"], [])]
+        rows = [{"image": picture(1), "captions": captions} for captions in (["noise"], nothing)]
         datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)}).save_to_disk(tmp_path / "rows")
         with pytest.raises(Failure, match=f"the sample '1' has {lacks}"):
             read(task, tmp_path / "rows")

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -36,7 +37,10 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install '.[
 import openai
 
 from lavit_hf.server import Limits
+from lavit_hf.server.chat import Chat, _Draft
 from lavit_hf.server.model import ServedModel, load_served_model
+from lavit_hf.server.painting import _make_generators
+from lavit_hf.server.scheduler import Job
 from lavit_hf.server.service import Service
 from lavit_hf.server.serving import make_server
 from lavit_hf.tasks.addresses import claim_port
@@ -294,6 +298,15 @@ class TestStream:
             stream = ask(client, user(pictures[0]), stream=True, stop=[stop, "never there"], **settings)
             assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == text[: text.index(stop)]
 
+    def test_nothing_is_sent_that_may_belong_to_a_stop(self, model):
+        sent = []
+        chat = Chat({}, CAPTION, {}, ["the cat sat"], None, is_streamed=True)
+        draft = _Draft(Job(chat, None, sent.append), model)
+        for text in ("the", "the cat", "the cat s", "the cat sleeps on a mat"):
+            draft.grow(model.processor.tokenizer(text, return_tensors="pt").input_ids[0])
+        assert not any(text for text in sent[:3])
+        assert "the cat sleeps on a mat".startswith(sent[3]) and sent[3]
+
     def test_refused_with_a_status(self, client):
         with pytest.raises(openai.APIStatusError) as error:
             ask(client, user("a " * 1500), stream=True)
@@ -326,6 +339,14 @@ class TestPaint:
         assert max(sizes) > 1
         for number, picture in enumerate(drawn):
             assert difference(picture, expect_picture(model, prompts[number], number)) <= 1
+
+    @pytest.mark.parametrize(
+        ("own", "asked", "expected"), [(5, None, [5, 6, 7]), (5, 9, [9, 10, 11]), (None, 9, [9, 10, 11])]
+    )
+    def test_each_image_of_a_prompt_has_a_seed_of_its_own(self, model, own, asked, expected):
+        painting = SimpleNamespace(seed=asked, num_pictures=3)
+        seeded = replace(model, seed=own)
+        assert [generator.initial_seed() for generator in _make_generators(painting, seeded)] == expected
 
     def test_several_of_a_prompt(self, client, model):
         drawn = paint(client, "a cat", n=2, extra_body={"seed": 7, **STEPS})

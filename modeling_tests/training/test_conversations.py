@@ -154,6 +154,13 @@ class TestSources:
             assert [[part["type"] for part in chat[0]["content"]] for chat in chats] == [["image", "text"], ["text"]]
             assert chats[1][1] == {"role": "assistant", "content": [{"type": "text", "text": "a boat"}]}
 
+    def test_separators_of_lines_inside_a_text(self, tmp_path):
+        told = "one\u2028two\x85three"
+        line = json.dumps(row("And?", told), ensure_ascii=False)
+        (tmp_path / "chats.jsonl").write_text(f"{line}\r\n{line}\n", encoding="utf-8", newline="")
+        chats = list(load_conversations(str(tmp_path / "chats.jsonl"), "train"))
+        assert [chat[1]["content"][0]["text"] for chat in chats] == [told, told]
+
     def test_splits_of_a_folder(self, tmp_path):
         write_rows(tmp_path, list(self.ROWS), "train.json")
         write_rows(tmp_path, [self.ROWS[1]], "validation.json")

@@ -18,7 +18,7 @@ import torch
 import yaml
 from datasets import Dataset, IterableDataset
 from PIL import Image
-from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaForCausalLM, TrainingArguments
+from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaForCausalLM, TrainerState, TrainingArguments
 
 from conftest import tiny_visual_config
 from lavit_hf import (
@@ -35,6 +35,7 @@ from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.feature_rows import from_bytes, to_bytes
 from lavit_hf.training.language_collator import LanguageCollator
 from lavit_hf.training.language_data import (
+    EpochCallback,
     LanguageDataset,
     SampleMaker,
     leave_out_empty,
@@ -477,6 +478,10 @@ class TestLayouts:
     def test_longest_sample_must_fit_the_context(self, processor, build):
         with pytest.raises(TrainingError, match="Lower max_text_length"):
             collator(processor, build(), max_text_length=60)
+        config = build().config
+        LanguageCollator(processor, config, 64 - NUM_PATCHES - 3)
+        with pytest.raises(TrainingError, match="Lower max_text_length"):  # an example is an image more
+            LanguageCollator(processor, config, 64 - NUM_PATCHES - 3, has_examples=True)
 
     def test_codes_of_another_tokenizer(self, processor, build):
         sample = SampleMaker(["text_image"]).pair(row(codes=[CODEBOOK]), 0)
@@ -584,6 +589,25 @@ class TestData:
         assert {sample["layout"] for sample in samples} == {"image_text", "text_image", "text"}
         expected = LanguageDataset(self.pairs(), SampleMaker())[0]
         assert next(iter(stream_samples(self.pairs().to_iterable_dataset(), SampleMaker()))) == expected
+
+    def test_a_pass_of_a_stream_ends_with_the_images_however_few_the_texts(self):
+        texts = Dataset.from_dict({"text": ["a", "b"]}).to_iterable_dataset()
+        pairs = self.pairs(40).to_iterable_dataset()
+        samples = list(stream_samples(pairs, SampleMaker(["text_image"]), texts, text_share=0.5))
+        assert len({tuple(sample["codes"]) for sample in samples if sample["layout"] == "text_image"}) == 40
+
+    def test_passes_of_a_stream_are_counted(self):
+        maker, state = SampleMaker(), TrainerState(epoch=0.25)  # a share of all steps
+        callback = EpochCallback(maker)
+        epochs = []
+        for _ in range(3):
+            callback.on_epoch_begin(None, state, None)
+            epochs.append(maker.epoch)
+        assert epochs == [0, 1, 2]
+        state.epoch = 7.0  # a dataset of known length, resumed
+        callback = EpochCallback(maker)
+        callback.on_epoch_begin(None, state, None)
+        assert maker.epoch == 7
 
     def test_empty_texts_are_left_out(self, caplog):
         pairs = self.pairs(4, texts=[["", CAPTION], [" "], [], [CAPTION]])

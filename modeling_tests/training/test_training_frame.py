@@ -183,6 +183,11 @@ class TestFindCheckpoint:
         with pytest.raises(TrainingError, match=f"contains a run with other settings: {named}.*another output_dir"):
             find_checkpoint(training_arguments(tmp_path, **change), [ToySettings("here")])
 
+    def test_a_checkpoint_of_choice_is_refused(self, tmp_path):
+        arguments = training_arguments(tmp_path, resume_from_checkpoint="checkpoint-4")
+        with pytest.raises(TrainingError, match="resumes from the last checkpoint in its output_dir"):
+            find_checkpoint(arguments, [ToySettings("here")])
+
     def test_damaged_record(self, tmp_path):
         checkpoint = self.start(tmp_path)
         (tmp_path / "run.json").write_text("")
@@ -379,6 +384,11 @@ class TestData:
             load_split(str(tmp_path / "nowhere"), streaming=streaming)
         with pytest.raises(TrainingError, match=r"split 'train' of .* cannot be loaded"):
             load_split(str(tmp_path), streaming=streaming)
+
+    def test_dataset_without_splits(self, tmp_path):
+        datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "one")
+        with pytest.raises(TrainingError, match=r"one is a single dataset without splits.*DatasetDict\(\{'train'"):
+            load_split(str(tmp_path / "one"))
 
     @pytest.mark.parametrize("form", ["imagefolder", "save_to_disk"])
     def test_missing_split(self, sources, form):

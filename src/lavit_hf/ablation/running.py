@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from typing import BinaryIO
 
 import yaml
 from filelock import FileLock
@@ -42,6 +43,7 @@ class Runner:
         self.jobs = jobs
         self._processes: set[subprocess.Popen] = set()
         self._stopped = threading.Event()
+        self._starting = threading.Lock()  # no process starts once they have been stopped
 
     def run(self, chains: Sequence[Sequence[Step]]) -> None:
         """
@@ -70,6 +72,8 @@ class Runner:
                 return
             step.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(step.folder.with_suffix(".lock")):  # another chain or process may be running it
+                if self._stopped.is_set():  # while this chain was waiting
+                    return
                 if not is_done(step):
                     bar.set_postfix_str(step.key)
                     self._run_step(step)
@@ -81,10 +85,9 @@ class Runner:
             file.write_text(yaml.safe_dump(step.settings, sort_keys=False))
         started = time.monotonic()
         with open(step.folder / LOG_NAME, "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, str(step.script), str(settings)], stdout=log, stderr=log, env=self._environment()
-            )
-            self._processes.add(process)
+            process = self._start([sys.executable, str(step.script), str(settings)], log)
+            if process is None:
+                return
             code = process.wait()
             self._processes.discard(process)
         seconds = time.monotonic() - started + _record(step).get("seconds", 0.0)  # including earlier attempts
@@ -95,12 +98,21 @@ class Runner:
             self._stopped.set()  # before this thread starts the next chain
             raise Failure(f"the step {step.key} failed: {_last_line(step)} (its log is {step.folder / LOG_NAME})")
 
+    def _start(self, command: list[str], log: BinaryIO) -> subprocess.Popen | None:
+        with self._starting:
+            if self._stopped.is_set():
+                return None
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment())
+            self._processes.add(process)
+            return process
+
     def _environment(self) -> dict[str, str]:
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         return {"OMP_NUM_THREADS": str(threads), **os.environ}
 
     def _stop(self, running) -> None:
-        self._stopped.set()
+        with self._starting:
+            self._stopped.set()
         for future in running:
             future.cancel()
         for process in list(self._processes):

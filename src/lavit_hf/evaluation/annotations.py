@@ -130,7 +130,7 @@ def read_vizwiz(files: list[Path], data: Path, split: str, seed: int) -> Samples
 
 def read_geneval(files: list[Path], data: Path, split: str, seed: int) -> Samples:
     """Reads GenEval's prompts, with one JSON object per line."""
-    lines = [line for line in _read(files[0]).splitlines() if line.strip()]
+    lines = [line for line in _read(files[0]).split("\n") if line.strip()]  # JSON may hold other separators
     entries = [_parse(line, files[0]) for line in lines]
     return Samples(
         [Sample(f"{number:05d}", text=entry["prompt"], metadata=entry) for number, entry in enumerate(entries)]

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..tasks.failures import Failure
+from ..tasks.repos import ADAPTER_CONFIG_NAME
 from .samples import Sample
 
 
+ADAPTER_PICKLE_NAME = "adapter_model.bin"
 _LETTERS = 12
 _BLOCK = 2**20
 
@@ -28,7 +30,7 @@ def digest_weights(folder: Path) -> str:
         `str`: 12 hexadecimal digits.
     """
     sums = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
+    for path in sorted([*folder.rglob("*.safetensors"), *folder.glob(ADAPTER_PICKLE_NAME)]):
         sums.update(str(path.relative_to(folder)).encode())
         with path.open("rb") as file:
             while block := file.read(_BLOCK):
@@ -37,13 +39,21 @@ def digest_weights(folder: Path) -> str:
 
 
 def identify_weights(repo: str) -> str:
-    """Returns the digest of a folder's weights, or the commit of a Hub repo whose configuration was just read."""
+    """
+    Returns the digest of a folder's weights, or the commit of a Hub repo whose configuration was just read: that of a
+    model, or of an adapter, which has none of a model.
+    """
     if Path(repo).is_dir():
         return digest_weights(Path(repo))
     from huggingface_hub import hf_hub_download
     from huggingface_hub.constants import CONFIG_NAME
+    from huggingface_hub.errors import EntryNotFoundError
 
-    return Path(hf_hub_download(repo, CONFIG_NAME)).parent.name[:_LETTERS]
+    try:
+        path = hf_hub_download(repo, CONFIG_NAME)
+    except EntryNotFoundError:
+        path = hf_hub_download(repo, ADAPTER_CONFIG_NAME)
+    return Path(path).parent.name[:_LETTERS]
 
 
 def digest_samples(samples: Iterable[Sample]) -> str:

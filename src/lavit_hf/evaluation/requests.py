@@ -11,6 +11,7 @@ from typing import Any
 
 from ..tasks.failures import Failure
 from ..tasks.repo_files import open_repo
+from ..tasks.repos import is_bundled
 from ..tasks.requests import find_model
 from ..tasks.saving import check_free
 from . import requirements
@@ -169,7 +170,7 @@ def _settings(
 
 def _identify(model: str | None, repo: str) -> str:
     """Identifies the weights of the base model, followed by those of an adapter if there is one."""
-    names = [repo] if model is None or model == repo else [repo, model]
+    names = [repo] if is_bundled(model) or model == repo else [repo, model]
     return "+".join(map(identify_weights, names))
 
 

@@ -146,4 +146,5 @@ def _find_any(dataset: "Dataset", names: tuple[str, ...]) -> str | None:
 def _as_texts(value: Any) -> tuple[str, ...]:
     """Reads texts from a text, a list of texts, or a list of objects with an answer, as in VQA."""
     values = value if isinstance(value, list) else [value]
-    return tuple(str(entry["answer"] if isinstance(entry, dict) else entry) for entry in values)
+    texts = (entry["answer"] if isinstance(entry, dict) else entry for entry in values)
+    return tuple(str(text) for text in texts if text is not None)

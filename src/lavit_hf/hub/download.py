@@ -14,6 +14,7 @@ from huggingface_hub import get_cached_repo_tree, snapshot_download
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
+from ..lavit.atomic_files import SAVE_FOLDER
 from .repo_layout import LANGUAGE_MODEL_FOLDER, find_codebook_file
 
 
@@ -53,7 +54,7 @@ def download_pipeline(
     """
     # First download everything except weights. This tells where the codebook is, and caches the list of files, which
     # is then also available offline.
-    ignored = WEIGHT_PATTERNS + [f"{component}/*.safetensors" for component in spared]
+    ignored = WEIGHT_PATTERNS + [f"{component}/*.safetensors" for component in spared] + [f"*{SAVE_FOLDER}/*"]
     folder = snapshot_download(repo_id, ignore_patterns=ignored, cache_dir=cache_dir, **kwargs)
     commit = Path(folder).name
     try:

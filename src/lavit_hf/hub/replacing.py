@@ -11,6 +11,7 @@ from ..lavit.checkpoint_index import LANGUAGE_MODEL_FOLDER, PIPELINE_INDEX_NAME
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from .download import download_pipeline
+from .pipeline_code import PIPELINE_FILE, write_pipeline_code
 from .repo_layout import PROCESSOR_FOLDER
 
 
@@ -40,6 +41,8 @@ def save_with_pixel_decoder(model: LaVITForCausalLM, processor: LaVITProcessor, 
             processor.save_pretrained(new / PROCESSOR_FOLDER)
         model.save_pretrained(new)  # for a pipeline, into the folder of its language model
         processor.save_pretrained(new)
+        if components and (origin / PIPELINE_FILE).is_file():
+            write_pipeline_code(new)
 
 
 def _find_components(repo: Path) -> list[str]:

@@ -27,6 +27,9 @@ NEW_FOLDER, OLD_FOLDER, LOCK_NAME = "new", "old", "lock"
 # Folder within a repo where changes are prepared.
 SAVE_FOLDER = f".save{UNFINISHED}"
 
+# Prefix of `Trainer`'s checkpoints. Importing transformers' own constant would import PEFT and bitsandbytes.
+CHECKPOINT_PREFIX = "checkpoint-"
+
 
 @contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
@@ -83,14 +86,20 @@ def atomic_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Pa
                     path.rename(unfinished / OLD_FOLDER)
                 (unfinished / NEW_FOLDER).rename(path)
             finally:
+                _bring_back(unfinished, path)
                 shutil.rmtree(unfinished, ignore_errors=True)
     except BlockingIOError as error:
         raise FileExistsError(f"another process is writing {path}. Wait for it, or stop it.") from error
 
 
-def _remove_leftovers(unfinished: Path, path: Path) -> None:
-    if not path.exists() and (unfinished / OLD_FOLDER).exists():  # killed between the two renames
+def _bring_back(unfinished: Path, path: Path) -> None:
+    """Restores the old folder after an interruption between the two renames."""
+    if not path.exists() and (unfinished / OLD_FOLDER).exists():
         (unfinished / OLD_FOLDER).rename(path)
+
+
+def _remove_leftovers(unfinished: Path, path: Path) -> None:
+    _bring_back(unfinished, path)
     for leftover in unfinished.iterdir():
         if leftover.name != LOCK_NAME:
             shutil.rmtree(leftover)

@@ -20,7 +20,16 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from .atomic_files import LOCK_NAME, NEW_FOLDER, SAVE_FOLDER, UNFINISHED, flush, is_unfinished, locked
+from .atomic_files import (
+    CHECKPOINT_PREFIX,
+    LOCK_NAME,
+    NEW_FOLDER,
+    SAVE_FOLDER,
+    UNFINISHED,
+    flush,
+    is_unfinished,
+    locked,
+)
 from .checkpoint_index import CODE_FOLDER, PIPELINE_INDEX_NAME, find_outdated_weights
 
 
@@ -31,9 +40,6 @@ CHANGES_NAME = "changes.json"
 TEXT_ENDINGS = (".json", ".jinja", ".md", ".py")
 LARGEST_TEXT = 2**24
 WEIGHT_ENDINGS = (".safetensors", ".bin")
-
-# Prefix of `Trainer`'s checkpoints. Importing transformers' own constant would import PEFT and bitsandbytes.
-CHECKPOINT_PREFIX = "checkpoint-"
 
 # Files that loading starts with, in the order in which they are restored.
 ENTRIES = ("tokenizer.json", "adapter_config.json", "preprocessor_config.json", "processor_config.json", "config.json")
@@ -209,11 +215,16 @@ def _look(folder: Path) -> dict[str, os.stat_result]:
     return {path.relative_to(folder).as_posix(): path.stat() for path in files}
 
 
+def _identity(stat: os.stat_result) -> tuple[int, ...]:
+    """What differs once a file is written again. Not every file system can store the old timestamp itself."""
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
 def _list_changes(folder: Path, shown: dict[str, os.stat_result]) -> None:
     """Lists the files that were written and those to remove. From then on, the save will be completed."""
     save_folder = folder / SAVE_FOLDER
     found = _look(save_folder / NEW_FOLDER)
-    written = [name for name, stat in found.items() if name not in shown or stat.st_mtime_ns != 0]
+    written = [name for name, stat in found.items() if name not in shown or _identity(stat) != _identity(shown[name])]
     kept = [name for name in shown if name not in written]
     removed = {*(shown.keys() - found.keys()), *find_outdated_weights(kept, written)}
     if any((folder / name).exists() for name in [*written, *removed]):

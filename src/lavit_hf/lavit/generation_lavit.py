@@ -236,7 +236,7 @@ class LaVITGenerationMixin(GenerationMixin):
         self._check_prompt(prompt, generation_config, kwargs)
         if not _is_assisted(generation_config, kwargs):  # would also be passed to the assistant
             kwargs["filled_prompt"] = prompt
-        processors = self._mode_processors(generation_mode, prompt_length, strict_image_tokens)
+        processors = self._mode_processors(generation_mode, given, strict_image_tokens)
         processors += logits_processor or []
         if generator is not None:
             kwargs["sampler"] = TokenSampler(generator)
@@ -304,10 +304,14 @@ class LaVITGenerationMixin(GenerationMixin):
 
     def _opens_image(self, input_ids: torch.LongTensor) -> torch.Tensor:
         """Returns a mask `(batch_size,)`, true where only codes follow the last `[IMG]`."""
-        is_code = (input_ids >= self.config.first_code_token_id).long()
-        num_codes = is_code.flip(1).cumprod(dim=1).sum(dim=1, keepdim=True)
+        num_codes = self._count_codes(input_ids)[:, None]
         last = input_ids.gather(1, (input_ids.shape[1] - 1 - num_codes).clamp(min=0))
         return (last == self.config.image_start_token_id).squeeze(1)
+
+    def _count_codes(self, input_ids: torch.LongTensor) -> torch.LongTensor:
+        """Returns the numbers of codes at the ends of prompts, `(batch_size,)`."""
+        is_code = (input_ids >= self.config.first_code_token_id).long()
+        return is_code.flip(1).cumprod(dim=1).sum(dim=1)
 
     def _complete_prompt(
         self, generation_mode: str, given: dict[str, torch.Tensor], config: GenerationConfig
@@ -538,13 +542,14 @@ class LaVITGenerationMixin(GenerationMixin):
             )
 
     def _mode_processors(
-        self, generation_mode: str, prompt_length: int, strict_image_tokens: bool
+        self, generation_mode: str, given: dict[str, torch.Tensor], strict_image_tokens: bool
     ) -> LogitsProcessorList:
         allowed = allowed_tokens(self.config, generation_mode, strict_image_tokens)
         processors = LogitsProcessorList([AllowedTokensLogitsProcessor(allowed)])
         if generation_mode == "image":
-            num_patches = self.config.visual_tokenizer_config.num_patches
-            processors.append(ImageEndLogitsProcessor(prompt_length, num_patches, self.config.image_end_token_id))
+            begun = self._count_codes(given["input_ids"]) if "input_ids" in given else torch.zeros(1, dtype=torch.long)
+            longest = _prompt_length(given) + self.config.visual_tokenizer_config.num_patches - begun
+            processors.append(ImageEndLogitsProcessor(longest, self.config.image_end_token_id))
         return processors
 
     def prepare_inputs_for_generation(
@@ -685,27 +690,27 @@ class AllowedTokensLogitsProcessor(LogitsProcessor):
 
 class ImageEndLogitsProcessor(LogitsProcessor):
     """
-    Ends an image once it has as many codes as there are patches.
+    Ends an image once it has as many codes as there are patches, including those that the prompt begins it with.
 
     Args:
-        prompt_length (`int`):
-            Length of the prompts, including `[IMG]`.
-        num_patches (`int`):
-            Maximum number of codes.
+        longest (`torch.LongTensor` of shape `(batch_size,)` or `(1,)`):
+            Length of each prompt with all codes of its image.
         end_token_id (`int`):
             Id of `[/IMG]`.
     """
 
-    def __init__(self, prompt_length: int, num_patches: int, end_token_id: int):
-        self.longest = prompt_length + num_patches
+    def __init__(self, longest: torch.LongTensor, end_token_id: int):
+        self.longest = longest.cpu()
+        self.shortest = int(longest.min())
         self.end_token_id = end_token_id
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        if input_ids.shape[1] < self.longest:
+        if input_ids.shape[1] < self.shortest:
             return scores
+        is_full = (input_ids.shape[1] >= self.longest).repeat_interleave(len(scores) // len(self.longest))
         ended = torch.full_like(scores, -float("inf"))
         ended[:, self.end_token_id] = 0
-        return ended
+        return torch.where(is_full[:, None].to(scores.device), ended, scores)
 
 
 class PromptLogitsProcessor(LogitsProcessor):

@@ -26,7 +26,8 @@ def runs_apart(method: Callable) -> Callable:
     Makes a pipeline method run on a copy of the pipeline if another thread is using the pipeline.
 
     The copy has the same models and its own scheduler, so no call waits. If no other call is running, the method runs
-    on the pipeline itself, whose scheduler and settings then reflect the call.
+    on the pipeline itself, whose scheduler and settings then reflect the call. Calls of a pipeline with
+    `enable_model_cpu_offload` wait for each other, because each moves the models.
 
     Args:
         method (`Callable`):
@@ -39,7 +40,7 @@ def runs_apart(method: Callable) -> Callable:
     @wraps(method)
     def run(self, *args, **kwargs):
         lock = _calls.setdefault(self.scheduler, threading.RLock())  # reentrant for the stages of one call
-        if not lock.acquire(blocking=False):
+        if not lock.acquire(blocking=bool(getattr(self, "_all_hooks", ()))):
             return run(_copy_for_one_call(self), *args, **kwargs)
         try:
             return method(self, *args, **kwargs)

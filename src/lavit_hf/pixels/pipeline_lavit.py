@@ -31,7 +31,7 @@ from ..hub.model_card import create_decoder_card, create_model_card, write_model
 from ..hub.pipeline_code import PIPELINE_FILE, write_pipeline_code
 from ..hub.repo_layout import PROCESSOR_FOLDER, name_components, read_codebook, write_top_files
 from ..hub.upload import pushes_with_card
-from ..lavit.atomic_saving import LoadsWholeRepos, saves_atomically
+from ..lavit.atomic_saving import LoadsWholeRepos, finish_interrupted_save, saves_atomically
 from ..lavit.image_loading import flatten_images
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
@@ -204,7 +204,7 @@ class LaVITPipeline(
             codebook = visual_tokenizer.quantizer.codebook.weight
             if self.detokenizer.codebook is None:
                 self.detokenizer.set_codebook(codebook)
-            elif not torch.equal(self.detokenizer.codebook, codebook.to(self.detokenizer.codebook)):
+            elif not _are_equal(self.detokenizer.codebook, codebook):
                 raise ValueError(
                     "the detokenizer has the codebook of another language model, maybe from a second pipeline. Pass "
                     "a detokenizer of its own."
@@ -451,7 +451,16 @@ class LaVITPipeline(
 
         Returns:
             [`LaVITPipelineOutput`], with results grouped by image.
+
+        Raises:
+            ValueError: If `keep_error` is passed with `enable_model_cpu_offload`, which keeps one model at a time on
+                the device, while the search needs the detokenizer beside the visual tokenizer.
         """
+        if keep_error is not None and getattr(self, "_all_hooks", ()):
+            raise ValueError(
+                "keep_error needs the detokenizer beside the visual tokenizer, and enable_model_cpu_offload keeps one "
+                "model at a time on the device. Pass keep_ratio, or call remove_all_hooks first."
+            )
         images = [image for image in flatten_images(images) for _ in range(num_images_per_prompt)]
         tokens = self.tokenize_images(
             images, generator, keep_threshold=keep_threshold, keep_ratio=keep_ratio, keep_error=keep_error
@@ -591,6 +600,7 @@ class LaVITPipeline(
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "LaVITPipeline":
         """As in diffusers. Any problem with the files raises a `ValueError` or `OSError` that names them."""
         if os.path.isdir(pretrained_model_name_or_path):
+            finish_interrupted_save(pretrained_model_name_or_path)  # so that what it moves into place is checked too
             check_indices(pretrained_model_name_or_path)
         with naming_checkpoint(pretrained_model_name_or_path, cls.__name__):
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -724,6 +734,11 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # caused by another pipeline's code
     from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 AUTO_TEXT2IMAGE_PIPELINES_MAPPING["lavit"] = LaVITPipeline
+
+
+def _are_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether values are equal, or one rounded to the dtype of the other."""
+    return torch.equal(one, other.to(one)) or torch.equal(one.to(other), other)
 
 
 __all__ = ["LaVITPipeline", "LaVITPipelineOutput"]

@@ -105,10 +105,12 @@ def prepare_chat(fields: ChatFields, model: ServedModel, limits: Limits) -> Chat
         )
     task = _find_task(fields.messages)
     chat = Chat(features, task, dict(task.settings), fields.stop or [], fields.seed, fields.stream)
-    length, context = len(chat.prompt_ids), model.language_model.config.text_config.max_position_embeddings
+    config = model.language_model.config
+    context = config.text_config.max_position_embeddings
+    length = len(chat.prompt_ids) + len(features.get("pixel_values", ())) * config.visual_tokenizer_config.num_patches
     room = context - length
     if room < 1:
-        message = f"the chat has {length} tokens, but the model reads at most {context}. Shorten it."
+        message = f"the chat has up to {length} tokens, but the model reads at most {context}. Shorten it."
         raise ApiError(400, message, "messages", "context_length_exceeded")
     _take_wishes(chat.settings, fields, min(room, limits.max_new_tokens))
     return chat
@@ -173,7 +175,7 @@ class _Draft:
         elif self.chat.is_streamed:
             ends = [LONGEST_ENDS[self.chat.task.name], *map(len, self.chat.stops)]
             certain = text.rstrip(HALF_CHARACTER)
-            self.job.tell(certain[: len(certain) - max(ends) + 1])
+            self.job.tell(certain[: max(0, len(certain) - max(ends) + 1)])
         return has_ended or self.job.is_left
 
     def finish(self, ids: torch.Tensor, num_prompt_tokens: int) -> Reply:

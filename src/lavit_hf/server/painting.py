@@ -138,9 +138,10 @@ class _Watch(StoppingCriteria):
 
 
 def _make_generators(painting: Painting, model: ServedModel) -> list[torch.Generator]:
-    if painting.seed is None:
+    seed = model.seed if painting.seed is None else painting.seed
+    if seed is None:
         return [model.make_generator(None) for _ in range(painting.num_pictures)]
-    return [model.make_generator((painting.seed + number) % (MAX_SEED + 1)) for number in range(painting.num_pictures)]
+    return [model.make_generator((seed + number) % (MAX_SEED + 1)) for number in range(painting.num_pictures)]
 
 
 def _check_bounds(fields: PaintFields, limits: Limits) -> None:

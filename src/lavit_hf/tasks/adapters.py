@@ -13,7 +13,7 @@ from transformers.utils import CONFIG_NAME
 from ..lavit.checkpoint_index import find_weights_folder
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from .failures import Failure
-from .repos import ADAPTER_CONFIG_NAME, is_adapter_folder
+from .repos import ADAPTER_CONFIG_NAME, is_adapter_folder, is_bundled
 
 
 ADAPTER_WEIGHTS_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
@@ -32,7 +32,7 @@ def read_adapter_config(model: str | None) -> dict | None:
     Returns:
         `dict` or `None`: the configuration, or `None` if `model` is `None` or not an adapter.
     """
-    path = None if model is None else _find_adapter_config(model)
+    path = None if is_bundled(model) else _find_adapter_config(model)
     try:
         return None if path is None else dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
@@ -50,8 +50,7 @@ def find_base(adapter: str, config: dict) -> str:
             Its configuration from [`read_adapter_config`].
 
     Raises:
-        Failure: If the configuration names no base model, the base model is an adapter itself, or the adapter has no
-            weights.
+        Failure: If the configuration names no base model, or the adapter has no weights.
     """
     if Path(adapter).is_dir() and not any(Path(adapter, name).is_file() for name in ADAPTER_WEIGHTS_NAMES):
         raise Failure(
@@ -61,11 +60,6 @@ def find_base(adapter: str, config: dict) -> str:
     if not base:
         raise Failure(
             f"the adapter {adapter} does not name its base model. Set {BASE_FIELD} in its {ADAPTER_CONFIG_NAME}."
-        )
-    if is_adapter_folder(base):
-        raise Failure(
-            f"{adapter} is an adapter for {base}, which is an adapter too. Merge that one into its own base "
-            "model first."
         )
     # For the language model of a pipeline's repo, use the repo, which also contains the pixel decoder.
     parent = Path(base).parent

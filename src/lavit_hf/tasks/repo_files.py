@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub import (
+    get_cached_repo_tree,
     hf_hub_download,
     list_repo_files,
     metadata_load,
     parse_local_safetensors_file_metadata,
     parse_safetensors_file_metadata,
+    snapshot_download,
 )
+from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from yaml import YAMLError
 
+from ..lavit.atomic_files import CHECKPOINT_PREFIX
 from ..lavit.untrusted_files import read_json
 
 
@@ -42,9 +46,10 @@ class RepoFiles:
         self.repo = repo
 
     def list_weights(self) -> list[str]:
-        """Returns the relative paths of the repo's weights."""
+        """Returns the relative paths of the repo's weights, without checkpoints of a run and unfinished saves."""
         folder = Path(self.repo)
-        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"*{WEIGHTS_ENDING}"))
+        names = (path.relative_to(folder) for path in folder.rglob(f"*{WEIGHTS_ENDING}"))
+        return sorted(name.as_posix() for name in names if not _is_of_a_run(name))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Reads a JSON file. Returns `None` if it does not exist."""
@@ -55,6 +60,10 @@ class RepoFiles:
         """Reads the metadata of a model card. Returns an empty dict if it does not exist or cannot be read."""
         path = Path(self.repo, name)
         return _read_metadata(path) if path.is_file() else {}
+
+    def find_configs(self) -> Path:
+        """Returns a local folder with the repo's configurations."""
+        return Path(self.repo)
 
     def read_headers(self, name: str) -> list[TensorHeader]:
         """Reads the tensor headers of a file of weights."""
@@ -72,7 +81,7 @@ class HubFiles(RepoFiles):
 
     def __init__(self, repo: str):
         super().__init__(repo)
-        self.names = list_repo_files(repo)
+        self.names = _list_files(repo)
 
     def list_weights(self) -> list[str]:
         return sorted(name for name in self.names if name.endswith(WEIGHTS_ENDING))
@@ -85,8 +94,22 @@ class HubFiles(RepoFiles):
     def read_card(self, name: str) -> dict[str, Any]:
         return _read_metadata(Path(hf_hub_download(self.repo, name))) if name in self.names else {}
 
+    def find_configs(self) -> Path:
+        return Path(snapshot_download(self.repo, allow_patterns=["*.json"]))
+
     def read_headers(self, name: str) -> list[TensorHeader]:
         return _headers(parse_safetensors_file_metadata(self.repo, name))
+
+
+def _list_files(repo: str) -> list[str]:
+    """Returns the files of a Hub repo; offline, those that it had when it was downloaded."""
+    try:
+        return list_repo_files(repo)
+    except OSError as error:
+        try:
+            return [file.path for file in get_cached_repo_tree(repo)]
+        except CachedRepoTreeNotFoundError:
+            raise error from None
 
 
 def open_repo(repo: str) -> RepoFiles:
@@ -101,6 +124,10 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         return metadata_load(path) or {}
     except (ValueError, YAMLError):  # the card is not needed to run a model
         return {}
+
+
+def _is_of_a_run(path: Path) -> bool:
+    return any(part.startswith((".", CHECKPOINT_PREFIX)) for part in path.parts)
 
 
 def _headers(metadata) -> list[TensorHeader]:

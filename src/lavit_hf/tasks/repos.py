@@ -15,32 +15,38 @@ ADAPTER_CONFIG_NAME = "adapter_config.json"  # PEFT's
 MODEL_TYPE = "lavit"  # same as in the configuration, which takes seconds to import
 
 
-def find_repo(model: str | None) -> str:
+def is_bundled(model: str | None) -> bool:
+    """Whether a model is the bundled checkpoint: by default, and by its name unless there is a path of that name."""
+    return model is None or (model == BUNDLED_CHECKPOINT and not Path(model).exists())
+
+
+def find_repo(model: str | None, adapted_by: str | None = None) -> str:
     """
     Finds a model before anything large is read or downloaded.
 
     Args:
         model (`str`, *optional*):
             Path or Hub id of a model or an adapter, or the name of the bundled checkpoint, which is the default.
+        adapted_by (`str`, *optional*):
+            The adapter whose base model this is, which must not be an adapter itself.
 
     Returns:
         `str`: path or Hub id for `from_pretrained`. For an adapter, that of its base model.
 
     Raises:
-        Failure: If the model does not exist, or the Hub cannot be reached.
+        Failure: If the model does not exist, the Hub cannot be reached, or the base model of an adapter is an adapter.
     """
-    is_path = model is not None and Path(model).exists()
-    if model is None or (model == BUNDLED_CHECKPOINT and not is_path):
+    if is_bundled(model):
         return bundled_checkpoint()
-    if not is_path:
+    if not Path(model).exists():
         config_file = _download_config(model)
         if config_file is None:
-            return _find_repo_of_adapter(model)
+            return _find_repo_of_adapter(model, adapted_by)
         _check_is_lavit(model, config_file)
         return model
     _finish_interrupted_save(model)
     if is_adapter_folder(model):
-        return _find_repo_of_adapter(model)
+        return _find_repo_of_adapter(model, adapted_by)
     if not Path(model, CONFIG_NAME).is_file():
         raise Failure(
             f"{model} is not a model ({CONFIG_NAME} is missing). Run `lavit convert` to convert an original "
@@ -64,14 +70,19 @@ def is_adapter_folder(model: str) -> bool:
     return Path(model, ADAPTER_CONFIG_NAME).is_file() and not Path(model, CONFIG_NAME).is_file()
 
 
-def _find_repo_of_adapter(adapter: str) -> str:
+def _find_repo_of_adapter(adapter: str, adapted_by: str | None) -> str:
     from .adapters import find_base, read_adapter_config
 
+    if adapted_by is not None:
+        raise Failure(
+            f"{adapted_by} is an adapter for {adapter}, which is an adapter too. Merge that one into its own base "
+            "model first."
+        )
     config = read_adapter_config(adapter)
     if config is None:
         raise Failure(f"{adapter} on the Hub is not a model ({CONFIG_NAME} is missing).")
     try:
-        return find_repo(find_base(adapter, config))
+        return find_repo(find_base(adapter, config), adapted_by=adapter)
     except Failure as failure:
         raise Failure(
             f"{adapter} is an adapter for a model that cannot be used: {failure} Its {ADAPTER_CONFIG_NAME} names "

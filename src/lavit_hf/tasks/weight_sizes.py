@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
@@ -54,7 +54,7 @@ class PartSize:
         count = math.prod(tensor.shape)
         self.parameters += count
         widths = {
-            "stored": 0 if tensor.dtype is None else int(_BITS.match(tensor.dtype)[1]) / 8,
+            "stored": _stored_bytes(tensor.dtype),
             "float32": _FULL,
             "16bit": _half(tensor),
             "8bit": self._quantized(tensor, _EIGHT_BIT, _row_length(tensor)),
@@ -88,7 +88,7 @@ def measure_parts(files: RepoFiles) -> list[PartSize]:
     if not weights:
         from .planned_weights import describe_weights  # imports diffusers
 
-        weights = list(describe_weights(Path(files.repo)))
+        weights = list(describe_weights(files.find_configs()))
     for folder, tensors in sorted(weights, key=_full_model_first):
         find_part = _part_finder(folder)
         for tensor in tensors:
@@ -109,6 +109,14 @@ def _stored_weights(files: RepoFiles) -> Iterator[tuple[str, list[TensorHeader]]
         if _WEIGHTS.fullmatch(PurePosixPath(file).name):
             parent = PurePosixPath(file).parent.as_posix()
             yield "" if parent == "." else parent, files.read_headers(file)
+
+
+def _stored_bytes(dtype: str | None) -> float:
+    """Bytes of a stored value; booleans take one."""
+    if dtype is None:
+        return 0
+    bits = _BITS.match(dtype)
+    return 1 if bits is None else int(bits[1]) / 8
 
 
 def _full_model_first(weights: tuple[str, list[TensorHeader]]) -> bool:

@@ -13,7 +13,7 @@ from .options import ModelOptions
 from .painting import load_pipeline
 from .pixel_decoders import describe_decoder
 from .repo_files import open_repo
-from .repos import find_repo
+from .repos import find_repo, is_bundled
 
 
 NO_PIXEL_DECODER = "it has no pixel decoder. Convert it with --pixel-decoder highres or lowres."
@@ -64,5 +64,5 @@ def load_whole_model(options: ModelOptions) -> WholeModel:
 
 
 def _name(repo: str, model: str | None) -> str:
-    is_adapter = model is not None and Path(repo).resolve() != Path(model).resolve()
+    is_adapter = not is_bundled(model) and Path(repo).resolve() != Path(model).resolve()
     return f"{Path(repo).name} with {model}" if is_adapter else Path(repo).name

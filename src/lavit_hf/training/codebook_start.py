@@ -34,6 +34,10 @@ class CodebookStart(TrainerCallback):
     ):
         self.model, self.steps, self.make_batches, self.num_rows = model, steps, make_batches, num_rows
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        # Before the first step too: an evaluation must not start the codebook.
+        self.model.warming_up = not self.model.codebook_trainer.has_started
+
     def on_step_begin(self, args, state, control, **kwargs):
         self.model.warming_up = state.global_step < self.steps
         if not self.model.warming_up and not self.model.codebook_trainer.has_started:

@@ -237,7 +237,7 @@ def _parse(file: Path) -> list:
     try:
         text = file.read_text(encoding="utf-8")
         if file.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]  # JSON may hold other separators
         rows = json.loads(text)
     except (OSError, ValueError) as error:
         raise TrainingError(f"{file} cannot be read: {error}") from error

@@ -59,6 +59,11 @@ def _load(source: str, split: str, streaming: bool) -> Dataset | IterableDataset
             raise TrainingError(f"{source} has no split {split!r}, only {', '.join(splits)}.")
         dataset = splits[split]
         return dataset.to_iterable_dataset() if streaming else dataset
+    if (folder / "state.json").exists():
+        raise TrainingError(
+            f"{source} is a single dataset without splits. Save it as one: "
+            f"`DatasetDict({{{split!r}: dataset}}).save_to_disk(...)`."
+        )
     if are_tar_shards(source):
         return load_dataset("webdataset", data_files={split: expand_braces(source)}, split=split, streaming=streaming)
     if folder.is_dir() and not any(folder.glob("*.parquet")):

@@ -37,11 +37,16 @@ class LanguageCollator:
         max_text_length (`int`):
             Maximum number of tokens of a text, including its question, or of all questions and answers.
 
+        has_examples (`bool`, *optional*, defaults to `False`):
+            Whether samples may have an example image.
+
     Raises:
         TrainingError: If the longest sample would not fit into the language model's context.
     """
 
-    def __init__(self, processor: LaVITProcessor, config: LaVITConfig, max_text_length: int):
+    def __init__(
+        self, processor: LaVITProcessor, config: LaVITConfig, max_text_length: int, has_examples: bool = False
+    ):
         self.tokenizer, self.image_processor = processor.tokenizer, processor.image_processor
         self.start, self.end = self.tokenizer.image_start_token_id, self.tokenizer.image_end_token_id
         self.end_of_text = self.tokenizer.eos_token_id
@@ -49,7 +54,8 @@ class LanguageCollator:
         self.shared_selection = not config.understanding_selector
         self.max_text_length = max_text_length
         self._num_cut = torch.zeros(1, dtype=torch.long).share_memory_()
-        longest = max_text_length + self.visual_config.num_patches + 3  # the image's marks and the end of sequence
+        num_images = 2 if has_examples else 1
+        longest = max_text_length + num_images * self.visual_config.num_patches + 3  # marks and the end of sequence
         context = getattr(config.text_config, "max_position_embeddings", None) or longest
         if longest > context:
             raise TrainingError(

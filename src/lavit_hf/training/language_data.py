@@ -252,7 +252,8 @@ def stream_samples(
     samples = pairs.map(maker.pair, with_indices=True, remove_columns=pairs.column_names)
     if not text_share:
         return samples
-    alone = texts.map(maker.text, with_indices=True, remove_columns=texts.column_names)
+    # Repeated, so that a pass ends with the pairs and not with the texts.
+    alone = texts.repeat(None).map(maker.text, with_indices=True, remove_columns=texts.column_names)
     return interleave_datasets([samples, alone], probabilities=[1 - text_share, text_share], seed=maker.seed)
 
 
@@ -261,9 +262,12 @@ class EpochCallback(TrainerCallback):
 
     def __init__(self, maker: SampleMaker):
         self.maker = maker
+        self._passes = 0
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.maker.set_epoch(int(state.epoch or 0))
+        # The epochs of a stream, whose length is unknown, are shares of all steps: its passes are counted instead.
+        self.maker.set_epoch(max(int(state.epoch or 0), self._passes))
+        self._passes += 1
 
 
 def texts_of(row: Mapping, columns: Sequence[str]) -> list[str]:

@@ -42,8 +42,11 @@ class LossMeter:
         for name, value in outputs.items():
             if name.endswith("_loss"):
                 self._sums[name] += value.detach()
+        self._count_step(self.count(inputs))
+
+    def _count_step(self, num_samples: int) -> None:
         self._steps += 1
-        self._samples += self.count(inputs)
+        self._samples += num_samples
         if self._steps == 1:
             self._first = time.perf_counter(), self._samples
 
@@ -94,7 +97,7 @@ class TokenizerMeter(LossMeter):
             return {}
         kept = torch.cat(self._kept).float()
         spread = accelerator.gather(torch.stack([kept.mean(), kept.min(), kept.max()])[None])
-        uses = accelerator.reduce(torch.as_tensor(self._uses).float(), "sum")
+        uses = accelerator.reduce(torch.as_tensor(self._uses, device=accelerator.device).float(), "sum")
         figures = {
             "kept_mean": spread[:, 0].mean().item(),
             "kept_min": spread[:, 1].min().item(),
@@ -181,15 +184,14 @@ class LanguageMeter(LossMeter):
             count = outputs[f"num_{kind}_targets"]
             self._sums[kind] += outputs[f"{kind}_loss"] * count
             self._targets[kind] += count
-        self._samples += outputs.num_tokens
-        self._steps += 1
+        self._count_step(outputs.num_tokens)
 
     def compute(self, accelerator: Accelerator) -> dict[str, float]:
         if not self._steps:
             return {}
         sums = torch.stack([self._sums[kind] for kind in self.kinds])
         counts = torch.stack([self._targets[kind] for kind in self.kinds])
-        rate = sums.new_tensor([self._samples / (time.perf_counter() - self._started)])
+        rate = sums.new_tensor([self._rate()])
         totals = accelerator.reduce(torch.cat([sums, counts, rate]), "sum")
         self._reset()
         sums, counts, rate = totals.split([len(sums), len(counts), 1])

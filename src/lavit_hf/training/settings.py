@@ -28,7 +28,7 @@ REPO_SETTINGS = (
 # Settings that may change when a run is resumed, because they don't affect what it computes.
 FREE_TO_CHANGE = {
     "logging_steps", "save_steps", "eval_steps", "save_total_limit", "report_to", "run_name", "output_dir",
-    "logging_dir", "dataloader_num_workers", "resume_from_checkpoint", "disable_tqdm", "max_steps_this_time",
+    "logging_dir", "dataloader_num_workers", "disable_tqdm", "max_steps_this_time",
     "log_level", "per_device_train_batch_size", "gradient_accumulation_steps", "project",
 }  # fmt: skip
 
@@ -106,8 +106,12 @@ def find_checkpoint(training_args: TrainingArguments, settings: Sequence[Any]) -
 
     Raises:
         TrainingError: If the run was started with settings that lead to different weights, such as another global
-            batch size.
+            batch size, or `resume_from_checkpoint` is set.
     """
+    if training_args.resume_from_checkpoint:
+        raise TrainingError(
+            "resume_from_checkpoint is not supported: a run resumes from the last checkpoint in its output_dir."
+        )
     output = Path(training_args.output_dir)
     current = _describe(training_args, settings)
     checkpoint = last_checkpoint(output)

@@ -9,6 +9,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput, IdentityDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from ...lavit.atomic_saving import LoadsWholeRepos, saves_atomically
@@ -113,6 +114,7 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
         """Number of pixels per latent along each side."""
         return self.config.patch_size
 
+    @apply_forward_hook  # offloading is hooked to `forward` alone
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """
         Encodes images into latents.
@@ -129,6 +131,7 @@ class PatchAutoencoder(LoadsWholeRepos, ModelMixin, AutoencoderMixin, ConfigMixi
         latents = IdentityDistribution(torch.einsum("bdhw,dc->bchw", centered, self.components))
         return AutoencoderKLOutput(latent_dist=latents) if return_dict else (latents,)
 
+    @apply_forward_hook
     def decode(self, z: torch.Tensor, return_dict: bool = True, generator=None) -> DecoderOutput | tuple:
         """
         Decodes latents into images.
