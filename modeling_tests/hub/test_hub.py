@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import OfflineModeIsEnabled
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -37,6 +38,7 @@ from lavit_hf.conversion import convert_checkpoint
 from lavit_hf.hub.pipeline_code import find_sources, flatten_imports
 from lavit_hf.lavit import configuration_lavit
 from lavit_hf.lavit.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
+from lavit_hf.tasks.repo_files import open_repo
 
 
 CAT = str(Path(__file__).parents[2] / "examples" / "images" / "cat.jpg")
@@ -230,6 +232,16 @@ class TestNoNetwork:
                 loader.from_pretrained(published)
             model = LaVITForCausalLM.from_pretrained(published)
         assert_same_weights(model, LaVITForCausalLM.from_pretrained(repos["lowres"]))
+
+    def test_list_of_files_from_the_cache(self, reader, published, monkeypatch):
+        expected = open_repo(published).names
+        with monkeypatch.context() as offline:
+            offline.setattr(constants, "HF_HUB_OFFLINE", True)
+            with pytest.raises(OfflineModeIsEnabled):
+                open_repo(published)
+        snapshot_download(published, allow_patterns=["*.json"])
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert sorted(open_repo(published).names) == sorted(expected)
 
 
 WITHOUT_THE_PACKAGE = """

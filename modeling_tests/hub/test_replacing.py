@@ -3,6 +3,7 @@
 """A finetuned model saved as its repo is laid out, with what paints."""
 
 import torch
+from diffusers import DiffusionPipeline
 
 from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor, LaVITVisualTokenizer
 from lavit_hf.hub.replacing import save_with_pixel_decoder
@@ -30,6 +31,19 @@ def test_of_a_repo_on_the_hub(reader, published, repos, tmp_path):
     assert LaVITProcessor.from_pretrained(tmp_path / "mine").question_template == processor.question_template
     codebook = LaVITVisualTokenizer.from_pretrained(tmp_path / "mine").quantizer.codebook.weight
     assert torch.equal(codebook, model.visual_tokenizer.quantizer.codebook.weight)
+
+
+def test_of_a_repo_with_its_source(repos, tmp_path):
+    model = LaVITForCausalLM.from_pretrained(repos["lowres"])
+    processor = LaVITProcessor.from_pretrained(repos["lowres"])
+    save_with_pixel_decoder(model, processor, tmp_path, str(repos["lowres"]))
+    shipped, expected = (
+        {path.relative_to(repo): path.read_text() for path in repo.rglob("*.py")}
+        for repo in (tmp_path, repos["lowres"])
+    )
+    assert (tmp_path / "pipeline.py").is_file() and shipped == expected
+    options = {"custom_pipeline": str(tmp_path), "trust_remote_code": True}
+    assert type(DiffusionPipeline.from_pretrained(tmp_path, **options)) is LaVITPipeline
 
 
 def test_of_a_repo_that_does_not_paint(converted, tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kills import kill_everywhere
 from lavit_hf.conversion import convert_checkpoint
-from lavit_hf.lavit.atomic_files import atomic_file, atomic_folder
+from lavit_hf.lavit.atomic_files import NEW_FOLDER, atomic_file, atomic_folder
 from lavit_hf.training.shards import write_shards
 from lavit_hf.visualization import save_image
 
@@ -106,6 +106,20 @@ class TestFolder:
         self.write(tmp_path, "old")
         with pytest.raises(FileExistsError, match="already exists"):
             self.write(tmp_path, replace=False)
+        assert self.read(tmp_path) == {"old"} and os.listdir(tmp_path) == ["made"]
+
+    def test_an_error_between_the_two_renames(self, tmp_path, monkeypatch):
+        self.write(tmp_path, "old")
+        rename = Path.rename
+
+        def fail(path, target):
+            if path.name == NEW_FOLDER:
+                raise OSError("No space left on device")
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", fail)
+        with pytest.raises(OSError, match="No space left"):
+            self.write(tmp_path)
         assert self.read(tmp_path) == {"old"} and os.listdir(tmp_path) == ["made"]
 
 

@@ -9,6 +9,7 @@ and by lavit_hf, which finishes what was cut short.
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections import Counter
@@ -31,7 +32,7 @@ from lavit_hf import (
     LaVITProcessor,
     LaVITVisualTokenizer,
 )
-from lavit_hf.lavit.atomic_saving import CHANGES_NAME, SAVE_FOLDER
+from lavit_hf.lavit.atomic_saving import CHANGES_NAME, SAVE_FOLDER, atomic_update
 from tiny_pixels import tiny_detokenizer, tiny_language_model, tiny_processor, tiny_unet, tiny_vae
 
 
@@ -236,6 +237,17 @@ class TestModel:
             if (folder / SAVE_FOLDER / CHANGES_NAME).exists():
                 classes[number % len(classes)].from_pretrained(folder)
                 assert load_model(folder) == {2.0} and not (folder / SAVE_FOLDER).exists()
+
+    def test_weights_stay_where_no_old_time_can_be_stored(self, tmp_path, monkeypatch):
+        """As on FAT, whose times begin in 1980."""
+        utime, first_day = os.utime, 315_532_800
+        monkeypatch.setattr("lavit_hf.lavit.atomic_saving.os.utime", lambda path, _: utime(path, (first_day,) * 2))
+        (tmp_path / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}" + b"weights")
+        (tmp_path / "notes.json").write_text("1")
+        with atomic_update(tmp_path) as new:
+            (new / "notes.json").write_text("2")
+        assert (tmp_path / "model.safetensors").read_bytes() == b"\x02" + bytes(7) + b"{}" + b"weights"
+        assert (tmp_path / "notes.json").read_text() == "2"
 
     def test_a_folder_without_configuration_is_no_model(self, models, tmp_path):
         """transformers would build one of 7 billion random weights."""

@@ -196,6 +196,18 @@ class TestPrompts:
         rest = model.generate(whole[:, :5], **settings, do_sample=False, max_new_tokens=3, min_new_tokens=3)
         assert torch.equal(rest, whole)
 
+    @pytest.mark.parametrize("settings", [{"guidance_scale": 1.0}, {"guidance_scale": 3.0}, {"num_beams": 2}])
+    def test_an_image_that_was_begun_has_no_more_codes_than_patches(self, model, settings):
+        """With those that the prompt begins it with, in rows of different numbers of them."""
+        num_patches = model.config.visual_tokenizer_config.num_patches
+        codes = torch.arange(num_patches) + FIRST_CODE
+        prompts = [[5, START, *codes[:count].tolist()] for count in (3, 0, num_patches)]
+        settings = {"generation_mode": "image", "guidance_scale": 1.0, "do_sample": False, **settings}
+        ids = model.generate(**left_pad(prompts), **settings, min_new_tokens=30, max_new_tokens=30)
+        for row in ids.tolist():
+            image = row[row.index(START) + 1 :]
+            assert image.index(END) == num_patches and min(image[:num_patches]) >= FIRST_CODE
+
     @pytest.mark.parametrize("ids", [[5, START], [START], [5, START, FIRST_CODE]])
     def test_a_prompt_for_an_image_gives_no_text(self, model, ids):
         with pytest.raises(ValueError, match="generation_mode is 'text'"):

@@ -94,6 +94,29 @@ class TestThreads:
         assert torch.equal(undisturbed, expected)
         assert not torch.equal(stopped, expected)
 
+    def test_with_model_offloading_they_wait_for_each_other(self, pipeline):
+        """A copy would move the models while another call uses them."""
+        pipeline.enable_model_cpu_offload(device="cpu")
+        painters = []
+
+        def run(seed):
+            def record(pipe, step, timestep, tensors):
+                painters.append((pipe, seed))
+                return tensors
+
+            source = torch.Generator().manual_seed(seed)
+            settings = {"num_inference_steps": 5, "output_type": "latent", "callback_on_step_end": record}
+            ids = [torch.arange(FIRST_CODE, FIRST_CODE + 4)]
+            return pipeline(image_token_ids=ids, generator=source, **settings).images
+
+        alone = [run(seed) for seed in range(3)]
+        painters.clear()
+        threaded = run_in_threads(run, range(3))
+        assert all(torch.equal(*pair) for pair in zip(alone, threaded, strict=True))
+        assert all(pipe is pipeline for pipe, _ in painters)
+        seeds = [seed for _, seed in painters]
+        assert all(len(set(seeds[start : start + 5])) == 1 for start in (0, 5, 10))
+
     def test_alone_a_call_shows_in_the_pipeline(self, pipeline):
         paint(pipeline, 2)
         assert pipeline.num_timesteps == 6 == len(pipeline.scheduler.timesteps)

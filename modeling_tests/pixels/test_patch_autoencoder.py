@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from datasets import Dataset, DatasetDict, Image
 from safetensors.torch import load_file
 
@@ -53,6 +54,22 @@ def test_saves_and_loads(pictures, tmp_path):
     loaded = PatchAutoencoder.from_pretrained(tmp_path)
     assert loaded.spatial_compression_ratio == 4
     assert torch.equal(vae.encode(pictures).latent_dist.mode(), loaded.encode(pictures).latent_dist.mode())
+
+
+def test_offloading_wakes_it_before_it_is_used(pictures):
+    class Recorder(ModelHook):
+        woken = 0
+
+        def pre_forward(self, module, *args, **kwargs):
+            self.woken += 1
+            return args, kwargs
+
+    vae, hook = PatchAutoencoder.fit(pictures), Recorder()
+    add_hook_to_module(vae, hook)
+    latents = vae.encode(pictures).latent_dist.mode()
+    assert hook.woken == 1
+    vae.decode(latents)
+    assert hook.woken == 2
 
 
 def test_refuses_more_components_than_there_are():

@@ -23,6 +23,7 @@ from lavit_hf.conversion import ConversionError, convert_checkpoint
 from lavit_hf.conversion.inference import infer_detokenizer_config
 from lavit_hf.conversion.layout import PIXEL_DECODERS
 from lavit_hf.conversion.plan import PlannedModel, plan_file
+from lavit_hf.lavit.atomic_saving import SAVE_FOLDER
 from lavit_hf.pixels.image_tokens import find_codes
 from lavit_hf.pixels.modeling_detokenizer import LaVITDetokenizer
 from lavit_hf.pixels.picture_sizes import ASPECT_RATIOS, resolve_size
@@ -652,6 +653,12 @@ class TestDownload:
         decoder = LaVITPipeline.from_pretrained("org/variant-alone", variant="fp16", language_model=None)
         assert "language_model/model.fp16.safetensors" in self.got(owner, "org/variant-alone")
         assert torch.equal(decoder.detokenizer.codebook, pipelines["lowres"].detokenizer.codebook)
+
+    def test_without_what_an_interrupted_save_has_left(self, reader, repos, tmp_path):
+        repo = shutil.copytree(repos["lowres"], tmp_path / "repo")
+        shutil.copytree(repo / "unet", repo / SAVE_FOLDER / "new" / "unet")
+        folder = Path(LaVITPipeline.download(publish(reader, "org/interrupted", repo)))
+        assert files_of(folder) == files_of(repos["lowres"])
 
     def test_no_such_variant(self, reader, with_variant):
         _, repo = with_variant

@@ -7,9 +7,11 @@ import inspect
 import io
 import json
 import re
+import shutil
 
 import diffusers
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -21,6 +23,8 @@ from transformers import (
     LogitsProcessorList,
 )
 
+from lavit_hf.lavit.atomic_saving import CHANGES_NAME, SAVE_FOLDER
+from lavit_hf.lavit.untrusted_files import CheckpointError
 from lavit_hf.pixels.pipeline_lavit import LaVITPipeline
 from lavit_hf.pixels.small.patch_autoencoder import PatchAutoencoder
 from tiny_pixels import (
@@ -655,6 +659,26 @@ class TestSharing:
         with pytest.raises(ValueError, match="detokenizer of its own"):
             LaVITPipeline(**{**pipeline.components, "language_model": other})
 
+    def test_a_cast_language_model_keeps_its_detokenizer(self, pipeline):
+        pipeline.language_model.to(torch.bfloat16)
+        again = LaVITPipeline(**pipeline.components)
+        assert again.detokenizer is pipeline.detokenizer and again.detokenizer.codebook.dtype == torch.float32
+
+    def test_an_interrupted_save_is_checked_before_it_is_loaded(self, pipeline, tmp_path):
+        """Its index may name a shard that is a link out of the folder."""
+        repo, name = tmp_path / "repo", "unet/diffusion_pytorch_model.safetensors.index.json"
+        pipeline.save_pretrained(repo, max_shard_size="20KB")
+        index = (repo / name).read_text()
+        shard = min(json.loads(index)["weight_map"].values())
+        (repo / "unet" / "link.safetensors").symlink_to(shutil.copy(repo / "unet" / shard, tmp_path))
+        unfinished = repo / SAVE_FOLDER
+        (unfinished / "new" / "unet").mkdir(parents=True)
+        (unfinished / "new" / name).write_text(index.replace(shard, "link.safetensors"))
+        (unfinished / CHANGES_NAME).write_text(json.dumps({"written": [name], "removed": []}))
+        with pytest.raises(CheckpointError, match="symbolic link out of"):
+            LaVITPipeline.from_pretrained(repo)
+        assert not unfinished.exists()
+
     def test_a_variant_beside_the_default_is_not_read_for_it(self, pipeline, tmp_path):
         pipeline.save_pretrained(tmp_path, max_shard_size="20KB")
         pipeline.to(torch.float16).save_pretrained(tmp_path, variant="fp16")
@@ -728,6 +752,13 @@ class TestDevicesAndDtypes:
         torch.testing.assert_close(run(pipeline, **arguments), expected, **CLOSE)
         assert awake[0] is pipeline.language_model
         torch.testing.assert_close(run(pipeline, **arguments), expected, **CLOSE)
+
+    def test_model_offloading_cannot_search_for_an_error(self, pipeline):
+        picture = PIL.Image.new("RGB", (32, 32), "red")
+        pipeline.enable_model_cpu_offload(device="cpu")
+        with pytest.raises(ValueError, match=r"one model at a time on the device\. Pass keep_ratio"):
+            pipeline.reconstruct(picture, keep_error=0.5, num_inference_steps=1)
+        assert len(pipeline.reconstruct(picture, keep_ratio=0.5, num_inference_steps=1).images) == 1
 
 
 class TestMemoryAndAttention:

@@ -16,10 +16,12 @@ from command_line import STEPS, fail, json_lines, succeed
 from hub_client import publish
 from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor
 from lavit_hf.page.model import load_page_model
+from lavit_hf.tasks.adapters import find_processor, read_adapter_config
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.loading import load_language_model, load_processor
 from lavit_hf.tasks.options import DType, ModelOptions, Quantization
-from lavit_hf.tasks.repos import find_repo
+from lavit_hf.tasks.repos import BUNDLED_CHECKPOINT, find_repo
+from lavit_hf.tasks.whole_model import load_whole_model
 
 
 peft = pytest.importorskip("peft")
@@ -175,6 +177,15 @@ class TestFindingTheBase:
         assert given.keys() == by_hand.keys()
         assert all(torch.equal(given[name], by_hand[name]) for name in given)
 
+    def test_the_bundled_name_is_no_adapter(self, monkeypatch):
+        """And is not looked up on the Hub, where anyone may take it."""
+        looked_up = []
+        monkeypatch.setattr("lavit_hf.tasks.adapters.hf_hub_download", lambda *args: looked_up.append(args))
+        assert read_adapter_config(BUNDLED_CHECKPOINT) is None
+        assert find_processor("repo", BUNDLED_CHECKPOINT) == "repo"
+        assert load_whole_model(ModelOptions(BUNDLED_CHECKPOINT, "cpu")).name == BUNDLED_CHECKPOINT
+        assert looked_up == []
+
 
 class TestBadInput:
     def refuse(self, folder: Path, images: list[str]) -> str:
@@ -205,6 +216,14 @@ class TestBadInput:
     def test_of_an_adapter(self, adapter, images, tmp_path):
         folder = rewrite(adapter, tmp_path / "mine", base_model_name_or_path=str(adapter))
         assert "which is an adapter too. Merge that one into its own base model first" in self.refuse(folder, images)
+
+    def test_of_an_adapter_on_the_hub(self, reader, published, tmp_path):
+        for name, base in (("org/inner", published), ("org/outer", "org/inner")):
+            (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+            publish(reader, name, tmp_path)
+        assert find_repo("org/inner") == published
+        with pytest.raises(Failure, match="org/outer is an adapter for org/inner, which is an adapter too"):
+            find_repo("org/outer")
 
     def test_of_a_lavit_of_other_sizes(self, adapter, images, tmp_path):
         from lavit_hf import bundled_checkpoint

@@ -7,10 +7,12 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import BitsAndBytesConfig, DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from benchmark_scripts import load_benchmark
 from conftest import tiny_visual_config
+from hub_client import publish
 from lavit_hf import LaVITConfig, LaVITForCausalLM
 from lavit_hf.tasks.repo_files import open_repo
 from lavit_hf.tasks.weight_sizes import measure_parts
@@ -60,19 +62,44 @@ def test_counts_are_the_releases(table, golden):
         assert decoder["unet"].parameters == unet
 
 
-def test_configs_alone_tell_what_weights_do(repos, tmp_path):
+@pytest.fixture(scope="module")
+def configs(repos, tmp_path_factory):
+    """A whole LaVIT without its weights."""
+    folder = tmp_path_factory.mktemp("configs")
     for path in repos["lowres"].rglob("*.json"):
         if path.parent.name != "processor":
-            copy = tmp_path / path.relative_to(repos["lowres"])
+            copy = folder / path.relative_to(repos["lowres"])
             copy.parent.mkdir(exist_ok=True)
             copy.write_text(path.read_text())
-    described, stored = parts_of(tmp_path), parts_of(repos["lowres"])
+    return folder
+
+
+def test_configs_alone_tell_what_weights_do(repos, configs):
+    described, stored = parts_of(configs), parts_of(repos["lowres"])
     assert described.keys() == stored.keys()
     assert "safety checker" in described
     for name, part in stored.items():
         assert described[name].parameters == part.parameters
         assert described[name].bytes | {"stored": 0} == part.bytes | {"stored": 0}
         assert described[name].bytes["stored"] == 0
+
+
+def test_configs_alone_on_the_hub(reader, configs):
+    assert parts_of(publish(reader, "org/configs", configs)) == parts_of(configs)
+
+
+def test_what_a_run_has_left_does_not_count(tmp_path):
+    for name in ("", "unet", "checkpoint-500", ".save.unfinished/new/unet"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        save_file({"weight": torch.zeros(3)}, tmp_path / name / "model.safetensors")
+    assert open_repo(str(tmp_path)).list_weights() == ["model.safetensors", "unet/model.safetensors"]
+    assert [part.parameters for part in parts_of(tmp_path).values()] == [3, 3]
+
+
+def test_stored_truth_values_take_a_byte_each(tmp_path):
+    save_file({"mask": torch.ones(5, dtype=torch.bool), "weight": torch.zeros(3)}, tmp_path / "model.safetensors")
+    (part,) = parts_of(tmp_path).values()
+    assert part.bytes["stored"] == 5 + 3 * 4
 
 
 def test_cache(table):

@@ -14,7 +14,7 @@ from huggingface_hub import get_cached_repo_tree, snapshot_download
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
-from ..lavit.atomic_files import SAVE_FOLDER
+from ..lavit.atomic_files import SAVE_FOLDER, is_of_a_run
 from .repo_layout import LANGUAGE_MODEL_FOLDER, find_codebook_file
 
 
@@ -71,5 +71,6 @@ def download_pipeline(
 def choose_weights(files: Collection[str], variant: str | None = None, spared: Collection[str] = ()) -> list[str]:
     """Selects the components' weights from the files of a repo, as diffusers does for a variant."""
     weights = [file for file in files if any(fnmatch(file, pattern) for pattern in WEIGHT_PATTERNS)]
+    weights = [file for file in weights if not is_of_a_run(file)]
     usable, _ = variant_compatible_siblings([file for file in weights if file.split("/")[0] not in spared], variant)
     return sorted(usable)

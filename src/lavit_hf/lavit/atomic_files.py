@@ -110,6 +110,11 @@ def unfinished_name(path: Path) -> Path:
     return path.with_name(f".{path.name}{UNFINISHED}")
 
 
+def is_of_a_run(path: str | os.PathLike) -> bool:
+    """Whether a relative path in a repo belongs to a checkpoint of a run or to an unfinished save."""
+    return any(part.startswith((".", CHECKPOINT_PREFIX)) for part in Path(path).parts)
+
+
 def is_unfinished(path: Path) -> bool:
     """Whether a path is within an unfinished file or folder, which is renamed as a whole later."""
     return any(part.startswith(".") and part.endswith(UNFINISHED) for part in path.parts)

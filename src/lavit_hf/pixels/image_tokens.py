@@ -148,7 +148,16 @@ class ImageTokensMixin:
 
         Returns:
             `list[torch.LongTensor]`: the token ids of each image, `(kept + 2,)`, including `[IMG]` and `[/IMG]`.
+
+        Raises:
+            ValueError: If `keep_error` is passed with `enable_model_cpu_offload`, which keeps one model at a time on
+                the device, while the search needs the detokenizer beside the visual tokenizer.
         """
+        if keep_settings.get("keep_error") is not None and getattr(self, "_all_hooks", ()):
+            raise ValueError(
+                "keep_error needs the detokenizer beside the visual tokenizer, and enable_model_cpu_offload keeps one "
+                "model at a time on the device. Pass keep_ratio, or call remove_all_hooks first."
+            )
         model = self._awake_language_model("turn images into tokens")
         pixel_values = self.processor.image_processor(images, return_tensors="pt").pixel_values
         check_generators(generator, len(pixel_values))

@@ -453,14 +453,8 @@ class LaVITPipeline(
             [`LaVITPipelineOutput`], with results grouped by image.
 
         Raises:
-            ValueError: If `keep_error` is passed with `enable_model_cpu_offload`, which keeps one model at a time on
-                the device, while the search needs the detokenizer beside the visual tokenizer.
+            ValueError: As in [`~LaVITPipeline.tokenize_images`].
         """
-        if keep_error is not None and getattr(self, "_all_hooks", ()):
-            raise ValueError(
-                "keep_error needs the detokenizer beside the visual tokenizer, and enable_model_cpu_offload keeps one "
-                "model at a time on the device. Pass keep_ratio, or call remove_all_hooks first."
-            )
         images = [image for image in flatten_images(images) for _ in range(num_images_per_prompt)]
         tokens = self.tokenize_images(
             images, generator, keep_threshold=keep_threshold, keep_ratio=keep_ratio, keep_error=keep_error

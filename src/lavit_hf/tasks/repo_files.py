@@ -13,11 +13,13 @@ from huggingface_hub import (
     parse_local_safetensors_file_metadata,
     parse_safetensors_file_metadata,
     snapshot_download,
+    try_to_load_from_cache,
 )
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
+from huggingface_hub.utils import httpx
 from yaml import YAMLError
 
-from ..lavit.atomic_files import CHECKPOINT_PREFIX
+from ..lavit.atomic_files import is_of_a_run
 from ..lavit.untrusted_files import read_json
 
 
@@ -49,7 +51,7 @@ class RepoFiles:
         """Returns the relative paths of the repo's weights, without checkpoints of a run and unfinished saves."""
         folder = Path(self.repo)
         names = (path.relative_to(folder) for path in folder.rglob(f"*{WEIGHTS_ENDING}"))
-        return sorted(name.as_posix() for name in names if not _is_of_a_run(name))
+        return sorted(name.as_posix() for name in names if not is_of_a_run(name))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Reads a JSON file. Returns `None` if it does not exist."""
@@ -84,7 +86,7 @@ class HubFiles(RepoFiles):
         self.names = _list_files(repo)
 
     def list_weights(self) -> list[str]:
-        return sorted(name for name in self.names if name.endswith(WEIGHTS_ENDING))
+        return sorted(name for name in self.names if name.endswith(WEIGHTS_ENDING) and not is_of_a_run(name))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         if name not in self.names:
@@ -98,6 +100,9 @@ class HubFiles(RepoFiles):
         return Path(snapshot_download(self.repo, allow_patterns=["*.json"]))
 
     def read_headers(self, name: str) -> list[TensorHeader]:
+        cached = try_to_load_from_cache(self.repo, name)
+        if isinstance(cached, str):
+            return _headers(parse_local_safetensors_file_metadata(cached))
         return _headers(parse_safetensors_file_metadata(self.repo, name))
 
 
@@ -105,7 +110,7 @@ def _list_files(repo: str) -> list[str]:
     """Returns the files of a Hub repo; offline, those that it had when it was downloaded."""
     try:
         return list_repo_files(repo)
-    except OSError as error:
+    except (OSError, httpx.TransportError) as error:
         try:
             return [file.path for file in get_cached_repo_tree(repo)]
         except CachedRepoTreeNotFoundError:
@@ -124,10 +129,6 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         return metadata_load(path) or {}
     except (ValueError, YAMLError):  # the card is not needed to run a model
         return {}
-
-
-def _is_of_a_run(path: Path) -> bool:
-    return any(part.startswith((".", CHECKPOINT_PREFIX)) for part in path.parts)
 
 
 def _headers(metadata) -> list[TensorHeader]:
