@@ -16,7 +16,7 @@ WRITTEN_STYLES = frozenset(
     ("noto", "noto-v1", "twemoji", "fluent-3d", "fluent-flat", "emojione", "fxemoji", "streamline-emojis")
 )
 TWO_THINGS = re.compile(r"an? ((?! and ).)+ and an? ((?! and ).)+")
-SHEETS_WRITTEN = 6  # every sixth of those
+SHEETS_WRITTEN = 24  # one in so many of those
 COMPARING = re.compile(r"Question: (Is|Are) |left of|right of|above|below")  # takes longest to learn
 
 

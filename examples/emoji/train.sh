@@ -16,11 +16,11 @@ step() { echo "== $1"; }
 
 step "data"
 [ -d "$WORK/set" ] || "$PYTHON" examples/emoji/prepare.py --output "$WORK/set" --cache "$WORK/packages"
-[ -d "$WORK/sheets" ] || "$PYTHON" examples/emoji/prepare_sheets.py --data "$WORK/set" --output "$WORK/sheets" --views 8
+[ -d "$WORK/sheets" ] || "$PYTHON" examples/emoji/prepare_sheets.py --data "$WORK/set" --output "$WORK/sheets" --views 16
 [ -d "$WORK/text-tokenizer" ] || "$PYTHON" examples/emoji/text_tokenizer.py --data "$WORK/set" --sheets "$WORK/sheets" \
     --output "$WORK/text-tokenizer"
 [ -d "$WORK/stage-0" ] || "$PYTHON" examples/emoji/initialize.py --data "$WORK/set" --output "$WORK/stage-0" --cache "$WORK/packages"
-for split_views in "train 8" "validation 1"; do
+for split_views in "train 20" "validation 1"; do
     read -r split views <<< "$split_views"
     "$PYTHON" examples/emoji/cache_features.py --data "$WORK/set" --sheets "$WORK/sheets" --split "$split" \
         --num-views "$views" --visual-tokenizer "$WORK/stage-0" --output "$WORK/features/$split"

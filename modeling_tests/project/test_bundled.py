@@ -125,3 +125,11 @@ def test_transformers_pipeline(checkpoint):
     captioner = pipeline("image-text-to-text", model=checkpoint)
     (output,) = captioner(images=str(PICTURES / "penguin.png"), text="", return_full_text=False)
     assert "penguin" in output["generated_text"]
+
+
+def test_both_doors_have_the_same_settings_of_generation(checkpoint):
+    root, component = (
+        json.loads((Path(checkpoint) / folder / "generation_config.json").read_text())
+        for folder in ("", "language_model")
+    )
+    assert root == component
