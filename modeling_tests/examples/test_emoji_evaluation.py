@@ -338,6 +338,8 @@ class Counting:
 
     def __init__(self, folder: Path):
         self.model, self.output, self.seed, self.limit = folder / "model", folder / "output", 0, None
+        self.set = datasets.DatasetDict({"train": datasets.Dataset.from_dict({"name": ["cat", "dog"]})})
+        self.sheets = datasets.DatasetDict({"train": datasets.Dataset.from_dict({"caption": ["a cat and a dog"]})})
         self.model.mkdir(exist_ok=True)
         (self.model / "model.safetensors").write_bytes(b"weights")
         self.measured = []
@@ -371,6 +373,14 @@ def test_figures_of_another_model_are_not_mixed(tmp_path):
     evaluate.measure(evaluation, ["captions"])
     (evaluation.model / "model.safetensors").write_bytes(b"other")
     with pytest.raises(Failure, match=r"differs in model\. Delete it"):
+        evaluate.measure(evaluation, ["captions"])
+
+
+def test_figures_of_other_data_are_not_mixed(tmp_path):
+    evaluation = Counting(tmp_path)
+    evaluate.measure(evaluation, ["captions"])
+    evaluation.sheets["train"] = datasets.Dataset.from_dict({"caption": ["a cat and a cow"]})
+    with pytest.raises(Failure, match=r"differs in sheets\. Delete it"):
         evaluate.measure(evaluation, ["captions"])
 
 

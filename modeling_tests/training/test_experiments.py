@@ -93,7 +93,7 @@ class TestReadCodes:
     def test_samples_bring_codes(self):
         row = {"codes": [4, 2], "rows": b"", "keep_mask": [True], "texts": ["a cat"]}
         sample = SampleMaker(["image_text"], read_codes=True).pair(row, 0)
-        assert sample == {"layout": "codes_text", "prompt": "", "answer": "a cat", "codes": [4, 2]}
+        assert sample == {"layout": "codes_text", "prompt": "", "answer": "a cat", "further": [], "codes": [4, 2]}
         assert SampleMaker(["text_image"], read_codes=True).pair(row, 0)["layout"] == "text_image"
 
 
