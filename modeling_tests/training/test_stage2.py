@@ -898,6 +898,8 @@ class TestPretrain:
         half = {"visual_tokenizer": None}
         with pytest.raises(TrainingError, match="set either model, or visual_tokenizer"):
             run_script(script, self.write_run(tmp_path / "a.yaml", stages, tokens, **half))
+        with pytest.raises(TrainingError, match="a new language model needs a tokenizer: set text_tokenizer"):
+            run_script(script, self.write_run(tmp_path / "c.yaml", stages, tokens, text_tokenizer=None))
         with pytest.raises(TrainingError, match=r"split 'test' of .* cannot be loaded"):
             run_script(script, self.write_run(tmp_path / "b.yaml", stages, tokens, train_split="test"))
         shutil.copytree(tokens, tmp_path / "tokens")

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..tasks.failures import Failure
-from ..tasks.repos import ADAPTER_CONFIG_NAME
+from ..tasks.repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES
 from .samples import Sample
 
 
-ADAPTER_PICKLE_NAME = "adapter_model.bin"
 _LETTERS = 12
 _BLOCK = 2**20
 
@@ -30,7 +29,8 @@ def digest_weights(folder: Path) -> str:
         `str`: 12 hexadecimal digits.
     """
     sums = hashlib.sha256()
-    for path in sorted([*folder.rglob("*.safetensors"), *folder.glob(ADAPTER_PICKLE_NAME)]):
+    adapters = [folder / name for name in ADAPTER_WEIGHTS_NAMES if (folder / name).is_file()]
+    for path in sorted({*folder.rglob("*.safetensors"), *adapters}):
         sums.update(str(path.relative_to(folder)).encode())
         with path.open("rb") as file:
             while block := file.read(_BLOCK):

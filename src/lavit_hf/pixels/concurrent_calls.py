@@ -40,7 +40,7 @@ def runs_apart(method: Callable) -> Callable:
     @wraps(method)
     def run(self, *args, **kwargs):
         lock = _calls.setdefault(self.scheduler, threading.RLock())  # reentrant for the stages of one call
-        if not lock.acquire(blocking=bool(getattr(self, "_all_hooks", ()))):
+        if not lock.acquire(blocking=is_offloaded(self)):
             return run(_copy_for_one_call(self), *args, **kwargs)
         try:
             return method(self, *args, **kwargs)
@@ -48,6 +48,11 @@ def runs_apart(method: Callable) -> Callable:
             lock.release()
 
     return run
+
+
+def is_offloaded(pipeline: Any) -> bool:
+    """Whether `enable_model_cpu_offload` moves the models of a pipeline during its calls."""
+    return bool(getattr(pipeline, "_all_hooks", ()))
 
 
 @contextmanager

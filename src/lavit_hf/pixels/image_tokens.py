@@ -18,6 +18,7 @@ from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_layers import find_image_slots, pad_left
 from ..lavit.processing_lavit import LaVITProcessor
 from ..lavit.token_sampling import Generators, spawn_generator
+from .concurrent_calls import is_offloaded
 from .generators import check_generators
 from .progress import WRITING, named_progress_bar
 
@@ -153,7 +154,7 @@ class ImageTokensMixin:
             ValueError: If `keep_error` is passed with `enable_model_cpu_offload`, which keeps one model at a time on
                 the device, while the search needs the detokenizer beside the visual tokenizer.
         """
-        if keep_settings.get("keep_error") is not None and getattr(self, "_all_hooks", ()):
+        if keep_settings.get("keep_error") is not None and is_offloaded(self):
             raise ValueError(
                 "keep_error needs the detokenizer beside the visual tokenizer, and enable_model_cpu_offload keeps one "
                 "model at a time on the device. Pass keep_ratio, or call remove_all_hooks first."

@@ -105,12 +105,10 @@ def prepare_chat(fields: ChatFields, model: ServedModel, limits: Limits) -> Chat
         )
     task = _find_task(fields.messages)
     chat = Chat(features, task, dict(task.settings), fields.stop or [], fields.seed, fields.stream)
-    config = model.language_model.config
-    context = config.text_config.max_position_embeddings
-    length = len(chat.prompt_ids) + len(features.get("pixel_values", ())) * config.visual_tokenizer_config.num_patches
+    length, context = len(chat.prompt_ids), model.language_model.config.text_config.max_position_embeddings
     room = context - length
     if room < 1:
-        message = f"the chat has up to {length} tokens, but the model reads at most {context}. Shorten it."
+        message = f"the chat has {length} tokens, but the model reads at most {context}. Shorten it."
         raise ApiError(400, message, "messages", "context_length_exceeded")
     _take_wishes(chat.settings, fields, min(room, limits.max_new_tokens))
     return chat

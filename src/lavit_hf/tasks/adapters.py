@@ -13,10 +13,9 @@ from transformers.utils import CONFIG_NAME
 from ..lavit.checkpoint_index import find_weights_folder
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from .failures import Failure
-from .repos import ADAPTER_CONFIG_NAME, is_adapter_folder, is_bundled
+from .repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, is_adapter_folder, is_bundled
 
 
-ADAPTER_WEIGHTS_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 BASE_FIELD = "base_model_name_or_path"
 PROCESSOR_CONFIG_NAME = "processor_config.json"
 

@@ -12,6 +12,7 @@ from .failures import Failure
 
 
 ADAPTER_CONFIG_NAME = "adapter_config.json"  # PEFT's
+ADAPTER_WEIGHTS_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 MODEL_TYPE = "lavit"  # same as in the configuration, which takes seconds to import
 
 
