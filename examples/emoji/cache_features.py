@@ -18,6 +18,7 @@ from sources import Pictures
 
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizer
 from lavit_hf.evaluation.identity import digest_weights
+from lavit_hf.fast_dtypes import fast_autocast
 from lavit_hf.training.feature_rows import to_bytes
 from lavit_hf.training.shards import write_shards
 
@@ -52,7 +53,7 @@ def encode_rows(
         images = [column.pop("image") for column in batch]
         pixel_values = image_processor(images, return_tensors="pt").pixel_values
         pixel_values = pixel_values.to(visual_tokenizer.device, memory_format=torch.channels_last)
-        with torch.inference_mode(), torch.autocast(pixel_values.device.type, torch.bfloat16):
+        with torch.inference_mode(), fast_autocast(pixel_values.device):
             features = visual_tokenizer.encode(pixel_values).last_hidden_state
         for column, image_features in zip(batch, features):
             yield {**column, "features": to_bytes(image_features)}

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizer
+from lavit_hf.fast_dtypes import fast_autocast
 from lavit_hf.lavit.atomic_files import atomic_file
 
 
@@ -42,7 +43,7 @@ class Looker:
     @torch.inference_mode()
     def __call__(self, images: Iterable[Image.Image], batch_size: int = 32) -> torch.Tensor:
         """
-        Looks at images, in bf16.
+        Looks at images, in bf16 if that is fast.
 
         Args:
             images (`Iterable[PIL.Image.Image]`): Images of any mode.
@@ -55,7 +56,7 @@ class Looker:
         images, looks = (image.convert("RGB") for image in images), []
         while batch := list(islice(images, batch_size)):
             pixel_values = self.image_processor(batch, return_tensors="pt").pixel_values
-            with torch.autocast(pixel_values.device.type, torch.bfloat16):
+            with fast_autocast(pixel_values.device):
                 pixel_values = pixel_values.to(memory_format=torch.channels_last)
                 features = self.visual_tokenizer.encode(pixel_values).last_hidden_state.float()
             looks.append(torch.cat([features.mean(dim=1), features.amax(dim=1)], dim=-1))

@@ -14,6 +14,7 @@ from PIL import Image
 from reading import Drawings, two_different
 
 from lavit_hf import LaVITPipeline
+from lavit_hf.fast_dtypes import fast_autocast
 from lavit_hf.visualization import image_grid, save_image
 
 
@@ -66,7 +67,7 @@ class Painter:
         pictures = []
         for number, batch in enumerate(batches(wishes, BATCH_SIZE)):
             generator = torch.Generator().manual_seed(self.seed + number)
-            with torch.autocast(self.pipeline.device.type, torch.bfloat16):
+            with fast_autocast(self.pipeline.device):
                 pictures += call(list(batch), generator=generator).images
         return pictures
 

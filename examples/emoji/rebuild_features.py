@@ -19,6 +19,7 @@ import typer
 from looking import batches
 
 from lavit_hf import LaVITDetokenizer, LaVITVisualTokenizerForPreTraining
+from lavit_hf.fast_dtypes import fast_autocast
 from lavit_hf.training.data import load_split
 from lavit_hf.training.feature_rows import to_bytes
 from lavit_hf.training.pixel_data import PairedRows, check_pairs
@@ -33,7 +34,7 @@ def rebuild_rows(rows: PairedRows, numbers: range, detokenizer: LaVITDetokenizer
     """Images with the features that are rebuilt from their codes."""
     for batch in batches([rows[number] for number in numbers], batch_size):
         codes = [torch.tensor(row["codes"], device=detokenizer.device) for row in batch]
-        with torch.autocast(detokenizer.device.type, torch.bfloat16):
+        with fast_autocast(detokenizer.device):
             features = detokenizer(codes=codes).features
         for row, image_features in zip(batch, features):
             yield {name: row[name] for name in ("image", "row", "view")} | {"features": to_bytes(image_features)}

@@ -131,6 +131,20 @@ class TestSettings:
             load_settings(ToySettings, arguments=[run("rate: 1\n")])
         assert "required: --model" in capsys.readouterr().err
 
+    @pytest.mark.parametrize("slow", [False, True])
+    @pytest.mark.parametrize("given", ["file", "command line"])
+    def test_bf16_only_where_it_is_fast(self, run, monkeypatch, caplog, slow, given):
+        monkeypatch.setattr("lavit_hf.training.settings.is_slow", lambda dtype, device: slow)
+        text, arguments = "model: here\nuse_cpu: true\n", []
+        if given == "file":
+            text += "bf16: true\n"
+        else:
+            arguments = ["--bf16", "true"]
+        _, training_args = load_settings(ToySettings, TrainingArguments, arguments=[run(text), *arguments])
+        assert training_args.bf16 is not slow
+        assert training_args.mixed_precision == ("no" if slow else "bf16")
+        assert ("no instructions for bf16" in caplog.text) is slow
+
 
 def write_checkpoint(folder, step: int, state: str | None = "{}") -> str:
     checkpoint = folder / f"checkpoint-{step}"
@@ -165,10 +179,19 @@ class TestFindCheckpoint:
         checkpoint = self.start(tmp_path)
         assert find_checkpoint(training_arguments(tmp_path), [ToySettings("here")]) == checkpoint
 
-    @pytest.mark.parametrize("change", [{"logging_steps": 7}, {"save_steps": 1}, {"save_total_limit": 3}])
+    @pytest.mark.parametrize(
+        "change", [{"logging_steps": 7}, {"save_steps": 1}, {"save_total_limit": 3}, {"bf16": True}]
+    )
     def test_what_may_change(self, tmp_path, change):
         checkpoint = self.start(tmp_path)
         assert find_checkpoint(training_arguments(tmp_path, **change), [ToySettings("here")]) == checkpoint
+
+    def test_records_of_earlier_versions(self, tmp_path):
+        """They also contain settings that may change by now."""
+        checkpoint = self.start(tmp_path)
+        record = json.loads((tmp_path / "run.json").read_text())
+        (tmp_path / "run.json").write_text(json.dumps(record | {"bf16": True}))
+        assert find_checkpoint(training_arguments(tmp_path), [ToySettings("here")]) == checkpoint
 
     @pytest.mark.parametrize(
         ("change", "named"),

@@ -57,7 +57,8 @@ class LaVIT(lmms):
             Name of a torch device. `"auto"` uses an accelerator if there is one. With several processes, accelerate
             assigns the devices.
         dtype (`str`, *optional*, defaults to `"auto"`):
-            `"float32"`, `"bfloat16"` or `"float16"`; `"auto"` keeps the checkpoint's.
+            `"float32"`, `"bfloat16"` or `"float16"`; `"auto"` is that of the checkpoint, or float32 if
+            the CPU is much faster in it.
         batch_size (`int`, *optional*, defaults to 1):
             Number of prompts per batch in each process.
 

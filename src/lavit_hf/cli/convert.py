@@ -10,6 +10,7 @@ import typer
 
 from ..conversion.folders import check_folders
 from ..tasks.options import DType
+from .options import StoredDTypeOption
 
 
 class PixelDecoder(str, Enum):
@@ -34,7 +35,7 @@ def convert(
     pixel_decoder: Annotated[
         PixelDecoder, typer.Option(help="The pixel decoder to convert as well.")
     ] = PixelDecoder.none,
-    dtype: Annotated[DType, typer.Option(help="Dtype to cast the weights to; auto keeps their own.")] = DType.auto,
+    dtype: StoredDTypeOption = DType.auto,
     allow_nan: Annotated[
         bool, typer.Option("--allow-nan", help="Convert even if weights are NaN or infinite.")
     ] = False,

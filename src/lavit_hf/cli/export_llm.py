@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..tasks.options import DType, ModelOptions
-from .options import DTypeOption, Model
+from .options import Model, StoredDTypeOption
 
 
 def check_new(path: Path) -> Path:
@@ -21,7 +21,7 @@ def check_new(path: Path) -> Path:
 def export_llm(
     destination: Annotated[Path, typer.Argument(help="Folder to create; it must not exist yet.", callback=check_new)],
     model: Model = None,
-    dtype: DTypeOption = DType.auto,
+    dtype: StoredDTypeOption = DType.auto,
 ) -> None:
     """Save the language model alone, as a repo that transformers, vLLM and others load without this package."""
     from ..tasks.exporting import export_language_model

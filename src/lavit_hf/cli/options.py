@@ -84,8 +84,12 @@ Device = Annotated[
 ]
 DTypeOption = Annotated[
     DType,
-    typer.Option(help="Dtype to compute in; auto is the dtype of the checkpoint.", rich_help_panel=MODEL_PANEL),
+    typer.Option(
+        help="Dtype to compute in; auto is the dtype of the checkpoint, or float32 if the CPU is much faster in it.",
+        rich_help_panel=MODEL_PANEL,
+    ),
 ]
+StoredDTypeOption = Annotated[DType, typer.Option(help="Dtype to cast the weights to; auto keeps their own.")]
 Quantize = Annotated[
     Quantization | None,
     typer.Option(help="Load the language model's weights in fewer bits.", rich_help_panel=MODEL_PANEL),

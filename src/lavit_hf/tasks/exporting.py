@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from ..lavit.atomic_files import atomic_folder
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
+from .dtypes import stored_dtype
 from .loading import load_language_model, without_library_bars
-from .options import ModelOptions
+from .options import DType, ModelOptions
 from .repos import find_repo
 
 
@@ -22,7 +23,7 @@ def export_language_model(options: ModelOptions, destination: Path) -> str:
 
     Args:
         options (`ModelOptions`):
-            The model and its dtype.
+            The model and its dtype; `auto` keeps that of the checkpoint.
         destination (`Path`):
             Folder to create.
 
@@ -33,8 +34,9 @@ def export_language_model(options: ModelOptions, destination: Path) -> str:
         FileExistsError: If the folder already exists.
     """
     repo = find_repo(options.model)
+    dtype = stored_dtype(repo) if options.dtype is DType.auto else None
     with without_library_bars(), atomic_folder(destination) as folder:
-        language_model = extract_language_model(load_language_model(repo, options))
+        language_model = extract_language_model(load_language_model(repo, options, dtype))
         language_model.save_pretrained(folder)
         _plain_tokenizer(LaVITProcessor.from_pretrained(repo).tokenizer).save_pretrained(folder)
     return type(language_model).__name__

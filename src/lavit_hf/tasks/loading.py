@@ -26,6 +26,7 @@ from .adapters import (
     read_adapter_config,
 )
 from .devices import device_refusal
+from .dtypes import choose_dtype
 from .failures import Failure
 from .loading_note import hide_loading
 from .options import DType, ModelOptions, Quantization
@@ -94,11 +95,21 @@ def last_of_loading(load: Callable[P, T]) -> Callable[P, T]:
 
 
 @last_of_loading
-def load_language_model(repo: str, options: ModelOptions) -> LaVITForCausalLM:
-    """Loads the language model, with an adapter if the options name one."""
+def load_language_model(repo: str, options: ModelOptions, dtype: torch.dtype | None = None) -> LaVITForCausalLM:
+    """
+    Loads the language model, with an adapter if the options name one.
+
+    Args:
+        repo (`str`):
+            Folder or Hub id of the base model.
+        options (`ModelOptions`):
+            The model and how to load it.
+        dtype (`torch.dtype`, *optional*):
+            Dtype of the model. Defaults to that of the options.
+    """
     model = LaVITForCausalLM.from_pretrained(
         repo,
-        dtype=options.dtype.value,
+        dtype=dtype or find_dtype(repo, options),
         device_map=find_device(options.device),
         quantization_config=_quantization_config(repo, options),
     )
@@ -111,7 +122,7 @@ def load_language_model(repo: str, options: ModelOptions) -> LaVITForCausalLM:
 def load_visual_tokenizer(repo: str, options: ModelOptions) -> LaVITVisualTokenizer:
     """Loads only the visual tokenizer."""
     return LaVITVisualTokenizer.from_pretrained(
-        repo, dtype=options.dtype.value, device_map=find_device(options.device)
+        repo, dtype=find_dtype(repo, options), device_map=find_device(options.device)
     )
 
 
@@ -124,7 +135,7 @@ def make_generator(seed: int | None, device: torch.device) -> tuple[torch.Genera
 def find_dtype(repo: str, options: ModelOptions) -> torch.dtype:
     """Returns the dtype to compute in."""
     if options.dtype is DType.auto:
-        return LaVITConfig.from_pretrained(repo).dtype or torch.float32
+        return choose_dtype(repo, find_device(options.device))
     return getattr(torch, options.dtype.value)
 
 

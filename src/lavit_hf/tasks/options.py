@@ -38,7 +38,7 @@ class ModelOptions:
         device (`str`, *optional*, defaults to `"auto"`):
             Name of a torch device; `"auto"` is the accelerator, if there is one.
         dtype (`DType`, *optional*):
-            Dtype of the model; `auto` is that of the checkpoint.
+            Dtype of the model; `auto` is that of the checkpoint, or float32 where the CPU is much faster in it.
         quantize (`Quantization`, *optional*):
             Quantization of the language model.
     """

@@ -10,6 +10,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, Image, IterableDataset
 
+from ..fast_dtypes import is_slow
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
 from ..wiring import LaVITImageProcessor
 from .data import are_tar_shards, load_split
@@ -172,12 +173,13 @@ def load_pairs(settings: PretokenizeSettings, split: str) -> Dataset | IterableD
 
 
 def load_tokenizer(settings: PretokenizeSettings) -> LaVITVisualTokenizer:
-    """Loads the trained tokenizer onto its device."""
+    """Loads the trained tokenizer onto its device, in float32 if the device is slow in the dtype of the settings."""
     kwargs = {"selection": settings.selection} if settings.selection else {}
-    tokenizer = LaVITVisualTokenizer.from_pretrained(
-        settings.visual_tokenizer, dtype=getattr(torch, settings.dtype), **kwargs
-    )
-    return tokenizer.to(PartialState().device).eval()
+    device, dtype = PartialState().device, getattr(torch, settings.dtype)
+    if is_slow(dtype, device):
+        dtype = torch.float32
+    tokenizer = LaVITVisualTokenizer.from_pretrained(settings.visual_tokenizer, dtype=dtype, **kwargs)
+    return tokenizer.to(device).eval()
 
 
 __all__ = ["PretokenizeRun", "PretokenizeSettings"]
