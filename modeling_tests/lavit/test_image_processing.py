@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import AutoImageProcessor
+from transformers.image_utils import pil_torch_interpolation_mapping
 from transformers.utils import is_torchvision_available
 
 from lavit_hf import LaVITImageProcessor, LaVITImageProcessorPil
@@ -35,6 +36,12 @@ BACKENDS = [
     pytest.param(LaVITImageProcessorPil, id="pil"),
     pytest.param(LaVITImageProcessor, id="torchvision", marks=needs_torchvision),
 ]
+
+
+@pytest.fixture
+def like_pillow(monkeypatch):
+    """Resizes as on an accelerator, without Pillow."""
+    monkeypatch.setattr(image_processing_lavit, "PILLOW_DEVICES", ())
 
 
 @pytest.fixture(params=BACKENDS)
@@ -62,29 +69,62 @@ def encoded(image: Image.Image, file_format: str = "PNG", **options) -> bytes:
 # Reference values
 
 
-def test_pil_backend_equals_the_reference(golden):
-    image_processor = LaVITImageProcessorPil(size=golden.facts["dims"]["image_size"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_equals_the_reference(golden, backend):
+    image_processor = backend(size=golden.facts["dims"]["image_size"])
     actual = pixel_values(image_processor, golden.image_paths)
     torch.testing.assert_close(actual, golden.tensors["pixel_values"], rtol=0, atol=1e-6)
 
 
 @needs_torchvision
-def test_torchvision_backend_is_within_its_stated_bound_of_the_reference(golden):
+def test_without_pillow_within_the_stated_bound_of_the_reference(golden, like_pillow):
     image_processor = LaVITImageProcessor(size=golden.facts["dims"]["image_size"])
     error = (pixel_values(image_processor, golden.image_paths) - golden.tensors["pixel_values"]).abs()
     assert error.max() < 1.01 * LEVEL
     assert (error > LEVEL / 2).float().mean() < 0.0005
 
 
-@needs_torchvision
-def test_torchvision_backend_is_within_its_stated_bound_on_photographs():
+@pytest.fixture
+def photographs() -> list[Path]:
     paths = sorted((Path(__file__).parents[2] / "examples" / "images").glob("*.jpg"))
     assert len(paths) >= 2
+    return paths
+
+
+@needs_torchvision
+def test_without_pillow_within_the_stated_bound_on_photographs(photographs, like_pillow):
+    paths = photographs
     expected = pixel_values(LaVITImageProcessorPil(), paths)
     error = (pixel_values(LaVITImageProcessor(), paths) - expected).abs()
     assert expected.shape[1:] == (3, 224, 224)
     assert error.max() < 1.01 * LEVEL
     assert (error > LEVEL / 2).float().mean() < 0.0005
+
+
+@needs_torchvision
+@pytest.mark.parametrize("resample", [*Image.Resampling])
+@pytest.mark.parametrize("size", [32, {"height": 300, "width": 20}])
+def test_backends_are_equal_on_a_cpu(photographs, resample, size):
+    """Also for batches, tensors and torchvision's own names of filters."""
+    options = {"size": size, "resample": resample}
+    expected = pixel_values(LaVITImageProcessorPil(**options), photographs)
+    tensors = [to_rgb_tensor(load_image(path)) for path in photographs]
+    for resample_name in (resample, pil_torch_interpolation_mapping[resample]):
+        image_processor = LaVITImageProcessor(size=size, resample=resample_name)
+        for images in (photographs, tensors, [*tensors, *tensors]):
+            actual = pixel_values(image_processor, images)
+            torch.testing.assert_close(actual[: len(photographs)], expected, rtol=0, atol=1e-6)
+
+
+@needs_torchvision
+@pytest.mark.parametrize("devices", [(), ("cpu",)])
+def test_what_has_the_size_is_unchanged(rgb, monkeypatch, devices):
+    monkeypatch.setattr(image_processing_lavit, "PILLOW_DEVICES", devices)
+    image_processor = LaVITImageProcessor(size={"height": 20, "width": 30}, do_normalize=False)
+    torch.testing.assert_close(pixel_values(image_processor, rgb)[0], torch.from_numpy(rgb).permute(2, 0, 1) / 255)
+    before = rgb.copy()
+    pixel_values(LaVITImageProcessor(size={"height": 20, "width": 30}), torch.from_numpy(rgb))
+    assert (rgb == before).all()
 
 
 def test_aspect_ratio_is_not_kept(image_processor):
@@ -398,7 +438,7 @@ def test_memory_is_bounded_whatever_the_aspect_ratio(backend):
 
 
 @needs_torchvision
-def test_parts_make_the_whole(monkeypatch):
+def test_parts_make_the_whole(monkeypatch, like_pillow):
     """Images that are resized in many parts are those that are resized in one."""
     pictures = [np.random.default_rng(0).integers(0, 256, (170, 130, 3), dtype=np.uint8)] * 2
     for size in (32, 224):
