@@ -21,8 +21,10 @@ import torch
 import typer
 from timing import alternating_seconds, median_seconds, print_machine, print_table
 
-from lavit_hf import LaVITForCausalLM, LaVITProcessor, bundled_checkpoint
+from lavit_hf import LaVITProcessor, bundled_checkpoint
 from lavit_hf.tasks.images import read_image
+from lavit_hf.tasks.loading import load_language_model
+from lavit_hf.tasks.options import ModelOptions
 from lavit_hf.tasks.reading import CAPTION, generate_texts
 
 
@@ -37,7 +39,8 @@ class Reader:
 
     def __init__(self):
         path = bundled_checkpoint()
-        self.model, self.processor = LaVITForCausalLM.from_pretrained(path), LaVITProcessor.from_pretrained(path)
+        self.model = load_language_model(path, ModelOptions())  # in the dtype of the command
+        self.processor = LaVITProcessor.from_pretrained(path)
         self.samples = self.prepare(len(SOURCES))
 
     def prepare(self, num_images: int) -> list:
