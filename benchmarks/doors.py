@@ -27,11 +27,12 @@ from transformers import pipeline
 from transformers.utils import logging
 from typer.testing import CliRunner
 
-from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITPipeline, LaVITProcessor, bundled_checkpoint
+from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor, bundled_checkpoint
 from lavit_hf.cli.app import app
 from lavit_hf.page.drawing import default_settings, draw
 from lavit_hf.page.model import load_page_model
 from lavit_hf.page.reading import write_about
+from lavit_hf.tasks.dtypes import choose_dtype
 from lavit_hf.tasks.options import DType, ModelOptions
 from lavit_hf.tasks.reading import CAPTION, answer_to
 
@@ -133,11 +134,11 @@ def read_through(door: str, repo: str, question: str | None) -> Inputs:
 
 
 # Doors that paint. Draws come from a generator, or where a door takes none, from the global one. The command line and
-# the page paint in the dtype of the stored weights, diffusers in fp32.
+# the page paint in the dtype of the stored weights where the device is fast in it, diffusers in fp32.
 
 
-def paint_as_stored(repo: str) -> Image.Image:
-    painter = LaVITPipeline.from_pretrained(repo, dtype=LaVITConfig.from_pretrained(repo).dtype)
+def paint_as_commands_do(repo: str) -> Image.Image:
+    painter = LaVITPipeline.from_pretrained(repo, dtype=choose_dtype(repo, torch.device("cpu")))
     return painter(PROMPT, generator=torch.Generator().manual_seed(SEED)).images[0]
 
 
@@ -174,8 +175,8 @@ def paint_in_chat(repo: str) -> Image.Image:
 
 # Each with what it is compared with: the pipeline with draws from the same source, in the same dtype.
 PAINTING_DOORS: dict[str, tuple[Callable[[str], Image.Image], Callable[[str], Image.Image]]] = {
-    "`lavit draw`": (paint_on_command_line, paint_as_stored),
-    "page": (paint_on_page, paint_as_stored),
+    "`lavit draw`": (paint_on_command_line, paint_as_commands_do),
+    "page": (paint_on_page, paint_as_commands_do),
     '`pipeline("any-to-any")(text=...)`': (paint_any_to_any, paint_with_pipeline_globally),
     'chat to `pipeline("any-to-any")`': (paint_in_chat, paint_with_pipeline_globally),
 }

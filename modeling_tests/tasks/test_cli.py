@@ -20,6 +20,7 @@ from PIL import Image
 from command_line import STEPS, fail, json_lines, run, succeed
 from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer, bundled_checkpoint
 from lavit_hf.bundled import BUNDLED_CHECKPOINT
+from lavit_hf.tasks.dtypes import choose_dtype
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.images import Skipped, find_images, read_batches
 from lavit_hf.tasks.loading import choose_batch_size
@@ -42,6 +43,11 @@ COMMANDS = (
     "serve",
     "info",
 )
+
+
+def load_as_commands_do(model_class: type, repo: str):
+    """A model in the dtype that `--dtype auto` stands for on this CPU."""
+    return model_class.from_pretrained(repo, dtype=choose_dtype(repo, torch.device("cpu")))
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +176,7 @@ class TestFindingImages:
 
 class TestCaptionAndAsk:
     def test_captions_are_the_models(self, repo, images):
-        processor, model = LaVITProcessor.from_pretrained(repo), LaVITForCausalLM.from_pretrained(repo)
+        processor, model = LaVITProcessor.from_pretrained(repo), load_as_commands_do(LaVITForCausalLM, repo)
         inputs = processor(images=images, return_tensors="pt")
         inputs = inputs.to(model.dtype)
         ids = model.generate(**inputs, generator=torch.Generator().manual_seed(3))[:, inputs.input_ids.shape[1] :]
@@ -253,7 +259,7 @@ class TestCaptionAndAsk:
 
 class TestTokenize:
     def test_ids_are_the_models(self, repo, images, tmp_path):
-        model = LaVITForCausalLM.from_pretrained(repo)
+        model = load_as_commands_do(LaVITForCausalLM, repo)
         processor = LaVITProcessor.from_pretrained(repo).image_processor
         pixel_values = processor(images, return_tensors="pt").pixel_values.to(model.dtype)
         tokens = model.get_image_tokens(pixel_values, generator=torch.Generator().manual_seed(5))
@@ -273,9 +279,10 @@ class TestTokenize:
         assert len(ids) == num_patches / 4 + 2
 
     def test_as_few_patches_as_an_error_allows(self, repo, images):
-        tokenizer = LaVITVisualTokenizer.from_pretrained(repo)
+        tokenizer = load_as_commands_do(LaVITVisualTokenizer, repo)
         processor = LaVITProcessor.from_pretrained(repo).image_processor
-        outputs = tokenizer(processor(images, return_tensors="pt").pixel_values, keep_error=0.99)
+        pixel_values = processor(images, return_tensors="pt").pixel_values.to(tokenizer.dtype)
+        outputs = tokenizer(pixel_values, keep_error=0.99)
         lines = json_lines(run("tokenize", *images, "--model", repo, "--keep-error", 0.99, "--json").stdout)
         assert [line["kept"] for line in lines] == outputs.keep_mask.sum(dim=1).tolist()
         assert [line["rebuild_error"] for line in lines] == pytest.approx(outputs.rebuild_errors.tolist(), abs=1e-5)
