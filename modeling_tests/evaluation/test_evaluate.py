@@ -32,6 +32,7 @@ from lavit_hf.evaluation import EvaluationOptions, evaluate, requirements
 from lavit_hf.evaluation.identity import digest_weights, identify_weights
 from lavit_hf.evaluation.options import Tokenizer
 from lavit_hf.evaluation.requests import _identify
+from lavit_hf.tasks.dtypes import choose_dtype
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.options import ModelOptions
 
@@ -200,7 +201,8 @@ class TestResults:
         assert printed.splitlines()[0].startswith(f"coco: CIDEr {result['scores']['CIDEr']:.1f}, BLEU-4 ")
         assert printed.splitlines()[-1] == str(output / "coco.json")
         assert [row["id"] for row in result["answers"]] == [str(number) for number in NUMBERS]
-        model, processor = LaVITForCausalLM.from_pretrained(repo), LaVITProcessor.from_pretrained(repo)
+        dtype = choose_dtype(repo, torch.device("cpu"))
+        model, processor = LaVITForCausalLM.from_pretrained(repo, dtype=dtype), LaVITProcessor.from_pretrained(repo)
         counts = [row["tokens"] for row in result["answers"]]
         assert all(1 <= count <= model.config.visual_tokenizer_config.num_patches for count in counts)
         mean = sum(counts) / 5
@@ -208,6 +210,7 @@ class TestResults:
             {"mean": mean, "std": (sum((count - mean) ** 2 for count in counts) / 5) ** 0.5}
         )
         assert result["number"] == 5 and result["skipped"] == [] and result["seconds"] > 0
+        assert (result["dtype"], result["computed_in"]) == ("auto", str(dtype).removeprefix("torch."))
         assert result["versions"]["torch"] == torch.__version__.partition("+")[0]
         (line,) = csv.DictReader((output / "results.csv").open())
         assert (line["task"], line["protocol"], line["model"], line["number"]) == ("coco", "paper", repo, "5")

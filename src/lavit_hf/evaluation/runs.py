@@ -15,7 +15,7 @@ from ..bundled import BUNDLED_CHECKPOINT
 from ..lavit.atomic_files import locked
 from ..tasks.failures import Failure, report
 from ..tasks.images import run_beside
-from ..tasks.loading import find_device, without_library_bars
+from ..tasks.loading import find_device, find_dtype, without_library_bars
 from ..tasks.options import ModelOptions
 from ..tasks.results import show_bar
 from .benchmarks import Kind
@@ -222,6 +222,7 @@ def _score(request: EvaluationRequest, scorers: PictureScorers) -> dict[str, Any
         "skipped": sorted(skipped, key=lambda entry: entry["id"]),
         "tokens_per_image": describe_tokens(_count_tokens(answers)),
         "seconds": sum(batch["seconds"] for batch in batches),
+        "computed_in": str(find_dtype(request.repo, request.options.model)).removeprefix("torch."),
         "versions": describe_versions(),
         "answers": [
             {"id": answer.sample.id, "picture": answer.sample.picture, **answer.fields, **scores}
