@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`--dtype auto`: the checkpoint's dtype, unless the CPU has no instructions for it and float32 fits."""
 
+from pathlib import PurePosixPath
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from lavit_hf.fast_dtypes import fast_autocast, is_slow
 from lavit_hf.tasks.dtypes import choose_dtype
 from lavit_hf.tasks.loading import load_language_model, load_visual_tokenizer
 from lavit_hf.tasks.options import DType, ModelOptions
+from lavit_hf.tasks.repo_files import RepoFiles
 from lavit_hf.tasks.whole_model import load_whole_model
 
 
@@ -89,6 +91,16 @@ class TestAuto:
         for total, dtype in ((stored * 4, torch.bfloat16), (stored * 40, torch.float32)):
             monkeypatch.setattr("psutil.virtual_memory", lambda total=total: SimpleNamespace(total=total))
             assert choose_dtype(options.model, CPU) is dtype
+
+    def test_reads_nothing_of_what_it_does_not_load(self, cpu_with, repos, monkeypatch):
+        """On the Hub, each file that is read is a request."""
+        cpu_with()
+        read, read_headers = [], RepoFiles.read_headers
+        monkeypatch.setattr(
+            RepoFiles, "read_headers", lambda files, name: read.append(name) or read_headers(files, name)
+        )
+        assert choose_dtype(str(repos["highres"]), CPU) is torch.float32
+        assert {PurePosixPath(name).parts[0] for name in read} == {"language_model"}
 
     def test_repo_of_a_visual_tokenizer(self, cpu_with, options, tmp_path):
         LaVITVisualTokenizer.from_pretrained(options.model, dtype=torch.bfloat16).save_pretrained(tmp_path)

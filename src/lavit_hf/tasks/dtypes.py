@@ -8,7 +8,7 @@ from transformers import AutoConfig
 
 from ..fast_dtypes import is_slow
 from .repo_files import open_repo
-from .weight_sizes import add_up, measure_parts
+from .weight_sizes import count_model_parameters
 
 
 LARGEST_SHARE = 0.5  # of the memory, for weights in float32; the rest is for activations and other programs
@@ -22,8 +22,8 @@ def stored_dtype(repo: str) -> torch.dtype:
 def choose_dtype(repo: str, device: torch.device) -> torch.dtype:
     """
     Chooses the dtype to compute in: that of the checkpoint, unless it is slow on this device. A CPU without
-    instructions for a 16-bit dtype computes several times faster in float32, which is chosen if the weights then take
-    at most half of the memory.
+    instructions for a 16-bit dtype computes several times faster in float32, which is chosen if the language model's
+    weights then take at most half of the memory.
     """
     dtype = stored_dtype(repo)
     if is_slow(dtype, device) and _fits_in_float32(repo):
@@ -32,5 +32,5 @@ def choose_dtype(repo: str, device: torch.device) -> torch.dtype:
 
 
 def _fits_in_float32(repo: str) -> bool:
-    weights = add_up(measure_parts(open_repo(repo))).bytes["float32"]
+    weights = count_model_parameters(open_repo(repo)) * torch.float32.itemsize
     return weights <= LARGEST_SHARE * psutil.virtual_memory().total

@@ -104,11 +104,23 @@ def add_up(parts: Sequence[PartSize]) -> PartSize:
     return total
 
 
-def _stored_weights(files: RepoFiles) -> Iterator[tuple[str, list[TensorHeader]]]:
+def count_model_parameters(files: RepoFiles) -> int:
+    """
+    Counts the parameters of the language model with its visual tokenizer, or of a visual tokenizer's own repo. Reads
+    nothing of other parts, which on the Hub would be requests.
+    """
+    weights = _stored_weights(files, _FULL_MODEL_FOLDERS)
+    return sum(math.prod(tensor.shape) for _, tensors in weights for tensor in tensors)
+
+
+def _stored_weights(
+    files: RepoFiles, folders: Sequence[str] | None = None
+) -> Iterator[tuple[str, list[TensorHeader]]]:
     for file in files.list_weights():
-        if _WEIGHTS.fullmatch(PurePosixPath(file).name):
-            parent = PurePosixPath(file).parent.as_posix()
-            yield "" if parent == "." else parent, files.read_headers(file)
+        parent = PurePosixPath(file).parent.as_posix()
+        folder = "" if parent == "." else parent
+        if _WEIGHTS.fullmatch(PurePosixPath(file).name) and (folders is None or folder in folders):
+            yield folder, files.read_headers(file)
 
 
 def _stored_bytes(dtype: str | None) -> float:
