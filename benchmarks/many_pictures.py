@@ -24,7 +24,7 @@ from timing import alternating_seconds, median_seconds, print_machine, print_tab
 from lavit_hf import LaVITProcessor, bundled_checkpoint
 from lavit_hf.tasks.images import read_image
 from lavit_hf.tasks.loading import load_language_model
-from lavit_hf.tasks.options import ModelOptions
+from lavit_hf.tasks.options import DType, ModelOptions
 from lavit_hf.tasks.reading import CAPTION, generate_texts
 
 
@@ -37,9 +37,9 @@ AIM = 0.9
 class Reader:
     """The model alone: it is loaded, and the images are prepared."""
 
-    def __init__(self):
+    def __init__(self, dtype: DType):
         path = bundled_checkpoint()
-        self.model = load_language_model(path, ModelOptions())  # in the dtype of the command
+        self.model = load_language_model(path, ModelOptions(dtype=dtype))
         self.processor = LaVITProcessor.from_pretrained(path)
         self.samples = self.prepare(len(SOURCES))
 
@@ -69,27 +69,28 @@ def copy_images(folder: Path, num_images: int) -> None:
         shutil.copyfile(source, folder / f"{number:06d}{source.suffix}")
 
 
-def run_command(path: Path) -> None:
+def run_command(path: Path, dtype: DType) -> None:
     """The command."""
-    command = [sys.executable, "-m", "lavit_hf.cli", "caption", str(path), "--json"]
+    command = [sys.executable, "-m", "lavit_hf.cli", "caption", str(path), "--json", "--dtype", dtype.value]
     subprocess.run(command, check=True, capture_output=True)
 
 
 def main(
     num_images: Annotated[int, typer.Option(help="Images in the folder.", min=1)] = 1000,
     repeats: Annotated[int, typer.Option(help="Timed runs of each.", min=1)] = 3,
+    dtype: Annotated[DType, typer.Option(help="Dtype of the command and of the model alone.")] = DType.auto,
 ) -> None:
     """Time all of it in turn."""
     print_machine()
-    reader = Reader()
+    reader = Reader(dtype)
     batch_size = reader.fastest_batch_size()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_images(folder, num_images)
         command, start, model = alternating_seconds(
             {
-                "command": lambda: run_command(folder),
-                "start": lambda: run_command(SOURCES[0]),
+                "command": lambda: run_command(folder, dtype),
+                "start": lambda: run_command(SOURCES[0], dtype),
                 "model": lambda: reader.read(num_images, batch_size),
             },
             repeats,
