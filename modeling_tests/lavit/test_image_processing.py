@@ -93,9 +93,8 @@ def photographs() -> list[Path]:
 
 @needs_torchvision
 def test_without_pillow_within_the_stated_bound_on_photographs(photographs, like_pillow):
-    paths = photographs
-    expected = pixel_values(LaVITImageProcessorPil(), paths)
-    error = (pixel_values(LaVITImageProcessor(), paths) - expected).abs()
+    expected = pixel_values(LaVITImageProcessorPil(), photographs)
+    error = (pixel_values(LaVITImageProcessor(), photographs) - expected).abs()
     assert expected.shape[1:] == (3, 224, 224)
     assert error.max() < 1.01 * LEVEL
     assert (error > LEVEL / 2).float().mean() < 0.0005

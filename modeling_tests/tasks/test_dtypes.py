@@ -17,6 +17,7 @@ from lavit_hf.tasks.loading import load_language_model, load_visual_tokenizer
 from lavit_hf.tasks.options import DType, ModelOptions
 from lavit_hf.tasks.repo_files import RepoFiles
 from lavit_hf.tasks.whole_model import load_whole_model
+from lavit_hf.training.pretokenize_run import load_tokenizer
 
 
 CPU = torch.device("cpu")
@@ -101,6 +102,12 @@ class TestAuto:
         )
         assert choose_dtype(str(repos["highres"]), CPU) is torch.float32
         assert {PurePosixPath(name).parts[0] for name in read} == {"language_model"}
+
+    @pytest.mark.parametrize(("supported", "dtype"), [((), torch.float32), (HALF, torch.bfloat16)])
+    def test_pretokenizing(self, cpu_with, options, supported, dtype):
+        cpu_with(*supported)
+        settings = SimpleNamespace(visual_tokenizer=options.model, dtype="bfloat16", selection=None)
+        assert load_tokenizer(settings).dtype is dtype
 
     def test_repo_of_a_visual_tokenizer(self, cpu_with, options, tmp_path):
         LaVITVisualTokenizer.from_pretrained(options.model, dtype=torch.bfloat16).save_pretrained(tmp_path)
