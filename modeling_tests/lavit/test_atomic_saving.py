@@ -32,7 +32,7 @@ from lavit_hf import (
     LaVITProcessor,
     LaVITVisualTokenizer,
 )
-from lavit_hf.lavit.atomic_saving import CHANGES_NAME, SAVE_FOLDER, atomic_update
+from lavit_hf.lavit.atomic_saving import CHANGES_NAME, SAVE_FOLDER, atomic_update, finish_interrupted_save
 from tiny_pixels import tiny_detokenizer, tiny_language_model, tiny_processor, tiny_unet, tiny_vae
 
 
@@ -276,6 +276,25 @@ class TestHostileChanges:
             LaVITConfig.from_pretrained(folder)
         for path in (tmp_path / "victim.txt", outside / "victim.txt"):
             assert path.read_text() == str(path)
+
+    @pytest.mark.parametrize(("owner", "is_trusted"), [("other", False), ("root", True), ("own", True)])
+    def test_changes_above_a_folder(self, tmp_path, monkeypatch, owner, is_trusted):
+        """Whoever may write to the folder above can't change files by it that they may not change themselves."""
+        folder, save_folder = tmp_path / "model", tmp_path / SAVE_FOLDER
+        (save_folder / "new" / "model").mkdir(parents=True)
+        LaVITConfig().save_pretrained(folder)
+        (save_folder / "new" / "model" / "config.json").write_text("{}")
+        changes = {"written": ["model/config.json"], "removed": []}
+        (save_folder / CHANGES_NAME).write_text(json.dumps(changes))
+        owners = {"root": 0, "own": 1000, "other": 1001}
+        monkeypatch.setattr(
+            lavit_hf.lavit.atomic_saving,
+            "_owner",
+            lambda path: owners[owner if path == save_folder else "own"],
+        )
+        finish_interrupted_save(folder)
+        assert ((folder / "config.json").read_text() == "{}") == is_trusted
+        assert save_folder.exists() != is_trusted
 
     @pytest.mark.parametrize(
         "text", ["", "[]", "{}", '{"written": 1, "removed": []}', '{"written": [1], "removed": []}']

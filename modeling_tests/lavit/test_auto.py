@@ -27,6 +27,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+import lavit_hf
 from conftest import tiny_visual_config
 from lavit_hf import (
     LaVITConfig,
@@ -65,6 +66,15 @@ def test_import_is_light():
     code = f"import sys, lavit_hf; print([name for name in {heavy} if name in sys.modules])"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert process.stdout.strip() == "[]", process.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "is_command"),
+    [("/usr/bin/lavit", True), ("Scripts/lavit.exe", True), ("lavit.py", False), ("script.py", False), ("", False)],
+)
+def test_only_the_command_registers_late(monkeypatch, program, is_command):
+    monkeypatch.setattr(sys, "argv", [program])
+    assert lavit_hf._runs_command() == is_command
 
 
 class TestAutoClasses:

@@ -17,6 +17,7 @@ from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITProcessor, bundled_chec
 
 GREEDY = {"do_sample": False, "max_new_tokens": 6, "min_new_tokens": 6}
 GUIDED = {"generation_mode": "image", "guidance_scale": 3.0, **GREEDY}
+OUTPUTS = {"return_dict_in_generate": True}
 
 
 @pytest.fixture
@@ -139,6 +140,22 @@ class TestGenerationConfig:
         assert ids.shape[1] == 3 + 9
         assert torch.equal(ids, model.generate(**self.PROMPT, repetition_penalty=2.0))
 
+    def test_changed_settings_of_images(self, model):
+        own = {"max_new_tokens": 9, "min_new_tokens": 2, "do_sample": False}
+        model.generation_config.image_generation = own
+        changed = copy.deepcopy(model.generation_config)
+        changed.image_generation["max_new_tokens"] = changed.image_generation["min_new_tokens"] = 4
+        wish = {"max_new_tokens": 4, "min_new_tokens": 4}
+        expected = model.generate(**self.PROMPT, **wish)
+        assert expected.shape[1] == 3 + 4
+        for settings in (
+            {"generation_config": changed},
+            {"generation_config": GenerationConfig(image_generation=wish)},
+            {"image_generation": wish},
+        ):
+            assert torch.equal(model.generate(**self.PROMPT, **settings), expected)
+        assert model.generation_config.image_generation == own
+
     def test_unknown_attributes_are_kept_and_unknown_arguments_refused(self, model):
         ids = torch.tensor([[5, 6]])
         config = GenerationConfig(color="red", **GREEDY)
@@ -189,6 +206,31 @@ class TestPrompts:
         closed = {"negative_prompt_ids": torch.tensor([[9, START], [9, START]])}
         ids = model.generate(**left_pad([[5, 6], [7]]), **GUIDED, **negative)
         assert torch.equal(ids, model.generate(**left_pad([[5, 6, START], [7, START]]), **GUIDED, **closed))
+
+    def test_padding_of_negative_prompts_without_a_mask(self, model):
+        prompts = left_pad([[5, 6], [7]])
+        negative = left_pad([[9, 8, 7], [9]])
+        masked = {f"negative_prompt_{name.removeprefix('input_')}": tensor for name, tensor in negative.items()}
+        expected = model.generate(**prompts, **GUIDED, **masked)
+        assert torch.equal(model.generate(**prompts, **GUIDED, negative_prompt_ids=negative["input_ids"]), expected)
+
+    @pytest.mark.parametrize("mode", ["text", "image"])
+    def test_ends_within_a_prompt_are_no_padding(self, model, mode):
+        """Where a language model pads with its end, as GPT-2 does."""
+        model.generation_config.pad_token_id = EOS
+        ids = torch.tensor([[5, 6, EOS, 7, *([START] if mode == "image" else [])]])
+        settings = {"generation_mode": mode, "guidance_scale": 1.0, **GREEDY}
+        expected = model.generate(ids, attention_mask=torch.ones_like(ids), output_logits=True, **settings, **OUTPUTS)
+        got = model.generate(ids, output_logits=True, **settings, **OUTPUTS)
+        torch.testing.assert_close(got.logits, expected.logits, rtol=0, atol=1e-5)
+
+    def test_guidance_that_is_no_number(self, model):
+        with pytest.raises(ValueError, match="guidance_scale must be 1 .* got nan"):
+            model.generate(torch.tensor([[5, START]]), **GUIDED | {"guidance_scale": float("nan")})
+
+    def test_guidance_with_beams_and_a_quantized_cache(self, model):
+        with pytest.raises(ValueError, match="Leave out one of the three"):
+            model.generate(torch.tensor([[5]]), **GUIDED, num_beams=2, cache_implementation="quantized")
 
     def test_an_image_that_was_begun_goes_on(self, model):
         settings = {"generation_mode": "image", "guidance_scale": 1.0}
@@ -391,6 +433,16 @@ class TestSecondTurn:
         penalized = {"repetition_penalty": 3.0, **GREEDY}
         third = model.generate(ids, images, cache=second.cache, **penalized)
         assert torch.equal(third, model.generate(ids, in_order, **penalized))
+
+    def test_an_image_that_was_begun_goes_on(self, model):
+        settings = {"generation_mode": "image", "guidance_scale": 1.0, "do_sample": False, "min_new_tokens": 3}
+        whole = model.generate(torch.tensor([[5, START]]), max_new_tokens=6, **settings)
+        begun = model.generate(torch.tensor([[5, START]]), max_new_tokens=3, **settings, **OUTPUTS)
+        rest = model.generate(begun.sequences, cache=copy.deepcopy(begun.cache), max_new_tokens=3, **settings)
+        assert torch.equal(rest, whole)
+        mask = torch.ones(1, begun.cache.get_seq_length() + 1, dtype=torch.long)
+        with pytest.raises(ValueError, match="Pass all ids so far"):
+            model.generate(begun.sequences[:, -1:], attention_mask=mask, cache=begun.cache, **settings)
 
     def test_patches_are_not_drawn_anew(self, model, pixel_values):
         model.visual_tokenizer.config.selection = "sample"

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 import lavit_hf
+import lavit_hf.lavit.modeling_visual_tokenizer
 from conftest import tiny_visual_config
 from lavit_hf import (
     LaVITConfig,
@@ -457,6 +458,30 @@ class TestRefused:
         assert text.get_input_embeddings().weight.shape[0] == text.config.vocab_size == TEXT_VOCAB
         assert all(module.training for module in text.modules())
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_refused_encoder_leaves_the_language_model_as_it_was(self, dtype):
+        text = text_model("llama", dtype=dtype)
+        expected = logits_of(text)
+        without_norm = vision_model()
+        without_norm.norm_of_my_own = without_norm._modules.pop("layernorm")
+        of_the_selector = {"selector_feature_size": 4, "understanding_selector": True}
+        refused = {"no final norm": (without_norm, {}), "selector_feature_size": (vision_model(), of_the_selector)}
+        for message, (vision, settings) in refused.items():
+            with pytest.raises(ValueError, match=message):
+                LaVITForCausalLM.from_backbones(vision, text, **VISUAL_SETTINGS | settings)
+            assert text.config.vocab_size == TEXT_VOCAB
+        assert torch.equal(logits_of(text), expected)
+        model = LaVITForCausalLM.from_backbones(vision_model(), text, **VISUAL_SETTINGS)
+        assert model.config.text_vocab_size == TEXT_VOCAB
+
+    @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+    def test_without_gradients(self, mode):
+        with mode():
+            model = LaVITForCausalLM(plain_config()).eval()
+            assert model(input_ids=TEXT_IDS).logits.isfinite().all()
+            with pytest.raises(ValueError, match="no causal mask"):
+                LaVITForCausalLM.from_backbones(vision_model(), tiny("bert", **ENCODER_SIZES), **VISUAL_SETTINGS)
+
     def test_trying_a_model_changes_nothing_of_it(self):
         text = text_model("llama").train()
         text.model.layers[0].eval()
@@ -556,6 +581,7 @@ class TestEncoders:
         vision.register_forward_hook(transpose)
         with pytest.raises(ValueError, match="raster order"):
             LaVITForCausalLM.from_backbones(vision, text_model("llama"), **VISUAL_SETTINGS)
+        assert isinstance(vision.layernorm, torch.nn.LayerNorm) and vision.layernorm.weight.requires_grad
 
     @pytest.mark.parametrize(
         ("model_type", "settings"),
@@ -611,13 +637,18 @@ class TestWaits:
         return waits.places
 
     @pytest.mark.parametrize("merger_softmax", ["original", "masked"])
-    @pytest.mark.parametrize(
-        ("settings", "expected"),
-        [({"selection": "sample"}, 1), ({"selection": "ratio"}, 0), ({"selection": "count", "keep_count": 5}, 0)],
-    )
-    def test_visual_tokenizer(self, tiny_tokenizer, images, settings, expected, merger_softmax):
+    @pytest.mark.parametrize("settings", [{"selection": "ratio"}, {"selection": "count", "keep_count": 5}])
+    def test_as_many_patches_as_asked_for(self, tiny_tokenizer, images, settings, merger_softmax, monkeypatch):
+        """They are only counted where there is no device to wait for."""
         tokenizer = tiny_tokenizer(merger_softmax=merger_softmax, **settings)
-        assert self.count(tokenizer, images).total() == expected
+        assert self.count(tokenizer, images).total() == 1
+        monkeypatch.setattr(lavit_hf.lavit.modeling_visual_tokenizer, "_is_at_hand", lambda tensor: False)
+        assert self.count(tokenizer, images).total() == 0
+
+    @pytest.mark.parametrize("merger_softmax", ["original", "masked"])
+    def test_visual_tokenizer(self, tiny_tokenizer, images, merger_softmax):
+        tokenizer = tiny_tokenizer(merger_softmax=merger_softmax, selection="sample")
+        assert self.count(tokenizer, images).total() == 1
         keep_mask = torch.arange(16).repeat(3, 1) < torch.tensor([[3], [16], [7]])
         assert self.count(tokenizer, images, keep_mask=keep_mask).total() == 1
         assert self.count(tokenizer.encode, images).total() == 0
@@ -629,12 +660,12 @@ class TestWaits:
         assert waits.places.total() == 1
 
     def test_prompt_with_an_image(self, images):
-        """One wait for the rows that are kept, and one for the slots that they fill."""
+        """One wait for the rows that are kept (on a CPU, even for a known number), and one for the slots they fill."""
         model = LaVITForCausalLM(plain_config()).eval()
         ids = torch.cat([slot(model), TEXT_IDS], dim=1)
         assert self.count(model, input_ids=ids, pixel_values=images[:1]).total() == 2
         model.visual_tokenizer.config.selection = "ratio"
-        assert self.count(model, input_ids=ids, pixel_values=images[:1]).total() == 1
+        assert self.count(model, input_ids=ids, pixel_values=images[:1]).total() == 2
         assert self.count(model, input_ids=TEXT_IDS).total() <= 1  # whether the prompt waits for an image
         assert self.count(model, input_ids=TEXT_IDS[:, :1]).total() == 0
 

@@ -84,6 +84,7 @@ class TestPrompts:
         processor = LaVITProcessor(LaVITImageProcessorPil(), tokenizer)
         processor.question_template = "Q: {} A:"
         assert processor.format_question("{why}?") == "Q: {why}? A:"
+        assert processor.format_question("\U000f0002</s> why?") == "Q: </s> why? A:"
 
     def test_placeholders_anywhere(self, processor, images, ids):
         inputs = processor(images=images[:3], text="<image>first<image>second\n<image>")

@@ -421,12 +421,22 @@ class TestBadInput:
         with pytest.raises(ValueError, match=message):
             tiny_tokenizer()(bad)
 
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    @pytest.mark.parametrize("selection", [{"keep_ratio": 0.3}, {"keep_mask": torch.ones(2, 16, dtype=torch.bool)}])
+    def test_pixel_values_that_are_not_finite_with_as_many_patches_as_asked_for(
+        self, tiny_tokenizer, pixel_values, selection, value
+    ):
+        images = pixel_values[:2].clone()
+        images[1, 0, 0, 0] = value
+        with pytest.raises(ValueError, match="no patch of image 1 is kept.*NaN or infinite"):
+            tiny_tokenizer()(images, **selection)
+
     @pytest.mark.parametrize(
         ("bad", "message"),
         [
             (torch.ones(3, 15, dtype=torch.bool), "keep_mask must be boolean"),
             (torch.ones(3, 16), "keep_mask must be boolean"),
-            (torch.tensor([[True] * 16, [False] * 16, [True] * 16]), "keeps no patch of image 1"),
+            (torch.tensor([[True] * 16, [False] * 16, [True] * 16]), "no patch of image 1 is kept"),
         ],
     )
     def test_keep_mask(self, tiny_tokenizer, pixel_values, bad, message):

@@ -138,11 +138,18 @@ class TestPrompts:
         guided = pipeline.generate_image_tokens("a dog", guidance_scale=8.0, generation_kwargs=kwargs)
         free = pipeline.generate_image_tokens("a dog", guidance_scale=1.0, generation_kwargs=kwargs)
         assert not same_ids(guided, free)
+        unlimited = pipeline.generate_image_tokens("a dog", generation_kwargs={"max_new_tokens": None})
+        assert len(unlimited[0]) <= 65
 
     def test_default_settings_do_not_exceed_the_patches(self, pipeline):
         """The released models' 200 tokens are more than the small model's 64 patches."""
         (ids,) = pipeline("a dog", num_inference_steps=1, generator=generators(0)[0]).image_token_ids
         assert 20 < len(ids) <= 65
+
+    def test_generators_in_a_tuple(self, pipeline):
+        expected = pipeline(["a dog", "a cat"], generator=generators(1, 2), output_type="pt", **FAST).images
+        images = pipeline(["a dog", "a cat"], generator=tuple(generators(1, 2)), output_type="pt", **FAST).images
+        assert torch.equal(images, expected)
 
     def test_wide_and_tall(self, pipeline):
         outputs = pipeline("a dog", aspect_ratio="16:9", **FAST)

@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from accelerate import cpu_offload
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.callbacks import SDCFGCutoffCallback, SDXLCFGCutoffCallback
 from diffusers.models.attention_processor import Attention, AttnProcessor, FusedAttnProcessor2_0
@@ -752,6 +753,18 @@ class TestDevicesAndDtypes:
         torch.testing.assert_close(run(pipeline, **arguments), expected, **CLOSE)
         assert awake[0] is pipeline.language_model
         torch.testing.assert_close(run(pipeline, **arguments), expected, **CLOSE)
+
+    def test_sequential_offloading_of_the_detokenizer(self, repos):
+        """Its negative rows, too, which are used outside `forward`."""
+        pipeline = LaVITPipeline.from_pretrained(repos["lowres"], language_model=None)
+        start, end = pipeline.processor.image_token_ids
+        ids = [torch.tensor([start, end + 1, end + 2, end])]
+        expected = pipeline.encode_image_tokens(ids)
+        cpu_offload(pipeline.detokenizer, execution_device="cpu", offload_buffers=True)
+        assert pipeline.detokenizer.negative_embeds.is_meta
+        condition = pipeline.encode_image_tokens(ids)
+        torch.testing.assert_close(condition.negative_prompt_embeds, expected.negative_prompt_embeds)
+        assert expected.negative_prompt_embeds.any()
 
     def test_model_offloading_cannot_search_for_an_error(self, pipeline):
         picture = PIL.Image.new("RGB", (32, 32), "red")

@@ -13,8 +13,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def _runs_command() -> bool:
-    program = sys.argv[0] if sys.argv else ""
-    return Path(program).stem == "lavit" or (program == "-m" and "lavit_hf.cli" in sys.orig_argv)
+    program = Path(sys.argv[0] if sys.argv else "")
+    is_script = program.stem == "lavit" and program.suffix in ("", ".exe")  # not a user's `lavit.py`
+    return is_script or (str(program) == "-m" and "lavit_hf.cli" in sys.orig_argv)
 
 
 # Importing the package registers LaVIT with transformers' Auto classes. The command line does so when it loads a

@@ -106,7 +106,7 @@ class LoadsWholeRepos:
 def finish_interrupted_save(folder: str | os.PathLike | None) -> None:
     """
     Completes an interrupted save in a repo, or in the repo of which `folder` is a component. Does nothing if there is
-    none.
+    none, or if a save to the folder above was left there by anyone but the owner of `folder` or root.
 
     Args:
         folder (`str` or `os.PathLike`, *optional*):
@@ -121,6 +121,8 @@ def finish_interrupted_save(folder: str | os.PathLike | None) -> None:
         save_folder = repo / SAVE_FOLDER
         if not (save_folder / CHANGES_NAME).is_file():
             continue
+        if repo != Path(folder) and not _is_by_owner(save_folder, Path(folder)):
+            continue
         try:
             with locked(save_folder / LOCK_NAME):
                 _make_changes(repo)
@@ -130,6 +132,15 @@ def finish_interrupted_save(folder: str | os.PathLike | None) -> None:
                 f"the last save to {repo} was interrupted and cannot be completed ({error}). Load it once where the "
                 "folder is writable, or save there again."
             ) from error
+
+
+def _is_by_owner(save_folder: Path, folder: Path) -> bool:
+    """Whether root or the owner of a folder created a save folder. Others could change the folder by it."""
+    return _owner(save_folder) in (_owner(folder if folder.exists() else folder.parent), 0)
+
+
+def _owner(path: Path) -> int:
+    return path.lstat().st_uid
 
 
 def name_of(folder: Path) -> Path:

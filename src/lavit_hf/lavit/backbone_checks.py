@@ -197,10 +197,20 @@ def _agree(logits: torch.Tensor, expected: torch.Tensor) -> bool:
 @torch.enable_grad()
 def _is_causal(causal_model: PreTrainedModel, whole: torch.Tensor) -> bool:
     """Whether earlier logits have no gradients for later tokens, which must hold exactly in every dtype."""
+    if torch.is_inference_mode_enabled():
+        return _ignores_later_tokens(causal_model)
     inputs_embeds = _embeds(causal_model).detach().requires_grad_()
     logits, _ = _run_parts(causal_model, inputs_embeds, use_cache=False)
     (gradient,) = torch.autograd.grad(logits[:, :TRIAL_CACHED].float().square().sum(), inputs_embeds)
     return not gradient[:, TRIAL_CACHED:].any()
+
+
+def _ignores_later_tokens(causal_model: PreTrainedModel) -> bool:
+    """Tests for a causal mask without gradients, by other tokens at the end."""
+    embeds = _embeds(causal_model)
+    changed = torch.cat([embeds[:, :TRIAL_CACHED], embeds[:, TRIAL_CACHED:].flip(1)], dim=1)
+    (logits, _), (others, _) = (_run_parts(causal_model, part, use_cache=False) for part in (embeds, changed))
+    return torch.equal(others[:, :TRIAL_CACHED], logits[:, :TRIAL_CACHED])
 
 
 @torch.no_grad()
@@ -292,7 +302,7 @@ def check_encoder(encoder: nn.Module) -> None:
     """
     if any(parameter.is_meta for parameter in encoder.parameters()):
         return
-    with _in_eval_mode(encoder):
+    with _in_eval_mode(encoder.model):
         try:
             fault = _find_fault_in_features(encoder)
         except Exception as error:
@@ -336,6 +346,7 @@ def _probe_images(encoder: nn.Module, probes: list[int]) -> torch.Tensor:
         config.image_size,
         config.image_size,
         generator=torch.Generator().manual_seed(0),
+        device="cpu",  # where the generator is, whatever the default device
     )
     images = noise[:1].repeat(len(probes) + 1, 1, 1, 1)
     size = config.patch_size

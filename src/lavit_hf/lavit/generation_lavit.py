@@ -231,6 +231,10 @@ class LaVITGenerationMixin(GenerationMixin):
         self._check_given(given, pixel_values, guidance, generation_config)
         prompt = self._fill_prompt(generation_mode, given, pixel_values, generator, keep_settings)
         if guidance is not None:
+            if negative_prompt_ids is not None and negative_prompt_attention_mask is None:
+                negative_prompt_attention_mask = self._find_padding(
+                    generation_mode, negative_prompt_ids, generation_config
+                )
             prompt = self._double_prompt(prompt, negative_prompt_ids, negative_prompt_attention_mask)
             kwargs["guidance"] = guidance
         self._check_prompt(prompt, generation_config, kwargs)
@@ -253,10 +257,11 @@ class LaVITGenerationMixin(GenerationMixin):
     ) -> tuple[GenerationConfig, dict]:
         """Returns the mode's defaults, updated by the caller's settings, and the `kwargs` that aren't settings."""
         config = copy.deepcopy(self.generation_config)
-        if generation_mode == "image":
-            config.update(**getattr(config, "image_generation", DEFAULT_IMAGE_GENERATION))
-            config.eos_token_id = self.config.image_end_token_id
         wishes = _take_wishes(generation_config, self.generation_config)
+        of_images = wishes.pop("image_generation", {}) | (kwargs.pop("image_generation", None) or {})
+        if generation_mode == "image":
+            config.update(**(getattr(config, "image_generation", DEFAULT_IMAGE_GENERATION) | of_images))
+            config.eos_token_id = self.config.image_end_token_id
         custom = {name: wishes.pop(name) for name in [*wishes] if not hasattr(config, name)}
         wishes |= kwargs
         for bound in ("max", "min"):
@@ -286,6 +291,10 @@ class LaVITGenerationMixin(GenerationMixin):
                     "generation_mode='image', or make the prompts with the processor in text mode."
                 )
             return given
+        if _past_length(given.get("cache")) and (self._count_codes(ids) == ids.shape[1]).any():
+            raise ValueError(
+                "the new ids are codes of an image that begins in the cache. Pass all ids so far to continue it."
+            )
         if is_open.all():
             return given
         if is_open.any():
@@ -327,9 +336,22 @@ class LaVITGenerationMixin(GenerationMixin):
             ids = torch.full((1 if ids is None else len(ids), 1), first_id, device=device)
             return {name: value for name, value in given.items() if name != "attention_mask"} | {"input_ids": ids}
         if not is_empty and "attention_mask" not in given:
-            mask = _find_padding(ids, config)
+            mask = self._find_padding(generation_mode, ids, config)
             return given if mask is None else given | {"attention_mask": mask}
         return given
+
+    def _find_padding(
+        self, generation_mode: str, input_ids: torch.LongTensor, config: GenerationConfig
+    ) -> torch.LongTensor | None:
+        """Returns the mask that transformers infers in text mode, or `None` if there is no padding."""
+        pad, ends = config.pad_token_id, self.generation_config.eos_token_id
+        if generation_mode == "text":
+            ends = config.eos_token_id
+        if pad is None or pad in (ends if isinstance(ends, list) else [ends]):
+            # In image mode, transformers would take the ends of a text for padding, since [/IMG] ends an image.
+            return None if generation_mode == "text" else torch.ones_like(input_ids)
+        mask = (input_ids != pad).long()
+        return None if mask.all() else mask
 
     def _check_given(
         self,
@@ -342,6 +364,8 @@ class LaVITGenerationMixin(GenerationMixin):
         batch_size = given["input_ids" if "input_ids" in given else "inputs_embeds"].shape[0]
         cache = given.get("cache")
         past_length = _past_length(cache)
+        if guidance is not None and config.cache_implementation == "quantized" and (config.num_beams or 1) > 1:
+            raise ValueError("guidance with beams doesn't work with a quantized cache. Leave out one of the three.")
         if past_length and guidance is not None:
             raise ValueError(
                 "guidance runs a second branch, which the cache does not hold. Leave the cache out, or pass "
@@ -843,15 +867,6 @@ def _take_wishes(given: GenerationConfig | None, own: GenerationConfig) -> dict:
     return {name: value for name, value in wishes.items() if not is_copy or defaults.get(name) != value}
 
 
-def _find_padding(input_ids: torch.LongTensor, config: GenerationConfig) -> torch.LongTensor | None:
-    """Returns the mask that transformers would infer, or `None` if there is no padding."""
-    pad, ends = config.pad_token_id, config.eos_token_id
-    if pad is None or pad in (ends if isinstance(ends, list) else [ends]):
-        return None
-    mask = (input_ids != pad).long()
-    return None if mask.all() else mask
-
-
 def _past_length(cache: Cache | None) -> int:
     return 0 if cache is None else int(cache.get_seq_length())
 
@@ -893,7 +908,7 @@ def _take_guidance(config: GenerationConfig, guidance_scale: float | None, gener
     config.guidance_scale = 1.0  # transformers would replace None by the model's own
     if scale is None or scale == 1:
         return None
-    if scale < 1:
+    if not scale >= 1:  # also if it is NaN
         raise ValueError(f"guidance_scale must be 1 (no guidance) or more, got {scale}.")
     if generation_mode != "image":
         raise ValueError(f"guidance_scale ({scale}) only works in image mode. Pass generation_mode='image'.")

@@ -872,13 +872,18 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             text_model = AutoModelForCausalLM.from_pretrained(text_model)
         check_language_model(text_model)  # before it is changed
         visual_config = LaVITVisualTokenizerConfig(encoder_config=vision_model.config, **visual_tokenizer_kwargs)
-        text_model.resize_token_embeddings(text_model.config.vocab_size + visual_config.codebook_size + 2)
-        config = LaVITConfig(
-            visual_tokenizer_config=visual_config,
-            text_config=text_model.config,
-            understanding_selector=understanding_selector,
-        )
-        model = cls(config, encoder=vision_model, language_model=text_model)
+        text_vocab_size = text_model.config.vocab_size
+        text_model.resize_token_embeddings(text_vocab_size + visual_config.codebook_size + 2)
+        try:
+            config = LaVITConfig(
+                visual_tokenizer_config=visual_config,
+                text_config=text_model.config,
+                understanding_selector=understanding_selector,
+            )
+            model = cls(config, encoder=vision_model, language_model=text_model)
+        except Exception:
+            text_model.resize_token_embeddings(text_vocab_size)  # the caller may try again with it
+            raise
         model._bring_images_to(text_model.dtype)
         model.generation_config = copy.deepcopy(text_model.generation_config)
         return model

@@ -66,11 +66,10 @@ register_checkpoint_conversion_mapping(
 FINAL_NORM_NAMES = ("post_layernorm", "layernorm", "norm")
 
 
-def _remove_final_norm(model: PreTrainedModel) -> None:
+def _find_final_norm(model: PreTrainedModel) -> str:
     for name in FINAL_NORM_NAMES:
         if isinstance(getattr(model, name, None), nn.Module):
-            setattr(model, name, nn.Identity())
-            return
+            return name
     raise ValueError(
         f"{type(model).__name__} has no final norm named one of {FINAL_NORM_NAMES} that could be skipped. Set "
         "encoder_final_norm=True to use its output unchanged."
@@ -143,12 +142,14 @@ class LaVITVisionEncoder(nn.Module):
             auto_class = AutoBackbone if config.encoder_output == "feature_maps" else AutoModel
             # The dtype of the enclosing model, not the one that the encoder's configuration was saved with.
             model = auto_class.from_config(config.encoder_config, dtype=torch.get_default_dtype())
-        if config.encoder_output == "last_hidden_state" and not config.encoder_final_norm:
-            _remove_final_norm(model)
+        skips_norm = config.encoder_output == "last_hidden_state" and not config.encoder_final_norm
+        final_norm = _find_final_norm(model) if skips_norm else None
         self.model = model
         self.standardizer = FeatureStandardizer(config.feature_size) if config.standardize_features else None
+        check_encoder(self)  # before the model is changed, which may be the caller's
+        if final_norm is not None:
+            setattr(model, final_norm, nn.Identity())
         self.train()
-        check_encoder(self)
 
     def train(self, mode: bool = True) -> "LaVITVisionEncoder":
         """Stays in evaluation mode, regardless of `mode`, and freezes all weights."""
@@ -285,7 +286,7 @@ class TokenSelector(nn.Module):
         if keep_mask is None:
             return self._select(log_probs, generator, rule or self.config.selection_rule()), log_probs
         _check_keep_mask(keep_mask, log_probs)
-        return keep_mask, log_probs
+        return keep_mask & ~log_probs[..., KEEP].isnan(), log_probs
 
     def log_probs(self, features: torch.Tensor) -> torch.Tensor:
         """Computes log-probabilities of keeping and dropping, `(batch_size, num_patches, 2)`, in fp32."""
@@ -318,7 +319,7 @@ def _chosen(log_odds: torch.Tensor, rule: SelectionRule) -> torch.Tensor:
     if rule.name == "threshold":
         return log_odds > math.log(rule.keep_threshold / (1 - rule.keep_threshold))
     best = log_odds.topk(rule.num_kept, dim=-1).indices
-    return torch.zeros_like(log_odds, dtype=torch.bool).scatter(-1, best, True)
+    return torch.zeros_like(log_odds, dtype=torch.bool).scatter(-1, best, True) & ~log_odds.isnan()
 
 
 def _gumbel_noise(log_probs: torch.Tensor, generator: Generators) -> torch.Tensor:
@@ -367,7 +368,7 @@ class KeptCounts(NamedTuple):
 def count_kept(keep_mask: torch.Tensor, num_kept: int | None = None) -> KeptCounts:
     """
     Counts the kept patches of each image. Unless the number is known in advance, the host waits for the device
-    here, but only once.
+    here, but only once. On a CPU, where there is nothing to wait for, they are always counted.
 
     Args:
         keep_mask (`torch.Tensor` of shape `(batch_size, num_patches)`):
@@ -381,7 +382,7 @@ def count_kept(keep_mask: torch.Tensor, num_kept: int | None = None) -> KeptCoun
     Raises:
         ValueError: If an image keeps no patch, for example because its pixels aren't finite.
     """
-    if num_kept is not None:
+    if num_kept is not None and not _is_at_hand(keep_mask):
         return KeptCounts([num_kept] * len(keep_mask))
     counts = (keep_mask > 0.5).sum(dim=1).tolist()
     if torch.compiler.is_compiling():
@@ -391,10 +392,15 @@ def count_kept(keep_mask: torch.Tensor, num_kept: int | None = None) -> KeptCoun
         return KeptCounts(counts, are_known=False)
     if 0 in counts:
         raise ValueError(
-            f"keep_mask keeps no patch of image {counts.index(0)}, but every image needs at least one. If no mask "
-            "was passed, its pixel_values are NaN or infinite. Check the image that they were made from."
+            f"no patch of image {counts.index(0)} is kept, but every image needs at least one. Either its keep_mask "
+            "is empty, or its pixel_values are NaN or infinite. Check the image that they were made from."
         )
     return KeptCounts(counts)
+
+
+def _is_at_hand(tensor: torch.Tensor) -> bool:
+    """Whether the values of a tensor can be read without waiting for a device."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class TokenMerger(nn.Module):
@@ -655,6 +661,15 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
 
     In train mode, the selector, the merger and the quantizer's projections receive gradients. The encoder is frozen
     and stays in evaluation mode. The codebook gets no gradient; [`LaVITVisualTokenizerForPreTraining`] trains it.
+
+    Args:
+        config ([`LaVITVisualTokenizerConfig`]):
+            The configuration.
+        encoder (`PreTrainedModel`, *optional*):
+            The vision encoder. By default, it is built from the configuration.
+
+    Raises:
+        ValueError: If the encoder does not return the patches that the configuration describes.
 
     Example:
 

@@ -22,7 +22,7 @@ from .generation_lavit import agree_on_mode, check_generation_mode
 from .image_loading import flatten_images
 from .input_checks import argument_errors, check_nesting
 from .modeling_layers import IGNORE_INDEX, find_image_slots
-from .prompt_text import ESCAPE, Run, count_placeholders, split_prompt
+from .prompt_text import ESCAPE, Run, count_placeholders, remove_escapes, split_prompt
 from .remote_code import ships_code
 from .text_readers import text_reader
 from .untrusted_files import naming_checkpoint
@@ -87,7 +87,8 @@ class LaVITProcessor(ProcessorMixin):
     the model knows how many patches are kept. In the text, `<image>` marks the positions of images; without it, images
     come first. A space on either side of a placeholder is part of the placeholder, and each piece of text between
     images is tokenized as a separate prompt, as in the original. Nothing else in a text is read as an image or a
-    control token, unless `split_special_tokens=False` is passed. Processors are thread-safe: texts are tokenized by
+    control token, unless it follows the escape character with which chat templates write them (U+F0002, removed from
+    chats and questions), or `split_special_tokens=False` is passed. Processors are thread-safe: texts are tokenized by
     copies of the tokenizer, because calling a tokenizer can change its settings for all threads.
 
     Args:
@@ -479,7 +480,7 @@ class LaVITProcessor(ProcessorMixin):
         """
         if not isinstance(question, str):
             raise ValueError(f"Pass one question as a string, not {type(question).__name__}.")
-        return self.question_template.replace("{}", question.strip())
+        return self.question_template.replace("{}", remove_escapes(question).strip())
 
     def post_process_multimodal_output(
         self, generated_outputs, skip_special_tokens: bool = True, generation_mode: str | None = None, **kwargs

@@ -156,7 +156,12 @@ def write_remote_code(folder: str | os.PathLike) -> None:
 
     Args:
         folder (`str` or `os.PathLike`):
-            A folder with a saved model, a saved processor, or both.
+            A folder with a saved model, a saved processor, or both. Its contents are not checked: in a folder without
+            a LaVIT, the configuration of another model stays as it is, but the code is copied, and the configuration
+            of a processor or image processor is registered as LaVIT's.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
     """
     folder = Path(folder)
     _edit_json(folder / CONFIG_NAME, _map_model)

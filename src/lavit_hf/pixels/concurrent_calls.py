@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from .offloading import is_offloaded
+
 
 # Keyed by scheduler rather than by pipeline, because pipelines may share a scheduler.
 _calls: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -48,11 +50,6 @@ def runs_apart(method: Callable) -> Callable:
             lock.release()
 
     return run
-
-
-def is_offloaded(pipeline: Any) -> bool:
-    """Whether `enable_model_cpu_offload` moves the models of a pipeline during its calls."""
-    return bool(getattr(pipeline, "_all_hooks", ()))
 
 
 @contextmanager

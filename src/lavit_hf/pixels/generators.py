@@ -18,3 +18,8 @@ def repeat_generators(generator: Generators, times: int) -> Generators:
     if not isinstance(generator, list):
         return generator
     return [source for source in generator for _ in range(times)]
+
+
+def as_list(generator: Generators) -> Generators:
+    """Converts a tuple of generators to a list, the only sequence that diffusers accepts."""
+    return list(generator) if isinstance(generator, tuple) else generator

@@ -18,8 +18,8 @@ from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_layers import find_image_slots, pad_left
 from ..lavit.processing_lavit import LaVITProcessor
 from ..lavit.token_sampling import Generators, spawn_generator
-from .concurrent_calls import is_offloaded
 from .generators import check_generators
+from .offloading import awake, is_offloaded
 from .progress import WRITING, named_progress_bar
 
 
@@ -226,16 +226,12 @@ class ImageTokensMixin:
             raise ValueError(
                 f"the pipeline has no language model to {purpose}. Load it with one, or pass image_token_ids."
             )
-        # Offloading loads weights on `forward`, but `generate` and `get_image_tokens` use some before it.
-        hook = getattr(self.language_model, "_hf_hook", None)
-        if hook is not None:
-            hook.pre_forward(self.language_model)
-        return self.language_model
+        return awake(self.language_model)  # `generate` and `get_image_tokens` use weights before `forward`
 
     def _max_new_tokens(self, settings: dict[str, Any]) -> int:
         """The requested or stored value, limited to the number of places in the detokenizer."""
         limit = self.detokenizer.config.num_patches
-        if "max_new_tokens" not in settings:
+        if settings.get("max_new_tokens") is None:
             stored = getattr(self.language_model.generation_config, "image_generation", DEFAULT_IMAGE_GENERATION)
             return min(stored.get("max_new_tokens", limit), limit)
         if settings["max_new_tokens"] > limit:

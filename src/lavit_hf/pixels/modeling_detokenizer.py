@@ -115,6 +115,10 @@ class LaVITDetokenizer(LaVITDetokenizerPreTrainedModel):
     The configuration selects the released low-resolution form (one projection) or the high-resolution form (two
     projections and a pooled condition).
 
+    Args:
+        config ([`LaVITDetokenizerConfig`]):
+            The configuration.
+
     Example:
 
     ```python

@@ -40,9 +40,10 @@ from ..lavit.untrusted_files import check_indices, naming_checkpoint
 from .candidates import CandidatesMixin
 from .concurrent_calls import runs_apart, upcast
 from .denoising import DenoisingMixin, LaVITCondition
-from .generators import Generators, check_generators, repeat_generators
+from .generators import Generators, as_list, check_generators, repeat_generators
 from .image_tokens import ImageTokensMixin, find_codes
 from .modeling_detokenizer import LaVITDetokenizer
+from .offloading import awake
 from .picture_sizes import latent_size_ratio, resolve_size, warn_if_far
 from .pipeline_inputs import check_known, check_prompt_embeds, check_sources
 from .small.condition_map import check_channels
@@ -349,6 +350,7 @@ class LaVITPipeline(
             TypeError: If an argument is unknown.
         """
         check_known(unknown, inspect.signature(type(self).__call__).parameters)
+        generator = as_list(generator)
         # 1. Check the arguments before the slow language model runs.
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
@@ -487,7 +489,7 @@ class LaVITPipeline(
             )
         codes = [self._find_codes(number, ids) for number, ids in enumerate(image_token_ids)]
         outputs = self.detokenizer(codes=codes)
-        negative_embeds, negative_mask = self.detokenizer.negative_condition(outputs.prompt_embeds)
+        negative_embeds, negative_mask = awake(self.detokenizer).negative_condition(outputs.prompt_embeds)
         return LaVITCondition(
             prompt_embeds=outputs.prompt_embeds,
             negative_prompt_embeds=negative_embeds,
@@ -710,7 +712,7 @@ class LaVITPipeline(
         given = {name: tensor.to(device) for name, tensor in embeds.items() if tensor is not None}
         mask = given.pop("negative_prompt_attention_mask", None)
         if "negative_prompt_embeds" not in given:
-            given["negative_prompt_embeds"], mask = self.detokenizer.negative_condition(given["prompt_embeds"])
+            given["negative_prompt_embeds"], mask = awake(self.detokenizer).negative_condition(given["prompt_embeds"])
         return LaVITCondition(**given, negative_attention_mask=None if mask is None else mask.bool())
 
     def _find_codes(self, number: int, image_token_ids: torch.Tensor) -> torch.Tensor:
