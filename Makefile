@@ -1,4 +1,4 @@
-# `make demo` and `make test` set everything up in .venv by themselves, in either order.
+# Every target that needs the virtual environment creates it in .venv.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,33 +14,33 @@ LMMS_EVAL := .venv-lmms-eval
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-setup: $(READY)  ## make the virtual environment
+setup: $(READY)  ## create the virtual environment with the `dev` extra
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
-demo: $(READY)  ## read, answer and paint with the shipped checkpoint, saved as one page of pictures
+demo: $(READY)  ## read and generate images with the bundled checkpoint; saves demo/lavit.png
 	$(BIN)/python examples/demo.py --output demo
 
-checkpoint: $(READY)  ## train the shipped checkpoint from raw data: hours, goes on where it was cut short
+checkpoint: $(READY)  ## train a checkpoint like the bundled one from raw drawings: takes hours, resumes if interrupted
 	examples/emoji/train.sh $(BIN)/python
 
-test: lint  ## ruff, then all tests that need neither a GPU nor minutes each
+test: lint  ## ruff, and all tests except slow tests and tests that need a GPU or a browser
 	$(BIN)/pytest -n 2 -m "not slow and not gpu and not browser"
 
-test-training: $(READY)  ## two processes that train together, a run that is killed, and a LaVIT from nothing
+test-training: $(READY)  ## training with two processes, a killed run, and docs/train-from-nothing.md
 	$(BIN)/pytest -m "slow and not gpu" modeling_tests/training
 
-test-ray: $(READY)  ## pretokenizing on a local Ray, which is installed for it
+test-ray: $(READY)  ## pretokenization on a local Ray cluster; installs Ray
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[ray]'
 	$(BIN)/pytest modeling_tests/training/test_tar_shards.py -k Ray
 
-test-lmms-eval: $(LMMS_EVAL)/.ready  ## the model for lmms-eval, in an environment with it
+test-lmms-eval: $(LMMS_EVAL)/.ready  ## the model for lmms-eval, in a separate environment
 	$(LMMS_EVAL)/bin/python -m pytest modeling_tests/project/test_lmms_eval.py modeling_tests/project/test_lmms_eval_plugin.py
 
-# Sees the packages of the other environment, and has what lmms-eval needs beside them.
+# This environment also sees the packages of .venv, and adds what lmms-eval needs.
 $(LMMS_EVAL)/.ready: $(READY) modeling_tests/lmms_eval_requirements.txt
 	$(PYTHON) -m venv $(LMMS_EVAL)
 	cd $(LMMS_EVAL)/lib/python3*/site-packages && \
@@ -48,37 +48,37 @@ $(LMMS_EVAL)/.ready: $(READY) modeling_tests/lmms_eval_requirements.txt
 	$(LMMS_EVAL)/bin/pip install --quiet --no-deps -e . -r modeling_tests/lmms_eval_requirements.txt
 	touch $(LMMS_EVAL)/.ready
 
-fuzz: $(READY)  ## bad input of every kind, CASES=10000 by default; SEED=1 for others
+fuzz: $(READY)  ## test with random bad input; CASES=10000 and SEED=0 by default
 	LAVIT_FUZZ_CASES=$(CASES) $(BIN)/pytest -n 2 modeling_tests/fuzz --hypothesis-seed=$(SEED) --maxfail=20
 
-test-package: $(READY)  ## the wheel: built, complete, and at work by itself
+test-package: $(READY)  ## build the wheel and test it in isolation
 	$(BIN)/pytest -m slow modeling_tests/project/test_packaging.py
 
-test-browser: $(READY)  ## the page and the site's search in Chromium; leaves screenshots in .cache/screenshots
+test-browser: $(READY)  ## test the demo page and the site's search in Chromium; saves screenshots in .cache/screenshots
 	$(BIN)/pytest -m browser modeling_tests/page modeling_tests/project/test_site.py
 
-screenshots: test-browser  ## the README's pictures of the page, taken anew
+screenshots: test-browser  ## retake the pictures of the demo page in the documentation
 	$(BIN)/python modeling_tests/support/screenshots.py
 
-test-slow: $(READY)  ## the tests that take long
+test-slow: $(READY)  ## all slow tests
 	$(BIN)/pytest -m "slow and not gpu"
 
-test-gpu: $(READY)  ## the tests that need a CUDA device, and the share of what the card allows that LaVIT-7B reaches
+test-gpu: $(READY)  ## tests that need a CUDA device, and LaVIT-7B's speed relative to the device's limits
 	$(BIN)/pytest -m gpu
 	$(BIN)/python benchmarks/roofline.py --measure
 
-lint: $(READY)  ## ruff: lint and format, changing nothing
+lint: $(READY)  ## check with ruff, without changing files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(READY)  ## ruff: mend what can be mended
+format: $(READY)  ## apply ruff's automatic fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(READY)  ## the documents as a site, in .cache/site; a warning is an error
+docs: $(READY)  ## build the documentation site in .cache/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-benchmark: $(READY)  ## time the visual tokenizer, generation and the pipeline
+benchmark: $(READY)  ## most measurements of docs/performance.md
 	$(BIN)/python benchmarks/tokenizer.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/pipeline.py
@@ -91,8 +91,8 @@ benchmark: $(READY)  ## time the visual tokenizer, generation and the pipeline
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/summary.py
 
-dry-run: $(READY)  ## a random LaVIT-7B at full size: written (51 GB of disk), converted, loaded in 4 and 8 bits, run
+dry-run: $(READY)  ## write (51 GB of disk), convert, load and run a random LaVIT-7B at full size
 	$(BIN)/python benchmarks/full_size.py
 
-clean:  ## remove what the targets made
+clean:  ## remove everything that the targets created
 	rm -rf $(VENV) $(LMMS_EVAL) demo .cache .pytest_cache .ruff_cache

@@ -86,7 +86,7 @@ def side_by_side(pages: Sequence[Image.Image]) -> Image.Image:
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Folder for the HTML page.")] = Path("demo"),
+    output: Annotated[Path, typer.Option(help="Folder for the image.")] = Path("demo"),
     model: Annotated[
         str | None, typer.Option(help="Path or Hub id of the model; the bundled checkpoint by default.")
     ] = None,

@@ -32,17 +32,17 @@ DESCRIPTION = """The configuration of [`{release}`](https://huggingface.co/{rele
 ([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)) published: one language model that reads and writes images.
 {selector}"""
 SELECTORS = {
-    False: "Reading images, it keeps the patches that the visual tokenizer's selector keeps.",
-    True: "Reading images, it keeps patches by a selector of its own.",
+    False: "When it reads images, it keeps the patches that the visual tokenizer's selector chooses.",
+    True: "When it reads images, a separate selector chooses the patches to keep.",
 }
 
-USAGE = """The release has a layout of its own, and holds two pixel decoders (1024 and 512 pixels) and LLaMA's
-vocabulary. Converted, it is a repo for every `from_pretrained`:
+USAGE = """The release has its own layout. It contains two pixel decoders (1024 and 512 pixels) and LLaMA's
+vocabulary. Convert it once; `from_pretrained` then loads the result, `lavit-7b`:
 
 <!-- not run: needs the 26 GB weights -->
 ```bash
-hf download {release} --local-dir original
-lavit convert original {name} --pixel-decoder highres
+hf download {release} --local-dir {name}
+lavit convert {name} lavit-7b --pixel-decoder highres
 ```
 
 A model of this size without the weights:
@@ -58,9 +58,9 @@ with torch.device("meta"):
     model = AutoModelForImageTextToText.from_config(config)
 ```"""
 
-LIMITS = """Images are squeezed to {image_size} x {image_size} pixels: small print is lost. What the model says or
-paints may be wrong, and bears the marks of the images and texts of the web that it was trained on. How well it does is
-in the paper, as its authors measured it; it was not measured again here."""
+LIMITS = """Images are resized to {image_size} x {image_size} pixels, so small print is lost. Outputs may be wrong and
+reflect the web data that the model was trained on. The paper reports the authors' results; they have not been
+reproduced with this package."""
 
 LICENSE = """This configuration is Apache-2.0. The weights are subject to the licenses of their release and of the
 LLaMA that they were trained from."""

@@ -1,10 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-An independent judge of drawn images, which names what they show: a linear discriminant on the encoder's features.
+A judge of generated images, which names what they show: a linear discriminant on the features of LaVIT's own frozen
+encoder.
 
-It learns from the training drawings alone, as they are and at the resolution in which LaVIT paints, and has no part in
-training LaVIT.
+It is fitted to the training drawings alone, as they are and at the resolution of LaVIT's images, and plays no part in
+training LaVIT. Because it shares the encoder, it is not independent of the model.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -28,6 +28,7 @@ class Row:
         wanted (`str`): What is wanted of them, in words.
         is_met (`Callable`, *optional*): Whether figures are that, from their values and those of the other checkpoint.
         beside (`Mapping[str, tuple[str, ...]]`): What they are to be compared with, by name, from the same file.
+        sample (`tuple[str, ...]`, *optional*): Where the number of images or questions lies.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Row:
     wanted: str = ""
     is_met: Callable[[list[float], list[float] | None, list[float]], bool] | None = None
     beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sample: tuple[str, ...] | None = None
 
     def cell(self, figures: Figures) -> str:
         """The figures as they stand in the table; a dash where they were not measured."""
@@ -45,6 +47,11 @@ class Row:
         """The figures; `None` where one was not measured."""
         values = [find(figures, path) for path in self.paths]
         return None if None in values else values
+
+    def sample_size(self, figures: Figures) -> str:
+        """On how many images or questions the figures were measured; empty where that was not recorded."""
+        number = None if self.sample is None else find(figures, self.sample)
+        return "" if number is None else f"{number:,}"
 
     def comparison(self, figures: Figures) -> str:
         """What the figures are to be compared with."""
@@ -100,23 +107,27 @@ def _names(title: str, group: tuple[str, ...], *wanted: float, above_probe: bool
             f"probe{' keyword' if measure != 'exact' else ''}": (*split, "probe", drawings, measure)
             for measure in measures
         },
+        (*split, "model", drawings, "number"),
     )
 
 
 def _question(title: str, subject: str, wanted: float | None = None) -> Row:
-    """A row of questions, with guesses by words beside it."""
+    """A row of questions, with guesses by words and the most frequent answer beside it."""
     path = (*SHEETS, "questions", subject)
     reach = {} if wanted is None else {"wanted": f"{wanted:.2f}", "is_met": at_least(wanted)}
-    return Row(title, ((*path, "right"),), beside={"guessed": (*path, "by_words")}, **reach)
+    beside = {"guessed": (*path, "by_words"), "most frequent": (*path, "most_frequent")}
+    return Row(title, ((*path, "right"),), beside=beside, sample=(*path, "number"), **reach)
 
 
 def _pictures(title: str, kind: str, group: str, wanted: float | None = None) -> Row:
-    """A row of painted images, with the judge's figure of drawings beside it."""
+    """A row of painted images, with the judge's figures of drawings beside it."""
     paths = (("pictures", kind, group, "first"), ("pictures", kind, group, "first_five"))
     reach = {}
     if wanted is not None:
         reach = {"wanted": f"first five {wanted:.2f}", "is_met": lambda values, *_: values[1] >= wanted}
-    return Row(title, paths, beside={"the drawings": ("pictures", "drawings", group, "first_five")}, **reach)
+    drawings = ("pictures", "drawings", group)
+    beside = {"the drawings": (*drawings, "first"), "first five": (*drawings, "first_five")}
+    return Row(title, paths, beside=beside, sample=("pictures", kind, group, "number"), **reach)
 
 
 def _seconds(title: str, name: str) -> Row:
@@ -153,12 +164,18 @@ ROWS = (
         ((*KEPT, "rebuilt", "selected"), (*KEPT, "rebuilt", "selected_drawn")),
         beside={"random patches": (*KEPT, "rebuilt", "random"), "drawn": (*KEPT, "rebuilt", "random_drawn")},
     ),
-    _names("caption, exact name: 579 everyday concepts", (*DRAWINGS, "everyday"), 0.7, keyword=False),
+    _names("caption, exact name: everyday concepts", (*DRAWINGS, "everyday"), 0.7, keyword=False),
     _names("caption, exact name and a right word: all concepts", (*DRAWINGS, "all")),
     _names("the same for a held-out artist (used for validation)", (*ARTIST, "all")),
     _names("the same for an unseen artist, OpenMoji", (*STRANGER, "all"), 0.3, 0.4, above_probe=True),
     _names("the same, everyday concepts", (*STRANGER, "everyday")),
-    Row("sheets of two drawings: both named", ((*SHEETS, "captions", "both"),), "0.40", at_least(0.4)),
+    Row(
+        "sheets of two drawings: both named",
+        ((*SHEETS, "captions", "both"),),
+        "0.40",
+        at_least(0.4),
+        sample=(*SHEETS, "captions", "number"),
+    ),
     _question("question: how many", "number", 0.8),
     _question("question: which color", "color", 0.8),
     _question("question: what is left or right of it", "left_right", 0.75),
@@ -178,6 +195,7 @@ ROWS = (
         "text to image of two things: both found",
         ((*PAIRS, "painted", "both"),),
         beside={"sheets": (*PAIRS, "sheets", "both"), "chance": (*PAIRS, "chance", "both")},
+        sample=(*PAIRS, "painted", "number"),
     ),
     _seconds("`lavit caption`, seconds of CPU time", "caption"),
     _seconds("`lavit draw`, seconds of CPU time", "picture"),
@@ -203,11 +221,14 @@ def must_reach_table(figures: Figures, before: Figures) -> str:
         before (`Mapping`): What it measured of the other one.
 
     Returns:
-        `str`: Of each figure the other checkpoint's, this one's, what it is to be compared with and what is wanted.
+        `str`: Of each figure the sample size, the other checkpoint's, this one's, what it is to be compared with and
+        what is wanted.
     """
-    lines = ["| | first version | this version | for comparison | target |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| | n | first version | this version | for comparison | target |"]
+    lines.append("| --- | ---: | --- | --- | --- | --- |")
     for row in ROWS:
-        cells = (row.title, row.cell(before), row.cell(figures), row.comparison(figures), row.wanted)
+        cells = (row.title, row.sample_size(figures), row.cell(before), row.cell(figures))
+        cells += (row.comparison(figures), row.wanted)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-An image of what a visual tokenizer keeps: of drawings, of sheets of one to four, and of a photograph.
+An image of what a visual tokenizer keeps: of drawings, of sheets of one to four, and of photographs.
 
     python examples/emoji/show_kept.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set \
         --sheets .cache/emoji/sheets --output kept-patches.jpg

@@ -102,11 +102,12 @@ class TestBundled:
         (folder / script.KEPT_PATCHES).unlink(missing_ok=True)
         script.main(model=folder, evaluation=evaluation, note="A note.", runs=tmp_path)
         card = ModelCard.load(folder / "README.md")
-        row = next(line for line in card.text.splitlines() if line.startswith("| caption, exact name: 579"))
+        row = next(line for line in card.text.splitlines() if line.startswith("| caption, exact name: everyday"))
         first = json.loads(script.FIRST.read_text())["captions"]["test_drawings"]
         before, probe = (first[name]["everyday"]["exact"] for name in ("model", "probe"))
-        assert row.split(" | ")[1:] == [f"{before:.2f}", "0.12", f"probe {probe:.2f}", "0.70 |"]
-        assert "* caption, exact name: 579 everyday concepts: 0.12 (target: 0.70)" in card.text
+        assert row.split(" | ")[1:] == ["113", f"{before:.2f}", "0.12", f"probe {probe:.2f}", "0.70 |"]
+        assert "* caption, exact name: everyday concepts: 0.12 (target: 0.70)" in card.text
+        assert "At\nn = 113, the standard error is up to 5 points." in card.text
         assert 'a harbour: "anchor"' in card.text
         assert "A note." in card.text
         assert (folder / "evaluation.json").read_text() == evaluation.read_text()
