@@ -225,7 +225,7 @@ class TestPrompts:
         torch.testing.assert_close(got.logits, expected.logits, rtol=0, atol=1e-5)
 
     def test_guidance_that_is_no_number(self, model):
-        with pytest.raises(ValueError, match="guidance_scale must be 1 .* got nan"):
+        with pytest.raises(ValueError, match=r"guidance_scale must be 1 .* got nan"):
             model.generate(torch.tensor([[5, START]]), **GUIDED | {"guidance_scale": float("nan")})
 
     def test_guidance_with_beams_and_a_quantized_cache(self, model):

@@ -428,7 +428,7 @@ class TestBadInput:
     ):
         images = pixel_values[:2].clone()
         images[1, 0, 0, 0] = value
-        with pytest.raises(ValueError, match="no patch of image 1 is kept.*NaN or infinite"):
+        with pytest.raises(ValueError, match=r"no patch of image 1 is kept.*NaN or infinite"):
             tiny_tokenizer()(images, **selection)
 
     @pytest.mark.parametrize(
