@@ -28,7 +28,6 @@ from reading import Drawings, Reader, name_figures
 from lavit_hf import LaVITForCausalLM, LaVITImageProcessor, LaVITProcessor, LaVITVisualTokenizer
 from lavit_hf.lavit.atomic_files import atomic_file
 from lavit_hf.training.data import load_split
-from lavit_hf.visualization import save_image
 
 
 COUNTS = (4, 8, 12, 16, 21, 32, 48, 64)
@@ -155,7 +154,11 @@ def format_table(figures: Mapping[str, Mapping[str, float]]) -> str:
 def curves_of(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """By quantity and by what was turned, the points `(tokens, quantity)`."""
     panels = {}
-    titles = {"cosine": "cosine of rebuilt features", "exact": "captions exact", "caption_seconds": "s for a caption"}
+    titles = {
+        "cosine": "cosine of rebuilt features",
+        "exact": "exact captions",
+        "caption_seconds": "seconds per caption",
+    }
     for column, title in titles.items():
         curves: dict[str, list[tuple[float, float]]] = {}
         for name, line in figures.items():
@@ -187,7 +190,8 @@ def main(
     for name, text in (("dial.json", json.dumps(told, indent=2) + "\n"), ("dial.md", format_table(figures))):
         with atomic_file(output / name) as file:
             file.write_text(text)
-    save_image(draw_curves(curves_of(figures), "tokens for each drawing"), output / "dial.png")
+    with atomic_file(output / "dial.png") as file:
+        draw_curves(curves_of(figures), "tokens per drawing").savefig(file, format="png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ pytest.importorskip("datasets")
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
-from curves import COLORS, draw_curves  # noqa: E402
+from curves import draw_curves  # noqa: E402
 from dial import AS_TRAINED, Subject, curves_of, format_table, name_of, settings_to_measure  # noqa: E402
 from reading import Drawings, Reader  # noqa: E402
 
@@ -75,9 +75,11 @@ def test_table_and_curves():
     assert panels == {
         "cosine of rebuilt features": {AS_TRAINED: [(20.0, 0.7)], "keep_ratio": [(16.0, 0.6), (64.0, 0.8)]}
     }
-    picture = draw_curves(panels, "tokens")
-    found = {color for _, color in picture.getcolors(picture.width * picture.height)}
-    assert set(COLORS[:2]) <= found
+    figure = draw_curves(panels, "tokens")
+    (panel,) = figure.axes
+    assert [line.get_xydata().tolist() for line in panel.lines] == [[[20, 0.7]], [[16, 0.6], [64, 0.8]]]
+    assert panel.get_title() == "cosine of rebuilt features" and panel.get_xlabel() == "tokens"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [AS_TRAINED, "keep_ratio"]
 
 
 def test_reader_takes_the_setting(subject):
