@@ -179,7 +179,7 @@ def build_language_model(heads: int, layers: int) -> LaVITForPreTraining:
     )
     visual_config = build_tokenizer(heads=1, layers=1, trained_layers=1).config
     model = LaVITForPreTraining(LaVITConfig(visual_tokenizer_config=visual_config, text_config=text_config))
-    model.freeze_merger()
+    model.share_merger()
     return model.to(DEVICE)
 
 

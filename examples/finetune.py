@@ -49,6 +49,7 @@ from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.language_collator import LanguageCollator
 from lavit_hf.training.meters import LanguageMeter
 from lavit_hf.training.picture_texts import TASKS, load_picture_texts, make_sample
+from lavit_hf.training.seeding import SeedPerProcess
 from lavit_hf.training.settings import find_checkpoint, load_settings
 from lavit_hf.training.trainer import LaVITTrainer
 
@@ -191,6 +192,7 @@ def main() -> None:
         eval_dataset=data[1],
         data_collator=collate,
         processing_class=processor,
+        callbacks=[SeedPerProcess()],
         meter=LanguageMeter(),
     )
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -23,8 +23,10 @@ from lavit_hf import (
     LaVITVisualTokenizerForPreTraining,
 )
 from lavit_hf.lavit.image_loading import to_rgb_image
+from lavit_hf.lavit.modeling_visual_tokenizer import FeatureStandardizer
 from lavit_hf.training.command_line import run_script
 from lavit_hf.training.data import load_split, skip_broken_images
+from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.settings import load_settings
 
 
@@ -46,7 +48,8 @@ class StartSettings:
     tokenizer: dict = field(default_factory=dict, metadata={"help": "Settings of LaVITVisualTokenizerConfig."})
     detokenizer: dict = field(default_factory=dict, metadata={"help": "Settings of LaVITDetokenizerConfig."})
     dataset: str | None = field(
-        default=None, metadata={"help": "Images for the channel statistics, needed for standardize_features."}
+        default=None,
+        metadata={"help": "Images for the channel statistics of standardize_features; a LaVIT's own by default."},
     )
     train_split: str = "train"
     image_column: str = "image"
@@ -54,17 +57,18 @@ class StartSettings:
     seed: int = 0
 
 
-def load_encoder(source: str) -> tuple[PreTrainedModel, dict, LaVITImageProcessor]:
-    """The encoder, what its own configuration says of it, and what prepares its images."""
+def load_encoder(source: str) -> tuple[PreTrainedModel, dict, LaVITImageProcessor, FeatureStandardizer | None]:
+    """The encoder, what its own configuration says of it, what prepares its images, and its channel statistics."""
     config = AutoConfig.from_pretrained(source)
     if isinstance(config, LaVITConfig):
         tokenizer = LaVITVisualTokenizer.from_pretrained(source, dtype=torch.float32)
         known = {name: getattr(tokenizer.config, name) for name in ENCODER_SETTINGS if hasattr(tokenizer.config, name)}
-        return tokenizer.encoder.model, known, LaVITImageProcessor.from_pretrained(source)
+        image_processor = LaVITImageProcessor.from_pretrained(source)
+        return tokenizer.encoder.model, known, image_processor, tokenizer.encoder.standardizer
     own = AutoImageProcessor.from_pretrained(source)
     size = {"height": config.image_size, "width": config.image_size}
     image_processor = LaVITImageProcessor(size=size, image_mean=own.image_mean, image_std=own.image_std)
-    return AutoModel.from_pretrained(source, dtype=torch.float32), {}, image_processor
+    return AutoModel.from_pretrained(source, dtype=torch.float32), {}, image_processor, None
 
 
 def build_model(settings: StartSettings, encoder: PreTrainedModel, known: dict) -> LaVITVisualTokenizerForPreTraining:
@@ -75,11 +79,29 @@ def build_model(settings: StartSettings, encoder: PreTrainedModel, known: dict) 
     return LaVITVisualTokenizerForPreTraining(config, encoder).eval()
 
 
+def set_standardizer(
+    model: LaVITVisualTokenizerForPreTraining,
+    settings: StartSettings,
+    image_processor: LaVITImageProcessor,
+    standardizer: FeatureStandardizer | None,
+) -> None:
+    """Brings the encoder's channels to one size, by their statistics over images, or else those of its own LaVIT."""
+    if settings.dataset:
+        fit_standardizer(model, settings, image_processor)
+    elif standardizer is not None:
+        model.visual_tokenizer.encoder.standardizer.load_state_dict(standardizer.state_dict())
+    else:
+        raise TrainingError(
+            f"standardize_features needs statistics, and {settings.encoder} comes with none. Set dataset to images to "
+            "compute them from, or standardize_features to false."
+        )
+
+
 @torch.no_grad()
 def fit_standardizer(
     model: LaVITVisualTokenizerForPreTraining, settings: StartSettings, image_processor: LaVITImageProcessor
 ) -> None:
-    """Brings the encoder's channels to one size, by their statistics over images."""
+    """Computes the statistics of the encoder's channels over images."""
     pictures = skip_broken_images(load_split(settings.dataset, settings.train_split), settings.image_column)
     rows = islice(pictures.shuffle(seed=settings.seed), settings.statistics_images)
     images = [to_rgb_image(row[settings.image_column]) for row in rows]
@@ -92,10 +114,10 @@ def main() -> None:
     """Build the visual tokenizer and save it."""
     (settings,) = load_settings(StartSettings)
     set_seed(settings.seed)
-    encoder, known, image_processor = load_encoder(settings.encoder)
+    encoder, known, image_processor, standardizer = load_encoder(settings.encoder)
     model = build_model(settings, encoder, known)
-    if settings.dataset and model.config.standardize_features:
-        fit_standardizer(model, settings, image_processor)
+    if model.config.standardize_features:
+        set_standardizer(model, settings, image_processor, standardizer)
     model.save_pretrained(settings.output)
     image_processor.save_pretrained(settings.output)
     print(f"{model.config.num_patches} patches, {model.config.codebook_size} codes, in {settings.output}")

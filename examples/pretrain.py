@@ -46,6 +46,7 @@ from lavit_hf.training.language_data import (
     stream_samples,
 )
 from lavit_hf.training.meters import LanguageMeter
+from lavit_hf.training.seeding import SeedPerProcess
 from lavit_hf.training.settings import find_checkpoint, load_function, load_settings
 from lavit_hf.training.trainer import LaVITTrainer
 
@@ -237,7 +238,7 @@ def main() -> None:
         eval_dataset=validation_data,
         data_collator=collate,
         processing_class=processor,
-        callbacks=[EpochCallback(maker)],
+        callbacks=[SeedPerProcess(), EpochCallback(maker)],
         meter=LanguageMeter(),
     )
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -83,7 +83,7 @@ class Collator:
             features = [from_bytes(row[self.settings.features_column], self.feature_size) for row in rows]
             batch["features"] = torch.stack(features).float()
         else:
-            images = [row[self.settings.image_column].convert("RGB") for row in rows]
+            images = [row[self.settings.image_column] for row in rows]
             batch["pixel_values"] = self.image_processor(images, return_tensors="pt").pixel_values
         if self.settings.complexity_column in rows[0]:
             complexity = [torch.tensor(row[self.settings.complexity_column]).float().mean() for row in rows]
@@ -102,10 +102,7 @@ def draw_pictures(model: LaVITTokenSelectionForPreTraining, rows: list[dict], co
     """Images with the patches that the model keeps of them."""
     batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
     masks = model(**batch).keep_mask
-    return [
-        draw_keep_mask(row[collate.settings.image_column].convert("RGB"), mask, size=192)
-        for row, mask in zip(rows, masks)
-    ]
+    return [draw_keep_mask(row[collate.settings.image_column], mask, size=192) for row, mask in zip(rows, masks)]
 
 
 def calibration_batches(trainer: LaVITTrainer, number: int) -> Iterator[dict[str, torch.Tensor]]:

@@ -29,6 +29,7 @@ from lavit_hf.training.data import load_split, skip_broken_images
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.feature_rows import from_bytes
 from lavit_hf.training.meters import TokenizerMeter
+from lavit_hf.training.seeding import SeedPerProcess
 from lavit_hf.training.settings import find_checkpoint, load_function, load_settings
 from lavit_hf.training.trainer import LaVITTrainer
 
@@ -66,7 +67,8 @@ class TokenizerSettings:
         metadata={"help": "Number of rows to initialize the codebook with by k-means; the first batch's by default."},
     )
     codebook_start_step: int = field(
-        default=0, metadata={"help": "With codebook_rows, the step at which the codebook is initialized."}
+        default=0,
+        metadata={"help": "With codebook_rows, the step at which the codebook is initialized; at latest the last."},
     )
     feature_probe: str | None = field(
         default=None,
@@ -114,7 +116,7 @@ def collate_features(rows: list[dict], column: str, width: int) -> dict[str, tor
 
 def collate_images(rows: list[dict], column: str, image_processor: LaVITImageProcessor) -> dict[str, torch.Tensor]:
     """Prepares images, `(batch_size, num_channels, image_size, image_size)`."""
-    images = [row[column].convert("RGB") for row in rows]
+    images = [row[column] for row in rows]
     return {"pixel_values": image_processor(images, return_tensors="pt").pixel_values}
 
 
@@ -189,6 +191,7 @@ def main() -> None:
         data_collator=collate,
         meter=TokenizerMeter(model.config.codebook_size),
     )
+    trainer.add_callback(SeedPerProcess())
     if settings.final_selection:
         trainer.add_callback(SwitchSelection(model.config, settings.final_selection, settings.final_selection_share))
     if settings.codebook_rows:

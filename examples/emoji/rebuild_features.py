@@ -19,11 +19,13 @@ import typer
 from looking import batches
 
 from lavit_hf import LaVITDetokenizer, LaVITVisualTokenizerForPreTraining
+from lavit_hf.evaluation.identity import digest_weights
 from lavit_hf.fast_dtypes import fast_autocast
 from lavit_hf.training.data import load_split
 from lavit_hf.training.feature_rows import to_bytes
 from lavit_hf.training.pixel_data import PairedRows, check_pairs
-from lavit_hf.training.shards import write_shards
+from lavit_hf.training.records import read_record
+from lavit_hf.training.shards import SETTINGS_NAME, write_shards
 
 
 SCHEMA = pa.schema({"image": pa.binary(), "features": pa.large_binary(), "row": pa.int32(), "view": pa.int32()})
@@ -66,7 +68,12 @@ def main(
         lambda numbers: rebuild_rows(rows, numbers, detokenizer, batch_size),
         output,
         SCHEMA,
-        settings={"split": split},
+        settings={
+            "split": split,
+            "tokenizer": digest_weights(tokenizer),
+            "tokens": read_record(tokens / split / SETTINGS_NAME),
+            "pictures": read_record(pictures / split / SETTINGS_NAME),
+        },
     )
 
 

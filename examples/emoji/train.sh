@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-# From the raw drawings to the checkpoint that the package ships. Cut short, it goes on where it stopped.
+# Trains a checkpoint like the bundled one from raw drawings. Resumes if interrupted.
 #
 #     examples/emoji/train.sh [python [argument of all trainings]...]
 #
-# With `--max_steps 2` all steps are rehearsed.
+# `--max_steps 2` does a trial run of all steps.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${1:-python}

@@ -16,12 +16,14 @@ from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 from transformers.utils import ModelOutput
 
+import benchmark_files
 from benchmark_files import (
     CAPTIONS,
     NUMBERS,
     QUESTIONS,
     WRITERS,
     coco_name,
+    picture,
     save_tiny_clip,
     write_coco_captions,
     write_rows,
@@ -29,7 +31,8 @@ from benchmark_files import (
 from command_line import fail, succeed
 from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor, bundled_checkpoint
 from lavit_hf.evaluation import EvaluationOptions, evaluate, requirements
-from lavit_hf.evaluation.identity import digest_weights, identify_weights
+from lavit_hf.evaluation.benchmarks import read_samples
+from lavit_hf.evaluation.identity import digest_samples, digest_weights, identify_weights
 from lavit_hf.evaluation.options import Tokenizer
 from lavit_hf.evaluation.requests import _identify
 from lavit_hf.tasks.dtypes import choose_dtype
@@ -311,6 +314,22 @@ class TestIdentity:
             digests.add(digest_weights(tmp_path))
         assert len(digests) == 2
 
+    @pytest.mark.parametrize("task", ["coco", "vqav2", "coco-images", "rows"])
+    def test_replaced_images_are_other_data(self, task, tmp_path):
+        """With the same names, texts and ids; in another folder, the same images are the same data."""
+        if task == "rows":
+            pytest.importorskip("datasets")
+
+        def digest(folder: Path, images=picture) -> str:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(benchmark_files, "picture", images)
+                (write_rows if task == "rows" else WRITERS[task])(folder)
+            return digest_samples(read_samples("captions" if task == "rows" else task, folder, None, None, 0))
+
+        before = digest(tmp_path / "one")
+        assert digest(tmp_path / "two") == before
+        assert digest(tmp_path / "three", lambda number: picture(number + (number == 3))) != before
+
     def test_adapter_of_the_hub_has_no_config_of_a_model(self, monkeypatch):
         def download(repo: str, name: str) -> str:
             if name == "config.json":
@@ -538,9 +557,17 @@ class TestPainting:
         broken = folder / "images" / "0002.jpg"
         broken.write_bytes(b"nothing")
         result = evaluate(options("coco-images", folder, repo, tmp_path / "output", clip=str(clip), protocol="own"))
-        assert sorted(sides) == [(False, (1, 3, 32, 32))] * 5 + [(True, (1, 3, 40, 50))] * 4
+        assert sorted(sides) == [(False, (1, 3, 32, 32))] * 4 + [(True, (1, 3, 40, 50))] * 4
         assert set(result["scores"]) == {"FID", "CLIP score"}
         assert [row["picture"] for row in result["skipped"]] == [str(broken)]
+        assert result["number"] == 4
+        assert [row["id"] for row in result["answers"] if "CLIP score" not in row] == [result["skipped"][0]["id"]]
+
+    def test_fid_needs_two_images(self, repo, tmp_path, clip, no_model):
+        folder = write_coco_captions(tmp_path / "data")
+        settings = {"clip": str(clip), "protocol": "own", "limit": 1}
+        with pytest.raises(Failure, match=r"FID needs at least two images, but there is one. Raise --limit"):
+            evaluate(options("coco-images", folder, repo, tmp_path / "output", **settings))
 
     def test_geneval_and_dpg_bench(self, repo, tmp_path, spy):
         """Four images of each prompt, laid out for the benchmarks' own scorers; nothing is scored here."""

@@ -97,6 +97,14 @@ class TestRows:
         assert rows_of(samples) == rows_of(read("vqav2", WRITERS["vqav2"](tmp_path)))
         assert [samples.read(row.picture).tobytes() for row in samples.rows] == [picture(n).tobytes() for n in NUMBERS]
 
+    def test_download_of_the_hub(self, folder, tmp_path):
+        """Its parquet files are in the folder `data`."""
+        from datasets import load_from_disk
+
+        (tmp_path / "data").mkdir()
+        load_from_disk(folder)["test"].to_parquet(tmp_path / "data" / "test-00000-of-00001.parquet")
+        assert rows_of(read("captions", tmp_path)) == rows_of(read("captions", folder))
+
     def test_captions(self, folder):
         rows = read("captions", folder).rows
         assert [row.references for row in rows] == [tuple(CAPTIONS[number]) for number in NUMBERS]

@@ -74,6 +74,23 @@ def run_on_processes(script: ModuleType, run: Path, number: int, output: Path, *
     assert result.returncode == 0, result.stderr[-3000:]
 
 
+def callbacks_of(script: ModuleType, run: Path) -> list[type]:
+    """Kinds of the callbacks that a script gives its trainer. Ends the run before its training."""
+
+    class Found(Exception):
+        pass
+
+    def end(trainer, **kwargs):
+        raise Found(*map(type, trainer.callback_handler.callbacks))
+
+    with patch.object(script.LaVITTrainer, "train", end):
+        try:
+            run_script(script, run)
+        except Found as found:
+            return list(found.args)
+    raise AssertionError(f"{script.__file__} does not train")
+
+
 def logged(output: Path, name: str = "loss") -> list[float]:
     """A figure at every step that logged it, read from the last checkpoint."""
     last = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))

@@ -210,6 +210,14 @@ class TestRun:
         assert selector and all(torch.equal(before[name], after[name]) for name in selector)
         assert LaVITVisualTokenizer.from_pretrained(output).config.selection == "threshold"
 
+    def test_codes_begin_in_a_run_that_ends_before_their_step(self, start, tmp_path):
+        """As in a trial run of all steps, which goes on from its codes."""
+        write_selection(tmp_path)
+        script = load_script("train_visual_tokenizer")
+        short = run_script(script, start("short", max_steps=2, codebook_start_step=200))
+        assert LaVITVisualTokenizerForPreTraining.from_pretrained(short).codebook_trainer.has_started
+        run_script(script, start("next", model=str(short), max_steps=1, codebook_rows=None))
+
     def test_an_evaluation_before_the_first_step_does_not_begin_the_codes(self, start, tmp_path, monkeypatch):
         write_selection(tmp_path)
         begun, begin = [], LaVITVisualTokenizerForPreTraining.start_codebook

@@ -20,8 +20,18 @@ from lavit_hf import LaVITForCausalLM, LaVITProcessor  # noqa: E402
 from lavit_hf.training.errors import TrainingError  # noqa: E402
 from lavit_hf.training.language_collator import LanguageCollator  # noqa: E402
 from lavit_hf.training.picture_texts import load_picture_texts, make_sample  # noqa: E402
+from lavit_hf.training.seeding import SeedPerProcess  # noqa: E402
 from lavit_hf.training.settings import load_settings  # noqa: E402
-from training_runs import EXAMPLES, load_script, logged, run_script, weights, write_pictures, write_run  # noqa: E402
+from training_runs import (  # noqa: E402
+    EXAMPLES,
+    callbacks_of,
+    load_script,
+    logged,
+    run_script,
+    weights,
+    write_pictures,
+    write_run,
+)
 
 
 CAPTIONS = ["a red house", "two small dogs", "the sea at night", "an old green car"]
@@ -132,6 +142,10 @@ class TestCaptions:
     def test_checkpoints_hold_the_adapter_alone(self, merged):
         names = {path.name for path in (merged / "checkpoint-40").iterdir()}
         assert "adapter_model.safetensors" in names and "model.safetensors" not in names
+
+    def test_processes_draw_other_noise(self, script, converted, captions, tmp_path):
+        run = write_run(tmp_path / "run.yaml", model=str(converted), dataset=str(captions))
+        assert SeedPerProcess in callbacks_of(script, run)
 
     def test_goes_on_where_it_was_cut(self, script, converted, captions, tmp_path):
         run = write_run(
@@ -270,6 +284,18 @@ class TestBadInput:
             assert f"skipped {path}, whose text is empty" in caplog.text
         assert "skipped 2 of 4 rows, whose texts are empty" in caplog.text
         assert "skipped 1 of 2 images" in caplog.text
+
+    @pytest.mark.parametrize("answers", [(3, 0), (2.5, 0.0)])
+    def test_answers_that_are_numbers(self, processor, tmp_path, answers):
+        write_folder(tmp_path, [{"question": "How many?", "answer": answer} for answer in answers])
+        rows = load_picture_texts(str(tmp_path), "train", "questions")
+        samples = [make_sample(row, "questions", processor) for row in rows]
+        assert [sample["answer"] for sample in samples] == [f" {answer}" for answer in answers]
+
+    def test_answers_that_are_no_texts(self, tmp_path):
+        write_folder(tmp_path, [{"question": "What?", "answer": ["a cat", "a dog"]}])
+        with pytest.raises(TrainingError, match=r"a text or a number must be given .*, not \['a cat', 'a dog'\]"):
+            load_picture_texts(str(tmp_path), "train", "questions")
 
     def test_no_text_at_all(self, tmp_path):
         write_folder(tmp_path, [{"question": "What?", "answer": ""}] * 2)

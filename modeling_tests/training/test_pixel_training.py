@@ -401,6 +401,15 @@ class TestRows:
         rows = pair_rows(pictures, self.codes())
         assert [row["codes"] for row in rows] == [[1], [3], [4]]
 
+    def test_codes_of_readable_pictures_alone(self, pictures, tmp_path):
+        """As the pretokenizer writes them. They must be of the same images all the same."""
+        (tmp_path / "pictures" / "picture_01.png").write_bytes(b"broken")
+        codes = self.codes(row=[0, 0, 1, 1], view=[0, 1, 0, 1])
+        rows = pair_rows(pictures, codes.select([0, 2, 3]))
+        assert [(row["codes"], row["image"].size) for row in rows] == [([n], (32, 32)) for n in (1, 3, 4)]
+        with pytest.raises(TrainingError, match="do not match at row 1, where 'row' differs"):
+            pair_rows(pictures, codes.select([0, 1, 3]))
+
     def test_other_counts(self, pictures):
         with pytest.raises(TrainingError, match="4 images, but codes or features for 3"):
             pair_rows(pictures, self.codes().select(range(3)))

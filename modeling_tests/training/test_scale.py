@@ -70,6 +70,16 @@ def test_runs_are_the_papers():
     assert pairs == pytest.approx(193e6, rel=0.01)
 
 
+def test_runs_read_what_others_write():
+    runs = {
+        name: yaml.safe_load((EXAMPLES / "runs" / f"7b_{name}.yaml").read_text()) for name in (*RUNS, "pretokenize")
+    }
+    tokenizer, tokens = runs["visual_tokenizer"]["output_dir"], runs["pretokenize"]["output"]
+    assert runs["pretokenize"]["visual_tokenizer"] == runs["pretrain"]["visual_tokenizer"] == tokenizer
+    assert runs["pixel_decoder"]["tokenizer"] == tokenizer
+    assert runs["pretrain"]["dataset"] == tokens
+
+
 def test_hours_follow_the_assumptions(scale, sizes):
     assumptions = scale.Assumptions()
     doubled = replace(assumptions, stage_1_steps=2 * assumptions.stage_1_steps)

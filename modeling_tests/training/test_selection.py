@@ -414,6 +414,10 @@ class TestRun:
         resumed = weights(cut)
         assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
 
+    def test_accumulated_gradients_are_refused(self, start, script):
+        with pytest.raises(TrainingError, match="gradient_accumulation_steps must be 1, got 2"):
+            run_script(script, start(gradient_accumulation_steps=2))
+
     def test_what_it_leaves(self, start, script):
         run = start()
         output = run_script(script, run)

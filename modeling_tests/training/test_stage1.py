@@ -27,10 +27,12 @@ from lavit_hf import (
 )
 from lavit_hf.training.codebook_training import CodebookTrainer
 from lavit_hf.training.errors import TrainingError
+from lavit_hf.training.seeding import SeedPerProcess
 from lavit_hf.training.settings import last_checkpoint, load_settings
 from training_runs import (
     EXAMPLES,
     SIDE,
+    callbacks_of,
     load_script,
     logged,
     run_on_processes,
@@ -146,6 +148,14 @@ class TestRun:
         monkeypatch.setattr(LaVITVisualTokenizerForPreTraining, "forward", note)
         run_script(script, start(final_selection="threshold", final_selection_share=0.5))
         assert used == ["sample", "sample", "threshold", "threshold"]
+
+    def test_processes_draw_other_noise(self, start, script):
+        assert SeedPerProcess in callbacks_of(script, start())
+
+    def test_accumulated_gradients_are_refused(self, start, script):
+        """They would update the codebook once per part, and square the distance of each part's share."""
+        with pytest.raises(TrainingError, match="gradient_accumulation_steps must be 1, got 2"):
+            run_script(script, start(gradient_accumulation_steps=2))
 
 
 class TestFromFeatures:

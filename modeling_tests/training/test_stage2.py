@@ -44,9 +44,20 @@ from lavit_hf.training.language_data import (
 )
 from lavit_hf.training.packing import first_fit, pack
 from lavit_hf.training.pretokenizing import Pretokenizer
+from lavit_hf.training.seeding import SeedPerProcess
 from lavit_hf.training.shards import read_shards, write_shards
 from lavit_hf.training.text_tokenizer import train_tokenizer
-from training_runs import EXAMPLES, SIDE, load_script, logged, run_script, weights, write_pictures, write_run
+from training_runs import (
+    EXAMPLES,
+    SIDE,
+    callbacks_of,
+    load_script,
+    logged,
+    run_script,
+    weights,
+    write_pictures,
+    write_run,
+)
 
 
 sys.path.insert(0, str(EXAMPLES / "emoji"))
@@ -538,10 +549,37 @@ class TestData:
         samples = data.__getitems__(list(range(12)))
         assert all(sample["example"] in of_style[r["style"]] for sample, r in zip(samples, pairs))
         assert len({tuple(sample["example"]) for sample in samples}) > 2
+        assert all(sample["example"] != sample["codes"] for sample in samples)
         alone = LanguageDataset(pairs, SampleMaker(["text_image"], condition_dropout=1.0, example_share=1.0))
         assert "example" not in alone[0]
         with pytest.raises(TrainingError, match="no example_column 'color'"):
             LanguageDataset(pairs, SampleMaker(example_share=0.5), example_column="color")
+
+    def test_no_image_is_its_own_example(self):
+        """Of three, each of the others is one equally often; the only one of its style has none."""
+        pairs = self.pairs(4, style=["flat", "round", "flat", "flat"])
+        maker = SampleMaker(["text_image"], example_share=1.0)
+        data = LanguageDataset(pairs, maker, example_column="style")
+        found = {number: [] for number in range(4)}
+        codes = [row["codes"] for row in pairs]
+        for epoch in range(40):
+            maker.set_epoch(epoch)
+            for number, sample in enumerate(data.__getitems__([0, 1, 2, 3])):
+                found[number] += [codes.index(sample["example"])] if "example" in sample else []
+        assert found[1] == []
+        assert {number: set(others) for number, others in found.items() if number != 1} == {
+            0: {2, 3},
+            2: {0, 3},
+            3: {0, 2},
+        }
+        assert all(8 <= others.count(other) <= 32 for others in found.values() for other in set(others))
+
+    @pytest.mark.parametrize("template", ["{}", "Question: {}"])
+    def test_a_template_without_a_mark_before_the_answer(self, template):
+        """Nothing tells where the answer begins, so all of the text is learned."""
+        maker = SampleMaker(["image_text"], template)
+        sample = maker.pair(row(texts=["What is it? A cat."]), 0)
+        assert (sample["prompt"], sample["answer"]) == ("", "What is it? A cat.")
 
     def test_images_that_are_not_written_are_only_read(self):
         pairs = self.pairs(12, style=["flat", "round", "flat"] * 4, written=[n in (1, 5, 6, 9) for n in range(12)])
@@ -838,6 +876,9 @@ class TestPretrain:
             weights(trained / "checkpoint-2")["understanding.projection.weight"],
             expected["understanding.projection.weight"],
         )
+
+    def test_processes_draw_other_noise(self, script, stages, tokens, tmp_path):
+        assert SeedPerProcess in callbacks_of(script, self.write_run(tmp_path / "run.yaml", stages, tokens))
 
     def test_accumulated_steps_are_one_step(self, script, stages, tokens, tmp_path):
         """Averaged by target, however few of them a part of the batch has."""

@@ -3,9 +3,11 @@
 """The training frame: settings, data, shards, figures, and what stops a run. The models are one layer."""
 
 import errno
+import io
 import json
 import logging
 import tarfile
+import zipfile
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 from transformers.utils import ModelOutput
@@ -21,7 +24,7 @@ from transformers.utils import ModelOutput
 
 datasets = pytest.importorskip("datasets")
 
-from lavit_hf.training.data import load_split, skip_broken_images  # noqa: E402
+from lavit_hf.training.data import load_split, read_image, skip_broken_images  # noqa: E402
 from lavit_hf.training.errors import TrainingError  # noqa: E402
 from lavit_hf.training.feature_rows import from_bytes, to_bytes  # noqa: E402
 from lavit_hf.training.meters import LossMeter, TokenizerMeter  # noqa: E402
@@ -390,6 +393,37 @@ class TestData:
             assert f"{name} (" in caplog.text
         if not streaming:
             assert "skipped 2 of 6 images" in caplog.text
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_what_no_image_processor_reads_is_skipped(self, tmp_path, monkeypatch, streaming):
+        """Images above the limit of pixels, where Pillow warns and where it refuses, and one that raises any error."""
+        for side in (20, 30, 40):
+            Image.new("RGB", (side, side)).save(tmp_path / f"{side}.png")
+        damaged = io.BytesIO()
+        Image.new("RGBA", (8, 8)).save(damaged, "DDS", pixel_format="DXT5")
+        (tmp_path / "damaged.dds").write_bytes(damaged.getvalue().replace(b"DXT5", b"NONE"))
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
+        kept = skip_broken_images(load_split(str(tmp_path), streaming=streaming))
+        assert [row["image"].size for row in kept] == [(20, 20)]
+
+    def test_streamed_archives(self, tmp_path):
+        paths = write_pictures(tmp_path / "pictures", 3)
+        paths[1].write_bytes(b"no picture")
+        (tmp_path / "data").mkdir()
+        with zipfile.ZipFile(tmp_path / "data" / "pictures.zip", "w") as archive:
+            for path in paths:
+                archive.write(path, path.name)
+        kept = skip_broken_images(load_split(str(tmp_path / "data"), streaming=True))
+        assert [row["image"].size for row in kept] == [(32, 32)] * 2
+
+    @pytest.mark.parametrize(
+        "path",
+        ["http://127.0.0.1:9/a.png", "zip://a.png::http://127.0.0.1:9/a.zip", "zip://a.png::gone.zip", "", None],
+    )
+    def test_addresses_in_data_are_not_followed(self, path, monkeypatch, caplog):
+        monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it was followed"))
+        assert read_image({"bytes": None, "path": path}) is None
+        assert "skipped an image that cannot be read" in caplog.text
 
     def test_none_is_left(self, tmp_path):
         for path in write_pictures(tmp_path, 2):

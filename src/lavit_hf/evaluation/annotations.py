@@ -24,7 +24,7 @@ def read_karpathy_split(files: list[Path], data: Path, split: str, seed: int) ->
         f"{image['filepath']}/{image['filename']}" if "filepath" in image else image["filename"] for image in images
     ]
     paths = PictureFolder(data).find(names)
-    return Samples(
+    return _with_files(
         [
             Sample(
                 str(image.get("cocoid", image["imgid"])),
@@ -32,8 +32,7 @@ def read_karpathy_split(files: list[Path], data: Path, split: str, seed: int) ->
                 references=tuple(sentence["raw"] for sentence in image["sentences"]),
             )
             for image, path in zip(images, paths)
-        ],
-        read_image,
+        ]
     )
 
 
@@ -46,12 +45,11 @@ def read_coco_captions(files: list[Path], data: Path, split: str, seed: int) -> 
             raise Failure(f"{files[0]} has a caption for image {annotation['image_id']}, but no such image.")
         references[annotation["image_id"]].append(annotation["caption"])
     paths = PictureFolder(data).find([image["file_name"] for image in content["images"]])
-    return Samples(
+    return _with_files(
         [
             Sample(str(image["id"]), path, references=tuple(references[image["id"]]), kind=image.get("domain"))
             for image, path in zip(content["images"], paths)
-        ],
-        read_image,
+        ]
     )
 
 
@@ -60,7 +58,7 @@ def read_coco_prompts(files: list[Path], data: Path, split: str, seed: int) -> S
     samples = read_coco_captions(files, data, split, seed)
     draw = random.Random(seed)
     prompts = [Sample(row.id, row.picture, text=draw.choice(row.references)) for row in samples.rows if row.references]
-    return Samples(draw.sample(prompts, len(prompts)), read_image)
+    return _with_files(draw.sample(prompts, len(prompts)))
 
 
 def read_vqa(files: list[Path], data: Path, split: str, seed: int) -> Samples:
@@ -77,12 +75,8 @@ def read_vqa(files: list[Path], data: Path, split: str, seed: int) -> Samples:
     subset = asked.get("data_subtype", "val2014")
     names = [COCO_NAME.format(subset=subset, image_id=question["image_id"]) for question in questions]
     paths = PictureFolder(data).find(names)
-    return Samples(
-        [
-            _vqa_sample(question, annotations[question["question_id"]], path)
-            for question, path in zip(questions, paths)
-        ],
-        read_image,
+    return _with_files(
+        [_vqa_sample(question, annotations[question["question_id"]], path) for question, path in zip(questions, paths)]
     )
 
 
@@ -100,12 +94,11 @@ def read_gqa(files: list[Path], data: Path, split: str, seed: int) -> Samples:
     """Reads questions in GQA's format, with one answer each."""
     questions = _load(files[0])
     paths = PictureFolder(data).find([f"{question['imageId']}.jpg" for question in questions.values()])
-    return Samples(
+    return _with_files(
         [
             Sample(id, path, entry["question"], (entry["answer"],), entry.get("types", {}).get("structural"))
             for (id, entry), path in zip(questions.items(), paths)
-        ],
-        read_image,
+        ]
     )
 
 
@@ -113,7 +106,7 @@ def read_vizwiz(files: list[Path], data: Path, split: str, seed: int) -> Samples
     """Reads questions in VizWiz's format."""
     questions = _load(files[0])
     paths = PictureFolder(data).find([question["image"] for question in questions])
-    return Samples(
+    return _with_files(
         [
             Sample(
                 question["image"],
@@ -123,8 +116,7 @@ def read_vizwiz(files: list[Path], data: Path, split: str, seed: int) -> Samples
                 question.get("answer_type"),
             )
             for question, path in zip(questions, paths)
-        ],
-        read_image,
+        ]
     )
 
 
@@ -140,6 +132,10 @@ def read_geneval(files: list[Path], data: Path, split: str, seed: int) -> Sample
 def read_dpg_bench(files: list[Path], data: Path, split: str, seed: int) -> Samples:
     """Reads DPG-Bench's prompts, with one text file each."""
     return Samples([Sample(file.stem, text=_read(file).strip()) for file in files])
+
+
+def _with_files(rows: list[Sample]) -> Samples:
+    return Samples(rows, read_image, lambda path: Path(path).read_bytes())
 
 
 def naming_file(files: Iterable[Path], error: Exception) -> Failure:

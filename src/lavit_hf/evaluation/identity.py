@@ -4,13 +4,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..tasks.failures import Failure
 from ..tasks.repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES
-from .samples import Sample
+from .samples import Samples
 
 
 _LETTERS = 12
@@ -56,12 +56,25 @@ def identify_weights(repo: str) -> str:
     return Path(path).parent.name[:_LETTERS]
 
 
-def digest_samples(samples: Iterable[Sample]) -> str:
-    """Computes a short digest of samples, which does not depend on the folders of their images."""
+def digest_samples(samples: Samples) -> str:
+    """Computes a short digest of samples and their images, which does not depend on the folders of the images."""
+    pictures = {sample.picture: None for sample in samples.rows}  # one can have several questions
+    pictures = {picture: _digest_picture(samples, picture) for picture in pictures}
     sums = hashlib.sha256()
-    for sample in samples:
-        sums.update(json.dumps([sample.id, sample.text, sample.references, sample.kind]).encode())
+    for sample in samples.rows:
+        told = [sample.id, sample.text, sample.references, sample.kind, pictures[sample.picture]]
+        sums.update(json.dumps(told).encode())
     return sums.hexdigest()[:_LETTERS]
+
+
+def _digest_picture(samples: Samples, picture: str | None) -> str | None:
+    """Returns a digest of an image's file, or `None` if there is none. The evaluation skips it then."""
+    if picture is None:
+        return None
+    try:
+        return hashlib.sha256(samples.read_bytes(picture)).hexdigest()
+    except (OSError, ValueError):
+        return None
 
 
 def check_same(path: Path, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -97,8 +97,8 @@ def request_evaluation(options: EvaluationOptions) -> EvaluationRequest:
         [`EvaluationRequest`].
 
     Raises:
-        Failure: If the task, protocol, model, device or data does not exist, a requirement of a scorer is missing, or
-            there is already a result with other settings.
+        Failure: If the task, protocol, model, device or data does not exist, a requirement of a scorer is missing, the
+            samples are too few for it, or there is already a result with other settings.
     """
     benchmark = find_benchmark(options.task)
     protocol = find_protocol(benchmark.protocols, options.protocol, options.task)
@@ -109,7 +109,8 @@ def request_evaluation(options: EvaluationOptions) -> EvaluationRequest:
     if isinstance(protocol, PaintingProtocol):
         _check_paints(repo, protocol, options)
     samples = read_samples(options.task, options.data, options.split, options.column, options.seed)
-    samples = Samples(samples.rows[: options.limit or benchmark.limit], samples.read)
+    samples = replace(samples, rows=samples.rows[: options.limit or benchmark.limit])
+    _check_number(options, benchmark, samples)
     settings = _settings(options, protocol, samples, repo)
     _check_earlier(options, settings)
     return EvaluationRequest(options, benchmark, protocol, samples, repo, settings, left_out)
@@ -129,6 +130,11 @@ def _check_scorers(
     if benchmark.scored or protocol.candidates > 1:
         requirements.check_picture_scorers(benchmark.scored and options.fid, options.fid_weights, options.clip)
     return {}
+
+
+def _check_number(options: EvaluationOptions, benchmark: Benchmark, samples: Samples) -> None:
+    if benchmark.kind is Kind.pictures and benchmark.scored and options.fid and len(samples.rows) < 2:
+        raise Failure("FID needs at least two images, but there is one. Raise --limit, or pass --no-fid.")
 
 
 def _check_spice(options: EvaluationOptions) -> dict[str, str]:
@@ -158,7 +164,7 @@ def _settings(
         "protocol": {"name": options.protocol, **asdict(protocol)},
         "weights": _identify(model.model, repo),
         "seed": options.seed,
-        "data": digest_samples(samples.rows),
+        "data": digest_samples(samples),
         "split": options.split,
         "limit": options.limit or find_benchmark(options.task).limit,
         "batch_size": options.batch_size,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..parquet_folders import has_parquet
 from ..tasks.failures import Failure
 from .requirements import check_datasets
 from .samples import Sample, Samples
@@ -28,9 +29,7 @@ DATASET_FILES = ("dataset_dict.json", "dataset_info.json", "metadata.jsonl", "me
 def is_dataset(folder: Path) -> bool:
     """Whether `datasets` can read a folder: saved to disk, parquet files, or images with metadata."""
     places = [folder, *(path for path in folder.iterdir() if path.is_dir())]
-    return any((place / name).is_file() for place in places for name in DATASET_FILES) or any(
-        folder.glob("**/*.parquet")
-    )
+    return any((place / name).is_file() for place in places for name in DATASET_FILES) or has_parquet(folder)
 
 
 def read_caption_rows(dataset: "Dataset", column: str | None) -> Samples:
@@ -59,7 +58,7 @@ def read_prompt_rows(dataset: "Dataset", column: str | None) -> Samples:
         Sample(str(number), row.picture, text=next(iter(row.references), ""))
         for number, row in enumerate(samples.rows)
     ]
-    return Samples(prompts, samples.read)
+    return Samples(prompts, samples.read, samples.read_bytes)
 
 
 def read_question_rows(dataset: "Dataset", column: str | None) -> Samples:
@@ -111,15 +110,22 @@ def _samples(dataset: "Dataset", columns: list[str], make_samples: Any) -> Sampl
     ]
     pictures = dataset.select_columns([IMAGE])
 
-    def read(picture: str) -> "Image.Image":
-        from ..lavit.image_loading import load_image
-
+    def find(picture: str) -> str | bytes:
         encoded = pictures[int(picture.removeprefix(ROW))][IMAGE]
         if encoded is None:
             raise ValueError("there is no image in this row.")
-        return load_image(encoded["path"] if encoded["bytes"] is None else encoded["bytes"])
+        return encoded["path"] if encoded["bytes"] is None else encoded["bytes"]
 
-    return Samples(rows, read)
+    def read(picture: str) -> "Image.Image":
+        from ..lavit.image_loading import load_image
+
+        return load_image(find(picture))
+
+    def read_bytes(picture: str) -> bytes:
+        found = find(picture)
+        return found if isinstance(found, bytes) else Path(found).read_bytes()
+
+    return Samples(rows, read, read_bytes)
 
 
 def _find_ids(dataset: "Dataset") -> list[str]:

@@ -56,7 +56,7 @@ def evaluate(options: EvaluationOptions) -> dict[str, Any] | None:
     >>> from lavit_hf.evaluation import EvaluationOptions, evaluate
     >>> from lavit_hf.tasks.options import ModelOptions
 
-    >>> result = evaluate(EvaluationOptions("coco", Path("coco"), ModelOptions("LaVIT-7B-v2-hf")))
+    >>> result = evaluate(EvaluationOptions("coco", Path("coco"), ModelOptions("lavit-7b")))
     >>> result["scores"]["CIDEr"], result["tokens_per_image"]["mean"]
     ```
     """
@@ -216,7 +216,7 @@ def _score(request: EvaluationRequest, scorers: PictureScorers) -> dict[str, Any
     return {
         **request.settings,
         "model": request.options.model.model or BUNDLED_CHECKPOINT,
-        "number": len(answers),
+        "number": len(request.samples.rows) - len(skipped),
         **scored,
         "left_out": request.left_out,
         "skipped": sorted(skipped, key=lambda entry: entry["id"]),

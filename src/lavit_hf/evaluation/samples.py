@@ -49,7 +49,10 @@ class Samples:
             The samples, in the order of the results.
         read (`Callable`, *optional*):
             Reads an image. Raises a `ValueError` if it cannot be read.
+        read_bytes (`Callable`, *optional*):
+            Reads the file of an image without decoding it. Raises an `OSError` or a `ValueError` if there is none.
     """
 
     rows: Sequence[Sample]
     read: "Callable[[str], Image.Image] | None" = None
+    read_bytes: Callable[[str], bytes] | None = None

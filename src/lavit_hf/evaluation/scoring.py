@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image
 
 from ..lavit.processing_lavit import lemmatize_answer
+from ..tasks.failures import Failure
 from .answer_scores import score_answers
 from .benchmarks import Kind
 from .caption_scores import score_captions
@@ -109,23 +110,31 @@ def score_pictures(
         scorers (`PictureScorers`):
             The scorers.
         skip (`Callable`):
-            Called with samples whose real images cannot be read.
+            Called with samples whose real images cannot be read. Their generated images are not scored.
 
     Returns:
         `dict`: `scores`, and `each`, the scores of each image.
+
+    Raises:
+        Failure: If fewer than two real images can be read for FID.
     """
     if not request.benchmark.scored:
         return {"scores": {}, "each": [{} for _ in answers]}
     each = []
     for answer in answers:
+        try:  # before the generated image is added, as FID compares equal numbers
+            real = None if scorers.fid is None else request.samples.read(answer.sample.picture)
+        except ValueError as error:
+            skip(answer.sample, error)
+            each.append({})
+            continue
         with Image.open(request.pictures_folder / Path(answer.text)) as file:
             picture = file.convert("RGB")
         each.append({"CLIP score": scorers.clip.add(picture, answer.sample.text)})
         if scorers.fid is not None:
             scorers.fid.add([picture], real=False)
-            try:
-                scorers.fid.add([request.samples.read(answer.sample.picture)], real=True)
-            except ValueError as error:
-                skip(answer.sample, error)
+            scorers.fid.add([real], real=True)
+    if scorers.fid is not None and (number := sum(map(bool, each))) < 2:
+        raise Failure(f"FID needs at least two real images, but only {number} of {len(each)} can be read.")
     fid = {} if scorers.fid is None else {"FID": scorers.fid.score()}
     return {"scores": fid | {"CLIP score": scorers.clip.score()}, "each": each}

@@ -18,7 +18,7 @@ class CodebookStart(TrainerCallback):
         model ([`LaVITVisualTokenizerForPreTraining`]):
             The model being trained.
         steps (`int`):
-            Number of steps without codes.
+            Number of steps without codes. The last step of a run always has codes.
         make_batches (`Callable[[], Iterable[dict[str, torch.Tensor]]]`):
             Returns the batches for k-means, as inputs of the model.
         num_rows (`int`):
@@ -39,7 +39,7 @@ class CodebookStart(TrainerCallback):
         self.model.warming_up = not self.model.codebook_trainer.has_started
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.model.warming_up = state.global_step < self.steps
+        self.model.warming_up = state.global_step < min(self.steps, state.max_steps - 1)
         if not self.model.warming_up and not self.model.codebook_trainer.has_started:
             # Leaves the global random state unchanged, so that a resumed run has the same.
             with torch.random.fork_rng():

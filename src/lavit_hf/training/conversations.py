@@ -59,7 +59,7 @@ class Conversations(TorchDataset):
     def __getitem__(self, number: int) -> list[dict]:
         row = self.rows[number]
         images = find_images(row, self.image_column)
-        pictures = iter([_open(image).convert("RGB") for image in images])
+        pictures = iter([_open(image) for image in images])
         messages = place_images(read_turns(row, len(images), str(number)), len(images))
         for message in messages:
             for part in message["content"]:

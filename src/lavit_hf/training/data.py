@@ -2,15 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training datasets: folders, Hub ids, WebDataset shards or output of the package's own scripts."""
 
-import io
 import logging
 import re
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 from datasets import Dataset, Image, IterableDataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 from PIL import Image as PilImage
 
+from ..lavit.image_loading import load_image
+from ..parquet_folders import has_parquet
 from .errors import TrainingError
 from .shards import SETTINGS_NAME, read_shards
 
@@ -18,6 +22,7 @@ from .shards import SETTINGS_NAME, read_shards
 logger = logging.getLogger(__name__)
 
 TAR_ENDING = ".tar"
+ZIP_PREFIX = "zip://"
 BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -66,7 +71,7 @@ def _load(source: str, split: str, streaming: bool) -> Dataset | IterableDataset
         )
     if are_tar_shards(source):
         return load_dataset("webdataset", data_files={split: expand_braces(source)}, split=split, streaming=streaming)
-    if folder.is_dir() and not any(folder.glob("*.parquet")):
+    if folder.is_dir() and not has_parquet(folder):
         return load_dataset("imagefolder", data_dir=source, split=split, streaming=streaming)
     return load_dataset(source, split=split, streaming=streaming)
 
@@ -129,31 +134,48 @@ def skip_broken_images(dataset: Dataset | IterableDataset, column: str = "image"
     return kept.cast_column(column, Image()).decode()  # not automatic when streaming
 
 
-def read_image(image: dict) -> PilImage.Image | None:
+def read_image(image: Mapping | None) -> PilImage.Image | None:
     """
-    Reads an undecoded image, with a warning if it cannot be read.
+    Reads an undecoded image like the image processors do, with a warning if it cannot be read.
 
     Args:
-        image (`dict`):
-            Its `bytes`, or its `path`.
+        image (`Mapping`, *optional*):
+            Its `bytes`, or its `path`: a local file, or one in a local archive, such as `zip://cat.png::cats.zip`.
 
     Returns:
-        `PIL.Image.Image` or `None`: The image, or `None` if it cannot be read.
+        `PIL.Image.Image` or `None`: The upright image in mode `"RGB"`, or `None` if it cannot be read.
     """
     try:
-        with PilImage.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"]) as picture:
-            picture.load()
-    except (OSError, ValueError, SyntaxError, TypeError, AttributeError) as error:
+        return load_image(_read_bytes(image))
+    except (OSError, ValueError) as error:
         logger.warning("skipped an image that cannot be read: %s (%s)", _name(image), error)
         return None
-    return picture
 
 
-def _is_readable(image: dict) -> bool:
+def _read_bytes(image: Mapping | None) -> bytes:
+    content, path = ((image or {}).get(name) for name in ("bytes", "path"))
+    if content:
+        return content
+    if not path:
+        raise ValueError("there is no image")
+    return _read_from_zip(path) if path.startswith(ZIP_PREFIX) else Path(path).read_bytes()
+
+
+def _read_from_zip(path: str) -> bytes:
+    """Reads a file in an archive, whose path is that of a streaming dataset."""
+    name, _, archive = path.removeprefix(ZIP_PREFIX).partition("::")
+    try:
+        with ZipFile(archive) as file:
+            return file.read(name)
+    except (KeyError, RuntimeError, BadZipFile, zlib.error) as error:
+        raise ValueError(f"{archive} is damaged or encrypted: {error}") from error
+
+
+def _is_readable(image: Mapping | None) -> bool:
     return read_image(image) is not None
 
 
-def _name(image: dict | None) -> str:
+def _name(image: Mapping | None) -> str:
     return (image or {}).get("path") or "one without a name"
 
 

@@ -4,6 +4,7 @@
 
 import logging
 import random
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -127,6 +128,8 @@ class SampleMaker:
     def _split_question(self, text: str) -> tuple[str, str]:
         """Splits a text into question and answer. Without a question, the whole text is the answer."""
         head, mark = self.question_template.split("{}")
+        if not mark:  # nothing marks where an answer begins
+            return "", text
         question, found, answer = text.partition(mark)
         if found and text.startswith(head):
             return question + mark, answer
@@ -148,7 +151,7 @@ class LanguageDataset(TorchDataset):
         text_share (`float`, *optional*, defaults to 0.0):
             Share of samples with texts only.
         example_column (`str`, *optional*):
-            Column whose value an image and its example share. By default, any image can be an example.
+            Column whose value an image and its example share. By default, any other image can be an example.
     """
 
     def __init__(
@@ -190,14 +193,15 @@ class LanguageDataset(TorchDataset):
         return self.maker.draw(number, "written").choice(self.written)
 
     def _add_examples(self, samples: list[dict], numbers: list[int]) -> None:
-        """Replaces the random number of each example by the example's codes."""
-        waiting = [(sample, number) for sample, number in zip(samples, numbers) if "example" in sample]
-        chosen = [self.alike[number] for _, number in waiting]
-        chosen = [alike[int(sample["example"] * len(alike))] for alike, (sample, _) in zip(chosen, waiting)]
-        if chosen:
-            codes = self.pairs.select_columns("codes").__getitems__(chosen)
-            for (sample, _), row in zip(waiting, codes):
-                sample["example"] = row["codes"]
+        """Replaces the random number of each example by the codes of another row, if there is one to choose."""
+        chosen = []
+        for sample, number in zip(samples, numbers):
+            if "example" in sample:
+                example = _choose_other(self.alike[number], number, sample.pop("example"))
+                chosen += [] if example is None else [(sample, example)]
+        rows = _read(self.pairs.select_columns("codes"), [example for _, example in chosen]) if chosen else []
+        for (sample, _), row in zip(chosen, rows):
+            sample["example"] = row["codes"]
 
 
 def _is_written(row: Mapping) -> bool:
@@ -218,7 +222,7 @@ def _find_written(pairs: Dataset) -> Sequence[int] | None:
 
 
 def _group_rows(pairs: Dataset, column: str | None, members: Sequence[int] | None) -> list[Sequence[int]]:
-    """For each row, returns the members (by default all rows) with the same value in a column, or else all members."""
+    """For each row, returns the members (by default all rows) with the same value in a column, if there is one."""
     members = range(len(pairs)) if members is None else members
     if column is None:
         return [members] * len(pairs)
@@ -228,7 +232,18 @@ def _group_rows(pairs: Dataset, column: str | None, members: Sequence[int] | Non
     groups: dict = {}
     for number in members:
         groups.setdefault(values[number], []).append(number)
-    return [groups.get(value, members) for value in values]
+    return [groups.get(value, ()) for value in values]
+
+
+def _choose_other(members: Sequence[int], number: int, share: float) -> int | None:
+    """Returns one of the sorted members that is not the given number, by a share from 0 to 1, or `None`."""
+    place = bisect_left(members, number)
+    is_member = place < len(members) and members[place] == number
+    num_others = len(members) - is_member
+    if not num_others:
+        return None
+    chosen = int(share * num_others)
+    return members[chosen + (is_member and chosen >= place)]
 
 
 def _check_share(texts: Dataset | IterableDataset | None, text_share: float) -> None:

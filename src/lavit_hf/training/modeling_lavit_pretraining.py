@@ -58,6 +58,15 @@ class LaVITForPreTraining(LaVITForCausalLM):
     If `pack_length` is set, the samples of a batch are packed into rows of at most that many tokens to reduce padding.
     The losses don't change.
 
+    Args:
+        config ([`LaVITConfig`]):
+            The configuration.
+        encoder, language_model (`PreTrainedModel`, *optional*):
+            Backbones, as for [`LaVITForCausalLM`].
+
+    Raises:
+        ValueError: As [`LaVITForCausalLM`], if the language model can't be used.
+
     Example:
 
     ```python

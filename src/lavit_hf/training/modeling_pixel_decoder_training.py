@@ -73,6 +73,11 @@ class LaVITPixelDecoderForTraining(nn.Module):
             Limits the weight of timesteps with little noise (arXiv 2303.09556). By default, all timesteps have the
             same weight.
 
+    Raises:
+        ValueError: If `condition`, `condition_dropout` or the prediction type is not supported, if the schedule's
+            `rescale_betas_zero_snr` contradicts the prediction type or `min_snr_gamma`, or if the U-Net, the
+            detokenizer and the autoencoder do not fit together.
+
     Example:
 
     ```python

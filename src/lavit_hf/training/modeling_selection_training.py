@@ -70,6 +70,16 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
 
     Requires `config.detokenizer_config`, which sets the sizes of the scaffold decoder.
 
+    Args:
+        config ([`LaVITVisualTokenizerConfig`]):
+            The configuration.
+        encoder (`PreTrainedModel`, *optional*):
+            The vision encoder. By default, it is built from the configuration.
+
+    Raises:
+        ValueError: If `config.detokenizer_config` is not set, `config.keep_ratio` does not lie between 0 and 1, or the
+            encoder does not fit the configuration.
+
     Example:
 
     ```python
@@ -80,6 +90,7 @@ class LaVITTokenSelectionForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     ```
     """
 
+    needs_whole_batches = True  # for the ratio loss
     _keys_to_ignore_on_load_missing = [r"^scaffold\."]
     _keys_to_ignore_on_load_unexpected = [r"^detokenizer\.", r"^codebook_trainer\."]
 

@@ -97,6 +97,16 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
 
     Requires `config.detokenizer_config` and the extra `training`.
 
+    Args:
+        config ([`LaVITVisualTokenizerConfig`]):
+            The configuration.
+        encoder (`PreTrainedModel`, *optional*):
+            The vision encoder. By default, it is built from the configuration.
+
+    Raises:
+        ValueError: If `config.detokenizer_config` is not set, or the encoder does not fit the configuration.
+        ImportError: If the extra `training` is not installed.
+
     Example:
 
     ```python
@@ -107,6 +117,7 @@ class LaVITVisualTokenizerForPreTraining(LaVITVisualTokenizerPreTrainedModel):
     ```
     """
 
+    needs_whole_batches = True  # for the ratio loss, and the moving averages and restarts of the codebook
     _keys_to_ignore_on_load_missing = [r"^codebook_trainer\."]
     _keys_to_ignore_on_load_unexpected = [r"^scaffold\."]  # from the selection phase
 

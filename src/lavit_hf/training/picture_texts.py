@@ -5,6 +5,7 @@
 import json
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from datasets import Dataset, Image
 
@@ -66,11 +67,11 @@ def make_sample(row: Mapping, task: str, processor: LaVITProcessor, image_column
         image_column (`str`, *optional*, defaults to `"image"`):
             Column of the images.
     """
-    image = {"image": row[image_column].convert("RGB")}
+    image = {"image": row[image_column]}
     if task == "captions":
-        return {"layout": "image_text", "image": image, "prompt": "", "answer": row["text"].strip()}
-    prompt = processor.format_question(row["question"].strip())
-    return {"layout": "image_text", "image": image, "prompt": prompt, "answer": f" {row['answer'].strip()}"}
+        return {"layout": "image_text", "image": image, "prompt": "", "answer": _as_text(row["text"])}
+    prompt = processor.format_question(_as_text(row["question"]))
+    return {"layout": "image_text", "image": image, "prompt": prompt, "answer": f" {_as_text(row['answer'])}"}
 
 
 def _with_texts(dataset: Dataset, task: str, image_column: str) -> Dataset:
@@ -83,8 +84,14 @@ def _with_texts(dataset: Dataset, task: str, image_column: str) -> Dataset:
     return kept
 
 
+def _as_text(value: Any) -> str:
+    if not isinstance(value, str | int | float | None):
+        raise TrainingError(f"a text or a number must be given as a caption, question or answer, not {value!r}.")
+    return "" if value is None else str(value).strip()
+
+
 def _has_texts(row: Mapping, columns: list[str], image_column: str) -> bool:
-    empty = [column for column in columns if not (row[column] or "").strip()]
+    empty = [column for column in columns if not _as_text(row[column])]
     if empty:
         name = (row[image_column] or {}).get("path") or "an image without a name"
         logger.warning("skipped %s, whose %s is empty", name, " and ".join(empty))

@@ -74,24 +74,32 @@ def pair_rows(pictures: Dataset, conditions: Dataset | None = None, image_column
         pictures (`Dataset`):
             The images.
         conditions (`Dataset`, *optional*):
-            Codes or features of the same images, row by row. Defaults to the other columns of `pictures`.
+            Codes or features of the same images, row by row, with or without those of unreadable images. Defaults to
+            the other columns of `pictures`.
         image_column (`str`, *optional*, defaults to `"image"`):
             Column of the images.
 
     Raises:
         TrainingError: If the column is missing, no image can be read, or the datasets do not match.
     """
-    if conditions is not None:
-        check_pairs(pictures, conditions)
-    others = pictures if conditions is None else conditions
     if image_column not in pictures.column_names:
         raise TrainingError(f"the images have no column {image_column!r}, only {', '.join(pictures.column_names)}.")
     numbered = pictures.select_columns([image_column]).add_column("number", np.arange(len(pictures)))
     kept = skip_broken_images(numbered, image_column)
+    others = _select_readable(pictures, conditions, kept["number"][:])
     others = others.select_columns([name for name in others.column_names if name != image_column])
-    if len(kept) < len(pictures):
-        others = others.select(kept["number"])
     return PairedRows(kept.select_columns([image_column]), *([others] if others.column_names else []))
+
+
+def _select_readable(pictures: Dataset, conditions: Dataset | None, readable: list[int]) -> Dataset:
+    """Returns the conditions of the readable images, or else their other columns."""
+    if conditions is None:
+        return pictures.select(readable)
+    if len(conditions) == len(readable):  # the pretokenizer leaves out the others
+        check_pairs(pictures.select(readable), conditions)
+        return conditions
+    check_pairs(pictures, conditions)
+    return conditions.select(readable)
 
 
 def cache_latents(

@@ -31,6 +31,7 @@ REPO_SETTINGS = (
     "model", "encoder", "visual_tokenizer", "tokenizer", "detokenizer", "vae", "unet", "text_model", "text_tokenizer",
 )  # fmt: skip
 # Settings that may change when a run is resumed, because they don't affect what it computes, up to rounding.
+# Where accumulating gradients would affect it, `LaVITTrainer` refuses to.
 FREE_TO_CHANGE = {
     "logging_steps", "save_steps", "eval_steps", "save_total_limit", "report_to", "run_name", "output_dir",
     "logging_dir", "dataloader_num_workers", "disable_tqdm", "max_steps_this_time",

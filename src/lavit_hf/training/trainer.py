@@ -31,12 +31,14 @@ class LaVITTrainer(Trainer):
             Arguments of `Trainer`.
 
     Raises:
-        TrainingError: In training, if a step's loss or the weights of a checkpoint are not finite, a checkpoint cannot
-            be written, or there is not a single training batch. Earlier checkpoints are kept.
+        TrainingError: If gradients are to be accumulated for a model with `needs_whole_batches`. In training, if a
+            step's loss or the weights of a checkpoint are not finite, a checkpoint cannot be written, or there is not
+            a single training batch. Earlier checkpoints are kept.
     """
 
     def __init__(self, *args, meter: Meter | None = None, **kwargs):
         super().__init__(*args, **kwargs)
+        self._check_accumulation()
         self.meter = meter or LossMeter()
         self.eval_meter = copy.deepcopy(self.meter)
         # The models always return their loss. Only the meters use their other outputs.
@@ -112,6 +114,13 @@ class LaVITTrainer(Trainer):
         # `Trainer` would only check for the end after another step.
         self._load_rng_state(resume_from_checkpoint)
         return num_train_epochs, 0
+
+    def _check_accumulation(self) -> None:
+        if self.args.gradient_accumulation_steps > 1 and getattr(self.model, "needs_whole_batches", False):
+            raise TrainingError(
+                f"gradient_accumulation_steps must be 1, got {self.args.gradient_accumulation_steps}: what this stage "
+                "learns depends on the whole batch. Use more processes, or lower per_device_train_batch_size."
+            )
 
     def _check_loss(self, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss.detach()).all():
