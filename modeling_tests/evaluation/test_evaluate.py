@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 from transformers.utils import ModelOutput
 
@@ -331,12 +330,10 @@ class TestIdentity:
         assert digest(tmp_path / "three", lambda number: picture(number + (number == 3))) != before
 
     def test_adapter_of_the_hub_has_no_config_of_a_model(self, monkeypatch):
-        def download(repo: str, name: str) -> str:
-            if name == "config.json":
-                raise EntryNotFoundError("not there")
-            return f"/cache/snapshots/0123456789abcdef/{name}"
+        def find(repo: str, name: str) -> Path | None:
+            return None if name == "config.json" else Path("/cache/snapshots/0123456789abcdef") / name
 
-        monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+        monkeypatch.setattr("lavit_hf.tasks.hub_files.find_hub_file", find)
         assert identify_weights("org/adapter") == "0123456789ab"
 
     @pytest.mark.parametrize("model", [None, "lavit-emoji"])

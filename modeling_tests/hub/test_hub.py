@@ -38,6 +38,9 @@ from lavit_hf.conversion import convert_checkpoint
 from lavit_hf.hub.pipeline_code import find_sources, flatten_imports
 from lavit_hf.lavit import configuration_lavit
 from lavit_hf.lavit.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
+from lavit_hf.tasks.loading import load_language_model
+from lavit_hf.tasks.options import ModelOptions
+from lavit_hf.tasks.pixel_decoders import describe_decoder
 from lavit_hf.tasks.repo_files import open_repo
 
 
@@ -232,6 +235,15 @@ class TestNoNetwork:
                 loader.from_pretrained(published)
             model = LaVITForCausalLM.from_pretrained(published)
         assert_same_weights(model, LaVITForCausalLM.from_pretrained(repos["lowres"]))
+
+    def test_commands_from_the_cache(self, reader, published, monkeypatch):
+        """Of files that were downloaded one by one, without the list of all."""
+        options = ModelOptions(published, "cpu")
+        monkeypatch.setattr("lavit_hf.tasks.dtypes.is_slow", lambda dtype, device: True)  # float32 must fit
+        load_language_model(published, options)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert load_language_model(published, options).dtype == torch.float32
+        assert describe_decoder(open_repo(published))["pixel_decoder"]["kind"] is None  # not in the cache
 
     def test_list_of_files_from_the_cache(self, reader, published, monkeypatch):
         expected = open_repo(published).names

@@ -3,6 +3,7 @@
 """Pushing to the Hub through its real client, over HTTP, and what then lies there."""
 
 import hashlib
+from contextlib import contextmanager
 
 import pytest
 from huggingface_hub import ModelCard, hf_hub_download, metadata_update
@@ -12,9 +13,11 @@ from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, 
 from hub_client import STRANGER, assert_same_weights
 from lavit_hf import LaVITPipeline, LaVITProcessor, LaVITVisualTokenizer
 from lavit_hf.lavit.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
+from loopback_hub import _Handler
 
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
+NO_ANSWERS = pytest.mark.parametrize("status", [429, 500, 503])
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,22 @@ def model(pipeline):
 def repo_id(owner):
     """The id of a repo that is not there yet."""
     return f"org/pushed-{len(owner.repos)}"
+
+
+@contextmanager
+def no_answer_about(name: str, status: int):
+    """The Hub is too busy to say whether a file is there."""
+    answer = _Handler.handle_request
+
+    def head(self) -> None:
+        if self.path.endswith(f"/{name}"):
+            self.send_json({"error": "busy"}, status)
+        else:
+            answer(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Handler, "do_HEAD", head)
+        yield
 
 
 def read_card(repo_id: str, revision: str | None = None) -> ModelCard:
@@ -112,6 +131,14 @@ class TestParts:
         processor.image_processor.push_to_hub(repo_id)
         assert str(read_card(repo_id)) == card
 
+    @NO_ANSWERS
+    def test_configuration_of_the_whole_is_not_overwritten_unread(self, owner, repo_id, model, status):
+        model.push_to_hub(repo_id)
+        config = owner.repos[repo_id].tree()["config.json"]
+        with no_answer_about("config.json", status), pytest.raises(OSError, match=r"config\.json of .* could not"):
+            model.visual_tokenizer.config.push_to_hub(repo_id)
+        assert owner.repos[repo_id].tree()["config.json"] == config
+
     def test_visual_tokenizer(self, repo_id, model):
         model.visual_tokenizer.push_to_hub(repo_id)
         loaded = AutoModel.from_pretrained(repo_id)
@@ -163,6 +190,23 @@ class TestCard:
         data = read_card(repo_id).data
         assert (data.license, data.pipeline_tag) == ("mit", "image-text-to-text")
         assert data.tags[-1] == "later"
+
+    @NO_ANSWERS
+    def test_of_the_hub_is_not_overwritten_unread(self, owner, repo_id, model, status):
+        model.push_to_hub(repo_id)
+        metadata_update(repo_id, {"license": "mit"})
+        commits = len(owner.repos[repo_id].commits)
+        with no_answer_about(CARD, status), pytest.raises(OSError, match=f"{CARD} of {repo_id} could not"):
+            model.push_to_hub(repo_id)
+        assert len(owner.repos[repo_id].commits) == commits
+
+    def test_of_the_hub_is_not_the_one_of_the_cache(self, owner, repo_id, model):
+        model.push_to_hub(repo_id)
+        read_card(repo_id)  # into the cache
+        metadata_update(repo_id, {"license": "mit"})
+        with no_answer_about(CARD, 503), pytest.raises(OSError, match="nothing was uploaded"):
+            model.push_to_hub(repo_id)
+        assert b"license: mit" in owner.repos[repo_id].tree()[CARD].data
 
     @pytest.mark.parametrize("kind", ["model", "pipeline"])
     def test_of_the_folder_is_kept(self, repo_id, request, tmp_path, kind):

@@ -381,6 +381,10 @@ class TestDraw:
     def test_pictures_alone(self, client, picture):
         assert len(self.draw(client, "", [picture])[0]) == 1
 
+    def test_whole_numbers(self, client):
+        """Whatever a client of the page's API sends."""
+        assert len(client.predict("a cat", [], 2.4, 1.4, 1.0, 1.0, 0.7, 0, 1.4, api_name="/draw")[0]) == 2
+
     def test_candidates(self, client, repo, tmp_path):
         drawn, _ = client.predict("a cat", [], 1, *self.SETTINGS, 2, 3, api_name="/draw")
         options = ("--model", repo, "--seed", 2, *self.OPTIONS)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lavit serve`, asked by OpenAI's own client: it says and paints what the model does, and refuses with a status."""
 
+import asyncio
 import base64
 import io
 import json
@@ -28,7 +29,7 @@ from typer.testing import CliRunner
 
 from lavit_hf.cli.app import app
 from lavit_hf.tasks.options import DType, ModelOptions
-from lavit_hf.tasks.reading import CAPTION, answer_to
+from lavit_hf.tasks.reading import CAPTION, QUESTION_SETTINGS, answer_to
 
 
 pytest.importorskip("openai", reason="openai is not installed: pip install '.[dev]'")
@@ -37,7 +38,10 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install '.[
 import openai
 
 from lavit_hf.server import Limits
-from lavit_hf.server.chat import Chat, _Draft
+from lavit_hf.server.app import build_app
+from lavit_hf.server.chat import Chat, _Draft, prepare_chat
+from lavit_hf.server.errors import ApiError
+from lavit_hf.server.fields import ChatFields
 from lavit_hf.server.model import ServedModel, load_served_model
 from lavit_hf.server.painting import _make_generators
 from lavit_hf.server.scheduler import Job
@@ -205,6 +209,15 @@ class TestChat:
         ]
         assert ask(client, *turns).choices[0].message.content == expect_text(model, *turns)
 
+    @pytest.mark.parametrize("as_sent", [lambda message: message, lambda message: message.model_dump()])
+    def test_replies_are_passed_back(self, client, model, pictures, as_sent):
+        """As OpenAI's documentation does it, with the fields that are null."""
+        turns = [user(pictures[0], QUESTION)]
+        message = ask(client, *turns).choices[0].message
+        turns += [as_sent(message), user("And what else?")]
+        expected = expect_text(model, turns[0], {"role": "assistant", "content": message.content}, turns[2])
+        assert ask(client, *turns).choices[0].message.content == expected
+
     def test_text_alone(self, client, model):
         message = {"role": "user", "content": "What is a cat?"}
         assert ask(client, message).choices[0].message.content == expect_text(model, message)
@@ -250,6 +263,30 @@ class TestChat:
         expected = expect_text(model, user(pictures[0]), max_new_tokens=2, min_new_tokens=2)
         assert reply.choices[0].message.content == expected
 
+    @pytest.mark.parametrize("parts", [[], [QUESTION]])
+    def test_length_ends_within_the_context(self, model, pictures, parts):
+        """Whatever the images keep of their patches; but not before the task's own length, which may fit even so."""
+        fields, language_model = {"messages": [user(*pictures[:2], *parts)]}, model.language_model
+        visual, own = language_model.config.visual_tokenizer_config, language_model.generation_config
+        default = QUESTION_SETTINGS["max_new_tokens"] if parts else own.max_new_tokens
+        num_ids = len(prepare_chat(ChatFields(**fields), model, LIMITS).prompt_ids)
+        num_rows = 2 * visual.num_patches
+
+        def length(context: int | None, **settings) -> int:
+            text = SimpleNamespace(**({} if context is None else {"max_position_embeddings": context}))
+            config = SimpleNamespace(text_config=text, visual_tokenizer_config=visual)
+            served = replace(model, language_model=SimpleNamespace(config=config, generation_config=own))
+            return prepare_chat(ChatFields(**fields, **settings), served, LIMITS).settings["max_new_tokens"]
+
+        assert length(num_ids + num_rows + 100, max_tokens=500) == 100
+        assert length(num_ids + num_rows, max_tokens=500) == default
+        assert length(num_ids + 1) == length(num_ids + 1, max_tokens=500) == 1
+        assert length(num_ids + num_rows) == length(None) == default
+        assert length(None, max_tokens=500) == 500
+        with pytest.raises(ApiError, match="at most") as error:
+            length(num_ids)
+        assert (error.value.param, error.value.code) == ("messages", "context_length_exceeded")
+
     def test_stop(self, client, model, pictures):
         text = expect_text(model, user(pictures[0]))
         stop = text[len(text) // 2 :][:2]
@@ -267,7 +304,7 @@ class TestChat:
         assert together[0] != together[1]
 
     def test_temperature_of_zero_is_greedy(self, client, pictures):
-        drawn = {ask(client, user(pictures[0]), temperature=0).choices[0].message.content for _ in range(3)}
+        drawn = {ask(client, user(pictures[0]), temperature=t).choices[0].message.content for t in (0, 0, 1e-40)}
         assert drawn == {ask(client, user(pictures[0])).choices[0].message.content}
 
 
@@ -381,6 +418,16 @@ class TestPaint:
         expected = expect_picture(model, "in red", 2, [[Image.open(pictures[0])]])
         assert difference(decode(response.data[0].b64_json), expected) == 0
 
+    @pytest.mark.parametrize("decoder", ["highres", "lowres"])
+    def test_flagged_where_a_checker_ran(self, repos, decoder):
+        has_checker = decoder == "lowres"
+        model = load_served_model(ModelOptions(str(repos[decoder]), dtype=DType.float32))
+        with serving(lambda: model) as (url, service, _):
+            wait_until(lambda: service.status == "ok")
+            (entry,) = post(url, "images/generations", {"prompt": "a cat", "seed": 1, **STEPS}).json()["data"]
+        assert ("flagged" in entry) == has_checker
+        assert not has_checker or entry["flagged"] == (max(decode(entry["b64_json"]).getdata(0)) == 0)
+
     def test_model_that_cannot(self, converted):
         with serving(lambda: load_served_model(ModelOptions(str(converted)))) as (_, service, client):
             wait_until(lambda: service.status == "ok")
@@ -392,6 +439,10 @@ class TestModels:
     def test_list(self, client):
         assert [model.id for model in client.models.list()] == ["highres"]
         assert client.models.retrieve("highres").owned_by == "lavit_hf"
+
+    def test_folder_without_a_name(self, converted, monkeypatch):
+        monkeypatch.chdir(converted)
+        assert load_served_model(ModelOptions(".")).name == converted.name
 
     def test_unknown(self, client, pictures):
         with pytest.raises(openai.NotFoundError, match="no model 'gpt'"):
@@ -550,6 +601,21 @@ class TestBadInput:
             response = httpx.post(f"{url}/v1/chat/completions", content=trickle(), headers=headers, timeout=60)
             assert response.status_code == 408
 
+    def test_body_that_breaks_off(self, service):
+        """The client has left while it sent its request, which is no failure of the server."""
+        received, sent = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{", "more_body": True}], []
+
+        async def receive() -> dict:
+            return received.pop()
+
+        async def send(message: dict) -> None:
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
+        asyncio.run(build_app(service)(scope | {"query_string": b""}, receive, send))
+        assert sent[0]["status"] == 499
+
     def test_failure_of_the_servers_own(self, client, model, pictures, monkeypatch):
         def fail(**inputs):
             raise RuntimeError("secret")
@@ -602,6 +668,7 @@ class TestKey:
                 openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0).models.list()
             assert error.value.code == "invalid_api_key"
         assert httpx.get(f"{url}/v1/models").status_code == 401
+        assert httpx.get(f"{url}/openapi.json").status_code == 404  # nothing but the health is told
 
     def test_right(self, locked):
         url, client = locked
@@ -695,6 +762,22 @@ class TestLoad:
                 waiting.result()
             gate.set()
             assert running.exception() is not None
+
+    def test_closing_ends_what_runs_too_long(self, model, pictures, monkeypatch):
+        gate = threading.Event()
+        monkeypatch.setattr(model.language_model, "generate", lambda **inputs: gate.wait(60))
+        limits = replace(LIMITS, closing_seconds=1.0)
+        with serving(lambda: model, limits) as (_, service, client), ThreadPoolExecutor(1) as pool:
+            wait_until(lambda: service.status == "ok")
+            running = pool.submit(ask, client, user(pictures[0]))
+            wait_until(lambda: service.scheduler.num_running == 1)
+            closing = threading.Thread(target=service.close)
+            closing.start()
+            with pytest.raises(openai.InternalServerError, match="is shutting down") as error:
+                running.result(30)
+            gate.set()
+            closing.join()
+        assert error.value.status_code == 503
 
 
 def run(*arguments):

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants, snapshot_download
 from PIL import Image, ImageChops
-from transformers import LlamaConfig
+from transformers import AutoTokenizer, LlamaConfig
 
 from command_line import STEPS, fail, json_lines, succeed
 from hub_client import publish
 from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor
 from lavit_hf.page.model import load_page_model
 from lavit_hf.tasks.adapters import find_processor, read_adapter_config
+from lavit_hf.tasks.exporting import export_language_model
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.loading import load_language_model, load_processor
 from lavit_hf.tasks.options import DType, ModelOptions, Quantization
@@ -84,6 +86,20 @@ def rewrite(adapter: Path, folder: Path, **fields) -> Path:
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
     return folder
+
+
+@pytest.fixture(scope="module")
+def lowres_adapter(repos, published, tmp_path_factory) -> Path:
+    """For the base that is on the Hub."""
+    folder = tmp_path_factory.mktemp("hub_adapter")
+    local = save_adapter(repos["lowres"], folder / "local")
+    return rewrite(local, folder / "published", base_model_name_or_path=published)
+
+
+@pytest.fixture(scope="module")
+def hub_adapter(hub, lowres_adapter) -> str:
+    """The id of a repo that holds only the adapter. Not to be changed."""
+    return publish(hub, "org/adapter", lowres_adapter)
 
 
 class TestAnswers:
@@ -159,28 +175,64 @@ class TestFindingTheBase:
         assert load_processor(repo, ModelOptions(str(folder))).chat_template == "mine"
         assert load_processor(repo, ModelOptions(str(adapter))).chat_template != "mine"
 
+    def test_tokenizer_beside_the_adapter_is_exported(self, repo, adapter, tmp_path):
+        folder = rewrite(adapter, tmp_path / "with-processor")
+        processor = LaVITProcessor.from_pretrained(repo)
+        processor.tokenizer.model_max_length = 77
+        processor.save_pretrained(folder)
+        export_language_model(ModelOptions(str(folder), "cpu"), tmp_path / "exported")
+        assert AutoTokenizer.from_pretrained(tmp_path / "exported").model_max_length == 77
+
     def test_language_model_of_a_pipeline(self, repo, adapter, tmp_path):
         """As a model that was taken out of a pipeline names its folder."""
         base = f"{repo}/language_model"
         folder = rewrite(adapter, tmp_path / "of-a-part", base_model_name_or_path=base)
         assert Path(base).is_dir() and find_repo(str(folder)) == repo
 
-    def test_on_the_hub(self, reader, published, repos, tmp_path):
-        folder = save_adapter(repos["lowres"], tmp_path / "local")
-        folder = rewrite(folder, tmp_path / "published", base_model_name_or_path=published)
-        name = publish(reader, "org/adapter", folder)
-        options = ModelOptions(name, "cpu", DType.float32)
-        assert find_repo(name) == published
+    def test_on_the_hub(self, reader, published, repos, hub_adapter, lowres_adapter):
+        options = ModelOptions(hub_adapter, "cpu", DType.float32)
+        assert find_repo(hub_adapter) == published
         by_hand = LaVITForCausalLM.from_pretrained(repos["lowres"], dtype=torch.float32)
-        by_hand = peft.PeftModel.from_pretrained(by_hand, folder).merge_and_unload().state_dict()
+        by_hand = peft.PeftModel.from_pretrained(by_hand, lowres_adapter).merge_and_unload().state_dict()
         given = load_language_model(published, options).state_dict()
         assert given.keys() == by_hand.keys()
         assert all(torch.equal(given[name], by_hand[name]) for name in given)
 
+    @pytest.mark.parametrize("offline", [False, True])
+    def test_from_the_cache(self, reader, published, hub_adapter, monkeypatch, offline):
+        """With HF_HUB_OFFLINE=1, and without a network."""
+        options = ModelOptions(hub_adapter, "cpu", DType.float32)
+
+        def load() -> dict[str, torch.Tensor]:
+            repo = find_repo(hub_adapter)
+            load_processor(repo, options)
+            return load_language_model(repo, options).state_dict()
+
+        online = load()
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        with reader.unplugged():
+            from_cache = load()
+        assert all(torch.equal(online[name], from_cache[name]) for name in online)
+
+    @pytest.mark.parametrize("download", [snapshot_download, peft.PeftConfig.from_pretrained])
+    def test_is_known_from_the_cache(self, reader, published, hub_adapter, monkeypatch, download):
+        """However it came there."""
+        LaVITForCausalLM.from_pretrained(published)
+        download(hub_adapter)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert find_repo(hub_adapter) == published
+
+    def test_processor_that_may_be_on_the_hub(self, reader, hub_adapter, monkeypatch):
+        """Whether the adapter has its own is not guessed."""
+        peft.PeftConfig.from_pretrained(hub_adapter)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(Failure, match=r"does not tell whether .* has a processor_config\.json"):
+            find_processor("repo", hub_adapter)
+
     def test_the_bundled_name_is_no_adapter(self, monkeypatch):
         """And is not looked up on the Hub, where anyone may take it."""
         looked_up = []
-        monkeypatch.setattr("lavit_hf.tasks.adapters.hf_hub_download", lambda *args: looked_up.append(args))
+        monkeypatch.setattr("lavit_hf.tasks.hub_files.hf_hub_download", lambda *args: looked_up.append(args))
         assert read_adapter_config(BUNDLED_CHECKPOINT) is None
         assert find_processor("repo", BUNDLED_CHECKPOINT) == "repo"
         assert load_whole_model(ModelOptions(BUNDLED_CHECKPOINT, "cpu")).name == BUNDLED_CHECKPOINT

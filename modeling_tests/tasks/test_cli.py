@@ -20,6 +20,7 @@ from PIL import Image
 from command_line import STEPS, fail, json_lines, run, succeed
 from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer, bundled_checkpoint
 from lavit_hf.bundled import BUNDLED_CHECKPOINT
+from lavit_hf.lavit.atomic_files import atomic_file
 from lavit_hf.tasks.dtypes import choose_dtype
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.images import Skipped, find_images, read_batches
@@ -101,6 +102,7 @@ class TestHelp:
         assert "No such command" in fail("paint", exit_code=2)
         assert "IMAGES" in fail("caption", exit_code=2)
         assert "3bit" in fail("caption", "cat.jpg", "--quantize", "3bit", exit_code=2)
+        assert "not a list of whole numbers" in fail("ablate", "--seeds", "\N{SUPERSCRIPT ONE}", exit_code=2)
 
     @pytest.mark.parametrize("ratio", ["0", "-0.5", "nan", "1.5"])
     @pytest.mark.parametrize("command", ["tokenize", "reconstruct"])
@@ -169,6 +171,15 @@ class TestFindingImages:
             sources += draw.choices(sources, k=count // 10)  # and some twice
             outputs = name_outputs(sources, tmp_path)
             assert list(outputs.items()) == list(count_from_two(sources, tmp_path).items())
+
+    def test_long_names_are_cut(self, tmp_path):
+        """So that they can be written, with their number, while they are unfinished."""
+        stems = ["a" * 245, "a" * 244 + "b", "ж" * 120, "a" * 200]
+        outputs = list(name_outputs([f"https://example.org/{stem}.png" for stem in stems], tmp_path).values())
+        assert [path.stem for path in outputs] == ["a" * 200, "a" * 200 + "-2", stems[2][:100], "a" * 200 + "-3"]
+        for path in outputs:
+            with atomic_file(path) as file:
+                file.write_text("a")
 
     def test_no_pictures(self, tmp_path):
         assert name_outputs([], tmp_path) == {}
@@ -403,8 +414,14 @@ class TestPainting:
             options = ("--model", repo, "--temperature", temperature, "--seed", seed, *STEPS, "--force", "--json")
             return json_lines(succeed("draw", "a cat", *options, "-o", tmp_path / "cat.png"))[0]["token_ids"]
 
-        assert tokens(0, 1) == tokens(0, 2) == tokens(1e-4, 3)  # the most likely ones, whatever the seed
+        assert (
+            tokens(0, 1) == tokens(0, 2) == tokens(1e-4, 3) == tokens(1e-40, 4)
+        )  # the most likely ones, whatever the seed
         assert tokens(3, 1) == tokens(3, 1) != tokens(3, 2)
+
+    def test_an_image_twice(self, repo, images, tmp_path):
+        options = ("--model", repo, *STEPS, "-o", tmp_path / "cat.png")
+        succeed("draw", "<image> and <image>", "-i", images[0], "-i", images[0], *options)
 
     def test_existing_file_is_kept(self, repo, tmp_path):
         (tmp_path / "cat.png").write_text("mine")

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -77,6 +78,7 @@ class TestRefusals:
             "already been converted": ["convert", repo, str(tmp_path / "new")],
             "config.json is missing": ["info", str(tmp_path)],
             "not a Hub id": ["ask", "What?", picture, "-m", str(tmp_path / "nowhere")],
+            "exported is not a Hub id": ["export-llm", new, "-m", str(tmp_path / "exported")],
             "text is empty": ["ask", " ", picture],
             "there is no folder": ["eval", "coco", "--data", str(tmp_path / "nowhere"), "--tokenizer", "words"],
             "1 of the 5 annotated images are not in": [
@@ -88,13 +90,28 @@ class TestRefusals:
                 "words",
             ],
         }
+        self.check(cases)
+        assert taken.read_text() == "mine"
+
+    def test_of_what_is_served(self, tmp_path):
+        for package in ("fastapi", "gradio", "uvicorn", "python_multipart"):
+            if find_spec(package) is None:
+                pytest.skip(f"{package} is not installed: pip install '.[page,serve]'")
+        self.check(
+            {
+                f"{name} is not a Hub id": [command, "--port", "0", "-m", str(tmp_path / name)]
+                for command, name in (("serve", "served"), ("demo", "shown"))
+            }
+        )
+
+    @staticmethod
+    def check(cases: dict[str, list[str]]) -> None:
         process = run_python(REFUSALS, input=json.dumps(list(cases.values())))
         assert process.returncode == 0, process.stderr
         results = [json.loads(line) for line in process.stdout.splitlines()]
         for message, (exit_code, said, has_torch) in zip(cases, results, strict=True):
             assert exit_code in (1, 2) and message in said, (message, said)
             assert not has_torch, message
-        assert taken.read_text() == "mine"
 
     def test_knows_the_model_type(self):
         assert LaVITConfig.model_type == MODEL_TYPE

@@ -12,7 +12,7 @@ from .options import OUTPUT_PANEL
 
 def check_seeds(text: str | None) -> str | None:
     """Raises a usage error unless the text is a list of integers."""
-    if text is not None and not all(part.strip().isdigit() for part in text.split(",")):
+    if text is not None and not all(part.strip().isdecimal() for part in text.split(",")):
         raise typer.BadParameter(f"{text!r} is not a list of whole numbers. Separate them with commas, as in 0,1,2.")
     return text
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..tasks.options import DType, ModelOptions
+from ..tasks.requests import find_model
 from .options import Model, StoredDTypeOption
 
 
@@ -24,7 +25,9 @@ def export_llm(
     dtype: StoredDTypeOption = DType.auto,
 ) -> None:
     """Save the language model alone, as a repo that transformers, vLLM and others load without this package."""
+    options = ModelOptions(model, "cpu", dtype)
+    find_model(options)
     from ..tasks.exporting import export_language_model
 
-    kind = export_language_model(ModelOptions(model, "cpu", dtype), destination)
+    kind = export_language_model(options, destination)
     typer.echo(f"{destination} is ready: a {kind} with its tokenizer.")

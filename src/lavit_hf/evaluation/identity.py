@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..tasks.failures import Failure
-from ..tasks.repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES
+from ..tasks.repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, find_model_config
 from .samples import Samples
 
 
@@ -45,15 +45,10 @@ def identify_weights(repo: str) -> str:
     """
     if Path(repo).is_dir():
         return digest_weights(Path(repo))
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.constants import CONFIG_NAME
-    from huggingface_hub.errors import EntryNotFoundError
+    from ..tasks.hub_files import find_hub_file
 
-    try:
-        path = hf_hub_download(repo, CONFIG_NAME)
-    except EntryNotFoundError:
-        path = hf_hub_download(repo, ADAPTER_CONFIG_NAME)
-    return Path(path).parent.name[:_LETTERS]
+    path = find_model_config(repo) or find_hub_file(repo, ADAPTER_CONFIG_NAME)
+    return path.parent.name[:_LETTERS]
 
 
 def digest_samples(samples: Samples) -> str:

@@ -77,7 +77,7 @@ def create_model_card(
             The model's configuration.
         name (`str`, *optional*, defaults to `"LaVIT"`):
             Title of the card.
-        repo (`str`, *optional*):
+        repo (`str`, *optional*, defaults to `"path/of/this/folder"`):
             Hub id or path that is loaded in the card's examples.
         description (`str`, *optional*):
             Description of the model, which replaces the general introduction.
@@ -93,6 +93,9 @@ def create_model_card(
 
     Returns:
         `ModelCard`: The card, which can be saved as `README.md` or pushed.
+
+    Raises:
+        ValueError: If `eval_results` or `model-index` in `metadata` is invalid.
 
     Example:
 
@@ -130,9 +133,9 @@ def create_decoder_card(
     Args:
         picture_size (`int`):
             Side length of generated images in pixels.
-        name (`str`, *optional*):
+        name (`str`, *optional*, defaults to `"Pixel decoder of LaVIT"`):
             Title of the card.
-        repo (`str`, *optional*):
+        repo (`str`, *optional*, defaults to `"path/of/this/folder"`):
             Hub id or path that is loaded in the card's example.
 
     Returns:

@@ -14,9 +14,13 @@ from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.constants import REPOCARD_NAME
-from huggingface_hub.errors import EntryNotFoundError
 
-from ..lavit.checkpoint_index import PIPELINE_INDEX_NAME, find_outdated_weights, find_weights_folder
+from ..lavit.checkpoint_index import (
+    PIPELINE_INDEX_NAME,
+    download_published,
+    find_outdated_weights,
+    find_weights_folder,
+)
 
 
 PUSH_OPTIONS = ("tags", "private", "token", "revision", "create_pr", "commit_message", "commit_description")
@@ -140,9 +144,10 @@ def push_saved(
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
         place = Path(place)
-        published_card = _find_published(api, repo_id, REPOCARD_NAME, revision)
-        card = _own_card(place) if published_card is None else ModelCard.load(published_card)
-        pipeline_index = _find_published(api, repo_id, PIPELINE_INDEX_NAME, revision)
+        published = api.list_repo_files(repo_id, revision=revision)
+        download = partial(download_published, repo_id, token=token, revision=revision)
+        card = ModelCard.load(download(REPOCARD_NAME)) if REPOCARD_NAME in published else _own_card(place)
+        pipeline_index = download(PIPELINE_INDEX_NAME) if PIPELINE_INDEX_NAME in published else None
         if folder is None and pipeline_index is not None:
             shutil.copy(pipeline_index, place)  # tells a model where the weights are in this repo
         before = _stamps(place)
@@ -158,7 +163,7 @@ def push_saved(
         card.data.tags = list(dict.fromkeys([*(card.data.tags or ()), *model_tags, *tags])) or None
         written = [name for name, stamp in _stamps(place).items() if before.get(name) != stamp]
         files = {name: place / name for name in written} | {REPOCARD_NAME: str(card).encode()}
-        outdated = find_outdated_weights(api.list_repo_files(repo_id, revision=revision), written)
+        outdated = find_outdated_weights(published, written)
         return api.create_commit(
             repo_id,
             [
@@ -170,13 +175,6 @@ def push_saved(
             revision=revision,
             create_pr=create_pr,
         )
-
-
-def _find_published(api: HfApi, repo_id: str, name: str, revision: str | None) -> str | None:
-    try:
-        return api.hf_hub_download(repo_id, name, revision=revision)
-    except EntryNotFoundError:
-        return None
 
 
 def _own_card(folder: Path) -> ModelCard | None:

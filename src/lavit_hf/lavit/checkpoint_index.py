@@ -13,11 +13,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
+from huggingface_hub import hf_hub_download, list_repo_files
+from huggingface_hub.errors import RevisionNotFoundError
 from safetensors import safe_open
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
@@ -73,10 +74,7 @@ def finish_saving(folder: Path, variant: str | None = None) -> None:
 
 def read_model_type(folder: Path) -> str | None:
     """Reads the model type of the configuration in a folder; `None` if there is none."""
-    return _model_type_in(folder / CONFIG_NAME)
-
-
-def _model_type_in(path: Path) -> str | None:
+    path = folder / CONFIG_NAME
     return read_json(path).get("model_type") if path.is_file() else None
 
 
@@ -108,9 +106,12 @@ def fit_to_published(folder: Path, repo_id: str, token: bool | str | None = None
     model_type = read_model_type(folder)
     if model_type is None:
         return
-    published = {name: _download(repo_id, name, token, revision) for name in (CONFIG_NAME, PIPELINE_INDEX_NAME)}
-    check_not_a_part(model_type, _model_type_in(published[CONFIG_NAME]), repo_id)
-    if not _names_language_model(published[PIPELINE_INDEX_NAME]) or find_weights_folder(folder) != folder:
+    published = _list_published(repo_id, token, revision)
+    download = partial(download_published, repo_id, token=token, revision=revision)
+    if CONFIG_NAME in published:
+        check_not_a_part(model_type, read_json(download(CONFIG_NAME)).get("model_type"), repo_id)
+    holds_pipeline = PIPELINE_INDEX_NAME in published and _names_language_model(download(PIPELINE_INDEX_NAME))
+    if not holds_pipeline or find_weights_folder(folder) != folder:
         return
     if _find_variants(folder):
         raise ValueError(
@@ -121,12 +122,39 @@ def fit_to_published(folder: Path, repo_id: str, token: bool | str | None = None
     shutil.copy(folder / CONFIG_NAME, folder / LANGUAGE_MODEL_FOLDER)
 
 
-def _download(repo_id: str, name: str, token: bool | str | None, revision: str | None) -> Path:
-    """Downloads a file of a repo. Returns a path that doesn't exist if the repo has no such file."""
+def _list_published(repo_id: str, token: bool | str | None, revision: str | None) -> list[str]:
+    """Returns the files of a repo on the Hub; none if the upload will create the branch."""
     try:
-        return Path(hf_hub_download(repo_id, name, token=token, revision=revision))
-    except (EntryNotFoundError, RevisionNotFoundError):
-        return Path(os.devnull) / name
+        return list_repo_files(repo_id, token=token, revision=revision)
+    except RevisionNotFoundError:
+        return []
+
+
+def download_published(repo_id: str, name: str, token: bool | str | None = None, revision: str | None = None) -> Path:
+    """
+    Downloads a file that an upload depends on. Never falls back to the cache, which may be old.
+
+    Args:
+        repo_id (`str`):
+            The repo.
+        name (`str`):
+            The file, which must exist.
+        token, revision (*optional*):
+            As in `hf_hub_download`.
+
+    Returns:
+        `Path`: The file in the cache.
+
+    Raises:
+        OSError: If the Hub doesn't send it.
+    """
+    try:
+        return Path(hf_hub_download(repo_id, name, token=token, revision=revision, force_download=True))
+    except ValueError as error:
+        raise OSError(
+            f"{name} of {repo_id} could not be downloaded, so nothing was uploaded: {error.__cause__ or error}. Try "
+            "again later."
+        ) from error
 
 
 def find_outdated_weights(present: Iterable[str], written: Iterable[str]) -> list[str]:

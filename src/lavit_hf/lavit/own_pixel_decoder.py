@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import RemoteEntryNotFoundError
 from transformers import PreTrainedModel
 from transformers.utils import CONFIG_NAME, cached_file
 
@@ -36,7 +36,7 @@ def load_pixel_decoder(model: PreTrainedModel) -> Any:
     with torch.random.fork_rng(devices=[]):  # loading must not change the images of a seed
         try:
             pipeline = load_pipeline(repo, revision, language_model=None, dtype=dtype)
-        except EntryNotFoundError as error:
+        except RemoteEntryNotFoundError as error:
             raise ValueError(_describe_lack(model)) from error
     if pipeline.detokenizer.codebook is None:
         pipeline.detokenizer.set_codebook(model.visual_tokenizer.quantizer.codebook.weight)

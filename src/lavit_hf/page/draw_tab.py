@@ -33,7 +33,7 @@ def add_draw_tab(model: PageModel) -> None:
     with gr.Row():
         with gr.Column(min_width=280):
             prompt, pictures = _lay_out_prompt(model)
-            num_images = gr.Slider(1, MOST_IMAGES, value=4, step=1, label="Number of images")
+            num_images = gr.Slider(1, MOST_IMAGES, value=4, step=1, precision=0, label="Number of images")
             with gr.Accordion("Settings", open=False):
                 settings = _lay_out_settings(model)
             start = gr.Button("Draw", variant="primary", elem_id="draw-start")
@@ -92,11 +92,18 @@ def _lay_out_settings(model: PageModel) -> tuple[gr.Slider, gr.Slider, gr.Slider
         MOST_CANDIDATES,
         value=1,
         step=1,
+        precision=0,
         label="Candidates",
         info="Each image is drawn this many times, and the one that best matches its tokens is kept.",
     )
     steps = gr.Slider(
-        1, MOST_STEPS, value=defaults.steps, step=1, label="Steps", info="More steps are slower and give finer images."
+        1,
+        MOST_STEPS,
+        value=defaults.steps,
+        step=1,
+        precision=0,
+        label="Steps",
+        info="More steps are slower and give finer images.",
     )
     guidance = gr.Slider(
         1.0,

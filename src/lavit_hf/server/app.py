@@ -16,11 +16,10 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from PIL import Image
 from starlette.datastructures import FormData, UploadFile
 
-from ..version import __version__
 from . import chat, painting
 from .bodies import BoundedBodies, read_form, read_json
 from .errors import ApiError, bad_requests, install_error_handlers
-from .fields import ChatFields, PaintFields, request_schema
+from .fields import ChatFields, PaintFields
 from .limits import Limits
 from .pictures import RequestPictures
 from .replies import STREAM_END, ChatReplies, as_event
@@ -49,7 +48,7 @@ def build_app(service: Service) -> FastAPI:
         yield
         await asyncio.to_thread(service.close)
 
-    app = FastAPI(title="lavit serve", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(lifespan=lifespan, openapi_url=None)  # without descriptions, which would need no key
     app.state.service = service
     app.add_middleware(BoundedBodies, limits=service.limits)
     install_error_handlers(app)
@@ -98,7 +97,7 @@ async def retrieve_model(name: str, service: ServiceOf) -> dict[str, Any]:
     return _describe(service)
 
 
-@routes.post("/chat/completions", openapi_extra=request_schema(ChatFields))
+@routes.post("/chat/completions")
 async def complete_chat(request: Request, service: ServiceOf) -> Response:
     """Replies to a chat with texts and images."""
     _ = service.model
@@ -115,7 +114,7 @@ async def complete_chat(request: Request, service: ServiceOf) -> Response:
     return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
 
-@routes.post("/images/generations", openapi_extra=request_schema(PaintFields))
+@routes.post("/images/generations")
 async def generate_images(request: Request, service: ServiceOf) -> dict[str, Any]:
     """Generates images from a text."""
     _ = service.model
@@ -181,10 +180,8 @@ async def _paint(request: Request, service: Service, fields: PaintFields, images
     inputs = await service.prepare(painting.prepare_painting, fields, images, model, service.limits)
     run, kind = partial(painting.paint, model=model), painting.find_kind(inputs)
     pictures = await _result(service.work(request, inputs, run, kind, inputs.num_pictures))
-    encoded = await asyncio.to_thread(
-        lambda: [painting.encode_picture(picture, fields.output_format) for picture in pictures]
-    )
-    return {"created": int(time.time()), "data": [{"b64_json": picture} for picture in encoded]}
+    data = await asyncio.to_thread(lambda: [picture.as_dict(fields.output_format) for picture in pictures])
+    return {"created": int(time.time()), "data": data}
 
 
 def _is_file(name: str, value: UploadFile | str) -> bool:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chats: turns messages into prompts with the processor's chat template, and generates replies in batches."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from transformers import BatchFeature, StoppingCriteria, StoppingCriteriaList
 
 from ..lavit.modeling_layers import pad_left
 from ..tasks.reading import CAPTION, Task, answer_to
+from ..tasks.sampling import is_greedy
 from .errors import ApiError, bad_requests
 from .fields import ChatFields, Message, TextPart
 from .limits import Limits
@@ -105,12 +107,8 @@ def prepare_chat(fields: ChatFields, model: ServedModel, limits: Limits) -> Chat
         )
     task = _find_task(fields.messages)
     chat = Chat(features, task, dict(task.settings), fields.stop or [], fields.seed, fields.stream)
-    length, context = len(chat.prompt_ids), model.language_model.config.text_config.max_position_embeddings
-    room = context - length
-    if room < 1:
-        message = f"the chat has {length} tokens, but the model reads at most {context}. Shorten it."
-        raise ApiError(400, message, "messages", "context_length_exceeded")
-    _take_wishes(chat.settings, fields, min(room, limits.max_new_tokens))
+    _take_length(chat, fields, model, limits)
+    _take_sampling(chat.settings, fields)
     return chat
 
 
@@ -231,14 +229,40 @@ def _find_task(messages: Sequence[Message]) -> Task:
     return answer_to(question) if question else CAPTION
 
 
-def _take_wishes(settings: dict[str, Any], fields: ChatFields, room: int) -> None:
-    """Overrides the task's settings with those of the request."""
-    if fields.max_new_tokens is not None:
-        settings["max_new_tokens"] = min(fields.max_new_tokens, room)
-    if settings.get("min_new_tokens", 0) > settings.get("max_new_tokens", room):
+def _take_length(chat: Chat, fields: ChatFields, model: ServedModel, limits: Limits) -> None:
+    """Sets the maximum length of the reply, so that it ends within the context."""
+    settings = chat.settings
+    default = settings.get("max_new_tokens", model.language_model.generation_config.max_new_tokens)
+    most = min(_count_room(chat, default or 1, model), limits.max_new_tokens)
+    wish = fields.max_new_tokens or default
+    if wish is not None:
+        settings["max_new_tokens"] = min(wish, most)
+    if settings.get("min_new_tokens", 0) > settings.get("max_new_tokens", most):
         settings["min_new_tokens"] = settings["max_new_tokens"]
+
+
+def _count_room(chat: Chat, default: int, model: ServedModel) -> float:
+    """
+    Returns how long a reply may be. How many patches of an image are kept is only known once the model reads it, so
+    space for all of them is reserved, except from replies of the task's default length, which may fit even so.
+    """
+    config = model.language_model.config
+    context = getattr(config.text_config, "max_position_embeddings", None)
+    if context is None:
+        return math.inf
+    length = len(chat.prompt_ids)
+    room = context - length
+    if room < 1:
+        message = f"the chat has {length} tokens, but the model reads at most {context}. Shorten it."
+        raise ApiError(400, message, "messages", "context_length_exceeded")
+    reserved = len(chat.features.get("pixel_values", ())) * config.visual_tokenizer_config.num_patches
+    return max(room - reserved, min(room, default))
+
+
+def _take_sampling(settings: dict[str, Any], fields: ChatFields) -> None:
+    """Overrides the task's sampling with that of the request."""
     temperature = 1.0 if fields.temperature is None else fields.temperature
-    if fields.temperature == 0:
+    if is_greedy(temperature):
         settings["do_sample"] = False
     elif fields.temperature is not None or fields.top_p not in (None, 1):
         for name in BEAM_SETTINGS:

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from jinja2 import TemplateError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from ..tasks.failures import Failure
 from ..tasks.limits import TooLarge
@@ -54,6 +55,11 @@ class ApiError(Exception):
         return JSONResponse(self.as_dict(), self.status, headers)
 
 
+def client_left() -> ApiError:
+    """Creates the error for a client that has disconnected."""
+    return ApiError(499, "the client disconnected.")
+
+
 def internal_error() -> ApiError:
     """Creates the error for an internal failure, whose details are only in the log."""
     return ApiError(500, "the server failed on this request. Its log says why.")
@@ -79,6 +85,10 @@ def install_error_handlers(app: FastAPI) -> None:
     async def _(request: Request, error: ApiError) -> JSONResponse:
         return error.as_response()
 
+    @app.exception_handler(ClientDisconnect)
+    async def _(request: Request, error: ClientDisconnect) -> JSONResponse:
+        return client_left().as_response()
+
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> JSONResponse:
         what = f"{request.method} {request.url.path}: {error.detail}"
@@ -98,4 +108,4 @@ def _explain(error: ValidationError) -> ApiError:
     return ApiError(400, f"{message}{more}", field)
 
 
-__all__ = ["ApiError", "bad_requests", "install_error_handlers", "internal_error"]
+__all__ = ["ApiError", "bad_requests", "client_left", "install_error_handlers", "internal_error"]

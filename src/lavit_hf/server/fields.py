@@ -5,7 +5,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
@@ -13,9 +13,17 @@ MAX_SEED = 2**63 - 1
 
 
 class Fields(BaseModel):
-    """Base class of all fields."""
+    """Base class of all fields. An unknown field that is null asks for nothing, so it is not rejected."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, fields: Any) -> Any:
+        # OpenAI's client sends such fields when a reply is passed back as a message.
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value is not None or name in cls.model_fields}
 
 
 class TextPart(Fields):
@@ -132,9 +140,4 @@ class PaintFields(Fields):
         return self.sides | {name: value for name, value in settings.items() if value is not None}
 
 
-def request_schema(fields: type[Fields]) -> dict[str, Any]:
-    """Returns the OpenAPI description of a JSON body."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": fields.model_json_schema()}}}}
-
-
-__all__ = ["ChatFields", "ImagePart", "Message", "PaintFields", "TextPart", "request_schema"]
+__all__ = ["ChatFields", "ImagePart", "Message", "PaintFields", "TextPart"]

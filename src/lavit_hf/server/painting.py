@@ -53,6 +53,29 @@ class Painting:
     seed: int | None
 
 
+@dataclass(frozen=True)
+class PaintedPicture:
+    """
+    A generated image.
+
+    Args:
+        image (`PIL.Image.Image`):
+            The image.
+        is_flagged (`bool`, *optional*):
+            Whether the safety checker flagged it and blacked it out; `None` if there is no safety checker.
+    """
+
+    image: Image.Image
+    is_flagged: bool | None
+
+    def as_dict(self, output_format: str | None) -> dict[str, Any]:
+        """Returns its entry in a response, with the file in base64, as PNG by default."""
+        file = io.BytesIO()
+        self.image.save(file, format=output_format or DEFAULT_FORMAT)
+        flag = {} if self.is_flagged is None else {"flagged": self.is_flagged}
+        return {"b64_json": base64.b64encode(file.getbuffer()).decode(), **flag}
+
+
 def prepare_painting(fields: PaintFields, images: list[Image.Image], model: ServedModel, limits: Limits) -> Painting:
     """
     Checks a request for images.
@@ -90,7 +113,7 @@ def find_kind(painting: Painting) -> tuple:
     return "painting", painting.negative_prompt is None, *sorted(painting.settings.items())
 
 
-def paint(jobs: Sequence[Job], model: ServedModel) -> list[list[Image.Image]]:
+def paint(jobs: Sequence[Job], model: ServedModel) -> list[list[PaintedPicture]]:
     """
     Generates the images of requests of the same kind.
 
@@ -101,12 +124,12 @@ def paint(jobs: Sequence[Job], model: ServedModel) -> list[list[Image.Image]]:
             The model.
 
     Returns:
-        `list[list[PIL.Image.Image]]`: the images of each request.
+        `list[list[PaintedPicture]]`: the images of each request.
     """
     paintings = [job.inputs for job in jobs for _ in range(job.inputs.num_pictures)]
     images = [painting.images for painting in paintings]
     negative_prompts = [painting.negative_prompt for painting in paintings]
-    pictures = model.pipeline(
+    output = model.pipeline(
         [painting.prompt for painting in paintings],
         images=images if any(images) else None,
         negative_prompt=None if negative_prompts[0] is None else negative_prompts,
@@ -114,16 +137,13 @@ def paint(jobs: Sequence[Job], model: ServedModel) -> list[list[Image.Image]]:
         generation_kwargs={"stopping_criteria": [_Watch(jobs)]},
         callback_on_step_end=lambda pipeline, step, timestep, tensors: check_wanted(jobs) or tensors,
         **paintings[0].settings,
-    ).images
-    rows = iter(pictures)
+    )
+    flags = output.nsfw_content_detected or [None] * len(output.images)
+    rows = (
+        PaintedPicture(image, None if flag is None else bool(flag))
+        for image, flag in zip(output.images, flags, strict=True)
+    )
     return [[next(rows) for _ in range(job.inputs.num_pictures)] for job in jobs]
-
-
-def encode_picture(picture: Image.Image, output_format: str | None) -> str:
-    """Encodes an image file in base64, as PNG by default."""
-    file = io.BytesIO()
-    picture.save(file, format=output_format or DEFAULT_FORMAT)
-    return base64.b64encode(file.getbuffer()).decode()
 
 
 class _Watch(StoppingCriteria):
@@ -158,4 +178,4 @@ def _check_bounds(fields: PaintFields, limits: Limits) -> None:
             limits.inputs.check_text(text)
 
 
-__all__ = ["Painting", "encode_picture", "find_kind", "paint", "prepare_painting"]
+__all__ = ["PaintedPicture", "Painting", "find_kind", "paint", "prepare_painting"]

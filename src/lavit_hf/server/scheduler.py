@@ -144,7 +144,7 @@ class Scheduler:
 
         Args:
             seconds (`float`):
-                Maximum time to wait. The batch is then abandoned.
+                Maximum time to wait. The batch is then abandoned, and its jobs are rejected too.
         """
         with self._changed:
             self._is_open = False
@@ -156,6 +156,7 @@ class Scheduler:
         self._thread.join(seconds)
         for job in self._running:
             job.leave()
+            job.tell(Closed())
         self._thread.join(seconds)
 
     def _work(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import Request
 
-from .errors import ApiError, internal_error
+from .errors import ApiError, client_left, internal_error
 from .limits import Limits
 from .model import ServedModel
 from .scheduler import Closed, Full, Job, Result, Scheduler
@@ -145,7 +145,7 @@ async def _next(news: asyncio.Queue, gone: asyncio.Task, deadline: float) -> Any
         if getter.done():
             return getter.result()
         if gone.done():
-            raise ApiError(499, "the client disconnected.")
+            raise client_left()
         raise ApiError(504, "the request timed out.", code="timeout")
     finally:
         getter.cancel()

@@ -10,6 +10,7 @@ import typer
 from ..tasks.addresses import claim_port, is_loopback
 from ..tasks.failures import Failure
 from ..tasks.options import ModelOptions
+from ..tasks.requests import find_model
 from .limits import Limits
 
 
@@ -53,12 +54,11 @@ def serve_api(
     if api_key is not None and not api_key.strip():
         raise Failure("the API key is empty. Pass another, or none.")
     port = claim_port(host, port)
+    find_model(options)
     from ..tasks.loading import find_device
-    from ..tasks.repos import find_repo
     from .model import load_served_model
     from .service import Service
 
-    find_repo(options.model)
     find_device(options.device)
     outcomes: list[Any] = []
 

@@ -5,15 +5,14 @@
 import json
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
-from transformers.utils import CONFIG_NAME
 
 from ..lavit.checkpoint_index import find_weights_folder
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from .failures import Failure
-from .repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, is_adapter_folder, is_bundled
+from .hub_files import find_hub_file
+from .repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, find_model_config, is_adapter_folder, is_bundled
 
 
 BASE_FIELD = "base_model_name_or_path"
@@ -71,7 +70,7 @@ def find_processor(repo: str, model: str | None) -> str:
         return repo
     if Path(model).exists():
         return model if Path(model, PROCESSOR_CONFIG_NAME).is_file() else repo
-    return repo if _download(model, PROCESSOR_CONFIG_NAME) is None else model
+    return repo if _find_file(model, PROCESSOR_CONFIG_NAME) is None else model
 
 
 def apply_adapter(model: LaVITForCausalLM, adapter: str, base: str, merge: bool) -> LaVITForCausalLM:
@@ -99,15 +98,16 @@ def apply_adapter(model: LaVITForCausalLM, adapter: str, base: str, merge: bool)
         from peft import PeftConfig, get_peft_model
     except ImportError as error:
         raise Failure(f"{adapter} is an adapter, which needs PEFT. Run `pip install peft`.") from error
+    folder = _find_folder(adapter)
     try:
-        config = PeftConfig.from_pretrained(adapter, inference_mode=True)
+        config = PeftConfig.from_pretrained(folder, inference_mode=True)
         if config.is_prompt_learning:
             raise Failure(
                 f"{adapter} is of type {config.peft_type.value}, which is not supported. Use an adapter of layers, "
                 "such as LoRA."
             )
         adapted = get_peft_model(model, config)
-        result = adapted.load_adapter(adapter, "default", torch_device=str(model.device))
+        result = adapted.load_adapter(folder, "default", torch_device=str(model.device))
     except (RuntimeError, ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
         raise Failure(f"the adapter {adapter} does not fit {base}: {_reason(error)}") from error
     stray = [*result.missing_keys, *result.unexpected_keys]
@@ -126,15 +126,29 @@ def _is_pipeline_with(folder: Path, language_model: Path) -> bool:
 def _find_adapter_config(model: str) -> Path | None:
     if Path(model).exists():
         return Path(model, ADAPTER_CONFIG_NAME) if is_adapter_folder(model) else None
-    return _download(model, ADAPTER_CONFIG_NAME) if _download(model, CONFIG_NAME) is None else None
+    return _find_file(model, ADAPTER_CONFIG_NAME) if find_model_config(model) is None else None
 
 
-def _download(repo: str, name: str) -> Path | None:
-    """Gets a file of a Hub repo, from the Hub or the cache, or `None` if it does not exist."""
+def _find_folder(adapter: str) -> str:
+    """Finds the files of an adapter. PEFT would ask the Hub even for those in the cache."""
+    if Path(adapter).exists():
+        return adapter
+    files = (_find_file(adapter, name) for name in ADAPTER_WEIGHTS_NAMES)
+    weights = next((file for file in files if file is not None), None)
+    if weights is None:
+        raise Failure(f"the adapter {adapter} has no weights: {ADAPTER_WEIGHTS_NAMES[0]} is missing.")
+    return str(weights.parent)
+
+
+def _find_file(adapter: str, name: str) -> Path | None:
+    """Finds a file of an adapter on the Hub, or returns `None` if it has no such file."""
     try:
-        return Path(hf_hub_download(repo, name))
-    except EntryNotFoundError:
-        return None
+        return find_hub_file(adapter, name)
+    except LocalEntryNotFoundError as error:
+        raise Failure(
+            f"the Hub cannot be reached, and the cache does not tell whether {adapter} has a {name}. Check the "
+            f"network, or download the adapter once with `hf download {adapter}`."
+        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -9,9 +9,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from ..lavit.atomic_files import atomic_folder
 from ..lavit.modeling_lavit import LaVITForCausalLM
-from ..lavit.processing_lavit import LaVITProcessor
 from .dtypes import stored_dtype
-from .loading import load_language_model, without_library_bars
+from .loading import load_language_model, load_processor, without_library_bars
 from .options import DType, ModelOptions
 from .repos import find_repo
 
@@ -38,7 +37,7 @@ def export_language_model(options: ModelOptions, destination: Path) -> str:
     with without_library_bars(), atomic_folder(destination) as folder:
         language_model = extract_language_model(load_language_model(repo, options, dtype))
         language_model.save_pretrained(folder)
-        _plain_tokenizer(LaVITProcessor.from_pretrained(repo).tokenizer).save_pretrained(folder)
+        _plain_tokenizer(load_processor(repo, options).tokenizer).save_pretrained(folder)
     return type(language_model).__name__
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..lavit.image_loading import load_image
 from .failures import Failure
 
 
@@ -94,6 +93,8 @@ class PictureReader:
             TooLarge: If it exceeds the limits.
             Failure: If it cannot be read.
         """
+        from ..lavit.image_loading import load_image  # imports torch
+
         limits, left = self.limits, self.limits.request_pixels - self._num_pixels
         self._num_pictures += 1
         if self._num_pictures > limits.pictures:

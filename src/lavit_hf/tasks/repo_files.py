@@ -6,21 +6,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub import (
-    get_cached_repo_tree,
     hf_hub_download,
-    list_repo_files,
     metadata_load,
     parse_local_safetensors_file_metadata,
     parse_safetensors_file_metadata,
     snapshot_download,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import CachedRepoTreeNotFoundError
-from huggingface_hub.utils import httpx
 from yaml import YAMLError
 
 from ..lavit.atomic_files import is_of_a_run
 from ..lavit.untrusted_files import read_json
+from .hub_files import list_hub_files
 
 
 WEIGHTS_ENDING = ".safetensors"
@@ -83,7 +80,7 @@ class HubFiles(RepoFiles):
 
     def __init__(self, repo: str):
         super().__init__(repo)
-        self.names = _list_files(repo)
+        self.names = list_hub_files(repo)
 
     def list_weights(self) -> list[str]:
         return sorted(name for name in self.names if name.endswith(WEIGHTS_ENDING) and not is_of_a_run(name))
@@ -104,17 +101,6 @@ class HubFiles(RepoFiles):
         if isinstance(cached, str):
             return _headers(parse_local_safetensors_file_metadata(cached))
         return _headers(parse_safetensors_file_metadata(self.repo, name))
-
-
-def _list_files(repo: str) -> list[str]:
-    """Returns the files of a Hub repo; offline, those that it had when it was downloaded."""
-    try:
-        return list_repo_files(repo)
-    except (OSError, httpx.TransportError) as error:
-        try:
-            return [file.path for file in get_cached_repo_tree(repo)]
-        except CachedRepoTreeNotFoundError:
-            raise error from None
 
 
 def open_repo(repo: str) -> RepoFiles:

@@ -40,7 +40,7 @@ def find_repo(model: str | None, adapted_by: str | None = None) -> str:
     if is_bundled(model):
         return bundled_checkpoint()
     if not Path(model).exists():
-        config_file = _download_config(model)
+        config_file = find_model_config(model)
         if config_file is None:
             return _find_repo_of_adapter(model, adapted_by)
         _check_is_lavit(model, config_file)
@@ -91,11 +91,21 @@ def _find_repo_of_adapter(adapter: str, adapted_by: str | None) -> str:
         ) from failure
 
 
-def _download_config(model: str) -> Path | None:
-    """Downloads the configuration of a Hub model. Returns `None` if it has none, such as the repo of an adapter."""
-    from huggingface_hub import hf_hub_download
+def find_model_config(model: str) -> Path | None:
+    """
+    Finds the configuration of a Hub model.
+
+    Args:
+        model (`str`):
+            Hub id.
+
+    Returns:
+        `Path` or `None`: the configuration in the cache, or `None` if the repo has none, as that of an adapter.
+
+    Raises:
+        Failure: If there is no such repo, or neither the Hub nor the cache can tell.
+    """
     from huggingface_hub.errors import (
-        EntryNotFoundError,
         GatedRepoError,
         HFValidationError,
         LocalEntryNotFoundError,
@@ -103,8 +113,10 @@ def _download_config(model: str) -> Path | None:
         RepositoryNotFoundError,
     )
 
+    from .hub_files import find_hub_file, is_cached
+
     try:
-        return Path(hf_hub_download(model, CONFIG_NAME))
+        return find_hub_file(model, CONFIG_NAME)
     except HFValidationError as error:
         raise Failure(f"there is no folder {model}, and {model} is not a Hub id such as org/name.") from error
     except GatedRepoError as error:
@@ -116,11 +128,11 @@ def _download_config(model: str) -> Path | None:
             f"there is no model {model}, neither as a folder nor on the Hub. If it is private, run `hf auth login`."
         ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        if is_cached(model, ADAPTER_CONFIG_NAME):
+            return None
         raise Failure(
             f"there is no folder {model}, it is not in the cache, and the Hub cannot be reached. Check the network."
         ) from error
-    except EntryNotFoundError:
-        return None
 
 
 def _check_is_lavit(model: str, config_file: Path) -> None:

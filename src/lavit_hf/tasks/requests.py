@@ -126,7 +126,8 @@ def request_painting(
     """
     outputs = number_outputs(output, painting["num_images_per_prompt"])
     check_free(outputs, force)
-    sources = find_images(images, Skipped(allowed=False)) if images else []
+    # One by one, as an image may be in a prompt several times.
+    sources = [source for image in images for source in find_images([image], Skipped(allowed=False))]
     repo = find_model(options)
     size = {name: painting[name] for name in ("height", "width", "aspect_ratio")}
     if any(value is not None for value in size.values()):

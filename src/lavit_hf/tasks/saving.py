@@ -2,12 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Output files of images. Each image has its own file, and existing files are only overwritten on request."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from .failures import Failure
 from .images import STANDARD_INPUT, URL_PREFIXES
+
+
+MAX_STEM_BYTES = 200
 
 
 def name_outputs(sources: Sequence[str], folder: Path) -> dict[str, Path]:
@@ -72,4 +76,10 @@ def _stem(source: str) -> str:
     if source == STANDARD_INPUT:
         return "stdin"
     path = urlsplit(source).path if source.startswith(URL_PREFIXES) else source
-    return Path(path).stem or "picture"
+    return _cut(Path(path).stem) or "picture"
+
+
+def _cut(stem: str) -> str:
+    """Cuts a name, as file systems allow 255 bytes with the number and the marks of unfinished files."""
+    name = os.fsencode(stem)
+    return stem if len(name) <= MAX_STEM_BYTES else name[:MAX_STEM_BYTES].decode(errors="ignore")

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads all models of a repo, for the page and the server."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,4 +66,5 @@ def load_whole_model(options: ModelOptions) -> WholeModel:
 
 def _name(repo: str, model: str | None) -> str:
     is_adapter = not is_bundled(model) and Path(repo).resolve() != Path(model).resolve()
-    return f"{Path(repo).name} with {model}" if is_adapter else Path(repo).name
+    name = Path(os.path.abspath(repo)).name  # "." alone has no name
+    return f"{name} with {model}" if is_adapter else name

@@ -1,0 +1,82 @@
+# Copyright 2026 The lavit_hf authors. All rights reserved.
+# SPDX-License-Identifier: Apache-2.0
+"""Files of Hub repos, from the Hub or, without a network, from the cache."""
+
+from pathlib import Path
+
+from huggingface_hub import (
+    get_cached_repo_tree,
+    hf_hub_download,
+    list_repo_files,
+    snapshot_download,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError, RemoteEntryNotFoundError
+from huggingface_hub.utils import httpx
+
+
+def find_hub_file(repo: str, name: str) -> Path | None:
+    """
+    Finds a file that a Hub repo may not have.
+
+    Args:
+        repo (`str`):
+            Hub id.
+        name (`str`):
+            Name of the file.
+
+    Returns:
+        `Path` or `None`: the file in the cache, or `None` if the repo has no such file.
+
+    Raises:
+        LocalEntryNotFoundError: If neither the Hub nor the cache can tell.
+    """
+    try:
+        return Path(hf_hub_download(repo, name))
+    except RemoteEntryNotFoundError:
+        return None
+    except LocalEntryNotFoundError:
+        if _is_known_to_be_missing(repo, name):
+            return None
+        raise
+
+
+def is_cached(repo: str, name: str) -> bool:
+    """Whether a file of a Hub repo is in the cache."""
+    return isinstance(try_to_load_from_cache(repo, name), str)
+
+
+def list_hub_files(repo: str) -> list[str]:
+    """Returns the files of a Hub repo; without a network, those that it had when it was downloaded."""
+    try:
+        return list_repo_files(repo)
+    except (OSError, httpx.TransportError) as error:
+        cached = _cached_tree(repo) or _cached_files(repo)
+        if not cached:
+            raise error
+        return cached
+
+
+def _is_known_to_be_missing(repo: str, name: str) -> bool:
+    """Whether the repo didn't have the file when it was downloaded."""
+    found = try_to_load_from_cache(repo, name)
+    was_asked_for = found is not None and not isinstance(found, str)
+    tree = _cached_tree(repo)
+    return was_asked_for or (bool(tree) and name not in tree)
+
+
+def _cached_tree(repo: str) -> list[str]:
+    """Returns all files that the repo had when it was downloaded as a whole; otherwise none."""
+    try:
+        return [file.path for file in get_cached_repo_tree(repo)]
+    except CachedRepoTreeNotFoundError:
+        return []
+
+
+def _cached_files(repo: str) -> list[str]:
+    """Returns the files of the repo that are in the cache."""
+    try:
+        folder = Path(snapshot_download(repo, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return []
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
