@@ -28,7 +28,7 @@ checkpoint: $(READY)  ## train a checkpoint like the bundled one from raw drawin
 	examples/emoji/train.sh $(BIN)/python
 
 test: lint  ## ruff, and all tests except slow tests and tests that need a GPU or a browser
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu and not browser"
+	$(BIN)/pytest -n 2 -m "not slow and not gpu and not browser"
 
 test-training: $(READY)  ## training with two processes, a killed run, and docs/train-from-nothing.md
 	$(BIN)/pytest -m "slow and not gpu" modeling_tests/training

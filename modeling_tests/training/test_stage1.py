@@ -168,8 +168,9 @@ class TestFromFeatures:
         with pytest.raises(ValueError, match="either pixel_values or features"):
             model(pixel_values, features)
 
-    def test_run_file_at_full_size(self, script):
+    def test_run_file_at_full_size(self, script, tmp_path):
         arguments = [str(EXAMPLES / "runs" / "7b_visual_tokenizer.yaml"), "--use_cpu", "true", "--tf32", "false"]
+        arguments += ["--model", str(tmp_path)]
         settings, training_args = load_settings(script.TokenizerSettings, TrainingArguments, arguments=arguments)
         assert settings.streaming and settings.image_column == "jpg"
         assert 8 * training_args.per_device_train_batch_size == 2048
