@@ -343,7 +343,7 @@ class LaVITGenerationMixin(GenerationMixin):
     def _find_padding(
         self, generation_mode: str, input_ids: torch.LongTensor, config: GenerationConfig
     ) -> torch.LongTensor | None:
-        """Returns the mask that transformers infers in text mode, or `None` if there is no padding."""
+        """Returns the mask by transformers' rule for texts, or `None` if transformers finds no padding either."""
         pad, ends = config.pad_token_id, self.generation_config.eos_token_id
         if generation_mode == "text":
             ends = config.eos_token_id
