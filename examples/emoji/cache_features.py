@@ -14,8 +14,8 @@ from typing import Annotated
 import pyarrow as pa
 import torch
 import typer
-from sources import Pictures
 
+from lavit_emoji.dataset.sources import Pictures
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizer
 from lavit_hf.evaluation.identity import digest_weights
 from lavit_hf.fast_dtypes import fast_autocast

@@ -7,8 +7,8 @@ Each function is a `PatchChoice`, which trainings take by the setting `patch_cho
 """
 
 import torch
-from initialize import LOCAL_SIZE
 
+from initialize import LOCAL_SIZE
 from lavit_hf.training.modeling_visual_tokenizer_pretraining import shuffle_patches
 
 

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 import typer
 from datasets import Dataset, DatasetDict
-from initialize import FEATURE_SIZE, IMAGE_SIZE, PATCH_SIZE
-from pair_texts import WRITTEN_STYLES, is_written_drawing
 from PIL import Image
 from safetensors.torch import save_file
 
+from initialize import FEATURE_SIZE, IMAGE_SIZE, PATCH_SIZE
 from lavit_hf.lavit.atomic_files import atomic_file
 from lavit_hf.training.data import load_split
 from lavit_hf.training.feature_rows import from_bytes
 from lavit_hf.training.pixel_data import check_pairs
+from pair_texts import WRITTEN_STYLES, is_written_drawing
 
 
 WHITE = 0.93  # the darkest channel of paper, in [0, 1]

@@ -16,11 +16,11 @@ from typing import Annotated
 import torch
 import typer
 from datasets import load_from_disk
-from judge import Judge
-from looking import Looker, batches
-from painting import BATCH_SIZE, make_judge
 from PIL import Image
 
+from lavit_emoji.measures.judge import Judge
+from lavit_emoji.measures.looking import Looker, batches
+from lavit_emoji.measures.painting import BATCH_SIZE, make_judge
 from lavit_hf import LaVITPipeline
 
 

@@ -20,11 +20,11 @@ from typing import Annotated
 
 import torch
 import typer
-from curves import draw_curves
-from keeping import load_detokenizer
-from looking import batches
-from reading import Drawings, Reader, name_figures
 
+from lavit_emoji.measures.curves import draw_curves
+from lavit_emoji.measures.keeping import load_detokenizer
+from lavit_emoji.measures.looking import batches
+from lavit_emoji.measures.reading import Drawings, Reader, name_figures
 from lavit_hf import LaVITForCausalLM, LaVITImageProcessor, LaVITProcessor, LaVITVisualTokenizer
 from lavit_hf.lavit.atomic_files import atomic_file
 from lavit_hf.training.data import load_split

@@ -21,15 +21,15 @@ from typing import Annotated
 import typer
 from datasets import Dataset, DatasetDict, disable_progress_bars, load_from_disk
 from diffusers.utils import logging as diffusers_logging
-from everyday import everyday_concepts
-from keeping import encode, kept_figures, load_detokenizer, rebuilt_figures, select
-from looking import ClassMeans, Looker, averaged, name_of
-from must_reach import PARTS
-from painting import Painter, make_judge, pair_figures, picture_figures
-from reading import Drawings, Reader, name_figures, read_photographs, sheet_figures
-from seconds import second_figures
 from transformers.utils import logging as transformers_logging
 
+from lavit_emoji.dataset.everyday import everyday_concepts
+from lavit_emoji.measures.keeping import encode, kept_figures, load_detokenizer, rebuilt_figures, select
+from lavit_emoji.measures.looking import ClassMeans, Looker, averaged, name_of
+from lavit_emoji.measures.painting import Painter, make_judge, pair_figures, picture_figures
+from lavit_emoji.measures.reading import Drawings, Reader, name_figures, read_photographs, sheet_figures
+from lavit_emoji.measures.seconds import second_figures
+from lavit_emoji.measures.targets import PARTS
 from lavit_hf import LaVITForCausalLM, LaVITImageProcessor, LaVITPipeline, LaVITProcessor, LaVITVisualTokenizer
 from lavit_hf.evaluation.identity import check_same, digest_weights
 from lavit_hf.lavit.atomic_files import atomic_file

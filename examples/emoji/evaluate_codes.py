@@ -13,8 +13,8 @@ from typing import Annotated
 
 import torch
 import typer
-from keeping import BATCH_SIZE, Sheets, cosine_figures, encode
 
+from lavit_emoji.measures.keeping import BATCH_SIZE, Sheets, cosine_figures, encode
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizerForPreTraining
 from lavit_hf.lavit.atomic_files import atomic_file
 from lavit_hf.training.data import load_split

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import torch
 import typer
-from keeping import Sheets, cosine_figures, draw_probabilities, encode, kept_figures, select
 
+from lavit_emoji.measures.keeping import Sheets, cosine_figures, draw_probabilities, encode, kept_figures, select
 from lavit_hf import LaVITImageProcessor, LaVITTokenSelectionForPreTraining
 from lavit_hf.lavit.atomic_files import atomic_file
 from lavit_hf.training.data import load_split

@@ -12,8 +12,8 @@ from typing import Annotated
 import torch
 import typer
 from datasets import load_from_disk
-from encoder import fetch_weights, load_encoder
 
+from lavit_emoji.encoder import fetch_weights, load_encoder
 from lavit_hf import (
     LaVITDetokenizerConfig,
     LaVITImageProcessor,

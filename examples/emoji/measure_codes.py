@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluate_codes import code_figures, load_run
-from keeping import encode
-from measuring import write_figures
-
+from lavit_emoji.measures.ablation_steps import write_figures
+from lavit_emoji.measures.keeping import encode
 from lavit_hf import LaVITImageProcessor
 from lavit_hf.training.data import load_split
 from lavit_hf.training.settings import load_settings

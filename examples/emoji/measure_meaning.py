@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from measuring import write_figures
 from PIL import Image
 
+from lavit_emoji.measures.ablation_steps import write_figures
 from lavit_hf.training.data import load_split
 from lavit_hf.training.settings import load_settings
 from lavit_hf.visualization import image_grid, save_image

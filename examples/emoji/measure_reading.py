@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from looking import batches
-from measuring import BATCH_SIZE, write_figures
-from reading import CAPTION_SETTINGS
-from scoring import score_names
 
+from lavit_emoji.measures.ablation_steps import BATCH_SIZE, write_figures
+from lavit_emoji.measures.looking import batches
+from lavit_emoji.measures.reading import CAPTION_SETTINGS
+from lavit_emoji.measures.scoring import score_names
 from lavit_hf import LaVITProcessor
 from lavit_hf.lavit.modeling_layers import pad_left
 from lavit_hf.training.data import load_split

@@ -5,9 +5,8 @@
 from dataclasses import dataclass
 
 from evaluate_selection import rebuilt_figures
-from keeping import encode, kept_figures, select
-from measuring import write_figures
-
+from lavit_emoji.measures.ablation_steps import write_figures
+from lavit_emoji.measures.keeping import encode, kept_figures, select
 from lavit_hf import LaVITImageProcessor, LaVITTokenSelectionForPreTraining
 from lavit_hf.training.data import load_split
 from lavit_hf.training.settings import load_settings

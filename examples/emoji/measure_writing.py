@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from looking import ClassMeans, batches
-from measuring import BATCH_SIZE, batched_features, write_figures
 
+from lavit_emoji.measures.ablation_steps import BATCH_SIZE, batched_features, write_figures
+from lavit_emoji.measures.looking import ClassMeans, batches
 from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizerForPreTraining
 from lavit_hf.training.data import load_split
 from lavit_hf.training.settings import load_function, load_settings

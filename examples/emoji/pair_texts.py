@@ -6,9 +6,9 @@ import random
 import re
 from collections.abc import Mapping
 
-from grammar import EVERYDAY_THINGS, is_plural, with_article
-from texts import QUESTION, prompts, sheet_texts, training_texts
-from things import words
+from lavit_emoji.dataset.texts import QUESTION, prompts, sheet_texts, training_texts
+from lavit_emoji.sheets.grammar import EVERYDAY_THINGS, is_plural, with_article
+from lavit_emoji.sheets.things import words
 
 
 # Artists who draw in color: what LaVIT learns to write is drawings of theirs as they are, and sheets of two of them.

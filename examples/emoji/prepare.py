@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from concepts import Concept, read_concepts
 from datasets import Dataset, DatasetDict, DatasetInfo, Features, List, Value, disable_progress_bars
 from datasets import Image as ImageFeature
-from drawings import find_drawings, render_with_mask
-from packages import Style, fetch, read_package_list
 from PIL import Image
-from splits import SPLITS, Sizes, find_twins, split_drawings
-from texts import COLORED, text_problem
 
+from lavit_emoji.dataset.concepts import Concept, read_concepts
+from lavit_emoji.dataset.drawings import find_drawings, render_with_mask
+from lavit_emoji.dataset.packages import PACKAGE_LIST, Style, fetch, read_package_list
+from lavit_emoji.dataset.splits import SPLITS, Sizes, find_twins, split_drawings
+from lavit_emoji.dataset.texts import COLORED, text_problem
 from lavit_hf.lavit.atomic_files import atomic_folder
 
 
-HERE = Path(__file__).parent
 PEOPLE = re.compile(r"person|family")  # subcategories
 RECORD = "preparation.json"
 MAX_TEXT_LENGTH = 80  # characters
@@ -61,7 +60,7 @@ class Collection:
 def prepare(
     output: Path,
     cache: Path,
-    packages: Path = HERE / "packages.json",
+    packages: Path = PACKAGE_LIST,
     size: int = 128,
     seed: int = 0,
     sizes: Sizes | None = None,

@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 from datasets import Dataset, DatasetDict, Features, List, Value, disable_progress_bars, load_from_disk
 from datasets import Image as ImageFeature
-from sheets import Sheet, SheetMaker, SheetSettings, distance_by_patch, drawn_by_patch
 
+from lavit_emoji.sheets.layout import Sheet, SheetMaker, SheetSettings, distance_by_patch, drawn_by_patch
 from lavit_hf.lavit.atomic_files import atomic_folder
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 import typer
-from looking import batches
 
+from lavit_emoji.measures.looking import batches
 from lavit_hf import LaVITDetokenizer, LaVITVisualTokenizerForPreTraining
 from lavit_hf.evaluation.identity import digest_weights
 from lavit_hf.fast_dtypes import fast_autocast

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 from datasets import Dataset, load_from_disk
-from keeping import mark_kept
 from PIL import Image
 
+from lavit_emoji.measures.keeping import mark_kept
 from lavit_hf import LaVITImageProcessor, LaVITVisualTokenizer
 from lavit_hf.visualization import image_grid, save_image
 

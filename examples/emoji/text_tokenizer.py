@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 from datasets import Dataset, load_from_disk
-from texts import prompts, sheet_texts, training_texts
 
+from lavit_emoji.dataset.texts import prompts, sheet_texts, training_texts
 from lavit_hf.lavit.atomic_saving import atomic_update
 from lavit_hf.training.text_tokenizer import train_tokenizer
 

@@ -16,8 +16,8 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 from PIL import Image
-from sources import Pictures
 
+from lavit_emoji.dataset.sources import Pictures
 from lavit_hf.training.shards import write_shards
 
 

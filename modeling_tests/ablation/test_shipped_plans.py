@@ -25,9 +25,9 @@ from training_runs import EXAMPLES, load_script
 
 sys.path.insert(0, str(EXAMPLES / "emoji"))
 import choices
+from lavit_emoji.measures.reading import CAPTION_SETTINGS
 from measure_meaning import group_by_code, places_by_code, purity, shuffle
 from measure_reading import TokenReader
-from reading import CAPTION_SETTINGS
 
 
 PLANS = find_plans(EXAMPLES / "ablations")

@@ -10,8 +10,8 @@ import torch
 
 
 pytest.importorskip("datasets")
-
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "emoji"))
+
 from compare_steps import fewest_alike, score_steps, sign_test
 
 

@@ -21,13 +21,21 @@ datasets = pytest.importorskip("datasets")
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
-from concepts import read_concepts, spoken_name  # noqa: E402
-from drawings import find_drawings, render, render_with_mask  # noqa: E402
-from everyday import everyday_concepts, is_everyday, spread_concepts  # noqa: E402
-from packages import Package, Style, fetch, integrity, read_members, read_package_list  # noqa: E402
+from lavit_emoji.dataset.concepts import read_concepts, spoken_name  # noqa: E402
+from lavit_emoji.dataset.drawings import find_drawings, render, render_with_mask  # noqa: E402
+from lavit_emoji.dataset.everyday import everyday_concepts, is_everyday, spread_concepts  # noqa: E402
+from lavit_emoji.dataset.packages import (  # noqa: E402
+    PACKAGE_LIST,
+    Package,
+    Style,
+    fetch,
+    integrity,
+    read_members,
+    read_package_list,
+)
+from lavit_emoji.dataset.splits import Sizes, assign_splits, find_twins, split_drawings  # noqa: E402
+from lavit_emoji.dataset.texts import prompts, questions, text_problem, training_texts  # noqa: E402
 from prepare import prepare  # noqa: E402
-from splits import Sizes, assign_splits, find_twins, split_drawings  # noqa: E402
-from texts import prompts, questions, text_problem, training_texts  # noqa: E402
 
 
 LABELS = {"1F34E": "red apple", "1F985": "eagle", "1F3B8": "guitar", "2600-FE0F": "sun", "1F52B": "water pistol"}
@@ -471,7 +479,7 @@ def test_text_problem():
 
 
 def test_pinned_packages():
-    _, styles = read_package_list(EXAMPLE / "packages.json")
+    _, styles = read_package_list(PACKAGE_LIST)
     assert {style.name: style.licence for style in styles} == {
         "noto": "Apache-2.0",
         "twemoji": "CC-BY-4.0",
@@ -498,7 +506,7 @@ def test_pinned_packages():
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
 def test_npm_pack(tmp_path):
-    _, styles = read_package_list(EXAMPLE / "packages.json")
+    _, styles = read_package_list(PACKAGE_LIST)
     package = next(style.package for style in styles if style.name == "emojione")
     archive = fetch(package, tmp_path)
     assert list(tmp_path.iterdir()) == [archive]

@@ -16,9 +16,9 @@ pytest.importorskip("datasets")
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
-from curves import draw_curves  # noqa: E402
 from dial import AS_TRAINED, Subject, curves_of, format_table, name_of, settings_to_measure  # noqa: E402
-from reading import Drawings, Reader  # noqa: E402
+from lavit_emoji.measures.curves import draw_curves  # noqa: E402
+from lavit_emoji.measures.reading import Drawings, Reader  # noqa: E402
 
 
 PATHS = sorted((EXAMPLE.parent / "images" / "emoji").glob("*.png"))[:3]

@@ -29,13 +29,21 @@ datasets = pytest.importorskip("datasets")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
 import evaluate  # noqa: E402
-import must_reach  # noqa: E402
-from guessing import score_guesses  # noqa: E402
-from judge import Judge, best_ranks, score_ranks, windows  # noqa: E402
-from keeping import Sheets, encode, kept_figures, load_detokenizer, mark_kept, rebuilt_figures, select  # noqa: E402
-from looking import ClassMeans, Looker, averaged  # noqa: E402
-from reading import Drawings, Reader, name_figures, sheet_figures  # noqa: E402
-from scoring import score_answers, score_names, score_pairs  # noqa: E402
+from lavit_emoji.measures import targets  # noqa: E402
+from lavit_emoji.measures.guessing import score_guesses  # noqa: E402
+from lavit_emoji.measures.judge import Judge, best_ranks, score_ranks, windows  # noqa: E402
+from lavit_emoji.measures.keeping import (  # noqa: E402
+    Sheets,
+    encode,
+    kept_figures,
+    load_detokenizer,
+    mark_kept,
+    rebuilt_figures,
+    select,
+)
+from lavit_emoji.measures.looking import ClassMeans, Looker, averaged  # noqa: E402
+from lavit_emoji.measures.reading import Drawings, Reader, name_figures, sheet_figures  # noqa: E402
+from lavit_emoji.measures.scoring import score_answers, score_names, score_pairs  # noqa: E402
 from show_kept import choose_sheets  # noqa: E402
 
 
@@ -385,8 +393,8 @@ def test_figures_of_other_data_are_not_mixed(tmp_path):
 
 
 def test_parts():
-    assert evaluate.parse_parts(None, must_reach.PARTS) == list(must_reach.PARTS)
-    assert evaluate.parse_parts("kept,captions", must_reach.PARTS) == ["kept", "captions"]
+    assert evaluate.parse_parts(None, targets.PARTS) == list(targets.PARTS)
+    assert evaluate.parse_parts("kept,captions", targets.PARTS) == ["kept", "captions"]
     with pytest.raises(ValueError, match="no part 'pictures' to measure, only kept"):
         evaluate.parse_parts("pictures", ["kept"])
 
@@ -410,13 +418,13 @@ def test_table_has_both_checkpoints_and_what_stands_beside():
     probe = {"exact": 0.30, "right_keyword": 0.40}
     figures = {"stranger": {"model": {"all": names}, "probe": {"all": probe}}}
     before = {"stranger": {"model": {"all": {"exact": 0.15, "right_keyword": 0.22}}}}
-    table = must_reach.must_reach_table(figures, before)
+    table = targets.targets_table(figures, before)
     assert (
         "| the same for an unseen artist, OpenMoji | 1,370 | 0.15, 0.22 | 0.31, 0.42 | probe 0.30, probe keyword 0.40 "
         "| 0.30, 0.40, above the probe |" in table
     )
     assert "| ratio of kept patches, sampled against by threshold |  | - | - |  | 0.85 to 1.15 |" in table
-    assert len(table.splitlines()) == len(must_reach.ROWS) + 2
+    assert len(table.splitlines()) == len(targets.ROWS) + 2
 
 
 def kept(drawn: float, far: float, lot: float, four: float = 1.5) -> dict:
@@ -434,13 +442,13 @@ def kept(drawn: float, far: float, lot: float, four: float = 1.5) -> dict:
     ],
 )
 def test_shortfalls(figures, short):
-    assert [line.rsplit(": ", 2)[1:] for line in must_reach.shortfalls(figures, {})] == short
+    assert [line.rsplit(": ", 2)[1:] for line in targets.shortfalls(figures, {})] == short
 
 
 def test_above_the_probe():
     def lines(exact: float) -> list[str]:
         model, probe = ({"exact": value, "right_keyword": value + 0.1} for value in (exact, 0.32))
-        return must_reach.shortfalls({"stranger": {"model": {"all": model}, "probe": {"all": probe}}}, {})
+        return targets.shortfalls({"stranger": {"model": {"all": model}, "probe": {"all": probe}}}, {})
 
     assert lines(0.33) == [] and len(lines(0.31)) == 1
 
@@ -448,4 +456,4 @@ def test_above_the_probe():
 @pytest.mark.parametrize(("seconds", "short"), [(5.6, 0), (6.1, 0), (6.3, 1)])
 def test_no_slower(seconds, short):
     before = {"seconds": {"caption": 5.6}}
-    assert len(must_reach.shortfalls({"seconds": {"caption": seconds}}, before)) == short
+    assert len(targets.shortfalls({"seconds": {"caption": seconds}}, before)) == short

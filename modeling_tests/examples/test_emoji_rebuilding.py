@@ -12,16 +12,14 @@ import torch
 
 
 pytest.importorskip("datasets")
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "emoji"))
 pytest.importorskip("vector_quantize_pytorch")
 
+import rebuild_features
 from lavit_hf import LaVITVisualTokenizerForPreTraining
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.shards import read_shards, write_shards
 from training_runs import write_tokenizer
-
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "emoji"))
-import rebuild_features
 
 
 PLACES = {"row": pa.int32(), "view": pa.int32()}

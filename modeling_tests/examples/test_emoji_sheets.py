@@ -23,20 +23,21 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "emoji"
 sys.path.insert(0, str(EXAMPLE))
 import choose_written  # noqa: E402
 import prepare_sheets  # noqa: E402
-import views as views_module  # noqa: E402
-from effects import as_jpeg, blurred, grey, line_drawing, lines, on_paper, outlined  # noqa: E402
-from grammar import can_be_named, counted, is_plural, listing, plural  # noqa: E402
-from guessing import WordGuesser, score_guesses  # noqa: E402
+from lavit_emoji.dataset import views as views_module  # noqa: E402
+from lavit_emoji.dataset.effects import as_jpeg, blurred, grey, line_drawing, lines, on_paper, outlined  # noqa: E402
+from lavit_emoji.dataset.packages import PACKAGE_LIST  # noqa: E402
+from lavit_emoji.dataset.papers import WORDS, random_paper, recolor  # noqa: E402
+from lavit_emoji.dataset.sources import Pictures  # noqa: E402
+from lavit_emoji.dataset.views import views  # noqa: E402
+from lavit_emoji.measures.guessing import WordGuesser, score_guesses  # noqa: E402
+from lavit_emoji.sheets.grammar import MATERIALS, NO_THINGS, can_be_named, counted, is_plural, listing, plural  # noqa: E402
+from lavit_emoji.sheets.layout import SheetMaker, SheetSettings, compose, distance_by_patch, drawn_by_patch, place  # noqa: E402
+from lavit_emoji.sheets.plans import Plan  # noqa: E402
+from lavit_emoji.sheets.texts import Placed, beside, questions  # noqa: E402
+from lavit_emoji.sheets.things import Things  # noqa: E402
 from pair_texts import WRITTEN_STYLES, is_it_texts, is_written_drawing, is_written_sheet, pair_texts  # noqa: E402
-from papers import WORDS, random_paper, recolor  # noqa: E402
-from plans import Plan  # noqa: E402
 from prepare import FEATURES  # noqa: E402
-from sheet_texts import Placed, beside, questions  # noqa: E402
-from sheets import SheetMaker, SheetSettings, compose, distance_by_patch, drawn_by_patch, place  # noqa: E402
-from sources import Pictures  # noqa: E402
 from text_tokenizer import written_on_sheets  # noqa: E402
-from things import Things  # noqa: E402
-from views import views  # noqa: E402
 
 
 NAMED = {
@@ -718,7 +719,8 @@ def test_pictures_are_half_single_drawings(tmp_path, data):
 
 
 def test_pictures_of_some_concepts(data, monkeypatch):
-    monkeypatch.setattr("sources.spread_concepts", lambda number: {f"{hash_free(name):X}" for name in ("cat", "bus")})
+    concepts = {f"{hash_free(name):X}" for name in ("cat", "bus")}
+    monkeypatch.setattr("lavit_emoji.dataset.sources.spread_concepts", lambda number: concepts)
     pictures = Pictures.load(data, "train", 2, concepts=2)
     shown = list(pictures(range(len(pictures))))
     assert [(picture["row"], picture["view"]) for picture in shown] == [(i, view) for i in range(6) for view in (0, 1)]
@@ -758,7 +760,7 @@ def test_whether_it_is_this_or_something_else():
 
 
 def test_what_is_written_is_in_color_and_as_drawn():
-    styles = {entry["name"] for entry in json.loads((EXAMPLE / "packages.json").read_text())["styles"]}
+    styles = {entry["name"] for entry in json.loads((PACKAGE_LIST).read_text())["styles"]}
     assert styles > WRITTEN_STYLES
     drawn = {"style": "noto", "view": 0}
     assert is_written_drawing(drawn)
@@ -824,6 +826,5 @@ def test_words_of_sheets_for_the_text_tokenizer():
 
 
 def test_word_lists_hold_names_of_concepts():
-    lists = json.loads((EXAMPLE / "grammar.json").read_text())
-    assert not set(lists["no_things"]) & set(lists["materials"])
-    assert all(can_be_named({"name": name, "subcategory": "food-asian"}) for name in lists["materials"])
+    assert not NO_THINGS & MATERIALS
+    assert all(can_be_named({"name": name, "subcategory": "food-asian"}) for name in MATERIALS)

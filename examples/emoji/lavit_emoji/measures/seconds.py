@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
-from reading import Reader
 
 from lavit_hf import LaVITPipeline
+
+from .reading import Reader
 
 
 REPEATS = 3

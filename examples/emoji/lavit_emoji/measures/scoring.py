@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
-from guessing import subjects
-from papers import WORDS
+
+from ..dataset.papers import WORDS
+from .guessing import subjects
 
 
 ARTICLE = re.compile(r"^(a|an|the|one|two|three|four) ", re.IGNORECASE)

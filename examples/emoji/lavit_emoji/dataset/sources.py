@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets import Dataset, load_from_disk
-from everyday import spread_concepts
 from PIL import Image
-from views import views
+
+from .everyday import spread_concepts
+from .views import views
 
 
 TEXT_COLUMNS = ("name", "keywords", "category", "subcategory", "style")

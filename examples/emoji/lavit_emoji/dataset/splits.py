@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from packages import Style
 from PIL import Image
+
+from .packages import Style
 
 
 SPLITS = ("train", "validation", "test_drawings", "test_concepts", "validation_artist", "stranger")

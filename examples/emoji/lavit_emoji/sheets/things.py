@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from datasets import Dataset
-from grammar import can_be_named, is_countable, is_plural, noun_without_color
-from papers import WORDS
-from texts import COLORS, KINDS, NOT_OF_ITS_KIND
+
+from ..dataset.papers import WORDS
+from ..dataset.texts import COLORS, KINDS, NOT_OF_ITS_KIND
+from .grammar import can_be_named, is_countable, is_plural, noun_without_color
 
 
 TRIES = 200  # drawings of lots before a sheet takes what it has

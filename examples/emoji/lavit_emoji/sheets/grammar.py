@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from texts import COLORED
+from ..dataset.texts import COLORED
 
 
 NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}

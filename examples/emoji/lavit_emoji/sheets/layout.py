@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from datasets import Dataset
-from papers import random_paper, recolor
 from PIL import Image
-from plans import draw_plan
-from sheet_texts import Placed, Question, caption, questions
-from things import Thing, Things
+
+from ..dataset.papers import random_paper, recolor
+from .plans import draw_plan
+from .texts import Placed, Question, caption, questions
+from .things import Thing, Things
 
 
 SIZES = {1: (48, 120), 2: (36, 76), 3: (32, 62), 4: (28, 58)}  # longer side for each number of drawings, of 128 pixels

@@ -11,8 +11,9 @@ training LaVIT. Because it shares the encoder, it is not independent of the mode
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import torch
-from looking import Looker
 from PIL import Image
+
+from .looking import Looker
 
 
 SHRINKAGE = 0.2  # of the covariance towards its diagonal; chosen by `validation` and `validation_artist`

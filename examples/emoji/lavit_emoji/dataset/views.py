@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterator, Mapping
 
 import torch
-from effects import as_jpeg, blurred, grey, line_drawing, on_paper, outlined
-from papers import random_paper
 from PIL import Image, ImageChops
-from texts import COLORS
 from torchvision.transforms import v2
+
+from .effects import as_jpeg, blurred, grey, line_drawing, on_paper, outlined
+from .papers import random_paper
+from .texts import COLORS
 
 
 SIDED = re.compile(r"\b(left|right|leftwards|rightwards)\b")  # drawings whose name would be wrong in a mirror

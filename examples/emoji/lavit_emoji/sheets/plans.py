@@ -11,8 +11,8 @@ What goes on a sheet, by lot. Each kind of plan makes the answers to its questio
 import random
 from dataclasses import dataclass
 
-from papers import WORDS
-from things import Thing, Things, by_lot_in_color
+from ..dataset.papers import WORDS
+from .things import Thing, Things, by_lot_in_color
 
 
 MOST = 4  # drawings on a sheet

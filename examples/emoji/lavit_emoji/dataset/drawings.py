@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import resvg_py
-from concepts import Concept, normalize_codepoints
-from packages import Style, read_members
 from PIL import Image
+
+from .concepts import Concept, normalize_codepoints
+from .packages import Style, read_members
 
 
 SVG_ROOT = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from packages import read_members
+from .packages import read_members
 
 
 NAMES, GROUPS, UNICODE_NAMES = "en/data.json", "meta/groups.json", "meta/unicode-names.json"

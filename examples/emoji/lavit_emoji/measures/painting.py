@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from judge import Judge, at_painted_size, best_ranks, score_ranks
-from looking import Looker, batches, name_of
 from PIL import Image
-from reading import Drawings, two_different
 
 from lavit_hf import LaVITPipeline
 from lavit_hf.fast_dtypes import fast_autocast
 from lavit_hf.visualization import image_grid, save_image
+
+from .judge import Judge, at_painted_size, best_ranks, score_ranks
+from .looking import Looker, batches, name_of
+from .reading import Drawings, two_different
 
 
 BATCH_SIZE = 50

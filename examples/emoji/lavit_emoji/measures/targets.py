@@ -212,7 +212,7 @@ def find(figures: Figures, path: tuple[str, ...]) -> float | None:
     return figures
 
 
-def must_reach_table(figures: Figures, before: Figures) -> str:
+def targets_table(figures: Figures, before: Figures) -> str:
     """
     The table in Markdown.
 

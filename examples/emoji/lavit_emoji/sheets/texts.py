@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grammar import counted, listing, plural, with_article
-from papers import WORDS
-from plans import Plan
-from things import Thing
+from ..dataset.papers import WORDS
+from .grammar import counted, listing, plural, with_article
+from .plans import Plan
+from .things import Thing
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from everyday import is_everyday
-from guessing import score_guesses
-from looking import batches
 from PIL import Image
-from scoring import score_answers, score_names, score_pairs
 
 from lavit_hf import LaVITForCausalLM, LaVITProcessor
 from lavit_hf.tasks.reading import CAPTION, Task, answer_to, generate_texts
+
+from ..dataset.everyday import is_everyday
+from .guessing import score_guesses
+from .looking import batches
+from .scoring import score_answers, score_names, score_pairs
 
 
 CAPTION_SETTINGS = {"num_beams": 1, "max_new_tokens": 24}

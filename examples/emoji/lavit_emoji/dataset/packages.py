@@ -15,6 +15,7 @@ from pathlib import Path
 from lavit_hf.lavit.atomic_files import atomic_file
 
 
+PACKAGE_LIST = Path(__file__).with_suffix(".json")
 USES = ("train", "train_only", "choose", "stranger")
 
 
