@@ -28,8 +28,8 @@ RELEASES = {  # what they differ in
 }
 LLAMA_CONTROL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}  # in the order of their ids
 
-DESCRIPTION = """The configuration of [`{release}`](https://huggingface.co/{release}), which the authors of LaVIT
-([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)) published: one language model that reads and writes images.
+DESCRIPTION = """The configuration of [`{release}`](https://huggingface.co/{release}), published by the authors of
+LaVIT ([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)): one language model that reads and writes images.
 {selector}"""
 SELECTORS = {
     False: "When it reads images, it keeps the patches that the visual tokenizer's selector chooses.",
@@ -37,7 +37,7 @@ SELECTORS = {
 }
 
 USAGE = """The release has its own layout. It contains two pixel decoders (1024 and 512 pixels) and LLaMA's
-vocabulary. Convert it once; `from_pretrained` then loads the result, `lavit-7b`:
+vocabulary. Convert it once, and `from_pretrained` loads the result, `lavit-7b`:
 
 <!-- not run: needs the 26 GB weights -->
 ```bash
@@ -45,13 +45,13 @@ hf download {release} --local-dir {name}
 lavit convert {name} lavit-7b --pixel-decoder highres
 ```
 
-A model of this size without the weights:
+To create a model of this size without the weights:
 
 ```python
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-import lavit_hf  # makes transformers know LaVIT
+import lavit_hf  # registers LaVIT with transformers
 
 config = AutoConfig.from_pretrained("hub_configs/{name}")
 with torch.device("meta"):

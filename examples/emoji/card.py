@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from must_reach import PARTS, must_reach_table, shortfalls
 
+from lavit_emoji.measures.targets import PARTS, shortfalls, targets_table
 from lavit_hf import LaVITConfig, create_model_card
 from lavit_hf.bundled import BUNDLED_CHECKPOINT
 from lavit_hf.lavit.atomic_saving import atomic_update
@@ -39,33 +39,33 @@ pipeline = LaVITPipeline.from_pretrained(bundled_checkpoint())
 pipeline("{prompt}").images[0].save("image.png")
 ```"""
 
-FIGURES = """Measured on held-out drawings and on sheets, next to the first version of lavit-emoji on the same images.
-A *sheet* is a generated image with one to four drawings. *n* is the number of drawings, sheets or questions. Kept
-patches and reconstructed features were measured on 1,000 sheets, sheets of four drawings against one on 400. At
+FIGURES = """Measured on held-out drawings and on sheets, for this and the first version of lavit-emoji on the same
+images. A *sheet* is a generated image with one to four drawings. *n* is the number of drawings, sheets or questions.
+Kept patches and reconstructed features were measured on 1,000 sheets, and sheets of four vs. one drawing on 400. At
 n = {everyday}, the standard error is up to {error:.0f} points. A *right word* is a word of the name or of a keyword.
 
 The *probe* assigns a drawing to the nearest class mean of the frozen encoder's features, computed from the training
-drawings: it shows what can be read without a language model. *Guessed* is the accuracy from the words of the question
-alone, *most frequent* that of always giving the most frequent answer of the training sheets.
+drawings. It shows what can be read without a language model. *Guessed* is the accuracy of guessing from the words of
+the question alone, and *most frequent* that of always giving the most frequent answer of the training sheets.
 
 The *judge* that names generated images is a linear discriminant on the features of the same frozen encoder, fitted to
-the training drawings, so it is not independent of the model. *The drawings* gives its figures for the held-out
-drawings themselves. By chance, the right name is among its first five for {chance:.1%} of the images, and for
-{everyday_chance:.1%} if it may only give the names of everyday concepts.
+the training drawings, so it is not independent of the model. *The drawings* shows its accuracy on the held-out
+drawings themselves. By chance, the right name is among its first five guesses for {chance:.1%} of the images, and for
+{everyday_chance:.1%} if it chooses only among the names of everyday concepts.
 
 {table}
 
-Concepts of which it has seen no drawing: exact name {unknown:.0%}, a right word {unknown_word:.0%}."""
+Captions of concepts of which it has seen no drawing: exact name {unknown:.0%}, a right word {unknown_word:.0%}."""
 
-KEPT = """Kept patches are in color, dropped ones are dimmed.
+KEPT = """Kept patches are in color, and dropped ones are dimmed.
 
 ![Kept patches of drawings, sheets and photographs.]({picture})"""
 
-LIMITS = """It knows emoji and little else: a photograph gets the name of an emoji
+LIMITS = """The model knows emoji and little else: it captions a photograph with the name of an emoji
 ({photographs}).
-Generated images are small and simple in shape. It does not write sentences. Of the drawings by an artist that it has
-never seen, it names {stranger:.0%}. Of its answers to yes-or-no questions about left, right, above and below,
-{side:.0%} are right; the most frequent answer alone gives {side_most_frequent:.0%}.{short}"""
+Generated images are small, with simple shapes. The model doesn't write sentences. It names {stranger:.0%} of the
+drawings by an artist that it has never seen. Of its answers to yes-or-no questions about left, right, above and below,
+{side:.0%} are right; always giving the most frequent answer reaches {side_most_frequent:.0%}.{short}"""
 
 SHORT = """
 
@@ -73,8 +73,8 @@ Targets that were not met:
 
 {figures}"""
 
-LICENSE = """The weights are Apache-2.0, and so is the encoder, EfficientNet-Lite0. The drawings and words that it was
-trained on:
+LICENSE = """The weights and the encoder, EfficientNet-Lite0, are licensed under Apache-2.0. The model was trained on
+the following drawings and words:
 
 {attribution}"""
 
@@ -105,7 +105,7 @@ def describe_figures(figures: Mapping, before: Mapping) -> str:
     unknown = figures["captions"]["test_concepts"]["model"]["all"]
     everyday = figures["pictures"]["text_to_picture"]["everyday"]["number"]
     return FIGURES.format(
-        table=must_reach_table(figures, before),
+        table=targets_table(figures, before),
         everyday=everyday,
         error=100 * (0.25 / everyday) ** 0.5,
         chance=5 / names["all"],
@@ -180,7 +180,7 @@ def main(
     with atomic_update(model) as folder:
         card.save(folder / "README.md")
         shutil.copy(evaluation, folder / "evaluation.json")
-    print(must_reach_table(figures, others))
+    print(targets_table(figures, others))
 
 
 if __name__ == "__main__":
