@@ -372,6 +372,20 @@ class TestRefusals:
         message = fail("eval", "coco", "--data", data / "coco", "-m", other, "-o", done, "--limit", 2, *WORDS)
         assert "lavit eval: " in message and "differs in weights" in message
 
+    @pytest.mark.parametrize("name", ["generation_config.json", "tokenizer_config.json", "language_model/config.json"])
+    def test_result_of_the_same_weights_with_other_settings(self, name, done, data, repo, tmp_path_factory, no_model):
+        other = tmp_path_factory.mktemp("other") / "model"
+        shutil.copytree(repo, other)
+        (other / name).write_text(json.dumps(read(other / name) | {"num_beams": 3}))
+        with pytest.raises(Failure, match="differs in configuration"):
+            evaluate(options("coco", data / "coco", str(other), done, limit=2))
+
+    def test_other_files_of_a_repo_play_no_part(self, done, data, repo, tmp_path_factory):
+        other = tmp_path_factory.mktemp("other") / "model"
+        shutil.copytree(repo, other)
+        (other / "coco.json").write_text("{}")
+        assert evaluate(options("coco", data / "coco", str(other), done, limit=2))["number"] == 2
+
     def test_unfinished_run_of_something_else(self, data, repo, tmp_path, monkeypatch, no_model):
         (tmp_path / ".coco.unfinished").mkdir()
         (tmp_path / ".coco.unfinished" / "settings.json").write_text('{"task": "coco", "protocol": {"name": "own"}}')

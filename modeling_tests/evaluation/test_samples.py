@@ -83,6 +83,16 @@ class TestAnnotations:
             (tmp_path / "prompts" / f"{name}.txt").write_text(f"picture {name}\n")
         assert rows_of(read("dpg-bench", tmp_path)) == [("a", "picture a", (), None), ("b", "picture b", (), None)]
 
+    def test_byte_order_marks(self, tmp_path):
+        """They are no part of a prompt, and no damage."""
+        (tmp_path / "a.txt").write_text("picture a", encoding="utf-8-sig")
+        assert [row.text for row in read("dpg-bench", tmp_path).rows] == ["picture a"]
+        folder = WRITERS["gqa"](tmp_path / "gqa")
+        file = next(folder.rglob("testdev_balanced_questions.json"))
+        before = rows_of(read("gqa", folder))
+        file.write_text(file.read_text(), encoding="utf-8-sig")
+        assert rows_of(read("gqa", folder)) == before
+
 
 class TestRows:
     """A folder of datasets gives what the benchmarks' own files give."""
@@ -148,13 +158,20 @@ class TestRows:
                 samples.read(row.picture)
 
     @pytest.mark.parametrize("task, lacks", [("captions", "nothing to compare with"), ("images", "no prompt")])
-    @pytest.mark.parametrize("nothing", [[], [None], None])
+    @pytest.mark.parametrize("nothing", [[], [None], None, [""], [" ", "\n"]])
     def test_rows_without_captions(self, task, lacks, nothing, tmp_path):
         datasets = pytest.importorskip("datasets")
         rows = [{"image": picture(1), "captions": captions} for captions in (["noise"], nothing)]
         datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)}).save_to_disk(tmp_path / "rows")
         with pytest.raises(Failure, match=f"the sample '1' has {lacks}"):
             read(task, tmp_path / "rows")
+
+    def test_captions_that_are_no_texts(self, tmp_path):
+        datasets = pytest.importorskip("datasets")
+        rows = [{"image": picture(1), "captions": [{"raw": "noise"}]}]
+        datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)}).save_to_disk(tmp_path / "rows")
+        with pytest.raises(Failure, match=r"as a caption or answer, not \{'raw': 'noise'\}"):
+            read("captions", tmp_path / "rows")
 
     def test_no_such_split(self, folder):
         with pytest.raises(ValueError, match="no split 'val', only test"):

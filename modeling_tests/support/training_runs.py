@@ -28,7 +28,10 @@ SIDE = 32  # of the tiny visual tokenizer's images, in pixels
 
 def load_script(name: str) -> ModuleType:
     """`examples/<name>.py` as a module."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    path = EXAMPLES / f"{name}.py"
+    if str(path.parent) not in sys.path:  # where a script finds the modules beside it
+        sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location(name, path)
     script = importlib.util.module_from_spec(spec)
     sys.modules[name] = script  # where dataclasses look their module up
     spec.loader.exec_module(script)

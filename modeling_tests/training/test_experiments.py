@@ -167,3 +167,14 @@ class TestNamedFunctions:
     def test_refuses(self, reference, message):
         with pytest.raises(TrainingError, match=message):
             load_function(reference)
+
+    def test_another_module_of_the_same_name(self, tmp_path):
+        """Python would return the first one again."""
+        for folder in ("one", "two"):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "choices_of_mine.py").write_text(f"def name():\n    return {folder!r}\n")
+        assert load_function(f"{tmp_path / 'one' / 'choices_of_mine.py'}:name")() == "one"
+        with pytest.raises(
+            TrainingError, match=r"two/choices_of_mine\.py cannot be imported.*one/choices_of_mine\.py"
+        ):
+            load_function(f"{tmp_path / 'two' / 'choices_of_mine.py'}:name")

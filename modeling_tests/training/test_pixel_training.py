@@ -12,6 +12,7 @@ import yaml
 from datasets import Dataset, DatasetDict, Image
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
+from PIL import Image as PilImage
 from safetensors.torch import load_file
 
 from lavit_hf import (
@@ -21,6 +22,7 @@ from lavit_hf import (
     LaVITVisualTokenizerForPreTraining,
     PatchAutoencoder,
 )
+from lavit_hf.lavit.image_loading import MAX_SIDE
 from lavit_hf.training.ema import EMA_NAME
 from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.modeling_pixel_decoder_training import LaVITPixelDecoderForTraining
@@ -339,6 +341,11 @@ class TestScript:
         with pytest.raises(TrainingError, match="no averaged weights"):
             run_script(load_script("train_pixel_decoder"), trained.run, "--output_dir", str(tmp_path))
 
+    def test_the_best_checkpoint_would_not_be_what_is_saved(self, trained, tmp_path):
+        overrides = ["--output_dir", str(tmp_path), "--load_best_model_at_end", "true"]
+        with pytest.raises(TrainingError, match="would restore the weights, but not their average"):
+            run_script(load_script("train_pixel_decoder"), trained.run, *overrides)
+
     def test_pictures_alone(self, trained, tmp_path):
         """Without codes or features the visual tokenizer reads the images, cached latents or not."""
         overrides = ["--dataset", str(trained.folder / "pictures"), "--validation_split", "train"]
@@ -434,6 +441,25 @@ class TestRows:
         torch.testing.assert_close(batch["latents"], expected, rtol=1e-3, atol=1e-3)
         assert batch["codes"].shape == (4, NUM_PATCHES) and batch["codes"][2].tolist() == [3, *[-1] * 15]
         assert "image" not in cached.column_names
+
+    def test_latents_of_another_scale_are_others(self, pictures):
+        rows, read = pair_rows(pictures), {"column": "image", "image_processor": VaeImageProcessor(vae_scale_factor=2)}
+        model = tiny_model()
+        prints = set()
+        for scale in (0.5, 2.0):
+            model.vae.register_to_config(scaling_factor=scale)
+            cached = cache_latents(rows, model, lambda batch: read_pixels(batch, **read, size=16))
+            prints.add(cached.parts[0]._fingerprint)
+        assert len(prints) == 2
+
+    def test_long_strips_are_reduced_first(self, monkeypatch):
+        """A strip that is resized at once takes its length times the size of the result."""
+        sizes = []
+        monkeypatch.setattr(
+            VaeImageProcessor, "preprocess", lambda self, images, *size: sizes.extend(image.size for image in images)
+        )
+        read_pixels([{"image": PilImage.new("L", (1, 1_000_000))}], "image", VaeImageProcessor(), 16)
+        assert max(sizes[0]) <= MAX_SIDE
 
     @pytest.mark.parametrize("codes", [[], [1] * 17, [1, -1]])
     def test_codes_that_cannot_be(self, codes):

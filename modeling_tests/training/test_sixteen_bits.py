@@ -16,7 +16,8 @@ pytest.importorskip("datasets")
 
 from lavit_hf import LaVITImageProcessor
 from lavit_hf.training.conversations import load_conversations
-from lavit_hf.training.data import load_split, read_image, skip_broken_images
+from lavit_hf.training.data import load_split, skip_broken_images
+from lavit_hf.training.encoded_images import read_image
 from lavit_hf.training.picture_texts import load_picture_texts, make_sample
 from lavit_hf.visualization import draw_keep_mask
 from training_runs import SIDE, load_script

@@ -12,6 +12,8 @@ from transformers import (
 )
 
 from lavit_hf import LaVITForCausalLM, LaVITForPreTraining, LaVITProcessor, bundled_checkpoint
+from lavit_hf.training.meters import LanguageMeter
+from lavit_hf.training.trainer import LaVITTrainer
 from training_runs import EXAMPLES
 
 
@@ -114,6 +116,23 @@ class TestLoss:
         assert log["loss"] == pytest.approx(loss.item(), abs=2e-4)
         assert log["grad_norm"] == pytest.approx(norm.item(), rel=1e-3)
         torch.testing.assert_close(loss, mean_over_targets(load(), collate(rows)), rtol=1e-5, atol=1e-5)
+
+    def test_a_batch_without_targets(self, tmp_path, collate):
+        """Such as one whose questions are longer than the limit."""
+
+        def collate_questions(rows: list[dict]) -> dict[str, torch.Tensor]:
+            batch = collate(rows)
+            return batch | {"labels": torch.full_like(batch["labels"], -100)}
+
+        trainer = LaVITTrainer(
+            load(LaVITForPreTraining),
+            settings(tmp_path),
+            train_dataset=ROWS[:1],
+            data_collator=collate_questions,
+            meter=LanguageMeter(),
+        )
+        trainer.train()
+        assert [entry["loss"] for entry in trainer.state.log_history if "loss" in entry] == [0]
 
 
 class TestEvaluation:

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate import Accelerator
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry as REGISTRY
 from PIL import Image
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
@@ -24,7 +26,8 @@ from transformers.utils import ModelOutput
 
 datasets = pytest.importorskip("datasets")
 
-from lavit_hf.training.data import load_split, read_image, skip_broken_images  # noqa: E402
+from lavit_hf.training.data import load_split, skip_broken_images  # noqa: E402
+from lavit_hf.training.encoded_images import read_image  # noqa: E402
 from lavit_hf.training.errors import TrainingError  # noqa: E402
 from lavit_hf.training.feature_rows import from_bytes, to_bytes  # noqa: E402
 from lavit_hf.training.meters import LossMeter, TokenizerMeter  # noqa: E402
@@ -82,9 +85,10 @@ def training_arguments(folder, **settings) -> TrainingArguments:
     return TrainingArguments(str(folder), **(common | settings))
 
 
-def line_trainer(folder, rows, **settings) -> LaVITTrainer:
+def line_trainer(folder, rows, eval_rows=None, **settings) -> LaVITTrainer:
     torch.manual_seed(0)
-    return LaVITTrainer(Line(LineConfig()), training_arguments(folder, **settings), train_dataset=rows)
+    arguments = training_arguments(folder, **settings)
+    return LaVITTrainer(Line(LineConfig()), arguments, train_dataset=rows, eval_dataset=eval_rows)
 
 
 def line_rows(count: int) -> list[dict]:
@@ -254,13 +258,41 @@ class TestTrainer:
             assert {"grad_norm", "learning_rate", "images_per_second"} <= entry.keys()
 
     def test_evaluation_has_figures_of_its_own(self, tmp_path):
-        trainer = line_trainer(tmp_path, line_rows(12))
-        trainer.eval_dataset = line_rows(4)
+        trainer = line_trainer(tmp_path, line_rows(12), line_rows(4))
         trainer.train()
         trainer.evaluate()
         figures = trainer.state.log_history[-1]
         assert figures["eval_distance_loss"] == pytest.approx(figures["eval_loss"], rel=1e-4)
         assert figures["eval_distance_loss"] < trainer.state.log_history[0]["distance_loss"]
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
+    def test_figures_do_not_depend_on_the_batches(self, tmp_path, batch_size):
+        trainer = line_trainer(tmp_path, line_rows(12), per_device_eval_batch_size=batch_size)
+        rows = [{"x": torch.tensor([float(number)])} for number in range(5)]
+        trainer.evaluate(rows)
+        figures = trainer.state.log_history[-1]
+        expected = trainer.model(torch.stack([row["x"] for row in rows])).loss.item()
+        assert figures["eval_distance_loss"] == pytest.approx(expected)
+
+    def test_the_best_checkpoint_by_a_part_of_the_loss(self, tmp_path):
+        best = {"load_best_model_at_end": True, "metric_for_best_model": "distance_loss", "greater_is_better": False}
+        every_second = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps"}
+        trainer = line_trainer(tmp_path, line_rows(12), line_rows(4), **best, **every_second)
+        trainer.train()
+        assert trainer.state.best_metric == pytest.approx(trainer.evaluate()["eval_distance_loss"])
+
+    def test_figures_of_several_sets_and_of_a_prediction(self, tmp_path):
+        trainer = line_trainer(tmp_path, line_rows(12))
+        sets = {"near": line_rows(4), "far": [{"x": torch.tensor([9.0])}]}
+        predicted = trainer.predict(sets["near"]).metrics
+        assert predicted["test_distance_loss"] == pytest.approx(predicted["test_loss"])
+        figures = trainer.evaluate(sets)
+        for name in sets:
+            assert figures[f"eval_{name}_distance_loss"] == pytest.approx(figures[f"eval_{name}_loss"])
+
+    def test_smoothed_labels_are_refused(self, tmp_path):
+        with pytest.raises(TrainingError, match=r"label_smoothing_factor must be 0, got 0\.1"):
+            line_trainer(tmp_path, line_rows(4), label_smoothing_factor=0.1)
 
     def test_a_loss_that_is_no_number(self, tmp_path):
         rows = line_rows(12)
@@ -415,6 +447,51 @@ class TestData:
                 archive.write(path, path.name)
         kept = skip_broken_images(load_split(str(tmp_path / "data"), streaming=True))
         assert [row["image"].size for row in kept] == [(32, 32)] * 2
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_damaged_metadata_stops_nothing(self, tmp_path, streaming):
+        """`datasets` itself would stop at such an image in the middle of a run."""
+        Image.new("RGB", (8, 8), "red").save(tmp_path / "junk.png", exif=b"Exif\0\0junkjunk")
+        kept = skip_broken_images(load_split(str(tmp_path), streaming=streaming))
+        assert [row["image"].getpixel((0, 0)) for row in kept] == [(255, 0, 0)]
+
+    @pytest.mark.parametrize("address", ["hf://datasets/user/cats/{}", "zip://{}::hf://datasets/user/cats/all.zip"])
+    def test_streams_of_the_hub(self, tmp_path, monkeypatch, address):
+        """The images of a folder on the Hub are addresses, each of which is read once."""
+        opened = []
+
+        class Hub(MemoryFileSystem):
+            protocol = "hf"
+            store, pseudo_dirs = {}, [""]
+
+            def _open(self, path, *args, **kwargs):
+                opened.append(path)
+                return super()._open(path, *args, **kwargs)
+
+        monkeypatch.setitem(REGISTRY, "hf", Hub)
+        paths = write_pictures(tmp_path, 2)
+        with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+            for path in paths:
+                archive.write(path, path.name)
+        for path in (*paths, tmp_path / "all.zip"):
+            Hub().pipe(f"hf://datasets/user/cats/{path.name}", path.read_bytes())
+        opened.clear()
+        names = [*(path.name for path in paths), "gone.png"]
+        images = datasets.Dataset.from_dict({"image": [address.format(name) for name in names]})
+        stream = images.cast_column("image", datasets.Image()).to_iterable_dataset()
+        assert [row["image"].size for row in skip_broken_images(stream)] == [(32, 32)] * 2
+        downloaded = [path for path in opened if path.endswith("png")]
+        assert len(downloaded) == len(set(downloaded))
+
+    def test_no_connection(self, monkeypatch):
+        """Skipping all images that follow would be another training."""
+
+        def fail(*args):
+            raise ConnectionError("server disconnected")
+
+        monkeypatch.setattr("lavit_hf.training.encoded_images.xopen", fail)
+        with pytest.raises(TrainingError, match=r"hf://datasets/a/b/c\.png cannot be downloaded: server disconnected"):
+            read_image({"bytes": None, "path": "hf://datasets/a/b/c.png"})
 
     @pytest.mark.parametrize(
         "path",

@@ -157,6 +157,6 @@ def _parse(text: str, file: Path) -> Any:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # some editors start files with a byte order mark
     except UnicodeDecodeError as error:
         raise Failure(f"{file} is damaged: {error}.") from error

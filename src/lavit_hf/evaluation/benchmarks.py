@@ -165,7 +165,10 @@ def read_samples(task: str, data: Path, split: str | None, column: str | None, s
 def _check_samples(samples: Samples, kind: Kind) -> None:
     seen = set()
     for sample in samples.rows:
-        if not (sample.text if kind is Kind.pictures else sample.references):
+        texts = (sample.text,) if kind is Kind.pictures else sample.references
+        if kind is not Kind.questions:  # whose answers may be empty
+            texts = [text for text in texts if text and text.strip()]
+        if not texts:
             lacks = "no prompt" if kind is Kind.pictures else "nothing to compare with"
             raise Failure(f"the sample {sample.id!r} has {lacks}. Remove it.")
         if sample.id in seen:

@@ -13,6 +13,21 @@ from ..tasks.repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, find_model
 from .samples import Samples
 
 
+# Files besides the weights on which a model's answers depend, unlike others, such as results in the same folder.
+CONFIGURATION_NAMES = {
+    "adapter_config.json",
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "model_index.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "scheduler_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+}
 _LETTERS = 12
 _BLOCK = 2**20
 
@@ -28,9 +43,19 @@ def digest_weights(folder: Path) -> str:
     Returns:
         `str`: 12 hexadecimal digits.
     """
-    sums = hashlib.sha256()
     adapters = [folder / name for name in ADAPTER_WEIGHTS_NAMES if (folder / name).is_file()]
-    for path in sorted({*folder.rglob("*.safetensors"), *adapters}):
+    return _digest_files(folder, {*folder.rglob("*.safetensors"), *adapters})
+
+
+def digest_configuration(folder: Path) -> str:
+    """Computes a short digest of a repo's configurations, such as its default generation settings, and tokenizers."""
+    files = (path for pattern in ("*", "*/*") for path in folder.glob(pattern))
+    return _digest_files(folder, {path for path in files if path.name in CONFIGURATION_NAMES})
+
+
+def _digest_files(folder: Path, files: set[Path]) -> str:
+    sums = hashlib.sha256()
+    for path in sorted(files):
         sums.update(str(path.relative_to(folder)).encode())
         with path.open("rb") as file:
             while block := file.read(_BLOCK):

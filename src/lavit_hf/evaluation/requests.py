@@ -16,7 +16,7 @@ from ..tasks.requests import find_model
 from ..tasks.saving import check_free
 from . import requirements
 from .benchmarks import Benchmark, Kind, find_benchmark, read_samples
-from .identity import check_same, digest_samples, identify_weights
+from .identity import check_same, digest_configuration, digest_samples, identify_weights
 from .journal import Journal
 from .options import EvaluationOptions, Tokenizer
 from .protocols import PaintingProtocol, TextProtocol, find_protocol
@@ -163,6 +163,7 @@ def _settings(
         "task": options.task,
         "protocol": {"name": options.protocol, **asdict(protocol)},
         "weights": _identify(model.model, repo),
+        "configuration": _digest_configurations(model.model, repo),
         "seed": options.seed,
         "data": digest_samples(samples),
         "split": options.split,
@@ -176,8 +177,17 @@ def _settings(
 
 def _identify(model: str | None, repo: str) -> str:
     """Identifies the weights of the base model, followed by those of an adapter if there is one."""
-    names = [repo] if is_bundled(model) or model == repo else [repo, model]
-    return "+".join(map(identify_weights, names))
+    return "+".join(map(identify_weights, _find_parts(model, repo)))
+
+
+def _digest_configurations(model: str | None, repo: str) -> str:
+    """Identifies the configurations of local repos. Those of the Hub are identified by the commit of the weights."""
+    return "+".join(digest_configuration(Path(part)) for part in _find_parts(model, repo) if Path(part).is_dir())
+
+
+def _find_parts(model: str | None, repo: str) -> list[str]:
+    """Returns the base model, and the adapter if there is one."""
+    return [repo] if is_bundled(model) or model == repo else [repo, model]
 
 
 def _describe_scorers(options: EvaluationOptions) -> dict[str, Any]:

@@ -110,20 +110,18 @@ def _samples(dataset: "Dataset", columns: list[str], make_samples: Any) -> Sampl
     ]
     pictures = dataset.select_columns([IMAGE])
 
-    def find(picture: str) -> str | bytes:
-        encoded = pictures[int(picture.removeprefix(ROW))][IMAGE]
-        if encoded is None:
-            raise ValueError("there is no image in this row.")
-        return encoded["path"] if encoded["bytes"] is None else encoded["bytes"]
+    def read_bytes(picture: str) -> bytes:
+        from ..training import encoded_images
+
+        return encoded_images.read_bytes(pictures[int(picture.removeprefix(ROW))][IMAGE])
 
     def read(picture: str) -> "Image.Image":
         from ..lavit.image_loading import load_image
 
-        return load_image(find(picture))
-
-    def read_bytes(picture: str) -> bytes:
-        found = find(picture)
-        return found if isinstance(found, bytes) else Path(found).read_bytes()
+        try:
+            return load_image(read_bytes(picture))
+        except OSError as error:
+            raise ValueError(str(error)) from error
 
     return Samples(rows, read, read_bytes)
 
@@ -152,5 +150,9 @@ def _find_any(dataset: "Dataset", names: tuple[str, ...]) -> str | None:
 def _as_texts(value: Any) -> tuple[str, ...]:
     """Reads texts from a text, a list of texts, or a list of objects with an answer, as in VQA."""
     values = value if isinstance(value, list) else [value]
+    if unknown := [entry for entry in values if isinstance(entry, dict) and "answer" not in entry]:
+        raise Failure(
+            f"a text, or an object with an `answer`, must be given as a caption or answer, not {unknown[0]!r}."
+        )
     texts = (entry["answer"] if isinstance(entry, dict) else entry for entry in values)
     return tuple(str(text) for text in texts if text is not None)

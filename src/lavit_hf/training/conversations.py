@@ -21,7 +21,8 @@ from datasets import Dataset, Image, List
 from PIL import Image as PilImage
 from torch.utils.data import Dataset as TorchDataset
 
-from .data import load_split, read_image
+from .data import load_split
+from .encoded_images import read_image
 from .errors import TrainingError
 
 
@@ -235,7 +236,7 @@ def _read_file(file: Path, image_column: str) -> Iterator[dict]:
 
 def _parse(file: Path) -> list:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # some editors start files with a byte order mark
         if file.suffix == ".jsonl":
             return [json.loads(line) for line in text.split("\n") if line.strip()]  # JSON may hold other separators
         rows = json.loads(text)

@@ -4,17 +4,15 @@
 
 import logging
 import re
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
 
 from datasets import Dataset, Image, IterableDataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
-from PIL import Image as PilImage
+from PIL.Image import Image as PilImage
 
-from ..lavit.image_loading import load_image
 from ..parquet_folders import has_parquet
+from .encoded_images import ReadableImage, read_image
 from .errors import TrainingError
 from .shards import SETTINGS_NAME, read_shards
 
@@ -22,7 +20,6 @@ from .shards import SETTINGS_NAME, read_shards
 logger = logging.getLogger(__name__)
 
 TAR_ENDING = ".tar"
-ZIP_PREFIX = "zip://"
 BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -125,61 +122,23 @@ def skip_broken_images(dataset: Dataset | IterableDataset, column: str = "image"
     """
     if dataset.column_names is not None and column not in dataset.column_names:
         raise TrainingError(f"the dataset has no column {column!r}, only {', '.join(dataset.column_names)}.")
+    if isinstance(dataset, IterableDataset):  # each image is read once, since reading may mean downloading
+        return dataset.cast_column(column, ReadableImage()).decode().filter(_is_there, input_columns=column)
     encoded = dataset.cast_column(column, Image(decode=False))
-    if isinstance(dataset, Dataset):
-        kept = encoded.filter(_is_readable, input_columns=column, desc="Checking images")
-        _report(encoded, kept, column)
-        return kept.cast_column(column, Image())
-    kept = encoded.filter(_is_readable, input_columns=column)
-    return kept.cast_column(column, Image()).decode()  # not automatic when streaming
-
-
-def read_image(image: Mapping | None) -> PilImage.Image | None:
-    """
-    Reads an undecoded image like the image processors do, with a warning if it cannot be read.
-
-    Args:
-        image (`Mapping`, *optional*):
-            Its `bytes`, or its `path`: a local file, or one in a local archive, such as `zip://cat.png::cats.zip`.
-
-    Returns:
-        `PIL.Image.Image` or `None`: The upright image in mode `"RGB"`, or `None` if it cannot be read.
-    """
-    try:
-        return load_image(_read_bytes(image))
-    except (OSError, ValueError) as error:
-        logger.warning("skipped an image that cannot be read: %s (%s)", _name(image), error)
-        return None
-
-
-def _read_bytes(image: Mapping | None) -> bytes:
-    content, path = ((image or {}).get(name) for name in ("bytes", "path"))
-    if content:
-        return content
-    if not path:
-        raise ValueError("there is no image")
-    return _read_from_zip(path) if path.startswith(ZIP_PREFIX) else Path(path).read_bytes()
-
-
-def _read_from_zip(path: str) -> bytes:
-    """Reads a file in an archive, whose path is that of a streaming dataset."""
-    name, _, archive = path.removeprefix(ZIP_PREFIX).partition("::")
-    try:
-        with ZipFile(archive) as file:
-            return file.read(name)
-    except (KeyError, RuntimeError, BadZipFile, zlib.error) as error:
-        raise ValueError(f"{archive} is damaged or encrypted: {error}") from error
+    kept = encoded.filter(_is_readable, input_columns=column, desc="Checking images")
+    _report(encoded, kept)
+    return kept.cast_column(column, ReadableImage())
 
 
 def _is_readable(image: Mapping | None) -> bool:
     return read_image(image) is not None
 
 
-def _name(image: Mapping | None) -> str:
-    return (image or {}).get("path") or "one without a name"
+def _is_there(image: PilImage | None) -> bool:
+    return image is not None
 
 
-def _report(encoded: Dataset, kept: Dataset, column: str) -> None:
+def _report(encoded: Dataset, kept: Dataset) -> None:
     broken = len(encoded) - len(kept)
     if not len(kept):
         raise TrainingError(f"none of the {len(encoded)} images can be read.")

@@ -32,7 +32,8 @@ class AveragedWeights(CallbackWithState):
 
     Raises:
         TrainingError: If `decay` is outside [0, 1); at the start of training with FSDP or DeepSpeed, which shard the
-            weights; when resuming, if the checkpoint contains no average.
+            weights, or with `load_best_model_at_end`, which would leave the average as it is; when resuming, if the
+            checkpoint contains no average.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -55,6 +56,11 @@ class AveragedWeights(CallbackWithState):
         if args.fsdp or args.deepspeed:
             raise TrainingError(
                 "averaging weights needs the whole weights on every process. Use DDP, or leave out ema_decay."
+            )
+        if args.load_best_model_at_end:
+            raise TrainingError(
+                "load_best_model_at_end would restore the weights, but not their average, which is what is saved. "
+                "Leave it out."
             )
         if state.global_step:
             self._load(_file(args, state))

@@ -22,7 +22,7 @@ class Meter(Protocol):
 
 
 class LossMeter:
-    """Averages every output whose name ends in `_loss`, and measures samples per second."""
+    """Averages every output whose name ends in `_loss` over the samples, and measures samples per second."""
 
     def __init__(self, unit: str = "images"):
         self.unit = unit
@@ -39,10 +39,11 @@ class LossMeter:
         return len(next(iter(inputs.values())))
 
     def update(self, inputs: dict, outputs: ModelOutput) -> None:
+        num_samples = self.count(inputs)
         for name, value in outputs.items():
             if name.endswith("_loss"):
-                self._sums[name] += value.detach()
-        self._count_step(self.count(inputs))
+                self._sums[name] += value.detach() * num_samples
+        self._count_step(num_samples)
 
     def _count_step(self, num_samples: int) -> None:
         self._steps += 1
@@ -59,13 +60,10 @@ class LossMeter:
         if not self._steps:
             return {}
         names = sorted(self._sums)
-        device = accelerator.device
-        values = [torch.as_tensor(self._sums[name] / self._steps, device=device).float() for name in names]
-        rate = torch.tensor(self._rate(), device=device)
-        totals = accelerator.reduce(torch.stack([*values, rate]), "sum").tolist()
-        figures = {name: total / accelerator.num_processes for name, total in zip(names, totals)}
+        totals = [*(float(self._sums[name]) for name in names), self._samples, self._rate()]
+        *sums, samples, rate = accelerator.reduce(torch.tensor(totals, device=accelerator.device), "sum").tolist()
         self._reset()
-        return {**figures, f"{self.unit}_per_second": totals[-1]}
+        return {**{name: total / samples for name, total in zip(names, sums)}, f"{self.unit}_per_second": rate}
 
 
 class TokenizerMeter(LossMeter):

@@ -10,7 +10,7 @@ from datasets import Dataset
 from datasets.fingerprint import Hasher
 from diffusers.image_processor import VaeImageProcessor
 
-from ..lavit.image_loading import to_rgb_image
+from ..lavit.image_loading import reduce_long_sides, to_rgb_image
 from .data import skip_broken_images
 from .errors import TrainingError
 from .feature_rows import from_bytes, to_bytes
@@ -142,7 +142,7 @@ def cache_latents(
         batched=True,
         batch_size=batch_size,
         remove_columns=pictures.column_names,
-        new_fingerprint=Hasher.hash([pictures._fingerprint, model.picture_size, weights]),
+        new_fingerprint=Hasher.hash([pictures._fingerprint, model.picture_size, dict(model.vae.config), weights]),
         desc="latents",
     )
     return PairedRows(latents, *(rows.parts if keep_pictures else others))
@@ -150,7 +150,8 @@ def cache_latents(
 
 def read_pixels(rows: list[dict], column: str, image_processor: VaeImageProcessor, size: int) -> torch.Tensor:
     """Reads target images, `(batch_size, 3, size, size)`, with values in -1..1."""
-    return image_processor.preprocess([to_rgb_image(row[column]) for row in rows], size, size)
+    images = [reduce_long_sides(to_rgb_image(row[column])) for row in rows]
+    return image_processor.preprocess(images, size, size)
 
 
 def read_images(rows: list[dict], column: str, image_processor: Callable) -> torch.Tensor:

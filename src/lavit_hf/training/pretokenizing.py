@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset, Image, IterableDataset
 
 from ..lavit.modeling_visual_tokenizer import LaVITVisualTokenizer
-from .data import read_image
+from .encoded_images import read_image
 from .errors import TrainingError
 from .feature_rows import from_bytes, to_bytes
 from .modeling_visual_tokenizer_pretraining import PatchChoice

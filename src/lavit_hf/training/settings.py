@@ -89,13 +89,18 @@ def load_function(reference: str) -> Callable:
         `Callable`: The function.
 
     Raises:
-        TrainingError: If the file or function does not exist.
+        TrainingError: If the file or function does not exist, or another module has the name of the file.
     """
     path, _, name = reference.partition(":")
     if not Path(path).is_file():
         raise TrainingError(f"a function must be given as `file.py:function` of an existing file, got {reference!r}.")
     sys.path.insert(0, str(Path(path).parent))
     module = importlib.import_module(Path(path).stem)
+    imported = getattr(module, "__file__", None)
+    if imported is None or not Path(imported).samefile(path):
+        raise TrainingError(
+            f"{path} cannot be imported, because {imported or 'Python itself'} has the same name. Rename it."
+        )
     if not hasattr(module, name):
         raise TrainingError(f"{path} has no function {name!r}.")
     return getattr(module, name)

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import Trainer
-from transformers.trainer_utils import has_length
+from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from ..lavit.atomic_saving import atomic_update
 from .checkpoints import CallbackWithState, last_checkpoint
@@ -31,14 +31,14 @@ class LaVITTrainer(Trainer):
             Arguments of `Trainer`.
 
     Raises:
-        TrainingError: If gradients are to be accumulated for a model with `needs_whole_batches`. In training, if a
-            step's loss or the weights of a checkpoint are not finite, a checkpoint cannot be written, or there is not
-            a single training batch. Earlier checkpoints are kept.
+        TrainingError: If gradients are to be accumulated for a model with `needs_whole_batches`, or labels are to be
+            smoothed. In training, if a step's loss or the weights of a checkpoint are not finite, a checkpoint cannot
+            be written, or there is not a single training batch. Earlier checkpoints are kept.
     """
 
     def __init__(self, *args, meter: Meter | None = None, **kwargs):
         super().__init__(*args, **kwargs)
-        self._check_accumulation()
+        self._check_arguments()
         self.meter = meter or LossMeter()
         self.eval_meter = copy.deepcopy(self.meter)
         # The models always return their loss. Only the meters use their other outputs.
@@ -57,12 +57,19 @@ class LaVITTrainer(Trainer):
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:
             logs = {**logs, **self.meter.compute(self.accelerator)}
-        elif "eval_loss" in logs:
-            figures = self.eval_meter.compute(self.accelerator)
-            # `Trainer` already logs the rate of the evaluation.
-            figures = {f"eval_{name}": value for name, value in figures.items() if not name.endswith("_per_second")}
-            logs = {**logs, **figures}
         super().log(logs, *args, **kwargs)
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        for name, value in self.eval_meter.compute(self.accelerator).items():
+            if not name.endswith("_per_second"):  # `Trainer` already measures the rate of the evaluation
+                output.metrics[f"{metric_key_prefix}_{name}"] = value
+        return output
+
+    def _get_num_items_in_batch(self, *args, **kwargs) -> torch.Tensor | int | None:
+        # Without any target, such as after a question that is longer than the limit, the loss is 0 instead of 0 / 0.
+        number = super()._get_num_items_in_batch(*args, **kwargs)
+        return number.clamp(min=1) if torch.is_tensor(number) else number
 
     def get_train_dataloader(self) -> DataLoader:
         dataloader = super().get_train_dataloader()
@@ -115,7 +122,12 @@ class LaVITTrainer(Trainer):
         self._load_rng_state(resume_from_checkpoint)
         return num_train_epochs, 0
 
-    def _check_accumulation(self) -> None:
+    def _check_arguments(self) -> None:
+        if self.args.label_smoothing_factor:
+            raise TrainingError(
+                f"label_smoothing_factor must be 0, got {self.args.label_smoothing_factor}: the models calculate "
+                "their own losses."
+            )
         if self.args.gradient_accumulation_steps > 1 and getattr(self.model, "needs_whole_batches", False):
             raise TrainingError(
                 f"gradient_accumulation_steps must be 1, got {self.args.gradient_accumulation_steps}: what this stage "
