@@ -54,6 +54,19 @@ class TestFile:
         assert (tmp_path / "text.json").read_text() in ("one" * 50_000, "two" * 50_000)
         assert names(tmp_path) == {"text.json"}
 
+    def test_a_folder_that_takes_no_files(self, tmp_path, monkeypatch):
+        """Such as `/proc`: it is there, but no file can be created."""
+        calls = []
+
+        def refuse(path, *args):
+            calls.append(path)
+            assert len(calls) < 100_000, "endless"
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+
+        monkeypatch.setattr(os, "open", refuse)
+        with pytest.raises(FileNotFoundError, match="text.json"):
+            self.write(tmp_path)
+
     def test_picture(self, tmp_path):
         old, new = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (64, 64), "blue")
         start = lambda folder: save_image(old, folder / "picture.png")  # noqa: E731

@@ -24,6 +24,9 @@ except ImportError:  # not available on Windows
 UNFINISHED = ".unfinished"
 NEW_FOLDER, OLD_FOLDER, LOCK_NAME = "new", "old", "lock"
 
+# Tries to create a lock whose folder keeps disappearing. Some folders, such as /proc, never take a file.
+MAX_ATTEMPTS = 1000
+
 # Folder within a repo where changes are prepared.
 SAVE_FOLDER = f".save{UNFINISHED}"
 
@@ -134,6 +137,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
 
     Raises:
         BlockingIOError: If another process holds the lock and `wait` is `False`.
+        FileNotFoundError: If the folder takes no files.
     """
     descriptor = _take(path, wait)
     try:
@@ -143,11 +147,15 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
 
 
 def _take(path: Path, wait: bool) -> int:
+    attempts = 0
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except FileNotFoundError:  # the previous holder has just removed the folder
+            attempts += 1
+            if attempts == MAX_ATTEMPTS:
+                raise
             continue
         try:
             _lock(descriptor, wait)
