@@ -64,7 +64,7 @@ class TestFile:
             raise FileNotFoundError(2, "No such file or directory", str(path))
 
         monkeypatch.setattr(os, "open", refuse)
-        with pytest.raises(FileNotFoundError, match="text.json"):
+        with pytest.raises(FileNotFoundError, match=r"text\.json"):
             self.write(tmp_path)
 
     def test_picture(self, tmp_path):

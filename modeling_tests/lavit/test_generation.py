@@ -260,6 +260,35 @@ class TestPrompts:
             model.generate(**left_pad([[5, START], [6, 7]]), generation_mode="image")
 
     @torch.no_grad()
+    @pytest.mark.parametrize("settings", [{}, GUIDED, {**GUIDED, "guidance_scale": 1.0}])
+    def test_padding_on_the_right_is_refused_where_it_matters(self, model, settings):
+        """A prompt for an image is closed in front of its padding, and not once more behind it."""
+        ids, mask = torch.tensor([[5, 6, START, 0], [5, 6, 7, START]]), torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+        if settings is GUIDED:
+            left = left_pad([[5, 6, START], [5, 6, 7, START]])
+            expected = model.generate(**left, **settings)[:, 4:]
+            assert torch.equal(model.generate(ids, attention_mask=mask, **settings)[:, 4:], expected)
+        else:
+            with pytest.raises(ValueError, match="Pad them on the left" if settings else "generation_mode is 'text'"):
+                model.generate(ids[:1], attention_mask=mask[:1], **settings)
+
+    @pytest.mark.parametrize(
+        "name, ids",
+        [
+            ("input_ids", torch.tensor([5, 6])),
+            ("input_ids", [[5, 6]]),
+            ("input_ids", torch.tensor([[5.0, 6.0]])),
+            ("input_ids", torch.zeros(0, 2, dtype=torch.long)),
+            ("negative_prompt_ids", torch.tensor([5, START])),
+        ],
+    )
+    def test_what_are_no_ids(self, model, name, ids):
+        with pytest.raises(ValueError, match=f"{name} must be a tensor of integers of shape"):
+            model.generate(**{"input_ids": torch.tensor([[5]]), name: ids}, **GUIDED)
+        if name == "input_ids":
+            with pytest.raises(ValueError, match="input_ids must be a tensor of integers of shape"):
+                model(ids)
+
     def test_positions_of_the_caller_are_used(self, model):
         ids = torch.tensor([[5, 6, 7]])
         positions = torch.tensor([[0, 10, 11]])
@@ -468,6 +497,30 @@ class TestSecondTurn:
         ids = torch.cat([inputs["input_ids"], second.sequences, new], dim=1)
         expected = model.generate(ids, pixel_values[:2], **GREEDY)
         assert torch.equal(model.generate(ids, cache=second.cache, **GREEDY), expected)
+
+    MIXED = [[START, END], [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22]]
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("mask", ["none", "ids"])
+    def test_the_longest_prompt_has_no_image(self, model, pixel_values, mask):
+        """The mask of the ids is then as long as that of the positions."""
+        inputs = {**left_pad(self.MIXED), "pixel_values": pixel_values[:1]}
+        first = model.generate(**inputs, **GREEDY, return_dict_in_generate=True)
+        assert first.cache.cached_prompt.num_inserted == 0
+        ids = self.go_on(model, first.sequences, [7, 8])
+        expected = model.generate(ids, pixel_values[:1], **GREEDY)
+        settings = {"attention_mask": (ids != 0).long()} if mask == "ids" else {}
+        assert torch.equal(model.generate(ids, cache=copy.deepcopy(first.cache), **settings, **GREEDY), expected)
+        new = model(ids[:, -3:], cache=first.cache, attention_mask=(ids != 0).long()).logits[:, -1]
+        whole = model(ids, pixel_values[:1], attention_mask=(ids != 0).long()).logits[:, -1]
+        torch.testing.assert_close(new, whole, rtol=0, atol=1e-4)
+
+    def test_cut_inside_prompts_of_which_the_longest_has_no_image(self, model, pixel_values):
+        inputs = {**left_pad(self.MIXED), "pixel_values": pixel_values[:1]}
+        cache = model(**inputs, use_cache=True).cache
+        cache.crop(-2)
+        with pytest.raises(ValueError, match="Cut it after the prompts"):
+            model.generate(inputs["input_ids"], cache=cache, **GREEDY)
 
     def test_beams_keep_their_images(self, model, pixel_values):
         inputs = {**left_pad(self.FIRST), "pixel_values": pixel_values[:2]}

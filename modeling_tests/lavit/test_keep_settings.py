@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dial from tokens to quality: how many patches a call keeps, by threshold, share or error."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -296,6 +297,10 @@ class TestBadInput:
         ):
             with pytest.raises(ValueError, match=message):
                 call()
+
+    def test_numbers_of_numpy(self, tokenizer, pixel_values):
+        expected = tokenizer(pixel_values, keep_ratio=0.5).keep_mask
+        assert torch.equal(tokenizer(pixel_values, keep_ratio=np.float32(0.5)).keep_mask, expected)
 
     def test_mask_and_setting(self, tokenizer, pixel_values):
         mask = torch.ones(3, 16, dtype=torch.bool)

@@ -272,6 +272,20 @@ class TestForward:
         assert model.understanding.merger.layers[0].mlp.expansion.weight.grad.abs().max() > 0
         assert model.get_input_embeddings().weight.grad[FIRST_CODE].abs().max() > 0
 
+    @torch.no_grad()
+    def test_loss_of_embeddings_is_that_of_their_ids(self, model, pixel_values):
+        ids = torch.tensor([[5, START, END, 6]])
+        inputs = {"inputs_embeds": model.get_input_embeddings()(ids), "pixel_values": pixel_values[:1], "labels": ids}
+        assert torch.equal(model(**inputs).loss, model(ids, pixel_values[:1], labels=ids).loss)
+
+    @torch.no_grad()
+    def test_patches_of_the_caller_are_kept(self, model, pixel_values):
+        ids = torch.tensor([[5, START, END, 6]])
+        keep_mask = torch.zeros(1, 16, dtype=torch.bool)
+        keep_mask[0, 3] = True
+        outputs = model(ids, pixel_values[:1], keep_mask=keep_mask)
+        assert torch.equal(outputs.image_outputs.keep_mask, keep_mask)
+
     def test_one_sample_has_one_loss_whatever_stands_beside_it(self, model, pixel_values):
         text, longer = [5, 6, 7], [START, END, 8, 9]
         losses = []

@@ -428,9 +428,10 @@ class TestErrors:
 
     @pytest.mark.parametrize("argument", ["max_length", "pad_to_multiple_of"])
     @pytest.mark.parametrize("settings", [{}, {"padding": "max_length"}, {"truncation": True}])
-    def test_lengths_of_zero(self, processor, argument, settings):
+    @pytest.mark.parametrize("length", [0, -2])
+    def test_lengths_of_nothing(self, processor, argument, settings, length):
         with pytest.raises(ValueError, match=f"`{argument}` must be above 0"):
-            processor(text="a", **{"max_length": 5, **settings, argument: 0})
+            processor(text="a", **{"max_length": 5, **settings, argument: length})
 
     @pytest.mark.parametrize("name", ["videos", "audio"])
     def test_other_media(self, processor, name):

@@ -163,6 +163,15 @@ class TestGeneratorsOfEachPrompt:
         with pytest.raises(ValueError, match="2 generators for 1 prompts"):
             model.generate(torch.tensor([[5]]), generator=generators(1, 2), do_sample=True)
 
+    def test_number_for_images(self, model, pixel_values):
+        with pytest.raises(ValueError, match=r"2 generators for 4 images\. Pass one"):
+            model.get_image_tokens(pixel_values, generator=generators(1, 2))
+
+    @pytest.mark.parametrize("generator", [3, [None, None]])
+    def test_what_is_no_generator(self, model, generator):
+        with pytest.raises(ValueError, match=r"must be a torch\.Generator, or a list with one for each prompt"):
+            model.generate(torch.tensor([[5], [6]]), generator=generator, do_sample=True)
+
 
 class TestThreads:
     @pytest.mark.parametrize("mode", ["text", "image"])

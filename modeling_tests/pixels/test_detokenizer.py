@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from safetensors.torch import load_file
 
 from lavit_hf.lavit.configuration_lavit import LaVITDetokenizerConfig
@@ -211,6 +212,12 @@ class TestPlaceHead:
         told = placed(rows, places=places)
         placed.place_head.forward = lambda hidden_states, real: sure
         torch.testing.assert_close(placed(rows).features, told.features, **SAME)
+
+    @torch.no_grad()
+    def test_offloaded_weights_are_loaded(self, placed):
+        expected = placed(code_rows(3, 2)).features
+        cpu_offload(placed, execution_device="cpu")
+        torch.testing.assert_close(placed(code_rows(3, 2)).features, expected, **SAME)
 
     def test_places_matter(self, placed):
         rows = code_rows(3)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images as the released model makes them, out of one converted repo, and what the pipeline does with its input."""
 
+import copy
 import json
 import os
 import re
@@ -150,6 +151,12 @@ class TestPrompts:
         expected = pipeline(["a dog", "a cat"], generator=generators(1, 2), output_type="pt", **FAST).images
         images = pipeline(["a dog", "a cat"], generator=tuple(generators(1, 2)), output_type="pt", **FAST).images
         assert torch.equal(images, expected)
+
+    def test_generators_of_stages_in_a_tuple(self, pipeline, images):
+        settings = {"num_inference_steps": 2, "eta": 0.5, "output_type": "pt"}
+        expected = pipeline.reconstruct(images[:2], generator=generators(1, 2), **settings).images
+        pictures = pipeline.reconstruct(images[:2], generator=tuple(generators(1, 2)), **settings).images
+        assert torch.equal(pictures, expected)
 
     def test_wide_and_tall(self, pipeline):
         outputs = pipeline("a dog", aspect_ratio="16:9", **FAST)
@@ -384,6 +391,16 @@ class TestBadInput:
             ({"prompt": "a dog", "aspect_ratio": "5:4"}, "Choose one of 1:1, 4:3"),
             ({"prompt": "a dog", "aspect_ratio": "4:3", "height": 64}, "either aspect_ratio or height"),
             ({"prompt": "a dog", "num_inference_steps": 0}, "num_inference_steps must be at least 1"),
+            ({"prompt": "a dog", "num_inference_steps": 2.5}, "num_inference_steps must be an integer, got 2.5"),
+            ({"prompt": "a dog", "height": 64.0}, "height must be an integer, got 64.0"),
+            ({"prompt": "a dog", "guidance_scale": "4"}, "guidance_scale must be a number, got '4'"),
+            ({"prompt": "a dog", "guidance_scale": float("nan")}, "guidance_scale must be a number, got nan"),
+            ({"prompt": "a dog", "llm_guidance_scale": "4"}, r"guidance_scale must be 1 \(no guidance\) or more"),
+            ({"prompt": "a dog", "llm_guidance_scale": float("inf")}, r"guidance_scale must be 1 \(no guidance\)"),
+            ({"prompt": "a dog", "eta": "0"}, "eta must lie between 0 and 1, got '0'"),
+            ({"prompt": "a dog", "num_images_per_prompt": "2"}, "num_images_per_prompt must be an integer, got '2'"),
+            ({"prompt": "a dog", "num_candidates": 1.5}, "num_candidates must be an integer, got 1.5"),
+            ({"prompt": "a dog", "generator": 3}, r"generator must be a torch\.Generator, or a list"),
             ({"prompt": "a dog", "timesteps": []}, "timesteps is empty"),
             ({"prompt": "a dog", "sigmas": []}, "sigmas is empty"),
             ({"prompt": "a dog", "timesteps": [1], "sigmas": [1.0]}, "Only one of `timesteps` or `sigmas`"),
@@ -453,6 +470,10 @@ class TestSettings:
         assert LaVITPipeline(**pipeline.components).config.default_guidance_scale == 7.0
         assert LaVITPipeline.from_pipe(first).config.default_guidance_scale == 3.5
         assert first.components.keys() == pipeline.components.keys()
+
+    def test_of_copies(self, pipeline):
+        first = LaVITPipeline(**pipeline.components, default_guidance_scale=3.5)
+        assert LaVITPipeline(**copy.deepcopy(first.components)).config.default_guidance_scale == 3.5
 
     def test_where_one_component_is_another(self, pipeline):
         first = LaVITPipeline(**pipeline.components, default_guidance_scale=3.5)

@@ -660,6 +660,14 @@ class TestSharing:
         with pytest.raises(ValueError, match="detokenizer of its own"):
             LaVITPipeline(**{**pipeline.components, "language_model": other})
 
+    def test_an_offloaded_language_model_shares_its_codebook(self, pipeline):
+        expected = pipeline.detokenizer.codebook.clone()
+        cpu_offload(pipeline.language_model, execution_device="cpu")
+        LaVITPipeline(**pipeline.components)
+        pipeline.detokenizer.codebook = None
+        LaVITPipeline(**pipeline.components)
+        assert torch.equal(pipeline.detokenizer.codebook, expected)
+
     def test_a_cast_language_model_keeps_its_detokenizer(self, pipeline):
         pipeline.language_model.to(torch.bfloat16)
         again = LaVITPipeline(**pipeline.components)

@@ -14,6 +14,7 @@ import inspect
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -32,6 +33,10 @@ from .atomic_files import (
 )
 from .checkpoint_index import CODE_FOLDER, PIPELINE_INDEX_NAME, find_outdated_weights
 
+
+# Held while a model is loaded. Meanwhile, libraries change global state, such as the device of new weights, so threads
+# that load at the same time could get models without weights, or leave this state changed.
+LOADING = threading.RLock()
 
 # Lists the changes of a repo once they are prepared.
 CHANGES_NAME = "changes.json"
@@ -95,12 +100,13 @@ def saves_atomically(save: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class LoadsWholeRepos:
-    """Makes `from_pretrained` first complete an interrupted save."""
+    """Makes `from_pretrained` first complete an interrupted save, and load in one thread at a time."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         finish_interrupted_save(pretrained_model_name_or_path)
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        with LOADING:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
 
 def finish_interrupted_save(folder: str | os.PathLike | None) -> None:

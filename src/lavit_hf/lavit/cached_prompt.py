@@ -46,7 +46,7 @@ class CachedPrompt:
         Raises:
             ValueError: If these positions end within a prompt with images.
         """
-        if self.num_inserted and past_length < self.length:
+        if (self.num_inserted or self.num_images) and past_length < self.length:
             raise ValueError(
                 f"the cache was cut to {past_length} positions, inside prompts of {self.length} positions including "
                 "their images. Cut it after the prompts, or start without a cache."
@@ -66,7 +66,8 @@ class CachedPrompt:
 
         Args:
             attention_mask (`torch.Tensor`, *optional*):
-                The mask of only the new ids, of all ids so far, or of all positions so far.
+                The mask of only the new ids, of all ids so far, or of all positions so far. If the last two are of the
+                same length, its part for the cached prompts is replaced by what is known of them.
             past_length (`int`):
                 Number of positions in the cache.
             batch_size (`int`):
@@ -83,9 +84,12 @@ class CachedPrompt:
             ValueError: If the mask has a different length.
         """
         given = None if attention_mask is None else attention_mask.shape[1]
-        if given == past_length + new_length or (given is not None and past_length == 0 and given > new_length):
+        num_sequences = num_sequences or batch_size
+        if given == past_length + new_length and not self._may_be_of_ids(batch_size, num_sequences):
+            return attention_mask
+        if given is not None and past_length == 0 and given > new_length:
             return attention_mask  # caches of recurrent layers have no length
-        past_mask = self._past_mask(past_length, batch_size, num_sequences or batch_size)
+        past_mask = self._past_mask(past_length, batch_size, num_sequences)
         if given is None:
             return None if past_mask is None else _extend(past_mask, past_length + new_length)
         if given != new_length:
@@ -130,12 +134,25 @@ class CachedPrompt:
         num_images += self.count_images(batch_size) or 0
         return CachedPrompt(length, self.num_inserted + num_inserted, num_images, batch_size, mask)
 
+    def _may_be_of_ids(self, batch_size: int, num_sequences: int) -> bool:
+        """
+        Whether a mask of all ids is as long as one of all positions and yet different, as in a batch whose longest
+        prompt has no image.
+        """
+        return self.num_images > 0 and self.num_inserted == 0 and self._fits(batch_size, num_sequences)
+
+    def _fits(self, batch_size: int, num_sequences: int) -> bool:
+        """Whether each sequence in the cache can be assigned to the mask of a prompt."""
+        if self.attention_mask is None:
+            return False
+        return num_sequences % len(self.attention_mask) == 0 and num_sequences % batch_size == 0
+
     def _past_mask(self, past_length: int, batch_size: int, num_sequences: int) -> torch.Tensor | None:
         """Returns the mask of the cache, `(batch_size, past_length)`."""
         mask = self.attention_mask
         if mask is None:
             return None
-        if num_sequences % len(mask) or num_sequences % batch_size:
+        if not self._fits(batch_size, num_sequences):
             raise ValueError(
                 f"the cache was filled with {len(mask)} prompts and holds {num_sequences} sequences, but "
                 f"{batch_size} were passed to continue it. Pass as many as it holds, and an attention_mask that "

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Real
 
 import torch
 from transformers import Cache, GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
@@ -22,11 +23,13 @@ from transformers.utils.deprecation import deprecate_kwarg
 
 from .cached_prompt import CachedPrompt, count_sequences
 from .configuration_lavit import LaVITConfig
+from .input_checks import check_ids
 from .keep_settings import KeepSettings, check_keep_settings
 from .modeling_layers import find_image_slots, pad_left
 from .token_sampling import (
     Generators,
     TokenSampler,
+    check_generators,
     choosing_beams_by,
     decode_by_sampler,
     draw_beams,
@@ -153,7 +156,8 @@ class LaVITGenerationMixin(GenerationMixin):
                 once, as continuous embeddings in text mode and as codes in image mode. Images that are already in the
                 cache can be left out.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Zero for padding. By default, padding is recognized by its id, as in transformers.
+                Zero for padding. By default, padding is recognized by its id, as in transformers. Only prompts with
+                images or guidance can be padded on the right.
             generation_mode (`str`, *optional*, defaults to `"text"`):
                 `"text"` or `"image"`. Image mode uses the defaults in `generation_config.image_generation`, and ends
                 with `[/IMG]`.
@@ -200,8 +204,8 @@ class LaVITGenerationMixin(GenerationMixin):
         Raises:
             ValueError: If the mode is unknown, a prompt for an image is passed in text mode, guidance is below 1 or
                 used in text mode, the numbers of slots and images differ, the negative prompt has a different batch
-                size, a prompt exceeds the context length, the cache doesn't fit the prompts, or the positions can't be
-                used.
+                size, a prompt ends with padding or exceeds the context length, the cache doesn't fit the prompts, or
+                the positions can't be used.
         """
         given = {
             "input_ids": kwargs.pop("inputs", input_ids),
@@ -217,6 +221,9 @@ class LaVITGenerationMixin(GenerationMixin):
                 generation_config=generation_config, logits_processor=logits_processor, **given, **kwargs
             )
         check_generation_mode(generation_mode)
+        for name, ids in {"input_ids": given.get("input_ids"), "negative_prompt_ids": negative_prompt_ids}.items():
+            if ids is not None:
+                check_ids(ids, name)
         keep_settings = check_keep_settings(
             keep_threshold=keep_threshold, keep_ratio=keep_ratio, keep_error=keep_error
         )
@@ -226,8 +233,10 @@ class LaVITGenerationMixin(GenerationMixin):
             generation_mode, prompt_length, generation_config, kwargs
         )
         guidance = _take_guidance(generation_config, guidance_scale, generation_mode)
+        is_mask_given = "attention_mask" in given
         given = self._complete_prompt(generation_mode, given, generation_config)
-        _check_generators(generator, given)
+        batch_size = len(given["input_ids" if "input_ids" in given else "inputs_embeds"])
+        check_generators(generator, batch_size, "prompt")
         self._check_given(given, pixel_values, guidance, generation_config)
         prompt = self._fill_prompt(generation_mode, given, pixel_values, generator, keep_settings)
         if guidance is not None:
@@ -238,6 +247,8 @@ class LaVITGenerationMixin(GenerationMixin):
             prompt = self._double_prompt(prompt, negative_prompt_ids, negative_prompt_attention_mask)
             kwargs["guidance"] = guidance
         self._check_prompt(prompt, generation_config, kwargs)
+        if is_mask_given:  # without one, transformers warns
+            _check_padding(prompt.inputs.get("attention_mask"))
         if not _is_assisted(generation_config, kwargs):  # would also be passed to the assistant
             kwargs["filled_prompt"] = prompt
         processors = self._mode_processors(generation_mode, given, strict_image_tokens)
@@ -283,7 +294,7 @@ class LaVITGenerationMixin(GenerationMixin):
         ids = given.get("input_ids")
         if ids is None or ids.shape[1] == 0:
             return given
-        is_open = self._opens_image(ids)
+        is_open = self._opens_image(_padded_left(ids, given.get("attention_mask")))
         if generation_mode == "text":
             if is_open.any():
                 raise ValueError(
@@ -465,14 +476,15 @@ class LaVITGenerationMixin(GenerationMixin):
         return pixel_values
 
     def _mask_padding(self, given: dict[str, torch.Tensor], num_held: int) -> torch.LongTensor | None:
-        """Replaces padding in the ids by the vocabulary size."""
+        """Replaces padding in the ids by the vocabulary size. Without a cache, also moves it to the left."""
         ids, mask = given.get("input_ids"), given.get("attention_mask")
         if ids is None or mask is None:
             return ids
         is_padding = torch.zeros_like(ids, dtype=torch.bool)
         first = 0 if mask.shape == ids.shape else num_held  # the mask covers positions
         is_padding[:, first:] = mask[:, mask.shape[1] - ids.shape[1] + first :] == 0
-        return ids.masked_fill(is_padding, self.config.text_config.vocab_size)
+        ids = ids.masked_fill(is_padding, self.config.text_config.vocab_size)
+        return ids if num_held else _padded_left(ids, ~is_padding)
 
     def _read_images(
         self,
@@ -571,7 +583,9 @@ class LaVITGenerationMixin(GenerationMixin):
         allowed = allowed_tokens(self.config, generation_mode, strict_image_tokens)
         processors = LogitsProcessorList([AllowedTokensLogitsProcessor(allowed)])
         if generation_mode == "image":
-            begun = self._count_codes(given["input_ids"]) if "input_ids" in given else torch.zeros(1, dtype=torch.long)
+            begun = torch.zeros(1, dtype=torch.long)
+            if "input_ids" in given:
+                begun = self._count_codes(_padded_left(given["input_ids"], given.get("attention_mask")))
             longest = _prompt_length(given) + self.config.visual_tokenizer_config.num_patches - begun
             processors.append(ImageEndLogitsProcessor(longest, self.config.image_end_token_id))
         return processors
@@ -839,21 +853,26 @@ def agree_on_mode(**told: str | None) -> str | None:
     return next(iter(told.values()), None)
 
 
+def _check_padding(attention_mask: torch.Tensor | None) -> None:
+    """Raises a `ValueError` if prompts are padded on the right."""
+    if attention_mask is not None and not attention_mask[:, -1].all():
+        raise ValueError(
+            "some prompts end with padding, but new ids follow the last one. Pad them on the left, as the processor "
+            "does with padding_side='left'."
+        )
+
+
+def _padded_left(ids: torch.LongTensor, attention_mask: torch.Tensor | None) -> torch.LongTensor:
+    """Moves the padding of ids to the left. Ids stay as they are if their mask has another shape, as with a cache."""
+    if attention_mask is None or attention_mask.shape != ids.shape:
+        return ids
+    return ids.gather(1, attention_mask.bool().to(torch.uint8).argsort(dim=1, stable=True))
+
+
 def _prompt_length(given: dict[str, torch.Tensor]) -> int:
     """Number of ids before the new ones in the output of `generate`. Empty prompts get one id to start from."""
     length = given["input_ids"].shape[1] if "input_ids" in given else 0
     return length if length or "inputs_embeds" in given else 1
-
-
-def _check_generators(generator: Generators, given: dict[str, torch.Tensor]) -> None:
-    """Raises a `ValueError` if the number of generators in a list isn't that of the prompts."""
-    if generator is None or isinstance(generator, torch.Generator):
-        return
-    batch_size = len(given["input_ids" if "input_ids" in given else "inputs_embeds"])
-    if len(generator) != batch_size:
-        raise ValueError(
-            f"there are {len(generator)} generators for {batch_size} prompts. Pass one, or one for each prompt."
-        )
 
 
 def _take_wishes(given: GenerationConfig | None, own: GenerationConfig) -> dict:
@@ -908,8 +927,8 @@ def _take_guidance(config: GenerationConfig, guidance_scale: float | None, gener
     config.guidance_scale = 1.0  # transformers would replace None by the model's own
     if scale is None or scale == 1:
         return None
-    if not scale >= 1:  # also if it is NaN
-        raise ValueError(f"guidance_scale must be 1 (no guidance) or more, got {scale}.")
+    if not isinstance(scale, Real) or not 1 <= scale < math.inf:  # also if it is NaN
+        raise ValueError(f"guidance_scale must be 1 (no guidance) or more, got {scale!r}.")
     if generation_mode != "image":
         raise ValueError(f"guidance_scale ({scale}) only works in image mode. Pass generation_mode='image'.")
     return float(scale)

@@ -42,6 +42,13 @@ def check_has_values(tensor: torch.Tensor, name: str) -> None:
         raise ValueError(f"{name} is a tensor on the meta device, which has no values.")
 
 
+def check_ids(ids: torch.Tensor, name: str) -> None:
+    """Raises a `ValueError` if the input isn't a tensor of integers with a row for each prompt, and at least one."""
+    if not isinstance(ids, torch.Tensor) or ids.ndim != 2 or ids.is_floating_point() or len(ids) == 0:
+        found = f"{ids.dtype} of shape {tuple(ids.shape)}" if isinstance(ids, torch.Tensor) else type(ids).__name__
+        raise ValueError(f"{name} must be a tensor of integers of shape (batch_size, sequence_length), got {found}.")
+
+
 def check_nesting(value: Any, name: str) -> None:
     """Raises a `ValueError` if lists or dicts are nested so deeply that one probably contains itself."""
     layer = [value]

@@ -5,6 +5,7 @@ Settings for how many patches a call keeps, which trade the number of tokens aga
 because the command line uses this module to check its options before loading anything.
 """
 
+from numbers import Real
 from typing import TypedDict
 
 
@@ -57,7 +58,7 @@ def check_keep_settings(**settings: float | None) -> KeepSettings:
         raise ValueError(f"{' and '.join(given)} each decide which patches are kept. Pass only one of them.")
     known = {name: value for name, value in given.items() if name in KEEP_SETTINGS}
     for name, value in known.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise ValueError(f"{name} must be a number, got {value!r}.")
         check_keep_range(name, value)
     return known

@@ -26,12 +26,13 @@ from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
 from .adapters_lavit import take_out_frozen_adapters
-from .atomic_saving import name_of, saves_atomically
+from .atomic_saving import LOADING, name_of, saves_atomically
 from .backbone_checks import apply_after_head, check_language_model, count_positions, takes_positions
 from .cached_prompt import CachedPrompt, count_sequences
 from .checkpoint_index import MAX_SHARD_SIZE, find_weights_folder, finish_saving
 from .configuration_lavit import LaVITConfig, LaVITVisualTokenizerConfig, SelectionRule
 from .generation_lavit import LaVITGenerationMixin, guide
+from .input_checks import check_ids
 from .keep_settings import KEEP_SETTINGS, KeepSettings
 from .modeling_base import LaVITBaseModel
 from .modeling_layers import IGNORE_INDEX, find_image_slots
@@ -43,7 +44,7 @@ from .modeling_visual_tokenizer import (
     TokenSelector,
     count_kept,
 )
-from .own_pixel_decoder import load_detokenizer, load_pixel_decoder
+from .own_pixel_decoder import attach_own_detokenizer, load_pixel_decoder
 from .quantization_lavit import avoid_unfit_kernels, leave_images_unquantized
 from .remote_code import ships_code
 from .repo_names import SELECTOR_NAMES, rename_layers, rename_parts
@@ -579,8 +580,8 @@ class LaVITModel(LaVITPreTrainedModel):
     def _selection_rule(self, keep_mask: torch.Tensor | None, settings: KeepSettings) -> SelectionRule:
         """Returns the rule for a call. With `keep_error`, attaches the detokenizer of the model's repo if needed."""
         rule = self.visual_tokenizer.config.selection_rule(keep_mask, **settings)
-        if rule.keep_error is not None and not self.visual_tokenizer.has_detokenizer:
-            self.visual_tokenizer.attach_detokenizer(load_detokenizer(self))
+        if rule.keep_error is not None:
+            attach_own_detokenizer(self.visual_tokenizer, self)
         return rule
 
     @can_return_tuple
@@ -614,8 +615,8 @@ class LaVITModel(LaVITPreTrainedModel):
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
                 Embeddings instead of `input_ids`.
             kwargs:
-                `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITModel.get_image_features`], and arguments
-                of the language model.
+                `keep_mask`, `keep_threshold`, `keep_ratio` or `keep_error`, as in [`~LaVITModel.get_image_features`],
+                and arguments of the language model.
 
         Returns:
             [`LaVITModelOutputWithPast`].
@@ -625,10 +626,12 @@ class LaVITModel(LaVITPreTrainedModel):
                 and the cache, or if `position_ids` can't be used: with images, with a wrong length, or with a language
                 model that doesn't take positions.
         """
-        keep_settings = {name: kwargs.pop(name) for name in KEEP_SETTINGS if name in kwargs}
+        keep_settings = {name: kwargs.pop(name) for name in ("keep_mask", *KEEP_SETTINGS) if name in kwargs}
         prompts = inputs_embeds if input_ids is None else input_ids
         if prompts is None:
             raise ValueError("there is nothing to read. Pass input_ids, with a slot `[IMG][/IMG]` for each image.")
+        if input_ids is not None:
+            check_ids(input_ids, "input_ids")
         batch_size, length = prompts.shape[:2]
         self._check_positions(position_ids, length, pixel_values)
         past_length = self._past_length(cache, length, attention_mask, position_ids, pixel_values)
@@ -745,9 +748,11 @@ class LaVITModel(LaVITPreTrainedModel):
     def _find_slots(self, input_ids: torch.LongTensor) -> torch.Tensor:
         return find_image_slots(input_ids, self.config.image_start_token_id, self.config.image_end_token_id)
 
-    def find_marks(self, input_ids: torch.LongTensor) -> torch.Tensor:
-        """Returns a mask `(batch_size, sequence_length)`, true for both marks of every slot."""
-        opens = self._find_slots(input_ids)
+    def find_marks(
+        self, input_ids: torch.LongTensor | None, inputs_embeds: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Returns a mask `(batch_size, sequence_length)`, true for both marks of every slot in ids or embeddings."""
+        opens = self._find_slots(self.recover_marks(inputs_embeds) if input_ids is None else input_ids)
         return opens | opens.roll(1, dims=1)
 
     def fill_slots(
@@ -1001,10 +1006,12 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         logits = self.compute_logits(outputs.last_hidden_state[:, kept])
         loss = None
         if labels is not None or shift_labels is not None:
-            marks = None if pixel_values is None or input_ids is None else self.model.find_marks(input_ids)
+            _check_labels(labels if shift_labels is None else shift_labels, outputs.last_hidden_state)
             following = _shift(labels) if shift_labels is None else shift_labels
-            _check_labels(following, outputs.last_hidden_state)
-            targets = _true_targets(labels, attention_mask, marks) if shift_labels is None else shift_labels
+            targets = following
+            if shift_labels is None:
+                marks = None if pixel_values is None else self.model.find_marks(input_ids, inputs_embeds)
+                targets = _true_targets(labels, attention_mask, marks)
             loss = _compute_loss(logits, targets[:, kept], following[:, kept], num_items_in_batch)
         return LaVITCausalLMOutputWithPast(
             loss=loss,
@@ -1055,7 +1062,9 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
             ValueError: If no pixel decoder is attached and the repo has none.
         """
         if self._pixel_decoder is None:
-            self._pixel_decoder = load_pixel_decoder(self)
+            with LOADING:
+                if self._pixel_decoder is None:  # another thread may have loaded it
+                    self._pixel_decoder = load_pixel_decoder(self)
         return self._pixel_decoder(image_token_ids=list(image_tokens), output_type="pt").images
 
 

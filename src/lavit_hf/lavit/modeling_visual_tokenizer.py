@@ -43,10 +43,10 @@ from .input_checks import check_has_values, check_is_dense
 from .keep_settings import KeepSettings
 from .modeling_base import LaVITBaseModel
 from .modeling_layers import LaVITLayer, concat_rows, factors_to_scores, gather_rows
-from .own_pixel_decoder import load_detokenizer
+from .own_pixel_decoder import attach_own_detokenizer
 from .remote_code import ships_code
 from .repo_names import QUANTIZER_NAMES, SELECTOR_NAMES, rename_layers, rename_parts
-from .token_sampling import Generators
+from .token_sampling import Generators, check_generators
 
 
 # transformers has a class for the EVA-CLIP encoder, but doesn't register it with AutoModel.
@@ -325,6 +325,7 @@ def _chosen(log_odds: torch.Tensor, rule: SelectionRule) -> torch.Tensor:
 def _gumbel_noise(log_probs: torch.Tensor, generator: Generators) -> torch.Tensor:
     if generator is None or isinstance(generator, torch.Generator):
         return _draw_gumbel_noise(log_probs, generator)
+    check_generators(generator, len(log_probs))
     # Images that share a generator are sampled together, just as without the other images.
     runs = [list(run) for _, run in groupby(generator, key=id)]
     parts = log_probs.split([len(run) for run in runs])
@@ -917,8 +918,7 @@ class LaVITVisualTokenizer(LaVITVisualTokenizerPreTrainedModel):
         return 1 - cosines.mean(dim=1)
 
     def _fitting_detokenizer(self) -> nn.Module:
-        if not self.has_detokenizer:
-            self.attach_detokenizer(load_detokenizer(self))
+        attach_own_detokenizer(self, self)
         detokenizer = self._attached["detokenizer"]
         for name in ("num_patches", "feature_size", "codebook_dim"):
             own, other = getattr(self.config, name), getattr(detokenizer.config, name)

@@ -1,6 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the pixel decoder, or only its detokenizer, from the repo from which a model was loaded."""
+"""
+Loads the pixel decoder, or only its detokenizer, from the repo from which a model was loaded. Threads that need it at
+the same time wait for the first of them to load it.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from huggingface_hub.errors import RemoteEntryNotFoundError
 from transformers import PreTrainedModel
 from transformers.utils import CONFIG_NAME, cached_file
 
+from .atomic_saving import LOADING
 from .checkpoint_index import PIPELINE_INDEX_NAME
 from .remote_code import load_pipeline, own_class
 
@@ -78,6 +82,26 @@ def load_detokenizer(model: PreTrainedModel) -> PreTrainedModel:
     return detokenizer.eval() if is_on_cpu else detokenizer.eval().to(model.device)
 
 
+def attach_own_detokenizer(visual_tokenizer: PreTrainedModel, model: PreTrainedModel) -> None:
+    """
+    Attaches the detokenizer of the model's repo to a visual tokenizer, unless it already has one.
+
+    Args:
+        visual_tokenizer (`LaVITVisualTokenizer`):
+            The visual tokenizer.
+        model (`LaVITForCausalLM`, `LaVITModel` or `LaVITVisualTokenizer`):
+            The model that was loaded from the repo.
+
+    Raises:
+        ValueError: As in [`load_detokenizer`].
+    """
+    if visual_tokenizer.has_detokenizer:
+        return
+    with LOADING:
+        if not visual_tokenizer.has_detokenizer:  # another thread may have loaded it
+            visual_tokenizer.attach_detokenizer(load_detokenizer(model))
+
+
 def _find_repo(name: str) -> str | None:
     """Returns the pipeline repo that a model is in, possibly as a component; `None` if it isn't in one."""
     folder = Path(name)
@@ -96,4 +120,4 @@ def _describe_lack(model: PreTrainedModel) -> str:
     )
 
 
-__all__ = ["load_detokenizer", "load_pixel_decoder"]
+__all__ = ["attach_own_detokenizer", "load_detokenizer", "load_pixel_decoder"]

@@ -570,7 +570,7 @@ def _check_text_kwargs(text_kwargs: dict[str, Any]):
     if ignored:
         raise ValueError(f"LaVITProcessor does not support {', '.join(sorted(ignored))}. Use its tokenizer for that.")
     for name in ("max_length", "pad_to_multiple_of"):
-        if text_kwargs.get(name) == 0:
+        if text_kwargs.get(name) is not None and text_kwargs[name] < 1:
             raise ValueError(f"`{name}` must be above 0. Pass another number, or leave it out.")
 
 

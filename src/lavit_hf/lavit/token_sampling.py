@@ -16,6 +16,28 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 MAX_SEED = 2**63 - 1
 
 
+def check_generators(generator: Generators, number: int, kind: str = "image") -> None:
+    """
+    Raises a `ValueError` if the argument isn't a generator, or a list with one for each image or prompt.
+
+    Args:
+        generator (`torch.Generator` or `Sequence[torch.Generator]`, *optional*):
+            The argument.
+        number (`int`):
+            Number of images or prompts.
+        kind (`str`, *optional*, defaults to `"image"`):
+            What they are, for the message.
+    """
+    if generator is None or isinstance(generator, torch.Generator):
+        return
+    if not isinstance(generator, Sequence) or not all(isinstance(source, torch.Generator) for source in generator):
+        raise ValueError(f"generator must be a torch.Generator, or a list with one for each {kind}.")
+    if len(generator) != number:
+        raise ValueError(
+            f"there are {len(generator)} generators for {number} {kind}s. Pass one, or one for each {kind}."
+        )
+
+
 class TokenSampler:
     """
     Samples ids from probabilities, like `torch.multinomial`, but with its own generators. Samplers share no state, so

@@ -5,6 +5,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 from diffusers.utils import logging
 
 from .concurrent_calls import runs_apart
+from .generators import as_list
+from .pipeline_inputs import check_count
 from .progress import PAINTING, named_progress_bar
 from .small.condition_map import build_unet_input
 
@@ -230,8 +233,8 @@ class DenoisingMixin:
         device: torch.device | None = None,
     ) -> tuple[torch.Tensor, int]:
         """Sets the scheduler's steps. Returns the timesteps and the number of steps."""
-        if timesteps is None and sigmas is None and num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}.")
+        if timesteps is None and sigmas is None:
+            check_count("num_inference_steps", num_inference_steps)
         for name, values in {"timesteps": timesteps, "sigmas": sigmas}.items():
             if values is not None and len(values) == 0:
                 raise ValueError(f"{name} is empty. Pass at least one step, or leave it out.")
@@ -246,13 +249,13 @@ class DenoisingMixin:
             logger.warning(
                 f"eta={eta} is ignored: {type(self.scheduler).__name__} has no eta, but DDIMScheduler does."
             )
-        wanted = {"eta": eta, "generator": generator, "return_dict": False}
+        wanted = {"eta": eta, "generator": as_list(generator), "return_dict": False}
         return {name: value for name, value in wanted.items() if name in known}
 
     def _check_denoising(self, guidance_rescale: float, eta: float, callback_tensor_names: Sequence[str]) -> None:
         for name, value in {"guidance_rescale": guidance_rescale, "eta": eta}.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
+            if not isinstance(value, Real) or not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {value!r}.")
         unknown = [name for name in callback_tensor_names if name not in self._callback_tensor_inputs]
         if unknown:
             raise ValueError(

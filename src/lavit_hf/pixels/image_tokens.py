@@ -17,20 +17,24 @@ from ..lavit.keep_settings import KeepSettings
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_layers import find_image_slots, pad_left
 from ..lavit.processing_lavit import LaVITProcessor
-from ..lavit.token_sampling import Generators, spawn_generator
-from .generators import check_generators
+from ..lavit.token_sampling import Generators, check_generators, spawn_generator
 from .offloading import awake, is_offloaded
 from .progress import WRITING, named_progress_bar
 
 
 # Arguments of `generate` that the pipeline sets itself, and the alternatives.
 TAKEN_ARGUMENTS = {
+    "attention_mask": "the processor makes it",
     "generation_config": "pass its settings individually",
     "generation_mode": "the pipeline writes images",
     "generator": "pass it directly to the pipeline",
     "input_ids": "pass a prompt to the pipeline",
+    "inputs_embeds": "pass a prompt to the pipeline",
     "max_length": "pass max_new_tokens",
+    "negative_prompt_attention_mask": "pass negative_prompt to the pipeline",
+    "negative_prompt_ids": "pass negative_prompt to the pipeline",
     "num_return_sequences": "pass num_images_per_prompt to the pipeline",
+    "pixel_values": "pass images to the pipeline",
     "return_dict_in_generate": "the pipeline only needs the ids",
 }
 
@@ -214,7 +218,7 @@ class ImageTokensMixin:
         batches = list(_batches(prompts, generator))
         tokens = []
         with named_progress_bar(self, WRITING, len(batches) * max_new_tokens) as progress_bar:
-            criteria = [*settings.get("stopping_criteria", ()), _Progress(progress_bar)]
+            criteria = [*(settings.get("stopping_criteria") or ()), _Progress(progress_bar)]
             settings["stopping_criteria"] = StoppingCriteriaList(criteria)
             for number, (batch, source) in enumerate(batches, start=1):
                 tokens += self._write_images(model, batch, settings, source)
@@ -275,7 +279,7 @@ class _Progress(StoppingCriteria):
 
 def _batches(items: Sequence, generator: Generators) -> Iterator[tuple[Sequence, torch.Generator | None]]:
     """Yields all items at once, or one at a time if each has its own generator."""
-    if not isinstance(generator, list):
+    if generator is None or isinstance(generator, torch.Generator):
         yield items, generator
         return
     for number, source in enumerate(generator):

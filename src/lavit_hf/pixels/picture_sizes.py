@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Supported image sizes."""
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 
@@ -74,6 +75,8 @@ def warn_if_far(native: int, height: int, width: int) -> None:
 
 
 def _check_side(name: str, pixels: int, multiple: int) -> None:
+    if not isinstance(pixels, Integral):
+        raise ValueError(f"{name} must be an integer, got {pixels!r}.")
     if pixels < 1 or pixels % multiple:
         nearest = max(1, round(pixels / multiple)) * multiple
         raise ValueError(

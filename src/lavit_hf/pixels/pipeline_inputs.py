@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of the pipeline's inputs: a single source of images, and a condition of the right shape."""
 
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -29,6 +31,20 @@ def check_known(unknown: Iterable[str], known: Iterable[str]) -> None:
         near = [OTHER_NAMES[name]] if name in OTHER_NAMES else get_close_matches(name, known, n=1)
         hint = f": did you mean {near[0]}=?" if near else "."
         raise TypeError(f"LaVITPipeline got an unexpected keyword argument {name!r}{hint}")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raises a `ValueError` if an argument isn't a positive integer."""
+    if not isinstance(value, Integral):
+        raise ValueError(f"{name} must be an integer, got {value!r}.")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}.")
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raises a `ValueError` if an argument isn't a finite number."""
+    if not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a number, got {value!r}.")
 
 
 def check_sources(prompt: Any, images: Any, image_token_ids: Any, prompt_embeds: Any, negative_prompt: Any) -> None:

@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -36,16 +35,17 @@ from ..lavit.image_loading import flatten_images
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from ..lavit.remote_code import comes_from_a_repo
+from ..lavit.token_sampling import Generators, check_generators
 from ..lavit.untrusted_files import check_indices, naming_checkpoint
 from .candidates import CandidatesMixin
 from .concurrent_calls import runs_apart, upcast
 from .denoising import DenoisingMixin, LaVITCondition
-from .generators import Generators, as_list, check_generators, repeat_generators
+from .generators import as_list, repeat_generators
 from .image_tokens import ImageTokensMixin, find_codes
 from .modeling_detokenizer import LaVITDetokenizer
 from .offloading import awake
 from .picture_sizes import latent_size_ratio, resolve_size, warn_if_far
-from .pipeline_inputs import check_known, check_prompt_embeds, check_sources
+from .pipeline_inputs import check_count, check_known, check_number, check_prompt_embeds, check_sources
 from .small.condition_map import check_channels
 from .small.patch_autoencoder import PatchAutoencoder
 from .unet_lora import UNetLoraLoaderMixin
@@ -53,8 +53,9 @@ from .unet_lora import UNetLoraLoaderMixin
 
 DEFAULT_SETTINGS = {"default_guidance_scale": 7.0, "default_num_inference_steps": 25}
 
-# For each U-Net, the settings of the pipeline that last returned it in its `components`.
-_settings_of_unets: WeakKeyDictionary[torch.nn.Module, dict[str, Any]] = WeakKeyDictionary()
+# Attribute of a U-Net that holds the settings of the pipeline that last returned it in its `components`. It is copied
+# along with the U-Net, but not saved.
+SETTINGS_ATTRIBUTE = "_lavit_settings"
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
@@ -192,7 +193,7 @@ class LaVITPipeline(
             "default_num_inference_steps": default_num_inference_steps,
         }
         settings = {name: value for name, value in settings.items() if value is not None}
-        self.register_to_config(**DEFAULT_SETTINGS | _settings_of_unets.get(unet, {}) | settings)
+        self.register_to_config(**DEFAULT_SETTINGS | getattr(unet, SETTINGS_ATTRIBUTE, {}) | settings)
         self.vae_scale_factor = latent_size_ratio(vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self._share_codebook()
@@ -202,7 +203,10 @@ class LaVITPipeline(
             visual_tokenizer = self.language_model.visual_tokenizer
             if not visual_tokenizer.has_detokenizer:
                 visual_tokenizer.attach_detokenizer(self.detokenizer)
-            codebook = visual_tokenizer.quantizer.codebook.weight
+            embedding = visual_tokenizer.quantizer.codebook
+            codebook = embedding.weight
+            if codebook.is_meta:  # offloaded, and loaded when the module is called
+                codebook = embedding(torch.arange(embedding.num_embeddings)).detach()
             if self.detokenizer.codebook is None:
                 self.detokenizer.set_codebook(codebook)
             elif not _are_equal(self.detokenizer.codebook, codebook):
@@ -221,7 +225,7 @@ class LaVITPipeline(
     def components(self) -> dict[str, Any]:
         """The components by name. A pipeline created from them inherits this pipeline's settings by default."""
         components = super().components
-        _settings_of_unets[self.unet] = {name: self.config[name] for name in DEFAULT_SETTINGS}
+        setattr(self.unet, SETTINGS_ATTRIBUTE, {name: self.config[name] for name in DEFAULT_SETTINGS})
         return components
 
     @property
@@ -350,7 +354,6 @@ class LaVITPipeline(
             TypeError: If an argument is unknown.
         """
         check_known(unknown, inspect.signature(type(self).__call__).parameters)
-        generator = as_list(generator)
         # 1. Check the arguments before the slow language model runs.
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
@@ -363,6 +366,8 @@ class LaVITPipeline(
         }
         check_sources(prompt, images, image_token_ids, prompt_embeds, negative_prompt)
         self._check_settings(embeds, output_type, num_images_per_prompt, num_candidates)
+        if guidance_scale is not None:
+            check_number("guidance_scale", guidance_scale)
         self._check_denoising(guidance_rescale, eta, callback_on_step_end_tensor_inputs)
         if num_inference_steps is None:
             num_inference_steps = self.config.default_num_inference_steps
@@ -530,6 +535,7 @@ class LaVITPipeline(
         sides = (height // self.vae_scale_factor, width // self.vae_scale_factor)
         shape = (batch_size, self.unet.config.out_channels, *sides)
         if latents is None:
+            generator = as_list(generator)
             return randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
         if tuple(latents.shape) != shape:
             raise ValueError(f"latents must have shape {shape} for this size and batch, got {tuple(latents.shape)}.")
@@ -691,8 +697,7 @@ class LaVITPipeline(
         num_patches = self.detokenizer.config.num_patches
         check_prompt_embeds(embeds, num_patches, self.unet.config.cross_attention_dim, pooled_dim)
         for name, value in {"num_images_per_prompt": num_images_per_prompt, "num_candidates": num_candidates}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+            check_count(name, value)
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"unknown output_type {output_type!r}. Choose one of {', '.join(OUTPUT_TYPES)}.")
         if num_candidates > 1 and self.language_model is None:

@@ -64,8 +64,9 @@ class PlaceHead(nn.Module):
 
     def embed(self, log_probs: torch.Tensor) -> torch.Tensor:
         """Expected embeddings `(batch_size, longest, hidden_size)` for `(batch_size, longest, num_patches)`."""
-        weight = self.embedding.weight
-        return log_probs.exp().to(weight.dtype) @ weight
+        # Call the module so that offloaded weights are loaded.
+        embeddings = self.embedding(torch.arange(self.embedding.num_embeddings, device=log_probs.device))
+        return log_probs.exp().to(embeddings.dtype) @ embeddings
 
 
 def ordered_log_probs(scores: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
