@@ -1,9 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Converts a checkpoint with random weights in the original's full-size layout, and reports time and memory.
+Converts a checkpoint with random weights in the original full-size layout, and reports time and memory.
 
-The memory is what the process holds for itself; files mapped into memory are the system's to keep or drop.
+The reported memory is private memory; memory-mapped files, which the operating system can evict, don't count.
 """
 
 import tempfile
@@ -20,8 +20,8 @@ from lavit_hf.conversion import convert_checkpoint
 
 
 def main(
-    layers: Annotated[int, typer.Option(help="LLaMA blocks, of 0.4 GB each; 32 are the full size.")] = 4,
-    folder: Annotated[Path | None, typer.Option(help="Where to write; a temporary folder by default.")] = None,
+    layers: Annotated[int, typer.Option(help="Number of LLaMA blocks of 0.4 GB; 32 at full size.")] = 4,
+    folder: Annotated[Path | None, typer.Option(help="Folder to write to; a temporary folder by default.")] = None,
 ) -> None:
     """Write a random original checkpoint, convert it and report the peak memory."""
     print_machine()

@@ -1,10 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Knocks at every door that a LaVIT has, and compares what the model is given and what comes out.
+Compares all interfaces of a LaVIT: whether the model gets the same inputs through each of them, and whether they
+generate the same images.
 
     python benchmarks/doors.py           # prints the table
-    python benchmarks/doors.py --write   # and puts it into docs/serving.md
+    python benchmarks/doors.py --write   # also writes it to docs/serving.md
 """
 
 import runpy
@@ -46,7 +47,7 @@ SHORT = {"max_new_tokens": 2, "min_new_tokens": 1}
 Inputs = tuple[list[int], torch.Tensor]
 
 
-# Doors that are asked about an image, or with no question for its caption. Each is a call.
+# Interfaces that read an image: they answer a question about it, or caption it if there is no question.
 
 
 def ask_processor(repo: str, question: str | None) -> None:
@@ -83,7 +84,7 @@ def ask_any_to_any(repo: str, question: str | None) -> None:
 
 def ask_image_to_text(repo: str, question: str | None) -> None:
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # transformers' own notice of the redirected name cannot be formatted
+    logging.set_verbosity_error()  # transformers' notice about the task alias fails to format
     captioner = pipeline("image-to-text", model=repo)
     logging.set_verbosity(verbosity)
     captioner(PICTURE, generate_kwargs=SHORT)
@@ -95,7 +96,7 @@ def ask_example(repo: str, question: str | None) -> None:
 
 
 def make_chat(question: str | None) -> list[dict]:
-    """A question about the image, or the image alone, as the chats of other models are written."""
+    """A chat in the standard format, with a question about the image, or only the image."""
     text = [] if question is None else [{"type": "text", "text": question}]
     return [{"role": "user", "content": [{"type": "image", "path": PICTURE}, *text]}]
 
@@ -115,7 +116,7 @@ READING_DOORS: dict[str, Callable[[str, str | None], None]] = {
 
 @contextmanager
 def watch_inputs() -> Iterator[list[Inputs]]:
-    """Notes what models are given to generate from, ids and pixels."""
+    """Records the ids and pixels that are passed to `generate`."""
     seen, generate = [], LaVITForCausalLM.generate
 
     def note(self, input_ids=None, pixel_values=None, **kwargs):
@@ -127,14 +128,15 @@ def watch_inputs() -> Iterator[list[Inputs]]:
 
 
 def read_through(door: str, repo: str, question: str | None) -> Inputs:
-    """What the model is given when one knocks at a door."""
+    """The model's inputs when it is called through an interface."""
     with watch_inputs() as seen:
         READING_DOORS[door](repo, question)
     return seen[0]
 
 
-# Doors that paint. Draws come from a generator, or where a door takes none, from the global one. The command line and
-# the page paint in the dtype of the stored weights where the device is fast in it, diffusers in fp32.
+# Interfaces that generate images. Random numbers come from a generator, or from the global one if an interface doesn't
+# accept a generator. The command line and the demo page use the dtype of the stored weights if the device is fast in
+# it; diffusers uses fp32.
 
 
 def paint_as_commands_do(repo: str) -> Image.Image:
@@ -173,7 +175,7 @@ def paint_in_chat(repo: str) -> Image.Image:
     return paint_any_to_any(repo, [{"role": "user", "content": PROMPT}])
 
 
-# Each with what it is compared with: the pipeline with draws from the same source, in the same dtype.
+# Each interface, and what it is compared with: the pipeline with the same dtype and source of random numbers.
 PAINTING_DOORS: dict[str, tuple[Callable[[str], Image.Image], Callable[[str], Image.Image]]] = {
     "`lavit draw`": (paint_on_command_line, paint_as_commands_do),
     "page": (paint_on_page, paint_as_commands_do),
@@ -183,7 +185,7 @@ PAINTING_DOORS: dict[str, tuple[Callable[[str], Image.Image], Callable[[str], Im
 
 
 def is_same_picture(door: str, repo: str) -> bool:
-    """Whether a door paints what [`LaVITPipeline`] paints by the same seed."""
+    """Whether an interface generates the same image as [`LaVITPipeline`] for the same seed."""
     picture, expected = (np.asarray(paint(repo)) for paint in PAINTING_DOORS[door])
     return np.array_equal(picture, expected)
 
@@ -192,7 +194,7 @@ def is_same_picture(door: str, repo: str) -> bool:
 
 
 def table(repo: str) -> str:
-    """All doors, as Markdown."""
+    """A table of all interfaces, as Markdown."""
     questions = {"same ids for a question": QUESTION, "same ids for a caption": None}
     first = next(iter(READING_DOORS))
     expected = {question: read_through(first, repo, question) for question in questions.values()}
@@ -212,8 +214,10 @@ def _is_same(inputs: Inputs, expected: Inputs) -> bool:
 
 
 def main(
-    model: Annotated[str, typer.Option(help="Path or Hub id.", show_default="lavit-emoji")] = bundled_checkpoint(),
-    write: Annotated[bool, typer.Option(help="Whether to put the table into docs/serving.md.")] = False,
+    model: Annotated[
+        str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
+    ] = bundled_checkpoint(),
+    write: Annotated[bool, typer.Option(help="Also write the table to docs/serving.md.")] = False,
 ) -> None:
     """Print the table."""
     text = table(model)

@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-A newcomer's first steps, each timed: a clone, an environment, a caption, an answer, a drawing, an adapter of their own
-and a small LaVIT from nothing. What is run is what the pages say, in a fresh clone of this repository.
+Times a new user's first steps: a clone, an environment, a caption, an answer, a generated image, an adapter, and a
+small LaVIT trained from scratch. Runs the commands from the documentation in a fresh clone of this repository.
 """
 
 import os
@@ -21,25 +21,28 @@ from timing import print_machine, print_table
 
 
 ROOT = Path(__file__).parents[1]
-PAGES = {  # the headings whose blocks are run, in the pages' order
+PAGES = {  # the headings of the sections to run, in the order of the page
     "README.md": ("Read an image", "Generate an image", "Use the command line"),
     "docs/train.md": ("Fine-tune on your own folder",),
-    "docs/train-from-nothing.md": None,  # all of it
+    "docs/train-from-nothing.md": None,  # the whole page
 }
-LEFT_OUT = ("installs packages", "needs the 26 GB weights")  # why pages do not run what is not run here either
+LEFT_OUT = (
+    "installs packages",
+    "needs the 26 GB weights",
+)  # reasons in `not run:` comments of blocks that are skipped here, too
 FILE_NAME = re.compile(r"# ([\w-]+\.yaml)\n")
-LONGEST = 60  # characters of a command in the table
+LONGEST = 60  # maximum number of characters of a command in the table
 
 
 @dataclass(frozen=True)
 class Step:
     """
-    A command of a page.
+    A command on a page.
 
     Args:
-        heading (`str`): What the page calls its section.
-        shown (`str`): What the table calls it.
-        command (`list[str]`): What is run.
+        heading (`str`): Heading of its section.
+        shown (`str`): Its name in the table.
+        command (`list[str]`): The command to run.
     """
 
     heading: str
@@ -49,13 +52,13 @@ class Step:
 
 def read_steps(markdown: str, headings: tuple[str, ...] | None, folder: Path) -> Iterator[Step]:
     """
-    The steps of a page: each command of a shell, and each snippet of Python after the snippets before it, whose names
-    it may use. YAML files that the page shows are written when it is their turn.
+    Yields the steps of a page: each shell command, and each Python snippet together with all previous ones, whose
+    names it can use. YAML files shown on the page are written in their turn.
 
     Args:
         markdown (`str`): The page.
-        headings (`tuple[str]`, *optional*): The sections. All of them by default.
-        folder (`Path`): The clone.
+        headings (`tuple[str]`, *optional*): The sections to run; all by default.
+        folder (`Path`): Folder of the clone.
 
     Returns:
         `Iterator[Step]`: The steps, in order.
@@ -80,7 +83,7 @@ def read_steps(markdown: str, headings: tuple[str, ...] | None, folder: Path) ->
 
 
 def run_step(step: Step, folder: Path, environment: dict[str, str]) -> float:
-    """Seconds that a step takes. If it fails, so does all."""
+    """Runs a step and returns its time in seconds. Exits if it fails."""
     start = time.perf_counter()
     process = subprocess.run(step.command, cwd=folder, env=environment, capture_output=True, text=True)
     if process.returncode:
@@ -89,7 +92,7 @@ def run_step(step: Step, folder: Path, environment: dict[str, str]) -> float:
 
 
 def all_steps(folder: Path) -> Iterator[Step]:
-    """Everything that a newcomer does, from the clone on."""
+    """All first steps, starting with the clone."""
     yield Step("Install", "git clone", ["git", "clone", "--quiet", str(ROOT), str(folder)])
     venv = f"{sys.executable} -m venv .venv && .venv/bin/pip install --quiet -c constraints.txt '.[training,peft]'"
     yield Step("Install", "pip install '.[training,peft]'", ["bash", "-c", venv])
@@ -98,7 +101,7 @@ def all_steps(folder: Path) -> Iterator[Step]:
 
 
 def main() -> None:
-    """Take the steps and print a table."""
+    """Run all steps and print a table."""
     print_machine()
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "lavit_hf"

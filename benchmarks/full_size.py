@@ -1,13 +1,13 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-A dry run at LaVIT-7B's full size: a random checkpoint in the original's layout is written to disk, converted, loaded
-in 4, 8 and 16 bits and in parts from the disk, and reads and paints an image. Reports seconds and memory of each
-step, which runs in a process of its own, and compares the memory with what `lavit info` counts. Before that it prints
-what cards allow each stage (roofline.py).
+A dry run at LaVIT-7B's full size: writes a random checkpoint in the original layout to disk, converts it, loads it in
+4, 8 and 16 bits and with disk offloading, and reads and generates an image. Each step runs in its own process. Reports
+the time and memory of each step, and compares the memory with the sizes from `lavit info`. Before that, it prints the
+minimum time of each stage on several GPUs (roofline.py).
 
     python benchmarks/full_size.py --folder /big/disk/dry-run
-    python benchmarks/full_size.py --layers 2 --keep    # what is kept is used again
+    python benchmarks/full_size.py --layers 2 --keep    # keeps the checkpoint for the next run
     python benchmarks/full_size.py --roofline-only
 """
 
@@ -47,13 +47,13 @@ from lavit_hf.tasks.weight_sizes import PartSize, measure_parts
 
 
 DTYPE = torch.bfloat16
-SELECTION = {"selection": "ratio"}  # repeatable, and of the length that the release aims at
+SELECTION = {"selection": "ratio"}  # deterministic, with the number of patches that the release was trained for
 
 QUANTIZATIONS = {
     "4 bits": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=DTYPE),
     "8 bits": BitsAndBytesConfig(load_in_8bit=True),
 }
-# How the model is loaded, and the column of `lavit info` that counts it.
+# How the model is loaded, and the corresponding column of `lavit info`.
 COLUMNS = {"4 bits": "4bit", "8 bits": "8bit", "16 bits": "16bit", "from disk": "16bit"}
 READING_PARTS = ("visual tokenizer", "reading branch", "language model")
 SECONDS = {"loading": "of which loading", "first": "to the first token", "token": "per further token"}
@@ -62,17 +62,17 @@ GB = 1e9
 
 @dataclass
 class Step:
-    """What a step took, and what it found out."""
+    """The time and memory of a step, and its results."""
 
     name: str
     seconds: float
-    own: int  # bytes that its process held for itself
-    resident: int  # the same with mapped files
+    own: int  # private memory of its process, in bytes
+    resident: int  # the same, including memory-mapped files
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 class TokenClock(BaseStreamer):
-    """When each token came."""
+    """Records the time of each token."""
 
     def __init__(self):
         self.times = []
@@ -85,22 +85,22 @@ class TokenClock(BaseStreamer):
 
     @property
     def seconds_to_first(self) -> float:
-        """Of reading the prompt. Its ids come by here before."""
+        """The time for reading the prompt; its ids are the first item in the stream."""
         prompt, first, *_ = self.times
         return first - prompt
 
     @property
     def seconds_per_token(self) -> float:
-        """Of each token after the first."""
+        """The time per token after the first."""
         _, first, *_, last = self.times
         return (last - first) / (len(self.times) - 2)
 
 
-# The steps. Each runs in a process of its own.
+# The steps. Each runs in its own process.
 
 
 def write(original: Path, layers: int, decoders: list[str]) -> dict[str, Any]:
-    """Writes the random original."""
+    """Writes the random checkpoint in the original layout."""
     partial = original.with_name(f"{original.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     size = write_original(partial, layers, pixel_decoders=decoders)
@@ -109,7 +109,7 @@ def write(original: Path, layers: int, decoders: list[str]) -> dict[str, Any]:
 
 
 def convert(original: Path, converted: Path, decoder: str) -> dict[str, Any]:
-    """`lavit convert`."""
+    """Converts the checkpoint with `lavit convert`."""
     arguments = ["convert", str(original), str(converted), "--pixel-decoder", decoder, "--dtype", _name(DTYPE)]
     app(arguments, standalone_mode=False)
     return {"size": sum(path.stat().st_size for path in converted.rglob("*.safetensors"))}
@@ -117,7 +117,7 @@ def convert(original: Path, converted: Path, decoder: str) -> dict[str, Any]:
 
 @torch.no_grad()
 def tokenize(repo: Path, picture: Path) -> dict[str, Any]:
-    """The visual tokenizer alone."""
+    """Tokenizes an image with the visual tokenizer only."""
     start = time.perf_counter()
     visual_tokenizer = LaVITVisualTokenizer.from_pretrained(repo, dtype=DTYPE, **SELECTION)
     loaded = time.perf_counter()
@@ -132,7 +132,7 @@ def tokenize(repo: Path, picture: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def read(repo: Path, picture: Path, how: str, new_tokens: int, memory: str, scratch: Path) -> dict[str, Any]:
-    """A caption of a few tokens."""
+    """Captions an image with a few tokens."""
     clock = TokenClock()
     start = time.perf_counter()
     model = _load_reader(repo, how, memory, scratch)
@@ -152,7 +152,7 @@ def read(repo: Path, picture: Path, how: str, new_tokens: int, memory: str, scra
 
 
 def paint(repo: Path, codes: list[int], steps: int) -> dict[str, Any]:
-    """An image of the pixel decoder's own size."""
+    """Generates an image of the pixel decoder's default size."""
     start = time.perf_counter()
     pipeline = LaVITPipeline.from_pretrained(repo, language_model=None, dtype=DTYPE)
     loaded = time.perf_counter()
@@ -165,7 +165,7 @@ def paint(repo: Path, codes: list[int], steps: int) -> dict[str, Any]:
     with PeakMemory() as decoding:
         pipeline.decode_latents(latents)
     pipeline.vae.enable_tiling()
-    # Its own tiles are as large as the image that it is made for.
+    # By default, a tile is as large as the whole image.
     pipeline.vae.tile_sample_min_size //= 2
     pipeline.vae.tile_latent_min_size //= 2
     with PeakMemory() as tiles:
@@ -194,26 +194,26 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-# What measures them.
+# Measuring.
 
 
 def bytes_of(model: torch.nn.Module) -> int:
-    """What the weights of a model take, those on the disk left out."""
+    """The size of a model's weights in bytes, without those on disk."""
     tensors = {tensor.data_ptr(): tensor for tensor in model.state_dict().values() if isinstance(tensor, torch.Tensor)}
     return sum(tensor.nbytes for tensor in tensors.values() if tensor.device.type != "meta")
 
 
 def run_step(name: str, function: Callable[..., dict], *arguments) -> Step | None:
-    """Runs a step in a process of its own; `None` if the system ended it."""
+    """Runs a step in its own process; returns `None` if the operating system killed it."""
     print(f"{name} ...", flush=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
             step = pool.submit(measure, name, function, arguments).result()
         except BrokenProcessPool:
-            print("... ended by the system, most likely for want of memory", flush=True)
+            print("... killed by the operating system, probably because it ran out of memory", flush=True)
             return None
-    memory = f"{step.own / GB:.1f} GB, with mapped files {step.resident / GB:.1f} GB"
+    memory = f"{step.own / GB:.1f} GB, {step.resident / GB:.1f} GB with mapped files"
     print(f"... {step.seconds:.0f} s, {memory}", flush=True)
     return step
 
@@ -227,19 +227,19 @@ def measure(name: str, function: Callable[..., dict], arguments: tuple) -> Step:
 
 
 def check_disk(folder: Path, layers: int, decoder: str) -> None:
-    """Refuses to begin what the disk has no room for: the original, and what it is converted to."""
+    """Checks that there is enough disk space for the original checkpoint and the converted one."""
     plans = [plan_original(layers, chosen) for chosen in (_held_by(decoder), [decoder] if _held_by(decoder) else [])]
     needed = 2 * sum(map(count_values, plans))
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise typer.BadParameter(
-            f"{folder} has {free / GB:.0f} GB free, and {needed / GB:.0f} are needed: pass another --folder, or fewer "
-            "--layers."
+            f"{folder} has {free / GB:.0f} GB free, but {needed / GB:.0f} GB are needed. Pass another --folder, or "
+            "fewer --layers."
         )
 
 
 def print_steps(steps: list[Step]) -> None:
-    """The table of seconds and memory."""
+    """Prints the table of times and memory."""
     rows = [
         (
             step.name,
@@ -254,7 +254,7 @@ def print_steps(steps: list[Step]) -> None:
 
 
 def print_weights(steps: list[Step], parts: list[PartSize]) -> None:
-    """Weights in memory, as loaded and as `lavit info` counts them."""
+    """Prints the sizes of the loaded weights and those computed by `lavit info`."""
     rows = []
     for step in steps:
         if "weights" in step.facts:
@@ -264,14 +264,14 @@ def print_weights(steps: list[Step], parts: list[PartSize]) -> None:
 
 
 def print_work(steps: list[Step]) -> None:
-    """What is needed above the weights."""
+    """Prints the memory that is needed on top of the weights."""
     rows = [(part, f"{size / GB:.1f}") for step in steps for part, size in step.facts.get("work", {}).items()]
     if rows:
-        print_table(("above the weights", "GB"), rows)
+        print_table(("on top of the weights", "GB"), rows)
 
 
 def print_checks(steps: list[Step], converted: Path) -> None:
-    """Whether the codes are the same in all, and the sizes the release's."""
+    """Prints whether the codes are the same in all steps, and whether the sizes match those of the release."""
     found = {step.name: step.facts["codes"] for step in steps if "codes" in step.facts}
     if found:
         same = len(set(map(tuple, found.values()))) == 1
@@ -283,11 +283,11 @@ def print_checks(steps: list[Step], converted: Path) -> None:
         for name, value in entries.items()
         if value != released[topic][name] and name != "dtype"
     ]
-    print(f"sizes: {', '.join(different) or f'those of {RELEASE.relative_to(ROOT)}'}")
+    print(f"sizes: {', '.join(different) or f'same as {RELEASE.relative_to(ROOT)}'}")
 
 
 def _held_by(decoder: str) -> list[str]:
-    """The pixel decoders of an original that one is to be converted of: it holds both."""
+    """The pixel decoders in an original checkpoint, which contains either both or none."""
     return list(PIXEL_DECODERS) if decoder != "none" else []
 
 
@@ -304,7 +304,7 @@ def _parts_of(step: str, parts: list[PartSize]) -> tuple[str, ...]:
 
 
 def make_checkpoint(original: Path, converted: Path, layers: int, decoder: str, keep: bool) -> list[Step | None]:
-    """Writes and converts what is not there yet."""
+    """Writes and converts the checkpoint, unless it already exists."""
     steps = []
     if not converted.exists():
         if not original.exists():
@@ -326,7 +326,7 @@ def use_checkpoint(
     denoising_steps: int,
     picture: Path,
 ) -> list[Step | None]:
-    """Tokenizes and reads an image, in each form of the model, and paints it."""
+    """Tokenizes and reads an image with the model in each form, and generates an image from its codes."""
     steps = [run_step("visual tokenizer alone", tokenize, converted, picture)]
     for how in read_in:
         steps.append(run_step(f"read, {how}", read, converted, picture, how, new_tokens, offload_memory, scratch))
@@ -337,10 +337,10 @@ def use_checkpoint(
 
 
 def report(steps: list[Step], converted: Path) -> None:
-    """All tables."""
+    """Prints all tables."""
     for step in steps:
         if "size" in step.facts:
-            print(f"{step.name}: {step.facts['size'] / GB:.1f} GB on the disk")
+            print(f"{step.name}: {step.facts['size'] / GB:.1f} GB on disk")
     print()
     print_steps(steps)
     print_weights(steps, measure_parts(open_repo(str(converted))))
@@ -349,20 +349,20 @@ def report(steps: list[Step], converted: Path) -> None:
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="Where to write.")] = ROOT / ".cache" / "full-size",
-    layers: Annotated[int, typer.Option(help="LLaMA blocks, of 0.4 GB each; 32 are the full size.", min=1)] = 32,
-    decoder: Annotated[str, typer.Option(help="The pixel decoder to convert: highres, lowres or none.")] = "highres",
+    folder: Annotated[Path, typer.Option(help="Folder to write to.")] = ROOT / ".cache" / "full-size",
+    layers: Annotated[int, typer.Option(help="Number of LLaMA blocks of 0.4 GB; 32 at full size.", min=1)] = 32,
+    decoder: Annotated[str, typer.Option(help="Pixel decoder to convert: highres, lowres or none.")] = "highres",
     read_in: Annotated[
-        list[str] | None, typer.Option(help=f"How to load it, of {', '.join(COLUMNS)}; in all these by default.")
+        list[str] | None, typer.Option(help=f"Forms to load the model in: {', '.join(COLUMNS)}; all by default.")
     ] = None,
     offload_memory: Annotated[
-        str, typer.Option(help="What of the model is in memory where the rest is on the disk.")
+        str, typer.Option(help="Maximum size of the weights in memory with disk offloading.")
     ] = "6GB",
-    new_tokens: Annotated[int, typer.Option(help="Tokens of the captions.", min=3)] = 6,
-    denoising_steps: Annotated[int, typer.Option(help="Of the picture; 0 leaves it out.")] = 1,
-    picture: Annotated[Path, typer.Option(help="What to read.")] = ROOT / "examples" / "images" / "cat.jpg",
-    keep: Annotated[bool, typer.Option(help="Keep what was written, to be used again.")] = False,
-    roofline_only: Annotated[bool, typer.Option(help="Print what cards allow, and write nothing.")] = False,
+    new_tokens: Annotated[int, typer.Option(help="Number of tokens per caption.", min=3)] = 6,
+    denoising_steps: Annotated[int, typer.Option(help="Number of denoising steps; 0 generates no image.")] = 1,
+    picture: Annotated[Path, typer.Option(help="Image to read.")] = ROOT / "examples" / "images" / "cat.jpg",
+    keep: Annotated[bool, typer.Option(help="Keep the checkpoint for the next run.")] = False,
+    roofline_only: Annotated[bool, typer.Option(help="Only print the minimum times on GPUs.")] = False,
 ) -> None:
     """Write, convert, load and run a checkpoint of LaVIT-7B's size."""
     if decoder not in ("none", *PIXEL_DECODERS):

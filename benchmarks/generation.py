@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Writing images with guidance: both branches in one doubled pass against two passes, in image tokens per second; the
-time to the first token with one image in the prompt; and the memory.
+Measures guided image generation in image tokens per second, with both branches in one doubled pass vs. two passes; the
+time to the first token with one image in the prompt; and memory.
 """
 
 import resource
@@ -21,7 +21,7 @@ GUIDANCE = 4.0
 
 
 def build_model(layers: int, dtype: torch.dtype) -> LaVITForCausalLM:
-    """LLaMA-7B's layers, as many as asked for, and a full-size tokenizer with a short encoder."""
+    """The given number of LLaMA-7B layers, and a full-size visual tokenizer with few encoder layers."""
     visual_config = LaVITVisualTokenizerConfig(selection="ratio", merger_softmax="masked", num_hidden_layers=2)
     visual_config.encoder_config.num_hidden_layers = 4
     config = LaVITConfig(visual_tokenizer_config=visual_config)
@@ -33,7 +33,7 @@ def build_model(layers: int, dtype: torch.dtype) -> LaVITForCausalLM:
 
 
 def write_in_two_passes(model: LaVITForCausalLM, input_ids: torch.Tensor, num_tokens: int) -> None:
-    """The same greedy sampling with a pass and a cache for each branch, one after the other."""
+    """The same greedy generation, with a separate pass and cache for each branch."""
     start = torch.full((input_ids.shape[0], 1), model.config.image_start_token_id)
     first_code = model.config.first_code_token_id
     branches = [(input_ids, DynamicCache()), (start, DynamicCache())]
@@ -49,7 +49,7 @@ def write_in_two_passes(model: LaVITForCausalLM, input_ids: torch.Tensor, num_to
 
 @torch.inference_mode()
 def measure(model: LaVITForCausalLM, batch_size: int, num_tokens: int, repeats: int) -> tuple[str, ...]:
-    """Tokens per second in one pass and in two, their ratio, and the time to the first token."""
+    """Tokens per second with one pass and with two, their ratio, and the time to the first token."""
     start = model.config.image_start_token_id
     input_ids = torch.randint(3, model.config.text_vocab_size, (batch_size, 16))
     input_ids[:, -1] = start
@@ -73,11 +73,11 @@ def measure(model: LaVITForCausalLM, batch_size: int, num_tokens: int, repeats: 
 
 
 def main(
-    layers: Annotated[int, typer.Option(help="LLaMA-7B layers; 4 take 5 GB in fp32.")] = 4,
-    num_tokens: Annotated[int, typer.Option(help="Tokens of an image.")] = 12,
-    repeats: Annotated[int, typer.Option(help="Timed runs of each; the median is shown.")] = 3,
+    layers: Annotated[int, typer.Option(help="Number of LLaMA-7B layers; 4 take 5 GB in fp32.")] = 4,
+    num_tokens: Annotated[int, typer.Option(help="Number of tokens per image.")] = 12,
+    repeats: Annotated[int, typer.Option(help="Number of timed runs; the median is shown.")] = 3,
 ) -> None:
-    """Time guided image generation in bf16 and fp32, at batch 1 and 4."""
+    """Time guided image generation in bf16 and fp32, with batch sizes 1 and 4."""
     print_machine()
     rows = []
     for name in ("bf16", "fp32"):

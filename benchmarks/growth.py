@@ -1,9 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-How time and memory of what goes over many inputs grow with their number, and the exponents that fit them. 1 is linear,
-2 would be quadratic; what grows faster than linearly is named. The time is the processor's, which on a busy machine
-differs less from run to run than that on the clock.
+Measures how time and memory grow with the number of inputs, and fits exponents: 1 is linear, 2 is quadratic. Lists
+everything that grows faster than linearly. Times are CPU times, which vary less on a busy machine than wall-clock
+times.
 """
 
 import math
@@ -30,21 +30,21 @@ from lavit_hf.training.packing import first_fit
 SIZES = (1000, 2000, 4000, 8000, 16000)
 DOOR_SIZES = (1, 10, 100, 1000)
 ROW_LENGTH = 2048  # tokens
-BATCH_SIZE = 8  # of captions, as on the command line
+BATCH_SIZE = 8  # for captions, as on the command line
 NUM_IDS = 8
 STEPS = 2
 PICTURE = Path(__file__).parents[1] / "examples" / "images" / "cat.jpg"
-STEEP = 1.05  # an exponent that is more than noise above 1
-LEAST_MEMORY = 2**20  # bytes; what is less is not told from the system's own
+STEEP = 1.05  # larger exponents exceed 1 by more than noise
+LEAST_MEMORY = 2**20  # bytes; smaller values can't be distinguished from noise
 
 
 def name_pictures(count: int) -> Callable[[], object]:
-    """Names for the outputs of images that are all called alike."""
+    """Names the outputs of images that all have the same file name."""
     return partial(name_outputs, [f"{number}/cat.png" for number in range(count)], Path("pictures"))
 
 
 def pack_samples(count: int) -> Callable[[], object]:
-    """Packing of samples of any length up to half a row."""
+    """Packs samples of random lengths up to half a sequence."""
     draw = random.Random(0)
     return partial(first_fit, [draw.randint(1, ROW_LENGTH // 2) for _ in range(count)], ROW_LENGTH)
 
@@ -54,7 +54,7 @@ TASKS = {"name_outputs, equal stems": name_pictures, "first_fit": pack_samples}
 
 class Doors:
     """
-    What users call, on the bundled checkpoint, each over a number of images or prompts.
+    The interfaces of the bundled checkpoint, each called with a number of images or prompts.
 
     Args:
         path (`str`):
@@ -68,7 +68,7 @@ class Doors:
         self.image = Image.open(PICTURE).convert("RGB").resize((256, 256))
 
     def all(self) -> dict[str, Callable[[int], object]]:
-        """Each by name."""
+        """All interfaces by name."""
         return {
             "image processor": self.process,
             "visual tokenizer": self.tokenize,
@@ -103,13 +103,13 @@ class Doors:
 
 
 def fit_exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
-    """The `k` of `value = c * size ** k`: the slope of the line through both logarithms."""
+    """The `k` in `value = c * size ** k`: the slope of a linear fit to the logarithms."""
     return statistics.linear_regression([*map(math.log, sizes)], [*map(math.log, values)]).slope
 
 
 def measure_door(door: Callable[[int], object], sizes: Sequence[int]) -> tuple[list[float], list[float]]:
-    """Seconds of the processor, and bytes above those held before, at each size."""
-    door(sizes[0])  # what the first call sets up is no growth
+    """CPU time in seconds and additional memory in bytes, for each size."""
+    door(sizes[0])  # warm-up
     seconds, memory = [], []
     for size in sizes:
         with PeakMemory() as peak:
@@ -121,17 +121,17 @@ def measure_door(door: Callable[[int], object], sizes: Sequence[int]) -> tuple[l
 
 
 def fit_growth(sizes: Sequence[int], seconds: Sequence[float]) -> float:
-    """The exponent of all sizes, or of the last two where that is larger: what a first call costs hides growth."""
+    """The larger of the exponents for all sizes and for the last two: fixed costs can hide growth at small sizes."""
     return max(fit_exponent(sizes, seconds), fit_exponent(sizes[-2:], seconds[-2:]))
 
 
 def find_steep(exponents: dict[str, float]) -> list[str]:
-    """What grows faster than linearly, by name and exponent."""
+    """Names and exponents of everything that grows faster than linearly."""
     return [f"{name} ({exponent:.2f})" for name, exponent in exponents.items() if exponent > STEEP]
 
 
 def print_tasks(repeats: int) -> dict[str, float]:
-    """The table of what runs without a model, and its exponents."""
+    """Prints the table for tasks without a model, and returns the exponents."""
     rows, exponents = [], {}
     for name, make_task in TASKS.items():
         seconds = median_seconds({str(size): make_task(size) for size in SIZES}, repeats, time.process_time)
@@ -142,7 +142,7 @@ def print_tasks(repeats: int) -> dict[str, float]:
 
 
 def print_doors(sizes: Sequence[int]) -> dict[str, float]:
-    """The table of what runs a model, and its exponents."""
+    """Prints the table for interfaces that run a model, and returns the exponents."""
     rows, exponents = [], {}
     for name, door in Doors(bundled_checkpoint()).all().items():
         print(f"{name} ...", flush=True)
@@ -153,18 +153,20 @@ def print_doors(sizes: Sequence[int]) -> dict[str, float]:
             rows.append(
                 (name, "s" if unit == "time" else "MB", *(f"{value:.2f}" for value in shown), f"{exponent:.2f}")
             )
-    print_table(("door", "unit", *(f"{size:,}" for size in sizes), "exponent"), rows)
+    print_table(("interface", "unit", *(f"{size:,}" for size in sizes), "exponent"), rows)
     return exponents
 
 
 def main(
-    repeats: Annotated[int, typer.Option(help="Timed runs of what needs no model; the median is shown.", min=1)] = 7,
-    largest: Annotated[int, typer.Option(help="Largest number of pictures or prompts.", min=10)] = DOOR_SIZES[-1],
+    repeats: Annotated[
+        int, typer.Option(help="Number of timed runs of tasks without a model; the median is shown.", min=1)
+    ] = 7,
+    largest: Annotated[int, typer.Option(help="Maximum number of images or prompts.", min=10)] = DOOR_SIZES[-1],
 ) -> None:
-    """Time each task and each door at all sizes, and name what grows faster than linearly."""
+    """Measure all tasks and interfaces at all sizes, and list those that grow faster than linearly."""
     print_machine()
     exponents = print_tasks(repeats) | print_doors([size for size in DOOR_SIZES if size <= largest])
-    print(f"Steeper than {STEEP}: {', '.join(find_steep(exponents)) or 'nothing'}.")
+    print(f"Exponents above {STEEP}: {', '.join(find_steep(exponents)) or 'none'}.")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Memory and time of the worst that strangers may send: images by their shape, large downloads, texts, and a body of
-20 million numbers, for which the time is how long another user of the page waited at most.
+Measures the memory and time that hostile input takes: images of extreme shapes, large downloads, long texts, and a
+request body with 20 million numbers. For the latter, the time is the longest wait of another user of the demo page.
 
-Memory is the highest above what the process had when it was ready to read. On Linux, whose kernel can forget a peak.
+Memory is the peak on top of what the process used before reading. Requires Linux, where the peak can be reset.
 """
 
 import argparse
@@ -37,7 +37,7 @@ BACKENDS = {"pil": LaVITImageProcessorPil, "torchvision": LaVITImageProcessor}
 
 
 def make_reader(backend: str, name: str) -> Callable[[], object]:
-    """What reads a white image out of its file."""
+    """A function that reads a white image from a file."""
     file = io.BytesIO()
     Image.new("1", PICTURES[name], 1).save(file, "PNG")
     data, image_processor = file.getvalue(), BACKENDS[backend](size=224)
@@ -46,7 +46,7 @@ def make_reader(backend: str, name: str) -> Callable[[], object]:
 
 
 def make_download(name: str) -> Callable[[], object]:
-    """What downloads from a server that sends 400 MB of zeros, packed or not."""
+    """A function that downloads from a server that sends 400 MB of zeros, with or without compression."""
     packed = gzip.compress(bytes(400 * 2**20))
 
     class Handler(BaseHTTPRequestHandler):
@@ -62,13 +62,13 @@ def make_download(name: str) -> Callable[[], object]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *args: None  # the client has gone
+    server.handle_error = lambda *args: None  # the client disconnected
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return lambda: load_image(f"http://127.0.0.1:{server.server_port}/{name}")
 
 
 def make_text(num_characters: int) -> Callable[[], object]:
-    """What tokenizes a text."""
+    """A function that tokenizes a text."""
     processor = LaVITProcessor.from_pretrained(bundled_checkpoint())
     processor(text="a cat")
     text = "a cat </s> [IMG] " * (num_characters // 17)
@@ -76,7 +76,7 @@ def make_text(num_characters: int) -> Callable[[], object]:
 
 
 def make_body(num_numbers: int) -> Callable[[], object]:
-    """What sends numbers to the page, while another user asks for something small again and again."""
+    """A function that sends numbers to the demo page while another user repeatedly sends small requests."""
     import requests
 
     from lavit_hf.page.model import load_page_model
@@ -104,10 +104,10 @@ def make_body(num_numbers: int) -> Callable[[], object]:
 
 
 def measure(call: Callable[[], object]) -> tuple[float, float, str]:
-    """Megabytes and seconds that a call takes, and what became of it."""
+    """The memory in MB and the time in seconds that a call takes, and its outcome."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # or what earlier cases have left would hide what this one takes
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is used
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise, memory freed by earlier cases would hide the use of this one
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before, start = peak_megabytes(), time.perf_counter()
     result, seconds = "read", None
     try:
@@ -119,7 +119,7 @@ def measure(call: Callable[[], object]) -> tuple[float, float, str]:
 
 
 def peak_megabytes() -> float:
-    """Most memory that this process has used."""
+    """Peak memory of this process, in MB."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
@@ -127,7 +127,7 @@ def peak_megabytes() -> float:
 CASES = {
     **{f"{name}, {backend}": (make_reader, (backend, name)) for name in PICTURES for backend in BACKENDS},
     "download of 400 MB": (make_download, ("plain",)),
-    "download of 0.4 MB that holds 400": (make_download, ("packed",)),
+    "download of 0.4 MB that decompresses to 400 MB": (make_download, ("packed",)),
     "text of 10,000 characters": (make_text, (10_000,)),
     "text of 1,000,000 characters": (make_text, (1_000_000,)),
     "body of 20 million numbers": (make_body, (20_000_000,)),
@@ -136,7 +136,7 @@ CASES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--max-memory", type=int, default=14, help="GB of addresses that this process may have")
+    parser.add_argument("--max-memory", type=int, default=14, help="maximum address space of this process, in GB")
     resource.setrlimit(resource.RLIMIT_AS, (parser.parse_args().max_memory << 30,) * 2)
     print("| input | memory, MB | time, s | |\n| --- | --- | --- | --- |")
     for name, (make, arguments) in CASES.items():

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Loading the processor of a full-size LaVIT, whose tokenizer has 16,384 image tokens."""
+"""Measures how long it takes to load the processor of a full-size LaVIT, whose tokenizer has 16,384 image tokens."""
 
 import tempfile
 from pathlib import Path

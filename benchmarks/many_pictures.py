@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-`lavit caption` on a folder of a thousand images, beside the model's own rate: the same images, decoded and prepared
-beforehand, at the batch size that is fastest.
+Compares the speed of `lavit caption` on a folder with a thousand images to that of the model alone, which reads the
+same images, decoded and prepared beforehand, with the fastest batch size.
 
-The command also starts, and prepares the images while the model works. Both need the same cores, which bounds what it
-can reach of the model's rate after the start.
+The command also has to start up, and prepares the images while the model runs. Both use the same cores, which limits
+the share of the model's rate that the command can reach after startup.
 """
 
 import shutil
@@ -30,12 +30,12 @@ from lavit_hf.tasks.reading import CAPTION, generate_texts
 
 SOURCES = sorted((Path(__file__).parents[1] / "examples" / "images").rglob("*.[jp][pn]g"))
 BATCH_SIZES = (8, 16, 32, 64)
-TRIAL = 128  # images to find the fastest batch size with
+TRIAL = 128  # number of images for finding the fastest batch size
 AIM = 0.9
 
 
 class Reader:
-    """The model alone: it is loaded, and the images are prepared."""
+    """The model alone, with images prepared in advance."""
 
     def __init__(self, dtype: DType):
         path = bundled_checkpoint()
@@ -44,43 +44,43 @@ class Reader:
         self.samples = self.prepare(len(SOURCES))
 
     def prepare(self, num_images: int) -> list:
-        """Decodes and prepares so many images, as the command does it."""
+        """Decodes and prepares a number of images, as the command does."""
         prepare = CAPTION.preparer(self.processor)
         return [prepare(read_image(str(SOURCES[number % len(SOURCES)]))) for number in range(num_images)]
 
     def read(self, num_images: int, batch_size: int) -> None:
-        """Captions so many images."""
+        """Captions a number of images."""
         samples = [self.samples[number % len(self.samples)] for number in range(num_images)]
         for start in range(0, num_images, batch_size):
             batch = samples[start : start + batch_size]
             generate_texts(CAPTION, batch, self.processor, self.model, torch.Generator().manual_seed(0))
 
     def fastest_batch_size(self) -> int:
-        """The batch size with the highest rate."""
+        """The fastest batch size."""
         trials = {size: lambda size=size: self.read(TRIAL, size) for size in BATCH_SIZES}
         seconds = median_seconds(trials, repeats=3)
         return min(seconds, key=seconds.get)
 
 
 def copy_images(folder: Path, num_images: int) -> None:
-    """Fills a folder with so many images."""
+    """Fills a folder with a number of images."""
     for number in range(num_images):
         source = SOURCES[number % len(SOURCES)]
         shutil.copyfile(source, folder / f"{number:06d}{source.suffix}")
 
 
 def run_command(path: Path, dtype: DType) -> None:
-    """The command."""
+    """Runs the command."""
     command = [sys.executable, "-m", "lavit_hf.cli", "caption", str(path), "--json", "--dtype", dtype.value]
     subprocess.run(command, check=True, capture_output=True)
 
 
 def main(
-    num_images: Annotated[int, typer.Option(help="Images in the folder.", min=1)] = 1000,
-    repeats: Annotated[int, typer.Option(help="Timed runs of each.", min=1)] = 3,
-    dtype: Annotated[DType, typer.Option(help="Dtype of the command and of the model alone.")] = DType.auto,
+    num_images: Annotated[int, typer.Option(help="Number of images in the folder.", min=1)] = 1000,
+    repeats: Annotated[int, typer.Option(help="Number of timed runs.", min=1)] = 3,
+    dtype: Annotated[DType, typer.Option(help="Dtype of the command and the model alone.")] = DType.auto,
 ) -> None:
-    """Time all of it in turn."""
+    """Time the command and the model alone in turn."""
     print_machine()
     reader = Reader(dtype)
     batch_size = reader.fastest_batch_size()
@@ -101,15 +101,15 @@ def main(
         ("`lavit caption FOLDER`", f"{statistics.median(command):.1f}"),
         ("`lavit caption` of one image", f"{statistics.median(start):.1f}"),
         (f"the model alone, batches of {batch_size}", f"{statistics.median(model):.1f}"),
-        ("preparing the images, in seconds of one core", f"{preparing:.1f}"),
+        ("preparing the images, CPU time", f"{preparing:.1f}"),
     ]
     print_table((f"{num_images} images", "seconds"), rows)
     shares = [own / (whole - one) for own, whole, one in zip(model, command, start, strict=True)]
     cores = torch.get_num_threads()
     alone = statistics.median(model)
     print(
-        f"After its start, the command reaches {statistics.median(shares):.0%} of the model's rate ({min(shares):.0%} "
-        f"to {max(shares):.0%}; aim: {AIM:.0%}). If {cores} cores had nothing else to do than both, it would be "
+        f"After startup, the command reaches {statistics.median(shares):.0%} of the model's rate ({min(shares):.0%} "
+        f"to {max(shares):.0%}; target: {AIM:.0%}). With preparation on the same {cores} cores, the limit is "
         f"{alone / (alone + preparing / cores):.0%}."
     )
 

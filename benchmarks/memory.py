@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory a process takes: what it holds for itself, and that with the files mapped into it."""
+"""Measures the memory of a process: private memory, and memory including memory-mapped files."""
 
 import re
 import resource
@@ -10,8 +10,8 @@ from pathlib import Path
 
 class PeakMemory:
     """
-    Largest number of bytes that the process held for itself while the block ran: `peak` in all, `bytes` above what it
-    held before. Files mapped into memory are the system's to keep or drop, and not counted.
+    Measures the peak private memory of the process while a block runs: `peak` in total, `bytes` on top of what was
+    used before. Memory-mapped files, which the operating system can evict, don't count.
     """
 
     def __enter__(self) -> "PeakMemory":
@@ -32,11 +32,11 @@ class PeakMemory:
 
 
 def own_bytes() -> int:
-    """What the process holds for itself now."""
+    """Private memory of the process, in bytes."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(r"RssAnon:\s+(\d+) kB", status)[1])
 
 
 def peak_resident_bytes() -> int:
-    """The most that the process has had in memory so far, mapped files included."""
+    """Peak memory of the process so far in bytes, including memory-mapped files."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,10 +1,10 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The memory that a LaVIT-7B takes, counted from the configurations in hub_configs/.
+Computes the memory that LaVIT-7B needs, from the configurations in hub_configs/.
 
     python benchmarks/memory_table.py           # prints the tables
-    python benchmarks/memory_table.py --write   # and puts them into docs/memory.md
+    python benchmarks/memory_table.py --write   # also writes them to docs/memory.md
 """
 
 import re
@@ -27,26 +27,26 @@ MARKS = ("<!-- begin: memory_table.py -->", "<!-- end: memory_table.py -->")
 COLUMNS = {"float32": "fp32", "16bit": "bf16, fp16", "8bit": "8 bits", "4bit": "4 bits, NF4"}
 PEAK_COLUMNS = ("16bit", "8bit", "4bit")
 DECODERS = {"highres": "1024 px", "lowres": "512 px"}
-PROMPT_LENGTH = 20  # tokens of a text that is painted
-# Bytes above the weights that an image of 1024 px takes, as benchmarks/full_size.py measured them on a CPU: the U-Net
-# with guidance in bf16, the VAE in fp32.
+PROMPT_LENGTH = 20  # tokens of the text to generate an image from
+# Bytes on top of the weights for a 1024 px image, as measured on a CPU by benchmarks/full_size.py: the U-Net with
+# guidance in bf16, the VAE in fp32.
 WORK = {"unet": 0.8e9, "vae": 4.1e9}
-HALF = 2  # bytes of a value in bf16 or fp16
+HALF = 2  # bytes per value in bf16 or fp16
 GB, MB, KB = 1e9, 1e6, 1e3
 
 
 def cache_bytes_per_token(text_config: PreTrainedConfig, width: int = HALF) -> int:
-    """Keys and values of a token in all layers, `width` bytes each."""
+    """Size of the keys and values of a token in all layers, with `width` bytes per value."""
     heads = text_config.num_key_value_heads * text_config.head_dim
     return 2 * text_config.num_hidden_layers * heads * width
 
 
 def cached_tokens(config: LaVITConfig, generation: GenerationConfig) -> dict[str, int]:
-    """The most tokens whose keys and values are held, of all rows of the batch, by what is done."""
+    """Maximum number of tokens in the KV cache by task, over all rows of the batch."""
     visual = config.visual_tokenizer_config
     marks = 2
     kept, longest = (round(visual.num_patches * share) + marks for share in (visual.keep_ratio, 1))
-    beams, branches = generation.num_beams, 2  # guidance runs the unconditional one along
+    beams, branches = generation.num_beams, 2  # guidance adds an unconditional branch
     drawn = PROMPT_LENGTH + 1 + generation.image_generation["max_new_tokens"]
     return {
         "a token": 1,
@@ -59,7 +59,7 @@ def cached_tokens(config: LaVITConfig, generation: GenerationConfig) -> dict[str
 
 
 def weights_table() -> str:
-    """Weights of each part and of what is loaded together."""
+    """The table of weights, by part and in total."""
     reader = measure_parts(open_repo(str(RELEASE)))
     rows = [_weights_row(part.name, part) for part in reader]
     rows.append(_weights_row("**total without pixel decoder**", add_up(reader)))
@@ -71,7 +71,7 @@ def weights_table() -> str:
 
 
 def cache_table() -> str:
-    """Keys and values."""
+    """The table of KV cache sizes."""
     config, generation = LaVITConfig.from_pretrained(RELEASE), GenerationConfig.from_pretrained(RELEASE)
     one = cache_bytes_per_token(config.text_config)
     rows = [(name, _small(count * one)) for name, count in cached_tokens(config, generation).items()]
@@ -79,7 +79,7 @@ def cache_table() -> str:
 
 
 def peak_table() -> str:
-    """Weights, keys and values, and what is calculated, at most at once."""
+    """The table of peak memory: weights, KV cache and activations."""
     config, generation = LaVITConfig.from_pretrained(RELEASE), GenerationConfig.from_pretrained(RELEASE)
     reader = add_up(measure_parts(open_repo(str(RELEASE)))).bytes
     decoder = {part.name: part.bytes for part in measure_parts(open_repo(str(PIXEL_DECODER_CONFIGS / "highres")))}
@@ -117,13 +117,13 @@ def _small(count: float) -> str:
 
 
 def replace_between(marks: Sequence[str], page: str, text: str) -> str:
-    """A page with `text` between two marks."""
+    """Replaces the text between two marks on a page."""
     begin, end = marks
     pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", flags=re.DOTALL)
     return pattern.sub(lambda _: f"{begin}\n\n{text}\n\n{end}", page)
 
 
-def main(write: Annotated[bool, typer.Option(help="Whether to put the tables into docs/memory.md.")] = False) -> None:
+def main(write: Annotated[bool, typer.Option(help="Also write the tables to docs/memory.md.")] = False) -> None:
     """Print the tables."""
     text = tables()
     print(text)

@@ -1,10 +1,10 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Where the time of an image goes: language model, U-Net and VAE, or what stands around them.
+Measures how the time for an image is divided between the language model, the U-Net, the VAE, and everything else.
 
-The models are random and of a size that takes about a minute on a CPU. At full size the share of what stands around
-them is smaller still, as that grows with the number of steps and not with the models.
+The models have random weights and a size that takes about a minute on a CPU. At full size, the share of everything
+else is even smaller, because it grows with the number of steps but not with the size of the models.
 """
 
 import argparse
@@ -37,13 +37,13 @@ AIM = 0.03
 
 
 class Stopwatch:
-    """Adds up the time spent in methods."""
+    """Measures the total time spent in methods."""
 
     def __init__(self):
         self.seconds = defaultdict(float)
 
     def watch(self, part: str, owner: object, method: str) -> None:
-        """Counts the time in `owner.method` as that of `part`."""
+        """Adds the time spent in `owner.method` to that of `part`."""
         original = getattr(owner, method)
 
         @wraps(original)
@@ -130,7 +130,7 @@ def build_pipeline() -> LaVITPipeline:
 
 
 def measure(pipeline: LaVITPipeline, num_pictures: int, num_steps: int) -> tuple[dict[str, float], float]:
-    """Seconds of each part, and of the whole call."""
+    """Time of each part and of the whole call, in seconds."""
     stopwatch = Stopwatch()
     stopwatch.watch("language model", pipeline.language_model, "generate")
     stopwatch.watch("detokenizer", pipeline.detokenizer, "forward")
@@ -149,25 +149,25 @@ def measure(pipeline: LaVITPipeline, num_pictures: int, num_steps: int) -> tuple
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=2, help="pictures in the batch")
-    parser.add_argument("--steps", type=int, default=25, help="denoising steps")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
+    parser.add_argument("--pictures", type=int, default=2, help="number of images in the batch")
+    parser.add_argument("--steps", type=int, default=25, help="number of denoising steps")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="number of torch threads")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
     pipeline = build_pipeline()
     pipeline.set_progress_bar_config(disable=True)
-    pipeline("a red apple", num_inference_steps=1, generation_kwargs={"max_new_tokens": 20})  # warms up
+    pipeline("a red apple", num_inference_steps=1, generation_kwargs={"max_new_tokens": 20})  # warm-up
     seconds, total = measure(pipeline, arguments.pictures, arguments.steps)
 
     seconds["everything else"] = total - sum(seconds.values())
-    print(f"| {arguments.pictures} pictures, {arguments.steps} steps | seconds | share |")
+    print(f"| {arguments.pictures} images, {arguments.steps} steps | seconds | share |")
     print("| --- | ---: | ---: |")
     for part, spent in seconds.items():
         print(f"| {part} | {spent:.3f} | {spent / total:.2%} |")
     print(f"| whole call | {total:.3f} | 100% |")
     models_share = sum(seconds[part] for part in ("language model", "U-Net", "VAE")) / total
-    print(f"\nOutside language model, U-Net and VAE: {1 - models_share:.2%} (aim: under {AIM:.0%}).")
+    print(f"\nOutside the language model, U-Net and VAE: {1 - models_share:.2%} (target: below {AIM:.0%}).")
 
 
 if __name__ == "__main__":

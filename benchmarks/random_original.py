@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of random weights in the original's layout and at LaVIT-7B's size, written a shard at a time."""
+"""Writes checkpoints with random weights in the original layout at LaVIT-7B's size, one shard at a time."""
 
 import json
 import math
@@ -33,23 +33,23 @@ LANGUAGE_MODEL_FILE = f"{LANGUAGE_MODEL.path}/{LANGUAGE_MODEL.names[-1]}"
 VISUAL_FILES = (ENCODER.path, TOKENIZER.path, UNDERSTANDING.path)
 UNDIVIDED_FILES = (*VISUAL_FILES, *(decoder.detokenizer.path for decoder in PIXEL_DECODERS.values()))
 MAX_SHARD_BYTES = 10**9
-STD = 0.02  # of the weights, so that no layer overflows in half precision
+STD = 0.02  # of the weights, small enough that no layer overflows in 16 bits
 
 Shapes = Mapping[str, Sequence[int]]
 
 
 def plan_original(layers: int | None = None, pixel_decoders: Sequence[str] = ()) -> dict[str, Shapes]:
     """
-    What the checkpoint holds.
+    Lists the tensors of the checkpoint.
 
     Args:
         layers (`int`, *optional*):
-            The language model's blocks; the release's number by default.
+            Number of language model blocks; that of the release by default.
         pixel_decoders (`Sequence[str]`, *optional*):
             `"highres"`, `"lowres"` or both.
 
     Returns:
-        `dict[str, Shapes]`: for each file of weights the shapes of its tensors.
+        `dict[str, Shapes]`: For each weight file, the shapes of its tensors.
     """
     layout = read_layout()
     files = {file: layout[file] for file in VISUAL_FILES}
@@ -72,12 +72,12 @@ def plan_original(layers: int | None = None, pixel_decoders: Sequence[str] = ())
 
 
 def read_layout() -> dict[str, Shapes]:
-    """The release's files of its own kind, those of the diffusion models not among them, with names and shapes."""
+    """The names and shapes of the tensors in the release's files, except for those of the diffusion models."""
     return json.loads((GOLDEN / "layout_7b.json").read_text())
 
 
 def count_values(files: Mapping[str, Shapes]) -> int:
-    """Number of values in all tensors of a plan."""
+    """Total number of values in the tensors of a plan."""
     return sum(math.prod(shape) for shapes in files.values() for shape in shapes.values())
 
 
@@ -92,16 +92,16 @@ def write_original(
 
     Args:
         folder (`Path`):
-            Where to write.
+            Folder to write to.
         layers (`int`, *optional*):
-            The language model's blocks; the release's number by default.
+            Number of language model blocks; that of the release by default.
         dtype (`torch.dtype`, *optional*, defaults to `torch.float16`):
-            Of the weights.
+            Dtype of the weights.
         pixel_decoders (`Sequence[str]`, *optional*):
             `"highres"`, `"lowres"` or both.
 
     Returns:
-        `int`: the number of bytes of weights.
+        `int`: Total size of the weight files, in bytes.
     """
     for file, shapes in plan_original(layers, pixel_decoders).items():
         path = folder / file
@@ -123,7 +123,7 @@ def _write_configs(folder: Path, layers: int | None, pixel_decoders: Sequence[st
     shutil.copy(GOLDEN / "original" / LANGUAGE_MODEL.path / "tokenizer.model", folder / LANGUAGE_MODEL.path)
     for resolution in pixel_decoders:
         configs = PIXEL_DECODER_CONFIGS / resolution
-        # The detokenizer's stays here: no original has one.
+        # The detokenizer's is skipped, because original checkpoints have none.
         for path in configs.glob("*/*.json"):
             if path.parent.name != "detokenizer":
                 target = folder / PIXEL_DECODERS[resolution].folder / path.relative_to(configs)

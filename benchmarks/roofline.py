@@ -1,14 +1,14 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What a card allows LaVIT-7B: for each stage the bytes it reads, the floating-point operations it does, and the least
-time that these take on a card of that bandwidth and matmul rate. Counted on the meta device, without any weights.
+Computes the roofline of LaVIT-7B: for each stage, the bytes that it reads, its floating-point operations, and the
+minimum time for them given a GPU's bandwidth and matmul rate. Counted on the meta device, without weights.
 
-A stage takes at least `max(bytes / bandwidth, operations / matmul rate)`. Counted are weights, once each, and the
-cache. Activations are not, nor are selector and codebook, which are less than a hundredth of the encoder.
+A stage takes at least `max(bytes / bandwidth, operations / matmul rate)`. The bytes include the weights, once each,
+and the KV cache, but not activations, nor the selector and codebook, which are smaller than 1% of the encoder.
 
-    python benchmarks/roofline.py                       # on paper
-    python benchmarks/roofline.py --measure --layers 8  # the share of it that this machine's card reaches
+    python benchmarks/roofline.py                       # only computes
+    python benchmarks/roofline.py --measure --layers 8  # also measures what share of it this machine's GPU reaches
 """
 
 import math
@@ -36,21 +36,21 @@ from lavit_hf.tasks.repo_files import TensorHeader
 from lavit_hf.tasks.weight_sizes import LANGUAGE_MODEL, PartSize
 
 
-FORMS = {"16 bits": "16bit", "8 bits": "8bit", "4 bits": "4bit"}  # and the columns of `lavit info` that count them
-CACHE_WIDTH = 2  # bytes of a value
-PROMPT_LENGTH = 32  # tokens of text beside an image
+FORMS = {"16 bits": "16bit", "8 bits": "8bit", "4 bits": "4bit"}  # with the corresponding columns of `lavit info`
+CACHE_WIDTH = 2  # bytes per value
+PROMPT_LENGTH = 32  # text tokens in a prompt with an image
 GB, TERA = 1e9, 1e12
 
 
 @dataclass(frozen=True)
 class Card:
-    """Bytes per second, and dense fp16 operations per second with sums in fp32, as its maker states them."""
+    """A GPU's bytes per second and dense fp16 operations per second (accumulated in fp32), from its specifications."""
 
     bandwidth: float
     matmul_rate: float
 
     def least_seconds(self, num_bytes: float, operations: float) -> float:
-        """The roofline."""
+        """The minimum time according to the roofline."""
         return max(num_bytes / self.bandwidth, operations / self.matmul_rate)
 
 
@@ -63,7 +63,7 @@ CARDS = {
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage reads, in each of `FORMS`, and how many operations it does."""
+    """The bytes that a stage reads in each of `FORMS`, and its number of operations."""
 
     name: str
     bytes: dict[str, float]
@@ -75,15 +75,15 @@ class Stage:
 
 class ReadingModel:
     """
-    LaVIT without pixels, and its stages one by one.
+    LaVIT without a pixel decoder, divided into stages.
 
     Args:
         layers (`int`, *optional*):
-            Layers of the language model; the release's by default.
+            Number of language model layers; that of the release by default.
         device (`str`, *optional*, defaults to `"meta"`):
-            Where it is made, with random weights.
+            Device for the model, which has random weights.
         config (`LaVITConfig`, *optional*):
-            The release's by default.
+            Configuration; that of the release by default.
     """
 
     def __init__(self, layers: int | None = None, device: str = "meta", config: LaVITConfig | None = None):
@@ -99,7 +99,7 @@ class ReadingModel:
             _fill(self.model)
 
     def stages(self) -> dict[str, tuple[Callable[[], object], tuple[nn.Module, ...], float]]:
-        """What each runs, the modules that it reads, and the bytes of the cache that it reads."""
+        """For each stage, its function, the modules that it reads, and the bytes that it reads from the KV cache."""
         model, tokenizer = self.model, self.model.visual_tokenizer
         filled = PROMPT_LENGTH + self.config.visual_tokenizer_config.num_kept
         cache = self._cache_bytes(filled)
@@ -107,8 +107,8 @@ class ReadingModel:
         decoder = (model.language_model, model.lm_head)
         return {
             "encoder": (self._encode, (tokenizer.encoder,), 0),
-            "merger of the codes": (self._merge, (tokenizer.merger,), 0),
-            "merger of reading": (self._read, (model.understanding.merger, model.understanding.projection), 0),
+            "merger for codes": (self._merge, (tokenizer.merger,), 0),
+            "merger for reading": (self._read, (model.understanding.merger, model.understanding.projection), 0),
             f"prompt of {filled}": (lambda: self._decode(1, filled), decoder, 0),
             "a token of text": (text, decoder, cache),
             "an image id, guided": (guided, decoder, 2 * cache),
@@ -156,7 +156,7 @@ class ReadingModel:
 
     @contextmanager
     def _here(self) -> Iterator[None]:
-        """New tensors are of fp16, on the device."""
+        """Creates new tensors in fp16 on the device."""
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float16)
         try:
@@ -168,7 +168,7 @@ class ReadingModel:
 
 @torch.no_grad()
 def _fill(model: nn.Module) -> None:
-    """Values that overflow nowhere; times do not depend on them."""
+    """Fills a model with values that don't overflow; times don't depend on them."""
     for parameter in model.parameters():
         parameter.normal_(std=0.02)
     for buffer in model.buffers():
@@ -176,20 +176,20 @@ def _fill(model: nn.Module) -> None:
 
 
 def count_operations(function: Callable[[], object]) -> int:
-    """Multiplications and additions of the matmuls, convolutions and attentions in a function."""
+    """Number of multiplications and additions in the matmuls, convolutions and attention of a function."""
     with FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops()
 
 
 def count_bytes(modules: tuple[nn.Module, ...]) -> dict[str, float]:
-    """What the weights take in each form, the language model's as `lavit info` counts them; no table of embeddings."""
+    """Size of the weights in each form, computed as in `lavit info`, without embedding tables."""
     total = dict.fromkeys(FORMS, 0.0)
     for module in modules:
         is_quantized = isinstance(module, nn.Linear) or hasattr(module, "get_input_embeddings")
         for name, weight in module.named_parameters():
             if isinstance(module.get_submodule(name.rpartition(".")[0]), nn.Embedding):
-                continue  # a step reads a row of it
+                continue  # each step reads only one row
             size = PartSize(LANGUAGE_MODEL if is_quantized and not _is_head(module) else "")
             size.add(TensorHeader(name, tuple(weight.shape)))
             for form, column in FORMS.items():
@@ -202,7 +202,7 @@ def _is_head(module: nn.Module) -> bool:
 
 
 def reading_stages(reader: ReadingModel) -> list[Stage]:
-    """The stages of reading and of writing image ids."""
+    """The stages of reading images and generating text and image ids."""
     return [
         Stage(name, {form: size + cache for form, size in count_bytes(modules).items()}, count_operations(run))
         for name, (run, modules, cache) in reader.stages().items()
@@ -210,7 +210,7 @@ def reading_stages(reader: ReadingModel) -> list[Stage]:
 
 
 def painting_stages(configs: Path) -> list[Stage]:
-    """The stages from codes to pixels, at the decoder's own size; the detokenizer, which runs once, is left out."""
+    """The stages from codes to pixels at the decoder's default size, except the detokenizer, which runs only once."""
     condition = LaVITDetokenizerConfig.from_pretrained(configs / "detokenizer")
     unet, vae = empty_model(configs / "unet", UNet2DConditionModel), empty_model(configs / "vae", AutoencoderKL)
     side = unet.config.sample_size
@@ -227,18 +227,18 @@ def painting_stages(configs: Path) -> list[Stage]:
 
 
 def all_stages(layers: int | None = None) -> list[Stage]:
-    """The stages of a LaVIT-7B at the high resolution."""
+    """The stages of LaVIT-7B with the high-resolution pixel decoder."""
     return [*reading_stages(ReadingModel(layers)), *painting_stages(PIXEL_DECODER_CONFIGS / "highres")]
 
 
 def print_roofline(stages: list[Stage], cards: dict[str, Card] = CARDS) -> None:
-    """What each stage reads and does, and the time that each card allows it."""
+    """Prints the bytes and operations of each stage, and its minimum time on each GPU."""
     rows = [
         (stage.name, *(f"{stage.bytes[form] / GB:.2f}" for form in FORMS), f"{stage.operations / TERA:.3f}")
         for stage in stages
     ]
     print_table(("stage", *(f"GB in {form}" for form in FORMS), "TFLOP"), rows)
-    head = ("least milliseconds", *(f"{card}, {form}" for card in cards for form in FORMS))
+    head = ("minimum milliseconds", *(f"{card}, {form}" for card in cards for form in FORMS))
     rows = [
         (stage.name, *(f"{1e3 * stage.least_seconds(card, form):.2f}" for card in cards.values() for form in FORMS))
         for stage in stages
@@ -247,7 +247,7 @@ def print_roofline(stages: list[Stage], cards: dict[str, Card] = CARDS) -> None:
 
 
 def measure(reader: ReadingModel, stages: list[Stage], card: Card, repeats: int) -> list[tuple[str, ...]]:
-    """Milliseconds of each stage on the device, beside those that the card allows."""
+    """The measured and the minimum time of each stage on the device, in milliseconds."""
     rows = []
     for name, (run, _, _) in reader.stages().items():
         least = next(stage for stage in stages if stage.name == name).least_seconds(card, "16 bits")
@@ -266,16 +266,16 @@ def _timed(run: Callable[[], object], device: str) -> float:
 
 
 def find_card(device: str) -> tuple[str, Card]:
-    """The card that this machine has, or what was measured of a device that is not in the list."""
+    """The name and rates of this machine's device; the rates are measured if the device is not in `CARDS`."""
     name = torch.cuda.get_device_name() if device.startswith("cuda") else "this CPU"
     for known, card in CARDS.items():
         if known in name:
             return name, card
-    return f"{name}, its rates measured", measure_card(device)
+    return f"{name}, measured rates", measure_card(device)
 
 
 def measure_card(device: str, side: int = 4096) -> Card:
-    """The bandwidth of a copy, and the matmul rate of square matrices."""
+    """Measures the bandwidth of a copy, and the matmul rate of square matrices."""
     dtype = torch.float16 if device.startswith("cuda") else torch.bfloat16
     matrix = torch.randn(side, side, device=device).to(dtype)
     target = torch.empty_like(matrix)
@@ -285,23 +285,23 @@ def measure_card(device: str, side: int = 4096) -> Card:
 
 
 def main(
-    run_it: Annotated[bool, typer.Option("--measure", help="Run it on this machine's card as well.")] = False,
-    layers: Annotated[int | None, typer.Option(help="Layers of the language model; all by default.")] = None,
-    device: Annotated[str, typer.Option(help="Where to measure.")] = "cuda",
-    repeats: Annotated[int, typer.Option(help="Timed runs of each; the median is shown.", min=1)] = 7,
+    run_it: Annotated[bool, typer.Option("--measure", help="Also measure this machine's device.")] = False,
+    layers: Annotated[int | None, typer.Option(help="Number of language model layers; all by default.")] = None,
+    device: Annotated[str, typer.Option(help="Device to measure.")] = "cuda",
+    repeats: Annotated[int, typer.Option(help="Number of timed runs; the median is shown.", min=1)] = 7,
 ) -> None:
-    """Print the roofline of LaVIT-7B, and the share of it that a card reaches."""
+    """Print the roofline of LaVIT-7B, and optionally the share of it that a device reaches."""
     print_machine()
     stages = all_stages(layers)
     print_roofline(stages)
     if not run_it:
         return
     if device.startswith("cuda") and not torch.cuda.is_available():
-        print("There is no CUDA device here: nothing was measured.")
+        print("No CUDA device was found, so nothing was measured.")
         return
     name, card = find_card(device)
     reader = ReadingModel(layers, device)
-    print_table((name, "milliseconds", "least", "share reached"), measure(reader, stages, card, repeats))
+    print_table((name, "milliseconds", "minimum", "share reached"), measure(reader, stages, card, repeats))
 
 
 if __name__ == "__main__":

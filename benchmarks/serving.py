@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Requests per second and latency of `lavit serve`, by number of clients, beside a server that works one by one."""
+"""Measures throughput and latency of `lavit serve` by number of clients, with and without batching."""
 
 import argparse
 import base64
@@ -31,7 +31,7 @@ QUESTION = "What category is this?"
 
 @contextmanager
 def serving(model: ServedModel, max_batch_size: int) -> Iterator[OpenAI]:
-    """A server on this machine, and a client of it."""
+    """Runs a local server and yields a client for it."""
     service = Service(lambda: model, Limits(max_batch_size=max_batch_size))
     port = claim_port("127.0.0.1", 0)
     server = make_server(service, "127.0.0.1", port)
@@ -47,7 +47,7 @@ def serving(model: ServedModel, max_batch_size: int) -> Iterator[OpenAI]:
 
 
 def measure(send: Callable[[int], object], num_clients: int, num_requests: int) -> tuple[float, list[float]]:
-    """Requests per second, and the latency of each in seconds, of clients that ask again when they are answered."""
+    """Requests per second, and the latency of each in seconds, for clients that send one request after another."""
 
     def time_one(number: int) -> float:
         start = time.perf_counter()
@@ -61,7 +61,7 @@ def measure(send: Callable[[int], object], num_clients: int, num_requests: int) 
 
 
 def senders(client: OpenAI, steps: int) -> dict[str, Callable[[int], object]]:
-    """The kinds of requests, each of which sends the one of a number."""
+    """For each kind of request, a function that sends the request with the given number."""
     urls = [f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" for path in PICTURES]
 
     def chat(number: int, text: str | None) -> object:
@@ -76,13 +76,13 @@ def senders(client: OpenAI, steps: int) -> dict[str, Callable[[int], object]]:
 
 
 def main() -> None:
-    """Serve the bundled checkpoint in batches and one by one, and time clients of both in turn."""
+    """Serve the bundled checkpoint with and without batching, and time clients of both servers in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16], help="clients at once")
-    parser.add_argument("--requests", type=int, default=32, help="requests of each kind, number of clients and round")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median counts")
-    parser.add_argument("--steps", type=int, default=10, help="denoising steps of a picture")
-    parser.add_argument("--kinds", nargs="+", default=["caption", "answer", "picture"], help="which requests")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16], help="numbers of concurrent clients")
+    parser.add_argument("--requests", type=int, default=32, help="requests per kind, number of clients and round")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds; the median is shown")
+    parser.add_argument("--steps", type=int, default=10, help="number of denoising steps")
+    parser.add_argument("--kinds", nargs="+", default=["caption", "answer", "picture"], help="kinds of requests")
     arguments = parser.parse_args()
 
     print_machine()
@@ -96,9 +96,11 @@ def main() -> None:
         for kind in arguments.kinds:
             for num_clients in arguments.clients:
                 runs = {name: [] for name in servers}
-                for name in [*servers] * (arguments.rounds + 1):  # A B A B, so that a drift of the machine meets both
+                for name in [*servers] * (
+                    arguments.rounds + 1
+                ):  # A B A B, so that changes in the machine's speed affect both alike
                     runs[name].append(measure(servers[name][kind], num_clients, arguments.requests))
-                for name, (_, *rounds) in runs.items():  # the first was for warming up
+                for name, (_, *rounds) in runs.items():  # the first is a warm-up
                     rate = statistics.median(rate for rate, _ in rounds)
                     seconds = [second for _, round in rounds for second in round]
                     figures = (rate, statistics.median(seconds), max(seconds))

@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-One table: what users wait for, ours beside a peer, run in turn, with the ratio's minimum, median and maximum, and the
-share of what the machine allows.
+Compares the main operations of this package with reference implementations, which run in turn, in a single table: the
+minimum, median and maximum ratio, and the share of the machine's limit that is reached.
 
-A ratio above 1 says that ours takes less time. The bounds are of this machine: the memory's rate is that of a large
-copy, measured before.
+A ratio above 1 means that this package takes less time. The limits are for this machine; its memory bandwidth is
+measured beforehand, with a large copy.
 """
 
 import shutil
@@ -40,21 +40,21 @@ SHARD_VALUES, SHARD_PARTS = 2**25, 8  # in fp32, 1 GB in all
 @dataclass(frozen=True)
 class Work:
     """
-    Something to time.
+    An operation to time.
 
     Args:
         name (`str`):
-            What it is.
+            Name of the operation.
         ours (`Callable`):
-            This package's way.
+            This package's implementation.
         peer (`Callable`):
-            The other way.
+            The reference implementation.
         peer_name (`str`):
-            What that is.
+            Name of the reference.
         bound (`float`, *optional*):
-            The least seconds that the machine allows; `None` where the peer is the bound or there is none.
+            The minimum time on this machine, in seconds; `None` if the reference is the limit, or there is none.
         formula (`str`, *optional*):
-            What the bound is made of.
+            How the minimum time is computed.
     """
 
     name: str
@@ -80,16 +80,16 @@ class Work:
 
 
 def show_seconds(seconds: float) -> str:
-    """With three digits, in a fit unit."""
+    """Formats seconds with three digits and a suitable unit."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
 
 
 @contextmanager
 def command_line() -> Iterator[Work]:
-    """A caption, with all that a new process does for it."""
+    """A caption, including the start of the process."""
     run = partial(subprocess.run, check=True, capture_output=True)
     yield Work(
-        "`lavit caption`, one picture",
+        "`lavit caption`, one image",
         lambda: run([sys.executable, "-m", "lavit_hf.cli", "caption", str(PICTURE)]),
         lambda: run([sys.executable, "-c", "from transformers import LlamaForCausalLM"]),
         "`from transformers import LlamaForCausalLM`",
@@ -98,7 +98,7 @@ def command_line() -> Iterator[Work]:
 
 @contextmanager
 def conversion() -> Iterator[Work]:
-    """A shard of tensors that are mapped from a file."""
+    """Writing shards of memory-mapped tensors."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "original.bin"
         torch.save({f"layer.{number}": torch.randn(SHARD_VALUES) for number in range(SHARD_PARTS)}, source)
@@ -115,12 +115,12 @@ def conversion() -> Iterator[Work]:
 
 @contextmanager
 def seeing() -> Iterator[Work]:
-    """The bundled checkpoint's encoder, which is one of convolutions."""
+    """The bundled checkpoint's convolutional encoder."""
     tokenizer = LaVITForCausalLM.from_pretrained(bundled_checkpoint()).visual_tokenizer
     size = tokenizer.config.image_size
     pixel_values = torch.randn(NUM_PICTURES, 3, size, size, dtype=tokenizer.dtype)
     yield Work(
-        f"convolutional encoder, {NUM_PICTURES} pictures",
+        f"convolutional encoder, {NUM_PICTURES} images",
         torch.inference_mode()(lambda: tokenizer.encode(pixel_values)),
         torch.inference_mode()(lambda: tokenizer.encoder.model(pixel_values)),
         "timm, all at once",
@@ -129,7 +129,7 @@ def seeing() -> Iterator[Work]:
 
 @contextmanager
 def decoding(card: Card, dtype: torch.dtype) -> Iterator[Work]:
-    """Tokens of text, one after the other."""
+    """Text tokens, generated one by one."""
     model = LaVITForCausalLM.from_pretrained(bundled_checkpoint(), dtype=dtype)
     peer = AutoModelForCausalLM.from_config(model.config.text_config).eval().to(dtype)
     ids = torch.randint(3, model.config.text_vocab_size, (1, 1))
@@ -142,18 +142,18 @@ def decoding(card: Card, dtype: torch.dtype) -> Iterator[Work]:
 
     bound = NUM_TOKENS * count_bytes((model.language_model, model.lm_head))["16 bits"] * dtype.itemsize / 2
     yield Work(
-        f"{NUM_TOKENS} tokens of text, {str(dtype).removeprefix('torch.')}",
+        f"{NUM_TOKENS} text tokens, {str(dtype).removeprefix('torch.')}",
         lambda: decode(model),
         lambda: decode(peer),
         type(peer).__name__,
         bound / card.bandwidth,
-        "weights / memory rate, for each",
+        "weights / memory bandwidth, per token",
     )
 
 
 @contextmanager
 def writing_images(card: Card, dtype: torch.dtype) -> Iterator[Work]:
-    """Image ids with guidance."""
+    """Image ids, generated with guidance."""
     model = LaVITForCausalLM.from_pretrained(bundled_checkpoint(), dtype=dtype)
     input_ids = torch.randint(3, model.config.text_vocab_size, (1, 8))
     input_ids[:, -1] = model.config.image_start_token_id
@@ -166,13 +166,13 @@ def writing_images(card: Card, dtype: torch.dtype) -> Iterator[Work]:
         torch.inference_mode()(lambda: write_in_two_passes(model, input_ids, NUM_IDS)),
         "two passes",
         bound / card.bandwidth,
-        "weights / memory rate, for each",
+        "weights / memory bandwidth, per token",
     )
 
 
 @contextmanager
 def painting() -> Iterator[Work]:
-    """Denoising with guidance, and what it costs beside the U-Net."""
+    """Denoising with guidance, compared with the U-Net calls alone."""
     pipeline = LaVITPipeline.from_pretrained(bundled_checkpoint())
     pipeline.set_progress_bar_config(disable=True)
     first_code = pipeline.language_model.config.first_code_token_id
@@ -186,12 +186,12 @@ def painting() -> Iterator[Work]:
         f"{STEPS} denoising steps",
         paint,
         torch.inference_mode()(lambda: [pipeline.unet(*args, **kwargs) for args, kwargs in calls]),
-        "the calls of the U-Net alone",
+        "U-Net calls only",
     )
 
 
 def all_works(card: Card) -> list:
-    """The rows, each of which is set up when its turn comes."""
+    """All operations; each is set up only when it is its turn."""
     return [
         command_line(),
         conversion(),
@@ -201,7 +201,7 @@ def all_works(card: Card) -> list:
     ]
 
 
-def main(repeats: Annotated[int, typer.Option(help="Timed runs of each, in turn.", min=5)] = 7) -> None:
+def main(repeats: Annotated[int, typer.Option(help="Number of timed runs.", min=5)] = 7) -> None:
     """Print the table."""
     print_machine()
     card = measure_card("cpu")
@@ -210,7 +210,7 @@ def main(repeats: Annotated[int, typer.Option(help="Timed runs of each, in turn.
     for setting_up in all_works(card):
         with setting_up as work:
             rows.append(work.row(repeats))
-    head = ("work", "ours", "peer", "ratio: minimum / median / maximum", "share of the bound", "bound")
+    head = ("operation", "ours", "reference", "ratio: minimum / median / maximum", "share of the limit", "limit")
     print_table(head, rows)
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What all benchmarks share: medians of interleaved runs, and a table."""
+"""Code shared by the benchmarks: medians of interleaved runs, and tables."""
 
 import platform
 import statistics
@@ -14,18 +14,18 @@ def alternating_seconds(
     functions: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
     """
-    Times functions in turn, A B A B ..., so that a drift of the machine's speed meets all of them alike.
+    Times functions in turn (A B A B ...), so that changes in the machine's speed affect all of them alike.
 
     Args:
         functions (`dict[str, Callable]`):
-            What to time, by name. Each runs once before it is timed.
+            The functions to time, by name. Each runs once before it is timed.
         repeats (`int`):
-            Timed runs of each.
+            Number of timed runs of each function.
         clock (`Callable`, *optional*, defaults to `time.perf_counter`):
-            What tells the time.
+            Returns the current time in seconds.
 
     Returns:
-        `dict[str, list[float]]`: the runs of each in seconds.
+        `dict[str, list[float]]`: The times of each function, in seconds.
     """
     for function in functions.values():
         function()
@@ -39,12 +39,12 @@ def alternating_seconds(
 
 
 def median_seconds(*args, **kwargs) -> dict[str, float]:
-    """The median of each of [`alternating_seconds`]."""
+    """The median time of each function, see [`alternating_seconds`]."""
     return {name: statistics.median(runs) for name, runs in alternating_seconds(*args, **kwargs).items()}
 
 
 def print_machine() -> None:
-    """One line on what the figures were measured with."""
+    """Prints a line with the torch version, the architecture and the number of threads."""
     print(f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads\n")
 
 
@@ -54,5 +54,5 @@ def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 
 def format_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table."""
+    """Formats a Markdown table."""
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows))

@@ -1,10 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The visual tokenizer at full size with random weights: images per second beside the arithmetic bound.
+Measures images per second of the full-size visual tokenizer with random weights, and compares them with the limit set
+by its matrix products.
 
-The encoder's bound is its multiplications at the rate that its own matrix shapes reach here when nothing else runs
-between them; the merger's is its matrix products, run again on the same inputs.
+The encoder's limit is computed from its number of operations and the measured rate of matrix products of the same
+shapes alone. The merger's is the time of its matrix products alone, on the same inputs.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def build_tokenizer(layers: int, dtype: torch.dtype, merger_softmax: str) -> LaVITVisualTokenizer:
-    """A LaVIT-7B tokenizer whose encoder has `layers` blocks, keeping a third of the patches."""
+    """LaVIT-7B's visual tokenizer with `layers` encoder blocks, which keeps a third of the patches."""
     config = LaVITVisualTokenizerConfig(selection="ratio", merger_softmax=merger_softmax)
     config.encoder_config.num_hidden_layers = layers
     config.encoder_config.initializer_range = 0.02
@@ -29,7 +30,7 @@ def build_tokenizer(layers: int, dtype: torch.dtype, merger_softmax: str) -> LaV
 
 
 def encoder_flops(config: LaVITVisualTokenizerConfig) -> float:
-    """Multiplications and additions of the encoder for one image."""
+    """Number of multiplications and additions of the encoder per image."""
     encoder = config.encoder_config
     tokens, width = config.num_patches + 1, encoder.hidden_size
     linear = 2 * tokens * sum(rows * columns for rows, columns in layer_shapes(config))
@@ -39,13 +40,13 @@ def encoder_flops(config: LaVITVisualTokenizerConfig) -> float:
 
 
 def layer_shapes(config: LaVITVisualTokenizerConfig) -> list[tuple[int, int]]:
-    """The matrices of one encoder block: query-key-value, projection, and the MLP's two."""
+    """The matrix shapes of an encoder block: query-key-value, projection, and the two of the MLP."""
     width, inner = config.encoder_config.hidden_size, config.encoder_config.intermediate_size
     return [(width, 3 * width), (width, width), (width, inner), (inner, width)]
 
 
 def matmul_block(config: LaVITVisualTokenizerConfig, batch_size: int, dtype: torch.dtype):
-    """The matrix multiplications of two encoder blocks, and their number of operations."""
+    """The matrix products of two encoder blocks, and their number of operations."""
     rows = batch_size * (config.num_patches + 1)
     pairs = [
         (torch.randn(rows, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype))
@@ -56,7 +57,7 @@ def matmul_block(config: LaVITVisualTokenizerConfig, batch_size: int, dtype: tor
 
 
 def matrix_products(module: torch.nn.Module, *inputs: torch.Tensor) -> Callable[[], list[torch.Tensor]]:
-    """The matrix products of a module's call, to be run with nothing between them."""
+    """A function that runs only the matrix products of a call of a module."""
     calls = []
     layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
     hooks = [layer.register_forward_hook(lambda layer, given, _: calls.append((layer, *given))) for layer in layers]
@@ -68,7 +69,7 @@ def matrix_products(module: torch.nn.Module, *inputs: torch.Tensor) -> Callable[
 
 @torch.inference_mode()
 def measure(tokenizers: dict[str, LaVITVisualTokenizer], batch_size: int, repeats: int) -> dict[str, float]:
-    """Seconds of encoder, merger and the whole tokenizer with either softmax, and of the bounds."""
+    """Times of the encoder, of the merger and the whole tokenizer with each softmax, and of the limits, in seconds."""
     original, masked = tokenizers["original"], tokenizers["masked"]
     config = original.config
     pixel_values = torch.randn(batch_size, 3, config.image_size, config.image_size, dtype=original.dtype)
@@ -94,17 +95,17 @@ def measure(tokenizers: dict[str, LaVITVisualTokenizer], batch_size: int, repeat
 
 
 def main(
-    layers: Annotated[int, typer.Option(help="Encoder blocks; 40 is the full size.")] = 40,
-    repeats: Annotated[int, typer.Option(help="Timed runs of each; the median is shown.")] = 5,
+    layers: Annotated[int, typer.Option(help="Number of encoder blocks; 40 at full size.")] = 40,
+    repeats: Annotated[int, typer.Option(help="Number of timed runs; the median is shown.")] = 5,
 ) -> None:
-    """Time the visual tokenizer in fp32 and bf16, with both softmaxes, at batch 1 and 4."""
+    """Time the visual tokenizer in fp32 and bf16, with each softmax, with batch sizes 1 and 4."""
     print_machine()
     rows, encoder_seconds = [], {}
     for name, dtype in DTYPES.items():
         torch.manual_seed(0)
         tokenizers = {"original": build_tokenizer(layers, dtype, "original")}
         tokenizers["masked"] = build_tokenizer(layers, dtype, "masked")
-        tokenizers["masked"].encoder = tokenizers["original"].encoder  # one in memory
+        tokenizers["masked"].encoder = tokenizers["original"].encoder  # only one in memory
         for batch_size in (1, 4):
             seconds = measure(tokenizers, batch_size, repeats)
             encoder_seconds[name, batch_size] = seconds["encoder"]
@@ -128,12 +129,12 @@ def main(
         "batch",
         "matmul GFLOP/s",
         "encoder images/s",
-        "of the bound",
+        "share of the limit",
         "merger, original / masked",
-        "merger masked, of the bound",
+        "masked merger, share of the limit",
         "all, original, images/s",
         "all, masked, images/s",
-        "encoder against fp32",
+        "encoder, speed relative to fp32",
     )
     print_table(head, rows)
 

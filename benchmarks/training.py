@@ -1,12 +1,12 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What training costs beside the arithmetic: steps of both stages through `LaVITTrainer`, with its data loader, checks,
-clipping and figures, against the bare computation.
+Measures the overhead of training: compares the speed of `LaVITTrainer` in both stages, with its data loader, checks,
+clipping and metrics, with that of the bare computation.
 
-Stage 1's bound is the frozen encoder's forward, and forward, backward and optimizer of the trained parts on features
-that are there already. Stage 2's bound is a bare causal language model of the same shape on as many tokens, without
-images and padding, that predicts as many of them.
+In stage 1, the bare computation is the forward pass of the frozen encoder, and the forward pass, backward pass and
+optimizer step of the trained parts on precomputed features. In stage 2, it is the training of a bare causal language
+model of the same shape on the same number of tokens, without images and padding, with the same number of targets.
 """
 
 import itertools
@@ -44,13 +44,13 @@ from lavit_hf.training.trainer import LaVITTrainer
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WARM_UP = 3  # steps
-HEAD_WIDTH, TEXT_HEAD_WIDTH = 88, 128  # ViT-g's and LLaMA's
+HEAD_WIDTH, TEXT_HEAD_WIDTH = 88, 128  # of ViT-g and LLaMA
 CODEBOOK_SIZE, TEXT_VOCAB_SIZE = 2048, 8192
-TEXT_LENGTH = 40  # tokens of a text
+TEXT_LENGTH = 40  # tokens per text
 
 
 class StepClock(TrainerCallback):
-    """Notes when each step of a run ends."""
+    """Records when each step of a run ends."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.ends: list[float] = []
@@ -60,25 +60,25 @@ class StepClock(TrainerCallback):
 
 
 def now() -> float:
-    """The time when all that was asked for is done."""
+    """The current time, after all computations on the device have finished."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def seconds_a_step(ends: list[float]) -> float:
-    """Median time from one step's end to the next, when warm."""
+    """Median time from the end of one step to the end of the next, after warm-up."""
     ends = ends[WARM_UP - 1 :]
     return statistics.median(after - before for before, after in itertools.pairwise(ends))
 
 
 def trainer_run(model: PreTrainedModel, batch: dict, meter: LossMeter, steps: int) -> Callable[[], float]:
-    """Makes a function that trains through `LaVITTrainer`, on a batch that is ready, and times a step."""
+    """A function that trains with `LaVITTrainer` on a prepared batch, and returns the time per step."""
     clock, steps = StepClock(), steps + WARM_UP
     settings = TrainingArguments(
         tempfile.mkdtemp(),
         max_steps=steps,
-        per_device_train_batch_size=1,  # of batches
+        per_device_train_batch_size=1,  # each item is a whole batch
         bf16=True,
         use_cpu=DEVICE.type == "cpu",
         logging_steps=10,
@@ -105,7 +105,7 @@ def trainer_run(model: PreTrainedModel, batch: dict, meter: LossMeter, steps: in
 
 
 def bare_run(loss: Callable[[], torch.Tensor], model: nn.Module | None, steps: int) -> Callable[[], float]:
-    """Makes a function that times a step of a computation alone: forward, and for a model backward and AdamW."""
+    """A function that times a step of the bare computation: the loss, and for a model also backward pass and AdamW."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad] if model else []
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True) if parameters else None
 
@@ -122,13 +122,13 @@ def bare_run(loss: Callable[[], torch.Tensor], model: nn.Module | None, steps: i
 
 
 def measure(runs: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """Seconds of a step of each: the median over rounds in which all take their turn."""
+    """Time per step of each run in seconds: the median over rounds, in each of which all runs take turns."""
     rounds = [{name: run() for name, run in runs.items()} for _ in range(repeats)]
     return {name: statistics.median(seconds[name] for seconds in rounds) for name in runs}
 
 
 def build_tokenizer(heads: int, layers: int, trained_layers: int) -> LaVITVisualTokenizerForPreTraining:
-    """ViT-g/14's proportions at another size."""
+    """A visual tokenizer with the proportions of ViT-g/14 at another size."""
     width = heads * HEAD_WIDTH
     sizes = {"num_attention_heads": heads, "intermediate_size": 4 * width}
     trained_sizes = {**sizes, "num_hidden_layers": trained_layers}
@@ -146,7 +146,7 @@ def build_tokenizer(heads: int, layers: int, trained_layers: int) -> LaVITVisual
 
 
 def time_stage_1(model: LaVITVisualTokenizerForPreTraining, batch_size: int, steps: int, repeats: int) -> list[str]:
-    """Images per second through the trainer and at the bound, and their ratio."""
+    """Images per second of the trainer and of the bare computation, and their ratio."""
     size = model.config.image_size
     pixel_values = torch.randn(batch_size, 3, size, size)
     on_device = pixel_values.to(DEVICE)
@@ -168,7 +168,7 @@ def time_stage_1(model: LaVITVisualTokenizerForPreTraining, batch_size: int, ste
 
 
 def build_language_model(heads: int, layers: int) -> LaVITForPreTraining:
-    """LLaMA's proportions at another size, and a visual tokenizer that is as good as none: its codes are there."""
+    """A model with LLaMA's proportions at another size, and a minimal visual tokenizer, because codes are given."""
     width = heads * TEXT_HEAD_WIDTH
     text_config = LlamaConfig(
         vocab_size=TEXT_VOCAB_SIZE + CODEBOOK_SIZE + 2,
@@ -184,7 +184,7 @@ def build_language_model(heads: int, layers: int) -> LaVITForPreTraining:
 
 
 def language_batch(model: LaVITForPreTraining, num_pairs: int) -> dict[str, torch.Tensor]:
-    """Images that keep a third of their patches, in turn read before their text and written behind it."""
+    """Pairs of images and texts in both layouts, with a third of the patches kept."""
     config, visual = model.config, model.config.visual_tokenizer_config
     kept = visual.num_patches // 3
     text = torch.randint(3, config.text_vocab_size, (num_pairs, 2, TEXT_LENGTH))
@@ -212,11 +212,11 @@ def language_batch(model: LaVITForPreTraining, num_pairs: int) -> dict[str, torc
 
 
 def time_stage_2(model: LaVITForPreTraining, num_pairs: int, steps: int, repeats: int) -> list[str]:
-    """Tokens per second through the trainer and at the bound, and their ratio."""
+    """Tokens per second of the trainer and of the bare computation, and their ratio."""
     batch = language_batch(model, num_pairs)
     num_slots = len(batch["keep_mask"])
     num_tokens = int(batch["attention_mask"].sum() + batch["keep_mask"].sum())
-    model.pack_length = 2 * (num_tokens // (2 * num_slots))  # two pairs fill it
+    model.pack_length = 2 * (num_tokens // (2 * num_slots))  # two pairs fill a sequence
     bare = AutoModelForCausalLM.from_config(model.config.text_config).to(DEVICE)
     ids = torch.randint(TEXT_VOCAB_SIZE, (num_slots, num_tokens // num_slots), device=DEVICE)
     labels = ids.where(torch.rand(ids.shape, device=DEVICE) < (batch["labels"] >= 0).sum() / num_tokens, IGNORE_INDEX)
@@ -231,20 +231,22 @@ def time_stage_2(model: LaVITForPreTraining, num_pairs: int, steps: int, repeats
 
 
 def compare(count: int, trainer: float, bound: float) -> list[str]:
-    """How many in a second through the trainer and at the bound, and the share of the bound."""
+    """Items per second of the trainer and of the bare computation, and their ratio."""
     return [f"{count / trainer:.0f}", f"{count / bound:.0f}", f"{bound / trainer:.0%}"]
 
 
 def main(
-    heads: Annotated[int, typer.Option(help="Encoder's width in heads of 88; 16 is the full size.")] = 4,
-    layers: Annotated[int, typer.Option(help="Encoder blocks; 40 is the full size.")] = 10,
-    trained_layers: Annotated[int, typer.Option(help="Blocks of merger and of detokenizer; 12 at full size.")] = 3,
-    batch_size: Annotated[int, typer.Option(help="Images in a step of stage 1.")] = 16,
-    text_heads: Annotated[int, typer.Option(help="LLaMA's width in heads of 128; 32 is the full size.")] = 4,
-    text_layers: Annotated[int, typer.Option(help="LLaMA blocks; 32 is the full size.")] = 4,
-    num_pairs: Annotated[int, typer.Option(help="Images read, and as many written, in a step of stage 2.")] = 16,
-    steps: Annotated[int, typer.Option(help="Timed steps of each in a round.")] = 5,
-    repeats: Annotated[int, typer.Option(help="Rounds; the median is shown.")] = 3,
+    heads: Annotated[int, typer.Option(help="Width of the encoder in heads of 88; 16 at full size.")] = 4,
+    layers: Annotated[int, typer.Option(help="Number of encoder blocks; 40 at full size.")] = 10,
+    trained_layers: Annotated[
+        int, typer.Option(help="Number of blocks of the merger and detokenizer; 12 at full size.")
+    ] = 3,
+    batch_size: Annotated[int, typer.Option(help="Number of images per step of stage 1.")] = 16,
+    text_heads: Annotated[int, typer.Option(help="Width of LLaMA in heads of 128; 32 at full size.")] = 4,
+    text_layers: Annotated[int, typer.Option(help="Number of LLaMA blocks; 32 at full size.")] = 4,
+    num_pairs: Annotated[int, typer.Option(help="Number of pairs of each layout per step of stage 2.")] = 16,
+    steps: Annotated[int, typer.Option(help="Number of timed steps per round.")] = 5,
+    repeats: Annotated[int, typer.Option(help="Number of rounds; the median is shown.")] = 3,
 ) -> None:
     """Time both stages of training."""
     print_machine()
@@ -254,7 +256,7 @@ def main(
     del tokenizer
     language_model = build_language_model(text_heads, text_layers)
     rows.append(("2, tokens/s", *time_stage_2(language_model, num_pairs, steps, repeats)))
-    print_table(("stage", "through the trainer", "bound", "share of the bound"), rows)
+    print_table(("stage", "LaVITTrainer", "bare computation", "relative speed"), rows)
 
 
 if __name__ == "__main__":

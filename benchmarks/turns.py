@@ -1,10 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-A second turn about an image: going on from the cache of the first, beside reading image and text again.
+Compares two ways to generate a second turn about an image: continuing from the cache of the first turn, and reading
+image and text again.
 
     python benchmarks/turns.py
-    python benchmarks/turns.py --layers 2   # LLaMA-7B's layers, as many, and a full-size tokenizer
+    python benchmarks/turns.py --layers 2   # two LLaMA-7B layers, and a full-size visual tokenizer
 """
 
 import copy
@@ -23,7 +24,7 @@ NEW_TOKENS = 4
 
 @torch.inference_mode()
 def measure(model: LaVITForCausalLM, repeats: int) -> dict[str, float]:
-    """The median seconds of a second turn of four ids, four more being written, either way."""
+    """The median time in seconds of a second turn with four prompt ids and four generated ids, for each way."""
     config, visual_config = model.config, model.config.visual_tokenizer_config
     start = config.image_start_token_id
     ids = torch.cat([torch.tensor([start, start + 1]), torch.arange(8) + config.num_control_tokens])[None]
@@ -39,20 +40,22 @@ def measure(model: LaVITForCausalLM, repeats: int) -> dict[str, float]:
         return model.generate(second, pixel_values=pixel_values, **settings)
 
     if not torch.equal(go_on(), read_again()):
-        raise RuntimeError("the two ways write different texts: there is nothing to compare.")
-    return median_seconds({"goes on": go_on, "reads again": read_again}, repeats)
+        raise RuntimeError("the two ways generate different texts, so their times can't be compared.")
+    return median_seconds({"continued": go_on, "read again": read_again}, repeats)
 
 
 def main(
-    layers: Annotated[int | None, typer.Option(help="Layers of a random LLaMA-7B; the bundled model if none.")] = None,
-    repeats: Annotated[int, typer.Option(help="Timed runs of either.")] = 9,
+    layers: Annotated[
+        int | None, typer.Option(help="Number of random LLaMA-7B layers; by default, the bundled model is used.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Number of timed runs.")] = 9,
 ) -> None:
-    """Print the seconds of either way, and their ratio."""
+    """Print the times of both ways, and their ratio."""
     print_machine()
     torch.manual_seed(0)
     model = build_model(layers, torch.float32) if layers else LaVITForCausalLM.from_pretrained(bundled_checkpoint())
     seconds = measure(model.eval(), repeats)
-    ratio = seconds["reads again"] / seconds["goes on"]
+    ratio = seconds["read again"] / seconds["continued"]
     print_table((*seconds, "ratio"), [(*(f"{value:.3f} s" for value in seconds.values()), f"{ratio:.2f}")])
 
 

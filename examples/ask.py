@@ -20,11 +20,11 @@ EMOJI = sorted((Path(__file__).parent / "images" / "emoji").glob("*.png"))
 
 def main(
     question: Annotated[str, typer.Argument(help="The question to ask.")] = "What category is this?",
-    images: Annotated[list[Path], typer.Argument(help="Pictures.", show_default="the example drawings")] = EMOJI,
+    images: Annotated[list[Path], typer.Argument(help="Images.", show_default="the example drawings")] = EMOJI,
     model: Annotated[
         str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
     ] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
+    device: Annotated[str, typer.Option(help="PyTorch device to run on.")] = "cpu",
 ) -> None:
     """Answer a question about each image."""
     processor = LaVITProcessor.from_pretrained(model)
@@ -32,7 +32,7 @@ def main(
 
     prompts = [processor.format_question(question)] * len(images)
     inputs = processor(images=[str(image) for image in images], text=prompts, return_tensors="pt").to(lavit.device)
-    # As the original was evaluated, but for answers of one token: five beams, short answers.
+    # Five beams and short answers, as in the original's evaluation, but single-token answers are allowed.
     beams = {"num_beams": 5, "early_stopping": True, "length_penalty": 0.0}
     ids = lavit.generate(**inputs, **beams, min_new_tokens=1, max_new_tokens=10)
     texts = processor.post_process_image_text_to_text(ids[:, inputs.input_ids.shape[1] :])

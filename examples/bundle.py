@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Combines the outputs of the training stages in one folder, which `lavit` and `LaVITPipeline` load.
+Combines the outputs of the training stages into one repo, which `lavit` and `LaVITPipeline` can load.
 
     python examples/bundle.py --language-model toy/language-model --pixel-decoder toy/pixel-decoder --output toy/lavit
 """
@@ -18,17 +18,17 @@ from lavit_hf.training.bundling import load_trained_parts
 from lavit_hf.training.command_line import run_script
 
 
-DTYPE = torch.bfloat16  # what the weights are saved in
+DTYPE = torch.bfloat16  # of the saved weights
 
 
 def main(
     language_model: Annotated[Path, typer.Option(help="Output of pretrain.py.", exists=True)],
     pixel_decoder: Annotated[Path, typer.Option(help="Output of train_pixel_decoder.py.", exists=True)],
     output: Annotated[Path, typer.Option(help="Folder for the complete repo.")],
-    guidance: Annotated[float | None, typer.Option(help="How closely images follow their tokens.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of denoising steps.", min=1)] = None,
+    guidance: Annotated[float | None, typer.Option(help="Default guidance scale for images.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Default number of denoising steps.", min=1)] = None,
 ) -> None:
-    """Write the complete repo to a folder that does not exist yet."""
+    """Write the complete repo to a new folder."""
     pipeline = load_trained_parts(language_model, pixel_decoder, DTYPE, guidance, steps)
     with atomic_folder(output) as folder:
         pipeline.save_pretrained(folder)

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Describes images in words.
+Captions images.
 
     python examples/caption.py
     python examples/caption.py my-pictures/*.jpg --model lavit-7b
@@ -19,13 +19,13 @@ EMOJI = sorted((Path(__file__).parent / "images" / "emoji").glob("*.png"))
 
 
 def main(
-    images: Annotated[list[Path], typer.Argument(help="Pictures.", show_default="the example drawings")] = EMOJI,
+    images: Annotated[list[Path], typer.Argument(help="Images.", show_default="the example drawings")] = EMOJI,
     model: Annotated[
         str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
     ] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
+    device: Annotated[str, typer.Option(help="PyTorch device to run on.")] = "cpu",
 ) -> None:
-    """Describe images in words."""
+    """Caption images."""
     processor = LaVITProcessor.from_pretrained(model)
     lavit = LaVITForCausalLM.from_pretrained(model, device_map=device)
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Converts an original LaVIT checkpoint, and loads the result.
+Converts an original LaVIT checkpoint and loads the result.
 
     python examples/convert_checkpoint.py LaVIT-7B-v2 lavit-7b --pixel-decoder highres
     python examples/convert_checkpoint.py modeling_tests/golden/original tiny --heads 4
@@ -22,7 +22,7 @@ def main(
     pixel_decoder: Annotated[str, typer.Option(help="Pixel decoder to convert: none, highres or lowres.")] = "none",
     heads: Annotated[int, typer.Option(help="Attention heads of the vision modules; LaVIT-7B's by default.")] = 16,
 ) -> None:
-    """Convert an original LaVIT checkpoint, and load the result."""
+    """Convert an original LaVIT checkpoint and load the result."""
     try:
         convert_checkpoint(source, destination, heads, pixel_decoder=pixel_decoder)
     except (ConversionError, FileExistsError, ValueError) as error:

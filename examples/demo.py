@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The bundled checkpoint at work on images that it was not trained on: it reads, answers and draws."""
+"""Shows what the bundled checkpoint can do: captions, answers, reconstructions and generated images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ def write(pipeline: LaVITPipeline, images: Sequence[Image.Image], question: str 
 
 @torch.no_grad()
 def overlay(pipeline: LaVITPipeline, images: Sequence[Image.Image]) -> tuple[list[Image.Image], list[int]]:
-    """The kept patches over each image, and how many they are."""
+    """Each image with its kept patches, and the number of kept patches."""
     inputs = pipeline.processor.image_processor(list(images), return_tensors="pt")
     tokenizer = pipeline.language_model.visual_tokenizer
     masks = tokenizer(inputs.pixel_values.to(tokenizer.device, tokenizer.dtype)).keep_mask
@@ -48,7 +48,7 @@ def overlay(pipeline: LaVITPipeline, images: Sequence[Image.Image]) -> tuple[lis
 
 
 def read_page(pipeline: LaVITPipeline, paths: Sequence[Path], seed: int) -> Image.Image:
-    """Images with their captions, kept patches and reconstructions, one column for each."""
+    """A grid with one column per image: the image with its caption, its kept patches and its reconstruction."""
     images = [Image.open(path).convert("RGB") for path in paths]
     captions, answers = write(pipeline, images), write(pipeline, images, QUESTION)
     overlays, kept = overlay(pipeline, images)
@@ -64,18 +64,18 @@ def read_page(pipeline: LaVITPipeline, paths: Sequence[Path], seed: int) -> Imag
 
 
 def draw_page(pipeline: LaVITPipeline, seed: int) -> Image.Image:
-    """Images drawn from texts."""
+    """A grid of images generated from texts."""
     drawn = pipeline(list(PROMPTS), generator=torch.Generator().manual_seed(seed)).images
     return image_grid(enlarge(drawn), columns=COLUMNS, titles=PROMPTS)
 
 
 def enlarge(images: Sequence[Image.Image]) -> list[Image.Image]:
-    """Images of one size."""
+    """Resizes images to the tile size."""
     return [image.resize((TILE, TILE), Image.Resampling.LANCZOS) for image in images]
 
 
 def side_by_side(pages: Sequence[Image.Image]) -> Image.Image:
-    """Pages next to each other, with a gap between them."""
+    """Places pages next to each other, with a gap between them."""
     width = sum(page.width for page in pages) + GAP * (len(pages) - 1)
     whole = Image.new("RGB", (width, max(page.height for page in pages)), "white")
     left = 0
@@ -92,7 +92,7 @@ def main(
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Read the example images, answer, reconstruct and draw; save one page of images."""
+    """Caption and reconstruct the example images, generate images from texts, and save everything as one image."""
     pipeline = LaVITPipeline.from_pretrained(model or bundled_checkpoint())
     pipeline.set_progress_bar_config(disable=True)
     output.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Draws images from texts.
+Generates images from texts.
 
     python examples/draw.py "red apple" "blue heart"
     python examples/draw.py "a sculpture of a duck made of wool" --model lavit-7b
@@ -21,18 +21,18 @@ PROMPTS = ["red apple", "blue heart", "rocket"]
 
 
 def main(
-    prompts: Annotated[list[str], typer.Argument(help="Texts.")] = PROMPTS,
+    prompts: Annotated[list[str], typer.Argument(help="Texts to generate images from.")] = PROMPTS,
     output: Annotated[Path, typer.Option(help="File for the contact sheet.")] = Path("drawn.png"),
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the checkpoint's own by default.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the checkpoint's by default.")] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     model: Annotated[
         str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
     ] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
+    device: Annotated[str, typer.Option(help="PyTorch device to run on.")] = "cpu",
 ) -> None:
-    """Draw an image of each text."""
+    """Generate an image from each text."""
     pipeline = LaVITPipeline.from_pretrained(model).to(device)
-    # One generator for each image makes it depend on nothing but its own text and seed.
+    # With one generator per image, each image only depends on its own text and the seed.
     generators = [torch.Generator().manual_seed(seed) for _ in prompts]
     pictures = pipeline(prompts, generator=generators, guidance_scale=guidance).images
     save_image(image_grid(pictures, columns=len(pictures), titles=prompts), output)

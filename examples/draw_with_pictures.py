@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Draws an image from text and images mixed; `<image>` marks where each of them goes.
+Generates an image from text and images; `<image>` marks the position of each image.
 
     python examples/draw_with_pictures.py "<image> red apple" examples/images/emoji/tiger.png
     python examples/draw_with_pictures.py "<image> in the style of <image>" cat.jpg starry_night.jpg --model lavit-7b
@@ -22,17 +22,17 @@ TIGER = [Path(__file__).parent / "images" / "emoji" / "tiger.png"]
 
 
 def main(
-    prompt: Annotated[str, typer.Argument(help="Text with a placeholder for each image.")] = "<image> red apple",
-    images: Annotated[list[Path], typer.Argument(help="Pictures.", show_default="tiger.png")] = TIGER,
+    prompt: Annotated[str, typer.Argument(help="Text with an <image> marker for each image.")] = "<image> red apple",
+    images: Annotated[list[Path], typer.Argument(help="Images.", show_default="tiger.png")] = TIGER,
     output: Annotated[Path, typer.Option(help="File for the contact sheet.")] = Path("mixed.png"),
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the checkpoint's own by default.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the checkpoint's by default.")] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     model: Annotated[
         str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
     ] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
+    device: Annotated[str, typer.Option(help="PyTorch device to run on.")] = "cpu",
 ) -> None:
-    """Draw an image from text and images mixed, and show it next to them."""
+    """Generate an image from text and images, and save it next to these images."""
     pipeline = LaVITPipeline.from_pretrained(model).to(device)
     generator = torch.Generator().manual_seed(seed)
     sources = [str(image) for image in images]

@@ -1,32 +1,30 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Finetunes a LaVIT model with LoRA on captions, questions or conversations about your own images.
+Fine-tunes a LaVIT model with LoRA on captions, questions or conversations about your own images.
 
     accelerate launch examples/finetune.py examples/runs/finetune_captions.yaml --dataset my-images
 
-The folder holds images and a `metadata.jsonl` with a line for each: `{"file_name": "cat.jpg", "text": "a cat"}` for
-`task: captions`, `{"file_name": "cat.jpg", "question": "Who is it?", "answer": "a cat"}` for `task: questions`.
+The folder contains images and a `metadata.jsonl` with one line per image: `{"file_name": "cat.jpg", "text": "a cat"}`
+for `task: captions`, `{"file_name": "cat.jpg", "question": "Who is it?", "answer": "a cat"}` for `task: questions`.
 
-`task: conversations` takes LLaVA's format, in a JSON file next to the images or a folder with a `train.json`. A row
-has one image, several or none; only answers are learned.
+`task: conversations` reads data in the LLaVA format, from a JSON file next to the images or a folder with a
+`train.json`. A row can have any number of images, including none. Only the answers are trained on.
 
     [{"image": "cat.jpg", "conversations": [
         {"from": "human", "value": "<image>Who is it?"}, {"from": "gpt", "value": "a cat"}]}]
 
-The base may be loaded in 4 or 8 bits (`quantize: 4bit`). The adapter is saved to `<output_dir>/adapter`:
+The base model can be loaded in 4 or 8 bits (`quantize: 4bit`). The adapter is saved to `<output_dir>/adapter`:
 
     base = LaVITForCausalLM.from_pretrained("lavit-7b")
     model = PeftModel.from_pretrained(base, "output_dir/adapter")
 
-With `save: merged`, the merged model in the base's own dtype is saved to `<output_dir>/merged` as well:
+With `save: merged`, the merged model is also saved to `<output_dir>/merged`, in the dtype of the base model and with
+its pixel decoder, if it has one:
 
     model = LaVITForCausalLM.from_pretrained("output_dir/merged")
 
-together with the pixel decoder, if the base has one. The command line takes both:
-`lavit caption --model output_dir/adapter`.
-
-Both folders contain the processor: `LaVITProcessor.from_pretrained("output_dir/adapter")`.
+Both folders contain the processor and can be passed to the commands: `lavit caption --model output_dir/adapter`.
 """
 
 import logging
@@ -72,11 +70,11 @@ CONVERSATIONS = "conversations"
 
 @dataclass
 class FinetuneSettings:
-    """What is taught, and how."""
+    """Settings of fine-tuning."""
 
     model: str = field(metadata={"help": "Path or Hub id of the LaVIT model to start from."})
     dataset: str = field(metadata={"help": "Folder of images with a metadata.jsonl, a JSON file, or a Hub id."})
-    task: str = field(default="captions", metadata={"help": "One of captions, questions and conversations."})
+    task: str = field(default="captions", metadata={"help": "captions, questions or conversations."})
     train_split: str = "train"
     validation_split: str | None = None
     image_column: str = "image"
@@ -86,9 +84,9 @@ class FinetuneSettings:
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.0
-    train_merger: bool = field(default=False, metadata={"help": "Whether to train how images are read as well."})
-    quantize: str | None = field(default=None, metadata={"help": "Load the base model in 4bit or 8bit."})
-    save: str = field(default="adapter", metadata={"help": "adapter, or merged to save the whole model as well."})
+    train_merger: bool = field(default=False, metadata={"help": "Whether to also train the understanding branch."})
+    quantize: str | None = field(default=None, metadata={"help": "Quantization of the base model: 4bit or 8bit."})
+    save: str = field(default="adapter", metadata={"help": "adapter, or merged to also save the merged model."})
 
     def __post_init__(self):
         if self.task not in (*TASKS, CONVERSATIONS):
@@ -100,7 +98,7 @@ class FinetuneSettings:
 
 
 def load_base(settings: FinetuneSettings, dtype: torch.dtype) -> LaVITForPreTraining:
-    """The model that adapters are put on, its language model quantized where asked for."""
+    """The base model, with its language model quantized if set."""
     if settings.quantize is None:
         return LaVITForPreTraining.from_pretrained(settings.model, dtype=dtype)
     return LaVITForPreTraining.from_pretrained(
@@ -112,7 +110,7 @@ def load_base(settings: FinetuneSettings, dtype: torch.dtype) -> LaVITForPreTrai
 
 
 def load_data(settings: FinetuneSettings, split: str | None) -> Dataset | Conversations | None:
-    """A split of what is taught; `None` where none is named."""
+    """A split of the dataset; `None` if no split is given."""
     if split is None:
         return None
     if settings.task == CONVERSATIONS:
@@ -123,7 +121,7 @@ def load_data(settings: FinetuneSettings, split: str | None) -> Dataset | Conver
 def make_collator(
     settings: FinetuneSettings, processor: LaVITProcessor, config: LaVITConfig, data: Sequence
 ) -> tuple[Callable, LanguageCollator | ConversationCollator]:
-    """What makes a batch of rows, and what counts the texts that were cut."""
+    """A function that collates rows, and the collator that counts truncated texts."""
     if settings.task == CONVERSATIONS:
         most_images = max(split.most_images for split in data if split is not None)
         collator = ConversationCollator(processor, config, settings.max_text_length, most_images)
@@ -137,7 +135,7 @@ def make_collator(
 
 
 def add_adapter(model: LaVITForPreTraining, settings: FinetuneSettings) -> PeftModel:
-    """LoRA on the linear layers of the language model, its head excepted; all else is frozen, but where asked for."""
+    """Adds LoRA to the language model's linear layers except its head; all else is frozen, unless set otherwise."""
     names = {module: name for name, module in model.named_modules()}
     layers = [names[module] for module in model.language_model.modules() if isinstance(module, torch.nn.Linear)]
     config = LoraConfig(
@@ -150,22 +148,22 @@ def add_adapter(model: LaVITForPreTraining, settings: FinetuneSettings) -> PeftM
     adapted = get_peft_model(model, config)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # small steps would be lost in half precision
+            parameter.data = parameter.data.float()  # small updates would be lost in 16 bits
     return adapted
 
 
 def reading_modules(model: LaVITForPreTraining) -> list[str]:
-    """What turns images into rows, without what the visual tokenizer does and stays as it is."""
+    """The trainable modules of the understanding branch; the visual tokenizer stays frozen."""
     modules = model.understanding.named_children()
     return [f"understanding.{name}" for name, _ in modules if name in ("merger", "projection")]
 
 
 def save(trainer: LaVITTrainer, settings: FinetuneSettings) -> None:
-    """Saves the adapter, and where asked for the base with the adapter in it."""
+    """Saves the adapter and, if set, the base model with the adapter merged into it."""
     output = Path(trainer.args.output_dir)
     trainer.save_model(str(output / "adapter"))
     if settings.save == "merged" and trainer.is_world_process_zero():
-        # Onto the base as it was before it was quantized.
+        # The adapter is merged into the unquantized base model.
         base = LaVITForCausalLM.from_pretrained(settings.model)
         merged = PeftModel.from_pretrained(base, output / "adapter").merge_and_unload()
         save_with_pixel_decoder(merged, trainer.processing_class, output / "merged", settings.model)
@@ -180,10 +178,10 @@ def main() -> None:
     set_seed(training_args.seed)
     processor = LaVITProcessor.from_pretrained(settings.model)
     data = [load_data(settings, split) for split in (settings.train_split, settings.validation_split)]
-    # A frozen base may be rounded to what autocast computes in.
+    # A frozen base model can be loaded in the dtype that autocast computes in.
     base = load_base(settings, torch.bfloat16 if training_args.bf16 else torch.float32)
     if Path(settings.model).is_dir():
-        base.name_or_path = str(Path(settings.model).resolve())  # which the adapter names, wherever it is used
+        base.name_or_path = str(Path(settings.model).resolve())  # saved in the adapter, so it must be absolute
     collate, collator = make_collator(settings, processor, base.config, data)
     trainer = LaVITTrainer(
         add_adapter(base, settings),

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-For small images: fits the autoencoder whose latents the pixel decoder generates, in seconds.
+Fits the autoencoder for small images, whose latents the pixel decoder generates. Takes seconds.
 
     python examples/fit_patch_autoencoder.py examples/runs/toy_autoencoder.yaml
 """
@@ -21,9 +21,9 @@ from lavit_hf.training.settings import load_settings
 
 @dataclass
 class AutoencoderSettings:
-    """What is fitted, to what."""
+    """Settings of the autoencoder and its data."""
 
-    dataset: str = field(metadata={"help": "Pictures."})
+    dataset: str = field(metadata={"help": "Dataset of images."})
     output: str = field(metadata={"help": "Folder for the autoencoder, saved to `vae` in it."})
     size: int = field(default=64, metadata={"help": "Image size in pixels."})
     patch_size: int = field(default=8, metadata={"help": "Patch size in pixels."})

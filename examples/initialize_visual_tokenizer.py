@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 0: an untrained visual tokenizer with a pretrained encoder, from which stage 1 starts.
+Stage 0: creates the untrained visual tokenizer for stage 1, with a pretrained encoder.
 
     python examples/initialize_visual_tokenizer.py examples/runs/toy_stage_0.yaml
 
-The encoder is any vision model of transformers that returns patches, or the encoder of a LaVIT model.
+The encoder can be any transformers vision model that returns patches, or the encoder of a LaVIT model.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ from lavit_hf.training.errors import TrainingError
 from lavit_hf.training.settings import load_settings
 
 
-# What a LaVIT's own configuration says of its encoder.
+# Settings in a LaVIT's configuration that belong to its encoder.
 ENCODER_SETTINGS = (
     "encoder_output", "encoder_final_norm", "image_size", "patch_size", "feature_size", "standardize_features",
     "use_position_embeddings", "selector_feature_size",
@@ -39,7 +39,7 @@ ENCODER_SETTINGS = (
 
 @dataclass
 class StartSettings:
-    """What the tokenizer is made of."""
+    """Settings of the untrained visual tokenizer."""
 
     encoder: str = field(
         metadata={"help": "Path or Hub id of a vision model, or of a LaVIT model whose encoder is used."}
@@ -49,7 +49,9 @@ class StartSettings:
     detokenizer: dict = field(default_factory=dict, metadata={"help": "Settings of LaVITDetokenizerConfig."})
     dataset: str | None = field(
         default=None,
-        metadata={"help": "Images for the channel statistics of standardize_features; a LaVIT's own by default."},
+        metadata={
+            "help": "Images for the channel statistics of standardize_features; those of the LaVIT model by default."
+        },
     )
     train_split: str = "train"
     image_column: str = "image"
@@ -58,7 +60,7 @@ class StartSettings:
 
 
 def load_encoder(source: str) -> tuple[PreTrainedModel, dict, LaVITImageProcessor, FeatureStandardizer | None]:
-    """The encoder, what its own configuration says of it, what prepares its images, and its channel statistics."""
+    """The encoder, its settings if it is from a LaVIT, its image processor, and its channel statistics if any."""
     config = AutoConfig.from_pretrained(source)
     if isinstance(config, LaVITConfig):
         tokenizer = LaVITVisualTokenizer.from_pretrained(source, dtype=torch.float32)
@@ -72,7 +74,7 @@ def load_encoder(source: str) -> tuple[PreTrainedModel, dict, LaVITImageProcesso
 
 
 def build_model(settings: StartSettings, encoder: PreTrainedModel, known: dict) -> LaVITVisualTokenizerForPreTraining:
-    """The untrained tokenizer, with a detokenizer of the sizes that follow from its own."""
+    """The untrained tokenizer, with a detokenizer of matching sizes."""
     config = LaVITVisualTokenizerConfig(encoder_config=encoder.config, **{**known, **settings.tokenizer})
     sizes = {name: getattr(config, name) for name in ("num_patches", "feature_size", "codebook_dim")}
     config.detokenizer_config = LaVITDetokenizerConfig(**{**sizes, **settings.detokenizer})
@@ -85,15 +87,15 @@ def set_standardizer(
     image_processor: LaVITImageProcessor,
     standardizer: FeatureStandardizer | None,
 ) -> None:
-    """Brings the encoder's channels to one size, by their statistics over images, or else those of its own LaVIT."""
+    """Sets the statistics that standardize the encoder's channels: computed from images, or those of its LaVIT."""
     if settings.dataset:
         fit_standardizer(model, settings, image_processor)
     elif standardizer is not None:
         model.visual_tokenizer.encoder.standardizer.load_state_dict(standardizer.state_dict())
     else:
         raise TrainingError(
-            f"standardize_features needs statistics, and {settings.encoder} comes with none. Set dataset to images to "
-            "compute them from, or standardize_features to false."
+            f"standardize_features needs channel statistics, but {settings.encoder} has none. Set dataset to compute "
+            "them from images, or set standardize_features to false."
         )
 
 
@@ -111,7 +113,7 @@ def fit_standardizer(
 
 
 def main() -> None:
-    """Build the visual tokenizer and save it."""
+    """Create the visual tokenizer and save it."""
     (settings,) = load_settings(StartSettings)
     set_seed(settings.seed)
     encoder, known, image_processor, standardizer = load_encoder(settings.encoder)

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Loads a LaVIT model with its language model in 8 or 4 bits, and shows that image ids stay the same.
+Loads a LaVIT model with its language model in 8 or 4 bits, and checks that the ids of images stay the same.
 
     python examples/load_quantized.py
     python examples/load_quantized.py --bits 4 --model lavit-7b
@@ -26,13 +26,13 @@ QUANTIZATIONS = {
 
 @torch.no_grad()
 def main(
-    bits: Annotated[int, typer.Option(help="8 or 4.")] = 8,
+    bits: Annotated[int, typer.Option(help="Number of bits, 8 or 4.")] = 8,
     model: Annotated[
         str, typer.Option(help="Path or Hub id of the model.", show_default="lavit-emoji")
     ] = bundled_checkpoint(),
-    device: Annotated[str, typer.Option(help="Device to run on, as named by torch.")] = "cpu",
+    device: Annotated[str, typer.Option(help="PyTorch device to run on.")] = "cpu",
 ) -> None:
-    """Compare a LaVIT model in its own dtype with the same model in fewer bits."""
+    """Compare a LaVIT model in its stored dtype with the same model in fewer bits."""
     if bits not in QUANTIZATIONS:
         raise typer.BadParameter("--bits must be 8 or 4.")
     processor = LaVITProcessor.from_pretrained(model)
@@ -44,7 +44,7 @@ def main(
     quantized = LaVITForCausalLM.from_pretrained(model, quantization_config=config, device_map=device)
     ids = []
     for name, lavit in (("as stored", whole), (f"{bits} bits", quantized)):
-        lavit.visual_tokenizer.config.selection = "threshold"  # sampled patches would differ without any quantization
+        lavit.visual_tokenizer.config.selection = "threshold"  # sampled patches would differ even without quantization
         ids.append([image.cpu() for image in lavit.get_image_tokens(pixel_values.to(lavit.device))])
         print(f"{name}: {lavit.get_memory_footprint() / 1e6:.1f} MB")
     same = all(torch.equal(one, other) for one, other in zip(*ids))

@@ -1,12 +1,12 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Turns images into codes and features in parquet shards, so that stage 2 never runs the encoder.
+Converts images to codes and features in parquet shards, so that stage 2 doesn't run the encoder.
 
     accelerate launch examples/pretokenize.py examples/runs/emoji_pretokenize.yaml
 
-Images come from a folder, the Hub or WebDataset shards (`--input 'shards/{0000..9999}.tar'`). Any number of
-processes share the work, and any number of jobs, such as those of a SLURM array:
+Images are read from a folder, the Hub or WebDataset shards (`--input 'shards/{0000..9999}.tar'`). Any number of
+processes can share the work, and any number of jobs, such as those of a SLURM array:
 
     python examples/pretokenize.py examples/runs/7b_pretokenize.yaml --part $SLURM_ARRAY_TASK_ID/64
 

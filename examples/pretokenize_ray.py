@@ -1,11 +1,12 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Does what pretokenize.py does, to the same shards, on a Ray cluster that shares a file system (`pip install '.[ray]'`):
+Like pretokenize.py, but runs on a Ray cluster with a shared file system (`pip install '.[ray]'`):
 
     python examples/pretokenize_ray.py examples/runs/7b_pretokenize.yaml --workers 64 --address auto
 
-Without `--address` Ray starts on this machine. An interrupted run resumes with the missing shards.
+The shards are the same. Without `--address`, Ray starts on this machine. An interrupted run resumes with the missing
+shards.
 """
 
 from dataclasses import dataclass, field, replace
@@ -21,15 +22,15 @@ from lavit_hf.training.shards import Shard
 
 @dataclass
 class ClusterSettings:
-    """What works."""
+    """Settings of the cluster."""
 
-    workers: int = field(default=1, metadata={"help": "Number of workers, each with its own tokenizer."})
-    gpus_per_worker: float = field(default=1.0, metadata={"help": "GPUs per worker; none with use_cpu."})
+    workers: int = field(default=1, metadata={"help": "Number of workers, each of which loads the visual tokenizer."})
+    gpus_per_worker: float = field(default=1.0, metadata={"help": "Number of GPUs per worker; ignored with use_cpu."})
     address: str | None = field(default=None, metadata={"help": "Address of the cluster, such as auto."})
 
 
 class ShardWriter:
-    """A worker: loads the tokenizer once, and writes a shard for each row that it is given."""
+    """A worker that loads the visual tokenizer once, and writes a shard for each row of a batch."""
 
     def __init__(self, settings: PretokenizeSettings, split: str):
         self.run = PretokenizeRun(settings, split)
@@ -41,8 +42,8 @@ class ShardWriter:
 
 
 def write_split(settings: PretokenizeSettings, cluster: ClusterSettings, split: str) -> str:
-    """Has the workers write the shards of a split that are missing, and says what there is then."""
-    run = PretokenizeRun(replace(settings, use_cpu=True), split)  # the workers have the GPUs
+    """Lets the workers write the missing shards of a split, and returns a report on all shards."""
+    run = PretokenizeRun(replace(settings, use_cpu=True), split)  # the GPUs are for the workers
     shards = run.prepare()
     missing = [
         {"path": str(shard.path.absolute()), "start": shard.rows.start, "stop": shard.rows.stop}

@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ModelSettings:
-    """What is trained: a LaVIT, or a visual tokenizer with a language model, pretrained or made from a config."""
+    """The model: a LaVIT, or a visual tokenizer with a pretrained or new language model."""
 
     model: str | None = field(default=None, metadata={"help": "Path or Hub id of a LaVIT model to continue from."})
     visual_tokenizer: str | None = field(
@@ -65,7 +65,7 @@ class ModelSettings:
     text_model: str | None = field(default=None, metadata={"help": "Path or Hub id of the language model."})
     text_config: dict | None = field(default=None, metadata={"help": "Configuration of a new language model."})
     text_tokenizer: str | None = field(
-        default=None, metadata={"help": "Tokenizer of the language model; the text_model's by default."}
+        default=None, metadata={"help": "Tokenizer of the language model; that of text_model by default."}
     )
     codes_from_codebook: bool = field(
         default=False,
@@ -78,38 +78,39 @@ class ModelSettings:
         default=None, metadata={"help": "Experimental: `file.py:class` to use instead of LaVITForPreTraining."}
     )
     lora_rank: int | None = field(
-        default=None, metadata={"help": "Rank of the adapters to train; everything is trained if unset."}
+        default=None, metadata={"help": "Rank of LoRA adapters to train; if unset, everything is trained."}
     )
     lora_alpha: int = 32
     generation: dict = field(
-        default_factory=dict, metadata={"help": "Defaults of generate for text, saved with the model."}
+        default_factory=dict, metadata={"help": "Default settings of generate for text, saved with the model."}
     )
     image_generation: dict = field(
-        default_factory=dict, metadata={"help": "Defaults of generate for images, saved with the model."}
+        default_factory=dict, metadata={"help": "Default settings of generate for images, saved with the model."}
     )
 
 
 @dataclass
 class DataSettings:
-    """What it is trained on."""
+    """The training data."""
 
     dataset: str = field(metadata={"help": "Output of pretokenize.py."})
     train_split: str = "train"
     validation_split: str | None = None
     streaming: bool = False
     layouts: list[str] = field(
-        default_factory=lambda: ["image_text", "text_image"], metadata={"help": "The layouts that pairs take in turn."}
+        default_factory=lambda: ["image_text", "text_image"],
+        metadata={"help": "Layouts that pairs alternate between."},
     )
-    condition_dropout: float = field(default=0.1, metadata={"help": "Share of images written without their text."})
-    read_codes: bool = field(default=False, metadata={"help": "Experimental: read images by their codes."})
+    condition_dropout: float = field(default=0.1, metadata={"help": "Share of images to write without their text."})
+    read_codes: bool = field(default=False, metadata={"help": "Experimental: read images as codes."})
     max_questions: int = field(
         default=1, metadata={"help": "Maximum number of questions about an image in one sample, as turns of a chat."}
     )
     example_share: float = field(
-        default=0.0, metadata={"help": "Share of images written with another image before the text, as an example."}
+        default=0.0, metadata={"help": "Share of images to write with another image before the text, as an example."}
     )
     example_column: str | None = field(
-        default=None, metadata={"help": "Column whose value an image and its example share."}
+        default=None, metadata={"help": "Column that must have the same value for an image and its example."}
     )
     text_dataset: str | None = field(default=None, metadata={"help": "Text-only dataset to mix in."})
     text_split: str = "train"
@@ -117,17 +118,19 @@ class DataSettings:
     max_text_length: int = field(
         default=128, metadata={"help": "Maximum length of a text in tokens; longer ones are truncated."}
     )
-    pack_length: int | None = field(default=None, metadata={"help": "Pack samples into rows of this many tokens."})
+    pack_length: int | None = field(
+        default=None, metadata={"help": "Pack samples into sequences of this length in tokens."}
+    )
 
 
 def load_model(settings: ModelSettings) -> tuple[LaVITForPreTraining, LaVITProcessor]:
-    """The model that is trained, in fp32, and its processor."""
+    """The model to train, in fp32, and its processor."""
     model_class = load_function(settings.model_class) if settings.model_class else LaVITForPreTraining
     if settings.model:
         model = model_class.from_pretrained(settings.model, dtype=torch.float32)
         return model, LaVITProcessor.from_pretrained(settings.model)
     if not settings.visual_tokenizer or (settings.text_model is None) == (settings.text_config is None):
-        raise TrainingError("set either model, or visual_tokenizer and one of text_model and text_config.")
+        raise TrainingError("set either model, or visual_tokenizer and either text_model or text_config.")
     if not (settings.text_tokenizer or settings.text_model):
         raise TrainingError("a new language model needs a tokenizer: set text_tokenizer.")
     text_tokenizer = AutoTokenizer.from_pretrained(settings.text_tokenizer or settings.text_model)
@@ -142,7 +145,7 @@ def load_model(settings: ModelSettings) -> tuple[LaVITForPreTraining, LaVITProce
 
 
 def load_text_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | PreTrainedConfig:
-    """The language model over text alone, or the configuration of one to make."""
+    """The pretrained text-only language model, or the configuration of a new one."""
     if settings.text_model:
         return AutoModelForCausalLM.from_pretrained(settings.text_model, dtype=torch.float32)
     special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
@@ -150,14 +153,14 @@ def load_text_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase)
 
 
 def set_generation(model: LaVITForPreTraining, settings: ModelSettings) -> None:
-    """Writes how it shall generate into the model's generation config."""
+    """Sets the defaults in the model's generation config."""
     config = model.generation_config
     config.update(**settings.generation)
     config.image_generation = getattr(config, "image_generation", DEFAULT_IMAGE_GENERATION) | settings.image_generation
 
 
 def add_adapters(model: LaVITForPreTraining, rank: int, alpha: int) -> PreTrainedModel:
-    """LoRA on the language model's linear layers; the rows of image ids and the understanding branch are trained."""
+    """Adds LoRA to the language model's linear layers; embeddings of image ids and the understanding branch train."""
     from peft import LoraConfig, get_peft_model
 
     names = {module: name for name, module in model.named_modules()}
@@ -178,13 +181,13 @@ def add_adapters(model: LaVITForPreTraining, rank: int, alpha: int) -> PreTraine
 def load_data(
     settings: DataSettings, maker: SampleMaker
 ) -> tuple[LanguageDataset | IterableDataset, LanguageDataset | None, str | None]:
-    """Samples to train on, samples to validate by, and the column that images are read from."""
+    """Training samples, validation samples, and the column that images are read from."""
     pairs = prepare_pairs(load_split(settings.dataset, settings.train_split, settings.streaming), settings.layouts)
     texts = None
     if settings.text_dataset:
         texts = leave_out_empty(load_split(settings.text_dataset, settings.text_split, settings.streaming))
     if settings.streaming and settings.example_share:
-        raise TrainingError("examples are looked up in the whole dataset. Set streaming or example_share, not both.")
+        raise TrainingError("examples need random access to the dataset. Set either streaming or example_share.")
     mix = stream_samples if settings.streaming else partial(LanguageDataset, example_column=settings.example_column)
     validation_data = None
     if settings.validation_split:
@@ -197,7 +200,7 @@ def load_data(
 
 
 def save(trainer: LaVITTrainer, settings: ModelSettings) -> None:
-    """Saves a repo that loads as any LaVIT, adapters merged into the language model."""
+    """Saves the model as a LaVIT repo, with adapters merged into the language model."""
     if settings.lora_rank:
         trainer.model = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload()
     trainer.save_model()
@@ -209,7 +212,7 @@ def main() -> None:
     checkpoint = find_checkpoint(training_args, [settings, data_settings])
     training_args.remove_unused_columns = False
     training_args.accelerator_config.dispatch_batches = False  # batches differ in length
-    training_args.ddp_find_unused_parameters = False  # all have a gradient, whatever the batch holds
+    training_args.ddp_find_unused_parameters = False  # all parameters have a gradient in every batch
     set_seed(training_args.seed)
     model, processor = load_model(settings)
     model.pack_length = data_settings.pack_length

@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What training LaVIT-7B takes, on paper: data, memory, hours and money. Sizes come from the configurations; everything
-else is in `Assumptions`, `GPUS` and `MEASURED` below, to be replaced with your own.
+Estimates what training LaVIT-7B takes: data, memory, time and cost. Sizes are from the configurations; all other
+inputs are in `Assumptions`, `GPUS` and `MEASURED` below, and can be replaced with your own.
 
     python examples/scale.py           # prints the tables
-    python examples/scale.py --write   # and writes them to scale.md
+    python examples/scale.py --write   # also writes them to scale.md
 """
 
 import re
@@ -45,57 +45,57 @@ class Gpu:
 GPUS = {"A100 80 GB": Gpu(flops=312e12, dollars=1.5), "H100 80 GB": Gpu(flops=989e12, dollars=2.5)}
 COUNTS = (8, 64, 256)
 
-# Share of the bare computation's speed that is left through `LaVITTrainer`: what benchmarks/training.py prints as
-# "share of the bound", as 0.9 (here the lesser of two runs). Where there is none, the aim stands in its place.
+# Speed of `LaVITTrainer` relative to the bare computation, such as 0.9: "relative speed" in benchmarks/training.py
+# (here, the lower of two runs). Without a measurement, the target in `AIMS` is used.
 MEASURED: dict[str, float | None] = {"stage 1": 0.96, "stage 2": 1.18}
 AIMS = {"stage 1": 0.85, "stage 2": 0.95}
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """The recipe, where the paper's appendix and its authors tell it, and what else nobody does."""
+    """The training recipe, as far as the paper and its authors describe it, and assumptions for the rest."""
 
-    # Told (arXiv 2309.04669 and its authors' answers).
+    # Published (arXiv 2309.04669 and its authors' answers).
     stage_1_steps: int = 50_000
     stage_1_batch: int = 2048
-    read_pairs: float = 93e6  # of stage 2, laid out as image and text
-    written_pairs: float = 100e6  # as text and image
-    text_ratio: float = 2.0  # text alone to image-text; taken to count tokens
+    read_pairs: float = 93e6  # of stage 2, in the layout [image, text]
+    written_pairs: float = 100e6  # in the layout [text, image]
+    text_ratio: float = 2.0  # text-only to image-text data; assumed to be a ratio of tokens
     pixel_decoder_steps: int = 20_000
-    # Not told.
+    # Assumed.
     pixel_decoder_batch: int = 512
     text_length: int = 20  # tokens of a caption
-    jpeg_bytes: float = 30e3  # of an image of 256 px
-    tokens_per_gpu: int = 16384  # of one step of stage 2 before the next
-    images_per_gpu: int = 256  # of one step of stage 1 before the next
-    # Share of the GPU's rate that the bare computation reaches, by kind.
+    jpeg_bytes: float = 30e3  # of a 256 px image
+    tokens_per_gpu: int = 16384  # in a forward and backward pass of stage 2
+    images_per_gpu: int = 256  # in a forward and backward pass of stage 1
+    # Share of the GPU's peak rate that the bare computation reaches.
     rates: dict[str, dict[str, float]] = field(
         default_factory=lambda: {
             "A100 80 GB": {"stage 1": 0.45, "pretokenize": 0.45, "stage 2": 0.50, "pixel decoder": 0.30},
             "H100 80 GB": {"stage 1": 0.35, "pretokenize": 0.35, "stage 2": 0.40, "pixel decoder": 0.22},
         }
     )
-    # What is left of it when that many GPUs wait for each other.
+    # Efficiency by the number of GPUs that wait for each other.
     efficiency: dict[int, float] = field(default_factory=lambda: {8: 1.0, 64: 0.95, 256: 0.9})
 
     @property
     def stage_1_images(self) -> float:
-        """Images that stage 1 sees."""
+        """Number of images in stage 1."""
         return self.stage_1_steps * self.stage_1_batch
 
     @property
     def pairs(self) -> float:
-        """Pairs of stage 2, read or written."""
+        """Number of pairs in stage 2, in both layouts."""
         return self.read_pairs + self.written_pairs
 
     @property
     def pixel_decoder_images(self) -> float:
-        """Images that the pixel decoder sees."""
+        """Number of images for the pixel decoder."""
         return self.pixel_decoder_steps * self.pixel_decoder_batch
 
 
 class Sizes:
-    """Parameters and floating-point operations of LaVIT-7B, from the configurations' defaults and without weights."""
+    """Parameters and floating-point operations of LaVIT-7B, computed from default configurations without weights."""
 
     def __init__(self, assumptions: Assumptions):
         with torch.device("meta"):
@@ -132,7 +132,7 @@ class Sizes:
 
     @cached_property
     def flops(self) -> dict[str, float]:
-        """Operations of each part's forward: of an image, or of a token of the language model."""
+        """Operations of each part's forward pass, per image, or per token for the language model."""
         tokenizer, size, side = self.model.visual_tokenizer, self.visual.image_size, self.unet.config.sample_size
         width, dropped = self.visual.hidden_size, self.patches - self.kept
         merge = _count_flops(
@@ -157,18 +157,18 @@ class Sizes:
 
     @property
     def embeddings(self) -> int:
-        """Parameters of the input embeddings, which only look up."""
+        """Number of parameters of the input embeddings, which need no operations."""
         return self.text.vocab_size * self.text.hidden_size
 
     @property
     def trained_in_stage_1(self) -> int:
-        """Parameters that stage 1 trains."""
+        """Number of parameters that stage 1 trains."""
         names = ("selector", "merger", "quantizer and codebook", "detokenizer")
         return sum(self.parameters[name] for name in names)
 
     @property
     def trained_in_stage_2(self) -> int:
-        """Parameters that stage 2 trains."""
+        """Number of parameters that stage 2 trains."""
         return self.parameters["language model"] + self.parameters["understanding branch"]
 
 
@@ -188,7 +188,7 @@ def _rows(count: int, width: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Work:
-    """A stage's computation. A backward costs twice its forward; what checkpointing repeats is no work done."""
+    """A stage's computation. A backward pass costs twice its forward pass; recomputed activations don't count."""
 
     name: str
     items: float
@@ -201,7 +201,7 @@ def works(sizes: Sizes, assumptions: Assumptions) -> list[Work]:
     flops, tokens = sizes.flops, assumptions.pairs * sizes.pair_length
     trained = flops["selector"] + flops["merger"] + flops["detokenizer"]
     tokenize = flops["encoder"] + flops["selector"] + flops["merger"]
-    reading = 3 * flops["merger"] * assumptions.read_pairs  # through a merger that learns
+    reading = 3 * flops["merger"] * assumptions.read_pairs  # the understanding branch's merger is trained
     all_tokens = tokens * (1 + assumptions.text_ratio)
     picture = tokenize + flops["detokenizer"] + flops["VAE encoder"] + 3 * flops["U-Net"]
     return [
@@ -213,14 +213,14 @@ def works(sizes: Sizes, assumptions: Assumptions) -> list[Work]:
 
 
 def gpu_hours(work: Work, gpu: str, count: int, assumptions: Assumptions) -> float:
-    """GPU hours of a stage on that many GPUs."""
+    """GPU hours of a stage on `count` GPUs."""
     rate = GPUS[gpu].flops * assumptions.rates[gpu][work.name] * assumptions.efficiency[count]
-    share = min(MEASURED.get(work.name) or AIMS.get(work.name, 1.0), 1.0)  # what a small run gains is not promised
+    share = min(MEASURED.get(work.name) or AIMS.get(work.name, 1.0), 1.0)  # gains in small runs are ignored
     return work.items * work.flops / (rate * share) / 3600
 
 
 def bytes_per_image(sizes: Sizes, assumptions: Assumptions) -> dict[str, float]:
-    """What is stored of an image, by what pretokenize.py keeps of it (`rows`); codes and mask are in each."""
+    """Storage per image, depending on the setting `rows` of pretokenize.py, which always stores codes and masks."""
     codes = 4 * sizes.kept + sizes.patches / 8
     half = 2  # bytes
     return {
@@ -237,8 +237,8 @@ def stage_1_memory(sizes: Sizes, assumptions: Assumptions) -> dict[str, float]:
     layer_rows = (
         sizes.kept * sizes.visual.num_hidden_layers + sizes.patches * sizes.detokenizer.config.num_hidden_layers
     )
-    layer = 34 * sizes.patches * sizes.visual.hidden_size  # one block's insides, arXiv 2205.05198
-    distances = 3 * 4 * sizes.kept * sizes.visual.codebook_size  # rows against codes, and their one-hot
+    layer = 34 * sizes.patches * sizes.visual.hidden_size  # activations inside one block, arXiv 2205.05198
+    distances = 3 * 4 * sizes.kept * sizes.visual.codebook_size  # distances between rows and codes, and one-hot codes
     per_image = 4 * layer_rows * sizes.visual.hidden_size + layer + distances
     return {
         "parameters": 4 * (sizes.trained_in_stage_1 + sizes.parameters["encoder (ViT-g/14)"]),
@@ -255,7 +255,7 @@ def stage_2_memory(sizes: Sizes, assumptions: Assumptions, count: int) -> dict[s
         sizes.parameters[name]
         for name in ("language model", "understanding branch", "selector", "merger", "quantizer and codebook")
     )
-    gathered = 2 * 2 * sizes.embeddings  # the largest units, embeddings and head, in bf16
+    gathered = 2 * 2 * sizes.embeddings  # the largest FSDP units, embeddings and head, in bf16
     logits = (4 + 4 + 2) * tokens * sizes.text.vocab_size  # if every token were a target
     return {
         "parameters": 4 * everything / count + gathered,

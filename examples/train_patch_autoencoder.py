@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Trains the decoder of a fitted autoencoder for small images, which smooths what the pixel decoder generates.
+Trains the decoder of a fitted autoencoder for small images, which smooths the images of the pixel decoder.
 
     accelerate launch examples/train_patch_autoencoder.py examples/runs/emoji_patch_autoencoder.yaml
 """
@@ -26,10 +26,10 @@ from lavit_hf.training.trainer import LaVITTrainer
 
 @dataclass
 class PatchAutoencoderSettings:
-    """What is trained, on what."""
+    """Settings of the model and the data."""
 
-    vae: str = field(metadata={"help": "Folder whose `vae` holds the fitted autoencoder, with a decoder."})
-    dataset: str = field(metadata={"help": "Pictures."})
+    vae: str = field(metadata={"help": "Folder whose `vae` contains the fitted autoencoder, with a decoder."})
+    dataset: str = field(metadata={"help": "Dataset of images."})
     size: int = field(default=64, metadata={"help": "Image size in pixels."})
     largest_noise: float = field(default=0.5, metadata={"help": "Maximum noise added to latents of unit variance."})
     train_split: str = "train"
@@ -41,13 +41,13 @@ class PatchAutoencoderSettings:
 
 
 def load_model(settings: PatchAutoencoderSettings) -> PatchAutoencoderForTraining:
-    """The fitted autoencoder, whose decoder is to be trained."""
+    """The fitted autoencoder, whose decoder is trained."""
     vae = PatchAutoencoder.from_pretrained(settings.vae, subfolder="vae")
     return PatchAutoencoderForTraining(vae, settings.largest_noise)
 
 
 def load_pictures(settings: PatchAutoencoderSettings, split: str | None):
-    """A split's images, the broken ones left out."""
+    """The images of a split, without broken ones."""
     if split is None:
         return None
     pictures = load_split(settings.dataset, split)
@@ -55,7 +55,7 @@ def load_pictures(settings: PatchAutoencoderSettings, split: str | None):
 
 
 def decode_noisy(model: PatchAutoencoderForTraining, pixel_values: torch.Tensor) -> list:
-    """Images, each as its components make it of noisy latents, and behind it as the decoder does."""
+    """Images reconstructed from noisy latents: each first with the components only, then with the decoder."""
     pixel_values = pixel_values.to(model.vae.device)
     noisy = model.add_noise(model.vae.encode(pixel_values).latent_dist.mode())
     pairs = torch.stack([model.vae.decode_components(noisy), model.vae.decode(noisy).sample], dim=1)

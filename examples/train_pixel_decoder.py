@@ -48,12 +48,12 @@ from lavit_hf.training.trainer import LaVITTrainer
 
 @dataclass
 class PixelDecoderSettings:
-    """What is trained, on what."""
+    """Settings of the model and the data."""
 
     tokenizer: str = field(
         metadata={"help": "Path or Hub id of a visual tokenizer trained in stage 1, or of a LaVIT model."}
     )
-    vae: str = field(metadata={"help": "Path or Hub id of a repo whose `vae` holds the autoencoder."})
+    vae: str = field(metadata={"help": "Path or Hub id of a repo whose `vae` contains the autoencoder."})
     dataset: str = field(metadata={"help": "Images, with or without their codes or features."})
     conditions: str | None = field(
         default=None, metadata={"help": "Codes or features of the same images, row by row."}
@@ -61,7 +61,7 @@ class PixelDecoderSettings:
     detokenizer: str | None = field(
         default=None, metadata={"help": "Repo whose `detokenizer` is used instead of the one trained in stage 1."}
     )
-    unet: str | None = field(default=None, metadata={"help": "Repo whose `unet` to continue from."})
+    unet: str | None = field(default=None, metadata={"help": "Repo with the `unet` to continue from."})
     unet_config: dict | None = field(default=None, metadata={"help": "Configuration of a new U-Net, instead of unet."})
     scheduler: dict = field(default_factory=dict, metadata={"help": "Settings of the DDIMScheduler."})
     train_split: str = "train"
@@ -76,25 +76,25 @@ class PixelDecoderSettings:
         metadata={"help": "Column of precomputed features, used instead of the images if it exists."},
     )
     condition: str = field(
-        default="codes", metadata={"help": "What the U-Net is conditioned on: `codes`, or `features` as they are."}
+        default="codes", metadata={"help": "What the U-Net is conditioned on: `codes`, or `features` directly."}
     )
     condition_dropout: float = field(default=0.1, metadata={"help": "Share of images trained without a condition."})
     min_snr_gamma: float | None = field(
-        default=None, metadata={"help": "Bound on the weight of steps with little noise."}
+        default=None, metadata={"help": "Upper bound on the weight of steps with little noise."}
     )
     ema_decay: float = field(
         default=0.9999, metadata={"help": "Decay of the averaged weights, which are the ones saved."}
     )
     cache_latents: bool = field(default=False, metadata={"help": "Compute the latents once, before training."})
     sample_pictures: int = field(
-        default=24, metadata={"help": "Number of held-out images to draw at each evaluation."}
+        default=24, metadata={"help": "Number of held-out images to generate at each evaluation."}
     )
     sample_guidance: float = 3.0
     sample_steps: int = 25
 
 
 def load_model(settings: PixelDecoderSettings) -> LaVITPixelDecoderForTraining:
-    """The parts, trained and new."""
+    """The model with all its parts."""
     visual_tokenizer, detokenizer = load_tokenizer(settings)
     return LaVITPixelDecoderForTraining(
         unet=load_unet(settings).to(memory_format=torch.channels_last),  # faster on CPUs and on tensor cores
@@ -109,7 +109,7 @@ def load_model(settings: PixelDecoderSettings) -> LaVITPixelDecoderForTraining:
 
 
 def load_tokenizer(settings: PixelDecoderSettings) -> tuple[LaVITVisualTokenizer, LaVITDetokenizer]:
-    """The frozen tokenizer, and the detokenizer with its codebook."""
+    """The frozen tokenizer, and the detokenizer with the tokenizer's codebook."""
     if settings.detokenizer is None:
         trained = LaVITVisualTokenizerForPreTraining.from_pretrained(settings.tokenizer, dtype=torch.float32)
         visual_tokenizer, detokenizer = trained.visual_tokenizer, trained.detokenizer
@@ -123,7 +123,7 @@ def load_tokenizer(settings: PixelDecoderSettings) -> tuple[LaVITVisualTokenizer
 
 
 def load_autoencoder(settings: PixelDecoderSettings) -> AutoencoderKL | PatchAutoencoder:
-    """The autoencoder, of the kind that its configuration names."""
+    """The autoencoder, of the class named in its configuration."""
     name = AutoencoderKL.load_config(settings.vae, subfolder="vae")["_class_name"]
     kind = PatchAutoencoder if name == PatchAutoencoder.__name__ else AutoencoderKL
     return kind.from_pretrained(settings.vae, subfolder="vae")
@@ -139,27 +139,30 @@ def load_unet(settings: PixelDecoderSettings) -> UNet2DConditionModel:
 
 
 def load_scheduler(settings: PixelDecoderSettings) -> DDIMScheduler:
-    """The noise schedule: the trained U-Net's where there is one, with the run's settings on top."""
+    """The noise schedule: that of the trained U-Net if there is one, overridden by the run's settings."""
     if settings.unet is None:
         return DDIMScheduler(**settings.scheduler)
     return DDIMScheduler.from_pretrained(settings.unet, subfolder="scheduler", **settings.scheduler)
 
 
 def load_rows(settings: PixelDecoderSettings, split: str | None):
-    """A split, each image beside what it is painted from."""
+    """A split, with each image paired with its condition."""
     if split is None:
         return None
     pictures = load_split(settings.dataset, split, settings.streaming)
     if settings.streaming:
         if settings.conditions or settings.cache_latents:
-            raise TrainingError("streamed data must contain its codes, and its latents cannot be cached.")
+            raise TrainingError(
+                "streaming supports neither conditions nor cache_latents. Codes or features must be columns of the "
+                "dataset."
+            )
         return skip_broken_images(pictures, settings.image_column)
     conditions = load_split(settings.conditions, split) if settings.conditions else None
     return pair_rows(pictures, conditions, settings.image_column)
 
 
 def choose_condition(settings: PixelDecoderSettings, columns: list[str]) -> tuple[str, str]:
-    """What images are painted from, and its column: codes, else features, else the images themselves."""
+    """The type of condition and its column: codes if available, else features, else the images themselves."""
     if settings.condition == "codes" and settings.codes_column in columns:
         return "codes", settings.codes_column
     if settings.features_column in columns:
@@ -168,7 +171,7 @@ def choose_condition(settings: PixelDecoderSettings, columns: list[str]) -> tupl
 
 
 def build_reader(name: str, column: str, settings: PixelDecoderSettings, config: LaVITDetokenizerConfig) -> Callable:
-    """How that column is read."""
+    """A function that reads the column of conditions."""
     if name == "codes":
         return partial(read_codes, column=column, num_patches=config.num_patches)
     if name == "features":
@@ -178,7 +181,7 @@ def build_reader(name: str, column: str, settings: PixelDecoderSettings, config:
 
 
 def load_data(settings: PixelDecoderSettings, model: LaVITPixelDecoderForTraining, training_args: TrainingArguments):
-    """The splits, and how their rows become batches."""
+    """The splits, and a collator for their rows."""
     splits = [load_rows(settings, split) for split in (settings.train_split, settings.validation_split)]
     name, column = choose_condition(settings, splits[0].column_names)
     splits = [rows and rows.select_columns(sorted({settings.image_column, column})) for rows in splits]
@@ -198,7 +201,7 @@ def load_data(settings: PixelDecoderSettings, model: LaVITPixelDecoderForTrainin
 
 
 def build_pipeline(model: LaVITPixelDecoderForTraining) -> LaVITPipeline:
-    """The half of the pipeline that paints."""
+    """The part of the pipeline that decodes images."""
     pipeline = LaVITPipeline(None, None, model.detokenizer, model.unet, model.vae, model.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -207,7 +210,7 @@ def build_pipeline(model: LaVITPixelDecoderForTraining) -> LaVITPipeline:
 def paint_pairs(
     model: LaVITPixelDecoderForTraining, average: AveragedWeights, batch: dict, guidance_scale: float, num_steps: int
 ) -> list:
-    """Held-out images as the autoencoder keeps them, each with what the pipeline paints behind it."""
+    """Held-out images as reconstructed by the autoencoder, each followed by the image generated by the pipeline."""
     pipeline = build_pipeline(model)
     batch = {name: tensor.to(model.unet.device) for name, tensor in batch.items()}
     pixel_values, latents = batch.pop("pixel_values", None), batch.pop("latents", None)
@@ -245,7 +248,7 @@ def main() -> None:
     trainer.train(resume_from_checkpoint=checkpoint)
     with average.in_place():
         if trainer.is_world_process_zero():
-            model.unet.to(memory_format=torch.contiguous_format)  # as safetensors takes it
+            model.unet.to(memory_format=torch.contiguous_format)  # required by safetensors
             build_pipeline(model).save_pretrained(training_args.output_dir)
 
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Trains the text tokenizer for a language model trained from scratch, on the captions of a dataset.
+Trains the text tokenizer of a new language model on the captions of a dataset.
 
     python examples/train_text_tokenizer.py examples/runs/toy_text_tokenizer.yaml
 """
@@ -18,7 +18,7 @@ from lavit_hf.training.text_tokenizer import train_tokenizer
 
 @dataclass
 class TextTokenizerSettings:
-    """What it is trained on."""
+    """Settings of the tokenizer and its data."""
 
     dataset: str = field(metadata={"help": "Dataset with texts."})
     output: str = field(metadata={"help": "Folder for the tokenizer."})
@@ -28,7 +28,7 @@ class TextTokenizerSettings:
 
 
 def main() -> None:
-    """Train the tokenizer, and print how many ids a text takes."""
+    """Train the tokenizer, and print the mean number of ids per text."""
     (settings,) = load_settings(TextTokenizerSettings)
     data = load_split(settings.dataset, settings.train_split)
     if settings.text_column not in data.column_names:

@@ -1,7 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 1, phase 1: trains the selector to keep patches from which the others can be reconstructed (paper, section 3.1).
+Stage 1, phase 1: trains the selector to keep the patches from which the others can be reconstructed (paper, section
+3.1).
 
     accelerate launch examples/train_token_selection.py examples/runs/emoji_token_selection.yaml
 """
@@ -27,18 +28,18 @@ from lavit_hf.training.trainer import LaVITTrainer
 from lavit_hf.visualization import draw_keep_mask
 
 
-COLUMNS = 6  # of the sheet of images
+COLUMNS = 6  # images per row of the contact sheet
 
 
 @dataclass
 class SelectionSettings:
-    """What is trained, on what."""
+    """Settings of the model and the data."""
 
     model: str = field(metadata={"help": "Path or Hub id of the tokenizer to start from."})
     dataset: str = field(metadata={"help": "Images, or precomputed features."})
     train_split: str = "train"
     validation_dataset: str | None = field(
-        default=None, metadata={"help": "Images for evaluation and for the figures."}
+        default=None, metadata={"help": "Images for evaluation and for images of kept patches."}
     )
     validation_split: str = "validation"
     streaming: bool = False
@@ -49,29 +50,27 @@ class SelectionSettings:
     )
     complexity_column: str | None = field(
         default=None,
-        metadata={"help": "Column that the number of kept patches is compared with, such as the drawn area."},
+        metadata={"help": "Column to compare the number of kept patches with, such as the drawn area."},
     )
     attn_implementation: str | None = field(
         default=None,
-        metadata={
-            "help": "Attention implementation of transformers; its own choice by default. On a CPU, eager is faster."
-        },
+        metadata={"help": "Attention implementation; chosen by transformers by default. On a CPU, eager is faster."},
     )
     selection_gradient: str = field(
         default="antithetic", metadata={"help": "antithetic, or straight_through as in the paper."}
     )
     random_mask_steps: int = field(default=150, metadata={"help": "Number of steps with random masks."})
     places_by_rank: bool = field(
-        default=False, metadata={"help": "Experimental: the decoder only knows the rank of a row."}
+        default=False, metadata={"help": "Experimental: the decoder only knows the order of the kept patches."}
     )
     calibration_images: int = field(default=4096, metadata={"help": "Number of images to calibrate the threshold on."})
-    num_pictures: int = field(default=24, metadata={"help": "Number of images to show at every evaluation."})
+    num_pictures: int = field(default=24, metadata={"help": "Number of images to save at each evaluation."})
 
 
 class Collator:
     """
-    Makes batches of rows with images or with features, `pixel_values` or `features`, and where the rows have it
-    `complexity`.
+    Collates rows with images (`pixel_values`) or precomputed features (`features`), and `complexity` if the rows have
+    it.
     """
 
     def __init__(self, settings: SelectionSettings, image_processor: LaVITImageProcessor, feature_size: int):
@@ -92,21 +91,21 @@ class Collator:
 
 
 def load_pictures(source: str, split: str, settings: SelectionSettings):
-    """A split; without its broken images, if images are what it holds."""
+    """A split; if it contains images, without broken ones."""
     data = load_split(source, split, settings.streaming)
     has_features = settings.features_column in (data.column_names or ())
     return data if has_features else skip_broken_images(data, settings.image_column)
 
 
 def draw_pictures(model: LaVITTokenSelectionForPreTraining, rows: list[dict], collate: Collator) -> list[Image.Image]:
-    """Images with the patches that the model keeps of them."""
+    """Images with their kept patches."""
     batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
     masks = model(**batch).keep_mask
     return [draw_keep_mask(row[collate.settings.image_column], mask, size=192) for row, mask in zip(rows, masks)]
 
 
 def calibration_batches(trainer: LaVITTrainer, number: int) -> Iterator[dict[str, torch.Tensor]]:
-    """The first batches of the training data, the same in every process, with at least `number` rows if it has."""
+    """Batches with the first `number` rows of the shuffled training data, the same in each process."""
     batch_size = trainer.args.per_device_eval_batch_size
     data = trainer.train_dataset
     data = data.shuffle(seed=trainer.args.seed)

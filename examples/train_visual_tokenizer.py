@@ -5,8 +5,8 @@ Stage 1: trains the visual tokenizer to reconstruct the frozen encoder's feature
 
     accelerate launch examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml
 
-With `freeze_selection`, this is the second phase of stage 1, after `train_token_selection.py`. It can be continued by
-another run that keeps the selection, with the first run's output as `model`.
+With `freeze_selection`, this is the second phase of stage 1, after `train_token_selection.py`. Another run with
+`freeze_selection` can continue it, with the output of the first run as `model`.
 """
 
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ from lavit_hf.training.trainer import LaVITTrainer
 
 @dataclass
 class TokenizerSettings:
-    """What is trained, on what."""
+    """Settings of the model and the data."""
 
     model: str = field(metadata={"help": "Path or Hub id of the tokenizer to start from."})
     dataset: str = field(metadata={"help": "Images, or precomputed features."})
@@ -49,30 +49,32 @@ class TokenizerSettings:
         metadata={"help": "Column of precomputed features, used instead of the images if it exists."},
     )
     selection: str | None = field(
-        default=None, metadata={"help": "How patches are kept during training; as the model says by default."}
+        default=None, metadata={"help": "Selection rule during training; that of the model by default."}
     )
-    final_selection: str | None = field(
-        default=None, metadata={"help": "How patches are kept at the end of training."}
-    )
-    final_selection_share: float = field(default=0.25, metadata={"help": "Share of the steps that counts as the end."})
+    final_selection: str | None = field(default=None, metadata={"help": "Selection rule at the end of training."})
+    final_selection_share: float = field(default=0.25, metadata={"help": "Share of the steps with final_selection."})
     attn_implementation: str | None = field(
         default=None,
-        metadata={
-            "help": "Attention implementation of transformers; its own choice by default. On a CPU, eager is faster."
-        },
+        metadata={"help": "Attention implementation; chosen by transformers by default. On a CPU, eager is faster."},
     )
-    freeze_selection: bool = field(default=False, metadata={"help": "Phase 2: keep the selection of phase 1."})
+    freeze_selection: bool = field(default=False, metadata={"help": "Phase 2: freeze the selector from phase 1."})
     codebook_rows: int | None = field(
         default=None,
-        metadata={"help": "Number of rows to initialize the codebook with by k-means; the first batch's by default."},
+        metadata={
+            "help": "Number of rows to initialize the codebook with (k-means); those of the first batch by default."
+        },
     )
     codebook_start_step: int = field(
         default=0,
-        metadata={"help": "With codebook_rows, the step at which the codebook is initialized; at latest the last."},
+        metadata={
+            "help": "With codebook_rows, the step at which the codebook is initialized; the last step at the latest."
+        },
     )
     feature_probe: str | None = field(
         default=None,
-        metadata={"help": "A safetensors file with a linear map, `weight`, that rebuilt features must serve as well."},
+        metadata={
+            "help": "A safetensors file with a linear map, `weight`, whose values reconstruction must preserve."
+        },
     )
     probe_loss_weight: float = field(default=0.5, metadata={"help": "With feature_probe, the weight of its loss."})
     keep_ratio: float | None = field(
@@ -87,13 +89,15 @@ class TokenizerSettings:
     )
     place_head: bool = field(default=True, metadata={"help": "Experimental: false leaves out the place head."})
     place_loss_weight: float | None = field(
-        default=None, metadata={"help": "Weight of the place head's own loss; as configured by default."}
+        default=None, metadata={"help": "Weight of the place head's loss; that of the model by default."}
     )
-    know_places: bool = field(default=False, metadata={"help": "Experimental: give the place head the true places."})
+    know_places: bool = field(
+        default=False, metadata={"help": "Experimental: use the true positions instead of predicted ones."}
+    )
 
 
 class SwitchSelection(TrainerCallback):
-    """Ends training with the selection rule that inference is to use, in place of the model's own."""
+    """Switches to the final selection rule for the last steps of training."""
 
     def __init__(self, config, last: str, share: float):
         self.config, self.first, self.last, self.share = config, config.selection, last, share
@@ -102,7 +106,7 @@ class SwitchSelection(TrainerCallback):
         self._switch(state.global_step, state.max_steps)
 
     def on_train_end(self, args, state, control, **kwargs):
-        # As in the last step, which a run that is started again at its end does not take.
+        # Needed if a finished run is started again, because it then takes no step.
         self._switch(state.max_steps - 1, state.max_steps)
 
     def _switch(self, step: int, max_steps: int) -> None:
@@ -110,18 +114,18 @@ class SwitchSelection(TrainerCallback):
 
 
 def collate_features(rows: list[dict], column: str, width: int) -> dict[str, torch.Tensor]:
-    """Stacks features that were computed before, `(batch_size, num_patches, feature_size)`."""
+    """Stacks precomputed features, `(batch_size, num_patches, feature_size)`."""
     return {"features": torch.stack([from_bytes(row[column], width) for row in rows]).float()}
 
 
 def collate_images(rows: list[dict], column: str, image_processor: LaVITImageProcessor) -> dict[str, torch.Tensor]:
-    """Prepares images, `(batch_size, num_channels, image_size, image_size)`."""
+    """Preprocesses images, `(batch_size, num_channels, image_size, image_size)`."""
     images = [row[column] for row in rows]
     return {"pixel_values": image_processor(images, return_tensors="pt").pixel_values}
 
 
 def load_data(settings: TokenizerSettings, model: LaVITVisualTokenizerForPreTraining):
-    """The splits, and how their rows become batches."""
+    """The splits, and a collator for their rows."""
     splits = [
         load_split(settings.dataset, split, settings.streaming) if split else None
         for split in (settings.train_split, settings.validation_split)
@@ -134,7 +138,7 @@ def load_data(settings: TokenizerSettings, model: LaVITVisualTokenizerForPreTrai
 
 
 def load_model(settings: TokenizerSettings) -> LaVITVisualTokenizerForPreTraining:
-    """The model as the settings want it. Raises a `TrainingError` for phase 2 without phase 1."""
+    """The model with the given settings. Raises a `TrainingError` for phase 2 without phase 1."""
     config = LaVITVisualTokenizerConfig.from_pretrained(settings.model)
     if not settings.place_head:
         config.detokenizer_config.num_place_layers = 0
@@ -163,7 +167,7 @@ def load_model(settings: TokenizerSettings) -> LaVITVisualTokenizerForPreTrainin
 
 
 def add_codebook_start(trainer: LaVITTrainer, settings: TokenizerSettings) -> None:
-    """Lets the codes begin after a while, from rows of the training data."""
+    """Adds a callback that initializes the codebook from rows of the training data."""
     prepare = partial(send_to_device, device=trainer.args.device)
     trainer.add_callback(
         CodebookStart(

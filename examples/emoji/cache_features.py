@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The frozen encoder's features of several views of each drawing and of sheets, so that training never runs the encoder.
+Computes the frozen encoder's features of views of drawings and of sheets, so that training doesn't run the encoder.
 
     accelerate launch examples/emoji/cache_features.py --data .cache/emoji/set --sheets .cache/emoji/sheets \
         --split train --visual-tokenizer .cache/emoji/stage-0 --output .cache/emoji/features/train --num-views 4
@@ -46,7 +46,7 @@ def encode_rows(
     image_processor: LaVITImageProcessor,
     batch_size: int,
 ) -> Iterator[dict]:
-    """Encoded images of rows, ordered by row and view."""
+    """Yields the encoded images of rows, ordered by row and view."""
     columns = list(pictures(rows))
     for start in range(0, len(columns), batch_size):
         batch = columns[start : start + batch_size]
@@ -67,7 +67,7 @@ def main(
     sheets: Annotated[Path | None, typer.Option(help="Output of prepare_sheets.py, to encode its sheets too.")] = None,
     num_views: Annotated[int, typer.Option(help="Number of views per drawing; the first is the drawing itself.")] = 1,
     concepts: Annotated[
-        int | None, typer.Option(help="Only drawings of this many everyday concepts, for short experiments.")
+        int | None, typer.Option(help="Use only drawings of this many everyday concepts, for short experiments.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Number of images per batch.")] = 64,
 ) -> None:

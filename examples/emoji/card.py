@@ -21,11 +21,11 @@ from lavit_hf.lavit.atomic_saving import atomic_update
 
 
 ATTRIBUTION = Path(__file__).with_name("ATTRIBUTION.md")
-FIRST = Path(__file__).with_name("results") / "lavit-emoji-1.json"  # what the first lavit-emoji reached
+FIRST = Path(__file__).with_name("results") / "lavit-emoji-1.json"  # figures of the first lavit-emoji
 KEPT_PATCHES = "kept-patches.jpg"
 
-# What the page offers to ask.
-QUESTIONS = ["What category is this?"]  # answered correctly for every example image of the page
+# Suggestions on the demo page.
+QUESTIONS = ["What category is this?"]  # answered correctly for every example image of the demo page
 PROMPTS = ["watermelon", "red heart", "tomato", "red apple", "star"]
 
 DESCRIPTION = """A small LaVIT ([arXiv 2309.04669](https://arxiv.org/abs/2309.04669)), {megabytes:.0f} MB, bundled
@@ -80,12 +80,12 @@ the following drawings and words:
 
 
 def describe_photographs(captions: Mapping[str, str]) -> str:
-    """What it said about which photograph."""
+    """Lists the captions of the photographs."""
     return ", ".join(f'{name}: "{caption}"' for name, caption in captions.items())
 
 
 def training_log(folders: Mapping[str, Path]) -> str:
-    """The last logged losses of the stages whose folders are there."""
+    """The last logged losses of the stages whose folders exist."""
     lines = []
     for title, folder in folders.items():
         states = sorted(folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
@@ -100,7 +100,7 @@ def training_log(folders: Mapping[str, Path]) -> str:
 
 
 def describe_figures(figures: Mapping, before: Mapping) -> str:
-    """The table, and what its words mean."""
+    """The table, with definitions of its terms."""
     names = figures["pictures"]["names"]
     unknown = figures["captions"]["test_concepts"]["model"]["all"]
     everyday = figures["pictures"]["text_to_picture"]["everyday"]["number"]
@@ -116,7 +116,7 @@ def describe_figures(figures: Mapping, before: Mapping) -> str:
 
 
 def describe_limits(figures: Mapping, before: Mapping) -> str:
-    """What it cannot do, and what falls short."""
+    """What the model can't do, and the targets that were not met."""
     short = "\n".join(f"* {line}" for line in shortfalls(figures, before))
     side = figures["questions"]["test_drawings"]["questions"]["yes_no_side"]
     return LIMITS.format(
@@ -130,26 +130,26 @@ def describe_limits(figures: Mapping, before: Mapping) -> str:
 
 def read_complete(evaluation: Path) -> dict:
     """
-    The figures of a whole evaluation.
+    Reads the figures of a complete evaluation.
 
     Raises:
-        `ValueError`: If parts of it are missing.
+        `ValueError`: If parts are missing.
     """
     figures = json.loads(evaluation.read_text())
     missing = [name for name in PARTS if name not in figures]
     if missing:
-        raise ValueError(f"{evaluation} has no {missing[0]}. Run evaluate.py until it finishes.")
+        raise ValueError(f"{evaluation} has no part {missing[0]!r}. Run evaluate.py until it finishes.")
     return figures
 
 
 def main(
     model: Annotated[Path, typer.Option(help="Output of bundle.py.")],
     evaluation: Annotated[Path, typer.Option(help="Figures written by evaluate.py.")],
-    note: Annotated[str, typer.Option(help="What else to say about the training.")] = "",
-    runs: Annotated[Path, typer.Option(help="Folder with the runs of all stages.")] = Path(".cache/emoji"),
+    note: Annotated[str, typer.Option(help="Additional sentence about the training.")] = "",
+    runs: Annotated[Path, typer.Option(help="Folder with the outputs of all stages.")] = Path(".cache/emoji"),
     before: Annotated[Path, typer.Option(help="Figures of the checkpoint to compare with.")] = FIRST,
 ) -> None:
-    """Write the card, and save the figures next to it."""
+    """Write the model card, and save the figures next to it."""
     try:
         figures, others = read_complete(evaluation), json.loads(before.read_text())
     except (OSError, ValueError) as error:

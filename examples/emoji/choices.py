@@ -1,9 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What patches are kept where the selector is taken away: as many of each image as it keeps, chosen in other ways.
+Alternatives to the selector, each of which keeps the same number of patches of each image as the selector does.
 
-Each function is a `PatchChoice`, which trainings take by the setting `patch_choice`.
+Each function is a `PatchChoice`, for the training setting `patch_choice`.
 """
 
 import torch
@@ -13,25 +13,25 @@ from lavit_hf.training.modeling_visual_tokenizer_pretraining import shuffle_patc
 
 
 def random(masks: torch.Tensor, features: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Any patches."""
+    """Random patches."""
     return shuffle_patches(masks, generator)
 
 
 def evenly(masks: torch.Tensor, features: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Patches spread evenly over the image, the same ones of each image with as many."""
+    """Patches spaced evenly over the image: for a given number, always the same ones."""
     scores = -_spread_order(int(masks.shape[1] ** 0.5)).to(masks.device)
     return best(scores.expand_as(masks).float(), masks.sum(dim=1))
 
 
 def energy(masks: torch.Tensor, features: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """The patches of which the encoder's local channels say most."""
+    """The patches with the largest norm of the encoder's local channels."""
     return best(features[..., :LOCAL_SIZE].float().norm(dim=-1), masks.sum(dim=1))
 
 
 def attention(masks: torch.Tensor, features: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """
-    The patches that the whole image attends to most: dot products with its averaged features, which is what stands for
-    a class token's attention in an encoder without one.
+    The patches with the highest values in an attention map: the dot products with the image's average features, which
+    replace the attention of a class token, because the encoder has none.
     """
     pooled = features.float().mean(dim=1, keepdim=True)
     return best((features.float() * pooled).sum(dim=-1), masks.sum(dim=1))
@@ -39,11 +39,11 @@ def attention(masks: torch.Tensor, features: torch.Tensor, generator: torch.Gene
 
 def best(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """
-    Masks of the patches that score best.
+    Masks of the patches with the highest scores.
 
     Args:
-        scores (`torch.Tensor` of shape `(batch_size, num_patches)`): Their scores.
-        counts (`torch.LongTensor` of shape `(batch_size,)`): How many to keep of each image.
+        scores (`torch.Tensor` of shape `(batch_size, num_patches)`): Scores of the patches.
+        counts (`torch.LongTensor` of shape `(batch_size,)`): Number of patches to keep of each image.
 
     Returns:
         `torch.BoolTensor` of shape `(batch_size, num_patches)`.
@@ -53,8 +53,8 @@ def best(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
 
 def _spread_order(side: int) -> torch.Tensor:
     """
-    The order in which the patches of a square grid, whose side is a power of two, cover it evenly: that of an ordered
-    dither (Bayer's matrix), in raster order.
+    The rank of each patch in an order that covers a square grid evenly, as in ordered dithering (Bayer matrix). The
+    ranks are in raster order, and the side of the grid must be a power of two.
     """
     order = torch.zeros(1, 1, dtype=torch.long)
     while len(order) < side:

@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What the codes are trained on last, so that LaVIT writes well with them: features of drawings in color and of sheets,
-and a probe that reads colors from features, which the rebuilt features must serve as well.
+Chooses the images that the codes are trained on last: drawings in color and sheets, like those that LaVIT learns to
+write. Also fits a probe that predicts colors from features, so that the codes preserve the colors.
 
     python examples/emoji/choose_written.py --features .cache/emoji/features --pictures .cache/emoji/pictures \
         --output .cache/emoji/written
@@ -28,15 +28,15 @@ from lavit_hf.training.pixel_data import check_pairs
 from pair_texts import WRITTEN_STYLES, is_written_drawing
 
 
-WHITE = 0.93  # the darkest channel of paper, in [0, 1]
-MOST_OF_EDGE, LEAST_CHROMA = 0.6, 0.15  # of views that count as in color on white paper
-GRID, CELLS = IMAGE_SIZE // PATCH_SIZE, 2  # patches of a side, and in how many parts a side of each is read
+WHITE = 0.93  # minimum of each channel of a white pixel, in [0, 1]
+MOST_OF_EDGE, LEAST_CHROMA = 0.6, 0.15  # minimum values for views in color on a white background
+GRID, CELLS = IMAGE_SIZE // PATCH_SIZE, 2  # patches per side of the image, and color cells per side of a patch
 RIDGE = 100.0
 PROBE_ROWS, PROBE_HELD_OUT = 2500, 500
 
 
 def look_at(image: Image.Image) -> tuple[float, float]:
-    """The white share of an image's edge, and the mean chroma of what is not white, both in [0, 1]."""
+    """The white share of an image's border, and the mean chroma of all other pixels, both in [0, 1]."""
     pixels = np.asarray(image, np.float32) / 255
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     drawn = pixels[pixels.min(axis=-1) < WHITE]
@@ -45,7 +45,7 @@ def look_at(image: Image.Image) -> tuple[float, float]:
 
 
 def is_colored_view(row: dict, image: Image.Image) -> bool:
-    """Whether a view of a drawing is still in color and on white paper."""
+    """Whether a view of a drawing is still in color and on a white background."""
     if row["view"] == 0 or row["style"] not in WRITTEN_STYLES:
         return False
     white, chroma = look_at(image)
@@ -53,7 +53,7 @@ def is_colored_view(row: dict, image: Image.Image) -> bool:
 
 
 def choose_rows(features: Dataset, pictures: Dataset, num_sheets: int, chance: np.random.Generator) -> np.ndarray:
-    """Rows in any order: drawings as they are, twice, their colored views, and sheets."""
+    """Row numbers in random order: unmodified drawings (twice), their views in color, and sheets."""
     drawings, views, sheets = [], [], []
     rows = zip(features.select_columns(["style", "view"]), pictures.select_columns("image"))
     for number, (row, picture) in enumerate(rows):
@@ -69,12 +69,12 @@ def choose_rows(features: Dataset, pictures: Dataset, num_sheets: int, chance: n
 
 
 def read(picture: bytes) -> Image.Image:
-    """An image from its file."""
+    """Decodes an image."""
     return Image.open(io.BytesIO(picture)).convert("RGB")
 
 
 def colors_of_patches(pictures: Iterable[bytes]) -> torch.Tensor:
-    """Luma and chroma of the parts of each patch, standardised, `(number, num_patches, 3 * CELLS**2)`."""
+    """Standardized luma and chroma of the cells of each patch, `(number, num_patches, 3 * CELLS**2)`."""
     size = GRID * CELLS
     small = [read(picture).convert("YCbCr").resize((size, size), Image.Resampling.BOX) for picture in pictures]
     cells = torch.stack([torch.from_numpy(np.array(image)) for image in small]).float()
@@ -83,7 +83,7 @@ def colors_of_patches(pictures: Iterable[bytes]) -> torch.Tensor:
 
 
 def fit_probe(features: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ridge regression: the weight, `(num_values, feature_size)`, and its R2 on the last images."""
+    """Ridge regression: returns the weight, `(num_values, feature_size)`, and its R2 on the last images."""
     rows, held_out = (part.flatten(0, 1) for part in features.tensor_split([-PROBE_HELD_OUT]))
     targets, held_out_targets = (part.flatten(0, 1) for part in values.tensor_split([-PROBE_HELD_OUT]))
     mean = rows.mean(dim=0)
@@ -112,7 +112,7 @@ def main(
     luma, blue, red = explained.view(-1, 3).mean(dim=0).tolist()
     typer.echo(f"the probe explains {luma:.2f} of luma, {blue:.2f} and {red:.2f} of chroma")
     DatasetDict(train=rows.select_columns(["features", "style", "row", "view"]).select(chosen)).save_to_disk(output)
-    with atomic_file(output / "probe.safetensors") as file:  # last: where it is, all is
+    with atomic_file(output / "probe.safetensors") as file:  # written last: if it exists, all does
         save_file({"weight": weight}, file)
 
 

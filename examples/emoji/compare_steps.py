@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-How few denoising steps do: the same image tokens painted in different numbers of steps, and whether the judge tells
-the images from those of the most steps.
+Finds how few denoising steps suffice: decodes the same image tokens with different numbers of steps, and tests whether
+the judge recognizes the images as often as those with the most steps.
 
     python examples/emoji/compare_steps.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set \
         --cache .cache/emoji/evaluation
@@ -29,13 +29,13 @@ SIGNIFICANCE = 0.05
 
 def sign_test(first: Sequence[bool], second: Sequence[bool]) -> float:
     """
-    The probability that two that are equally good differ at least as much as these.
+    The p-value of a sign test: the probability of a difference at least as large between two equally good methods.
 
     Args:
-        first, second (`Sequence[bool]`): Whether each of the same trials succeeded.
+        first, second (`Sequence[bool]`): Whether each trial succeeded, for the same trials.
 
     Returns:
-        `float`: two-sided, exact; 1 where no trial tells them apart.
+        `float`: Two-sided and exact; 1 if the results of all trials are the same.
     """
     pairs = list(zip(first, second, strict=True))
     wins, losses = (sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs))
@@ -45,7 +45,7 @@ def sign_test(first: Sequence[bool], second: Sequence[bool]) -> float:
 
 
 def fewest_alike(hits: dict[int, list[bool]]) -> int:
-    """The fewest steps that are not told from the most, nor are any between them."""
+    """The fewest steps such that neither they nor any number between them and the most differ significantly."""
     most = max(hits)
     fewest = most
     for steps in sorted(hits, reverse=True):
@@ -56,7 +56,7 @@ def fewest_alike(hits: dict[int, list[bool]]) -> int:
 
 
 def paint(pipeline: LaVITPipeline, tokens: Sequence[torch.Tensor], steps: int, seed: int) -> list[Image.Image]:
-    """Images of image tokens, of the same noise whatever the steps."""
+    """Decodes image tokens, from the same noise for any number of steps."""
     pictures = []
     for batch in batches(tokens, BATCH_SIZE):
         generator = torch.Generator().manual_seed(seed)
@@ -67,7 +67,7 @@ def paint(pipeline: LaVITPipeline, tokens: Sequence[torch.Tensor], steps: int, s
 def score_steps(
     pipeline: LaVITPipeline, judge: Judge, names: Sequence[str], steps: Sequence[int], seeds: Sequence[int]
 ) -> dict[int, list[bool]]:
-    """For each number of steps whether the right name is among the judge's first five, for all names and seeds."""
+    """For each number of steps, whether the right name is among the judge's first five, for all names and seeds."""
     hits = {number: [] for number in steps}
     for seed in seeds:
         tokens = pipeline.generate_image_tokens(list(names), generator=torch.Generator().manual_seed(seed))
@@ -78,14 +78,16 @@ def score_steps(
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Repo whose pixel decoder is measured.")],
+    model: Annotated[Path, typer.Option(help="Repo with the pixel decoder to measure.")],
     data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
-    cache: Annotated[Path, typer.Option(help="Folder for the encoder's features of the training drawings.")],
-    steps: Annotated[list[int] | None, typer.Option(help="Numbers of steps; 5, 10, 15 and 25 by default.")] = None,
-    prompts: Annotated[int, typer.Option(help="Number of validation drawings whose names are drawn.")] = 100,
-    seeds: Annotated[int, typer.Option(help="How many times each is drawn.")] = 3,
+    cache: Annotated[Path, typer.Option(help="Folder to cache features of the training drawings in.")],
+    steps: Annotated[
+        list[int] | None, typer.Option(help="Numbers of steps to compare; 5, 10, 15 and 25 by default.")
+    ] = None,
+    prompts: Annotated[int, typer.Option(help="Number of validation drawings whose names are used as prompts.")] = 100,
+    seeds: Annotated[int, typer.Option(help="Number of images per prompt.")] = 3,
 ) -> None:
-    """Print how often the judge recognizes what was drawn, for each number of steps."""
+    """Print how often the judge recognizes the images, for each number of steps."""
     dataset = load_from_disk(data)
     pipeline = LaVITPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
@@ -95,8 +97,11 @@ def main(
     hits = score_steps(pipeline, judge, names, sorted(steps or (5, 10, 15, 25)), range(seeds))
     most = max(hits)
     for number, found in hits.items():
-        print(f"{number} steps: {sum(found) / len(found):.3f}, told from {most} by {sign_test(found, hits[most]):.3f}")
-    print(f"The fewest that the judge does not tell apart: {fewest_alike(hits)}.")
+        print(
+            f"{number} steps: {sum(found) / len(found):.3f} recognized, p = {sign_test(found, hits[most]):.3f} "
+            f"compared with {most} steps"
+        )
+    print(f"Fewest steps without a significant difference: {fewest_alike(hits)}.")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The dial from tokens to quality: what a LaVIT rebuilds and says of held-out drawings at 4 to 64 tokens for each, by
-`keep_ratio`, `keep_error` and `keep_threshold`.
+Measures reconstruction and captions of held-out drawings with 4 to 64 tokens per drawing, as set with `keep_ratio`,
+`keep_error` and `keep_threshold`.
 
     python examples/emoji/dial.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set --output dial
 
-Writes `dial.json`, `dial.md` (a table) and `dial.png` (curves) into the folder. Of a visual tokenizer of stage 1 there
-are no captions, and the reconstruction alone is measured.
+Writes `dial.json`, `dial.md` (a table) and `dial.png` (plots) to the output folder. For a visual tokenizer from stage
+1, only the reconstruction is measured.
 """
 
 import json
@@ -50,12 +50,12 @@ COLUMNS = {
 @dataclass
 class Subject:
     """
-    What is measured.
+    The model and the drawings that it is measured on.
 
     Args:
-        folder (`Path`): A repo, or a checkpoint of stage 1.
+        folder (`Path`): A repo, or a checkpoint from stage 1.
         drawings ([`Drawings`]): The drawings.
-        seed (`int`): Seed of the draws of a rule that draws.
+        seed (`int`): Seed for selection rules that sample.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Subject:
 
     @cached_property
     def reader(self) -> Reader | None:
-        """What writes captions; `None` of a visual tokenizer."""
+        """Writes captions; `None` for a visual tokenizer."""
         if json.loads((self.folder / "config.json").read_text())["model_type"] != "lavit":
             return None
         model = LaVITForCausalLM.from_pretrained(self.folder, dtype="float32").eval()
@@ -92,7 +92,7 @@ class Subject:
         return torch.cat([self.tokenizer.encode(batch).last_hidden_state for batch in pixel_values])
 
     def measure(self, **keep_settings: float) -> dict[str, float]:
-        """The figures at one setting; processor seconds for each drawing, the encoder's only in the caption's."""
+        """The figures for one setting. Seconds are CPU time per drawing; only those for captions include encoding."""
         torch.manual_seed(self.seed)
         start = time.process_time()
         with torch.no_grad():
@@ -125,7 +125,7 @@ class Subject:
 
 
 def settings_to_measure(num_patches: int) -> list[dict[str, float]]:
-    """The rule of the checkpoint, and the dial in all positions."""
+    """The checkpoint's own selection rule, followed by all values of the keep arguments."""
     ratios = [{"keep_ratio": count / num_patches} for count in COUNTS if count <= num_patches]
     return [
         {},
@@ -136,12 +136,12 @@ def settings_to_measure(num_patches: int) -> list[dict[str, float]]:
 
 
 def name_of(settings: Mapping[str, float]) -> str:
-    """A setting in words, as `keep_ratio=0.25`."""
+    """The name of a setting, such as `keep_ratio=0.25`."""
     return next((f"{name}={value:.3g}" for name, value in settings.items()), AS_TRAINED)
 
 
 def format_table(figures: Mapping[str, Mapping[str, float]]) -> str:
-    """A Markdown table, a line for each setting; columns that none has are left out."""
+    """A Markdown table with one row per setting; columns without any values are left out."""
     columns = [name for name in COLUMNS if any(name in line for line in figures.values())]
     head = ["setting", *(COLUMNS[name] for name in columns)]
     rows = [
@@ -152,7 +152,7 @@ def format_table(figures: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def curves_of(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """By quantity and by what was turned, the points `(tokens, quantity)`."""
+    """The points `(tokens, quantity)` by quantity and keep argument."""
     panels = {}
     titles = {
         "cosine": "cosine of rebuilt features",
@@ -170,14 +170,14 @@ def curves_of(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str,
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Repo with a pixel decoder, or a checkpoint of stage 1.")],
+    model: Annotated[Path, typer.Option(help="Repo with a pixel decoder, or a checkpoint from stage 1.")],
     data: Annotated[Path, typer.Option(help="Output of prepare.py.")],
-    output: Annotated[Path, typer.Option(help="Folder for the table, the figures and the plots.")],
+    output: Annotated[Path, typer.Option(help="Folder for the table, figures and plots.")],
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "test_drawings",
     limit: Annotated[int | None, typer.Option(help="Maximum number of drawings, for a trial run.")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed, for rules that sample.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed, for selection rules that sample.")] = 0,
 ) -> None:
-    """Measure the dial and plot it."""
+    """Measure all settings, and write a table and plots."""
     rows = load_split(str(data), split)
     rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
     subject = Subject(model, Drawings.of(rows), seed)

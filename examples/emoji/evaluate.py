@@ -1,13 +1,14 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What a LaVIT trained on emoji can do, on drawings and sheets that it never saw: figures, and images to look at.
+Evaluates a LaVIT trained on emoji on held-out drawings and sheets: writes figures and contact sheets.
 
     python examples/emoji/evaluate.py --model .cache/emoji/lavit-emoji --data .cache/emoji/set \
         --sheets .cache/emoji/sheets --output .cache/emoji/evaluation
 
-An interrupted run resumes with the part where it stopped. `--only captions` measures a single part. Parts that a model
-lacks are left out: a repo without pixel decoder has no images, and a visual tokenizer of stage 1 only what it keeps.
+An interrupted run resumes with the part where it stopped. `--only captions` measures a single part. Parts that don't
+apply to a model are left out: `pictures` and `seconds` for a repo without a pixel decoder, and all parts except `kept`
+for a visual tokenizer from stage 1.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ from lavit_hf.lavit.atomic_files import atomic_file
 from lavit_hf.tasks.failures import Failure
 
 
-# The splits of drawings and of sheets that are measured; those called validation are to choose by, others to report.
+# The splits of drawings and sheets to measure on: validation splits are for choosing settings, others for reporting.
 CAPTIONED = ("validation", "validation_artist", "test_drawings", "test_concepts")
 ASKED = ("validation", "test_drawings")
 KEPT = ("validation", "validation_one_size", "test_drawings", "test_drawings_one_size")
@@ -46,16 +47,16 @@ FILE_NAME = "evaluation.json"
 
 class Evaluation:
     """
-    Measures a LaVIT part by part; what a part needs is loaded when it is needed.
+    Measures a LaVIT part by part, and loads models only when they are needed.
 
     Args:
         model (`Path`): The repo.
-        data (`Path`): What `prepare.py` wrote.
-        sheets (`Path`): What `prepare_sheets.py` wrote.
+        data (`Path`): Output of `prepare.py`.
+        sheets (`Path`): Output of `prepare_sheets.py`.
         output (`Path`): Folder for contact sheets.
         cache (`Path`): Folder for the encoder's features of the training drawings.
-        seed (`int`, *optional*, defaults to 0): Seed of all draws.
-        limit (`int`, *optional*): Most drawings or sheets of a split, to rehearse.
+        seed (`int`, *optional*, defaults to 0): Random seed.
+        limit (`int`, *optional*): Maximum number of drawings or sheets per split, for a trial run.
     """
 
     def __init__(
@@ -71,18 +72,18 @@ class Evaluation:
         self.model, self.output, self.cache, self.seed, self.limit = model, output, cache, seed, limit
         self.set, self.sheets = load_from_disk(data), load_from_disk(sheets)
 
-    # What there is to measure.
+    # The parts.
 
     @cached_property
     def parts(self) -> list[str]:
-        """The parts that this repo has."""
+        """The parts that apply to this repo."""
         if json.loads((self.model / "config.json").read_text())["model_type"] == "lavit_visual_tokenizer":
             return ["kept"]
         paints = (self.model / LaVITPipeline.config_name).is_file()
         return [name for name in PARTS if paints or name not in ("pictures", "seconds")]
 
     def rows(self, dataset: dict[str, Dataset], split: str) -> Dataset:
-        """A split, or its first rows where there is a limit."""
+        """A split, or its first rows if there is a limit."""
         rows = dataset[split]
         return rows if self.limit is None else rows.select(range(min(self.limit, len(rows))))
 
@@ -92,7 +93,7 @@ class Evaluation:
         return figures | {"photographs": dict(read_photographs(self.reader, PHOTOGRAPHS))}
 
     def stranger(self) -> dict:
-        """Captions of drawings by an artist that nothing was trained on or chosen by."""
+        """Captions of drawings by an artist who was used neither for training nor for choosing settings."""
         return self._names("stranger")
 
     def questions(self) -> dict:
@@ -101,11 +102,11 @@ class Evaluation:
         return {split: sheet_figures(self.reader, self.rows(self.sheets, split), train) for split in ASKED}
 
     def kept(self) -> dict:
-        """What is kept of sheets, and what is rebuilt from it."""
+        """Kept patches of sheets, and reconstruction from their codes."""
         return {split: self._kept(split) for split in KEPT}
 
     def pictures(self) -> dict:
-        """Images of names, of drawings and of sheets."""
+        """Images generated from names and captions of sheets, and reconstructions of drawings."""
         judge = make_judge(self.looker, self.set["train"], self.pipeline.picture_size)
         painter = Painter(self.pipeline, self.seed)
         everyday = set(everyday_concepts().values()) & set(judge.names)
@@ -117,7 +118,7 @@ class Evaluation:
         }
 
     def seconds(self) -> dict:
-        """How long a caption and an image take."""
+        """CPU time for a caption and for an image."""
         return second_figures(self.model, self.reader, self.pipeline, PHOTOGRAPHS / "emoji" / "rocket.png")
 
     def _names(self, split: str) -> dict:
@@ -135,7 +136,7 @@ class Evaluation:
         rebuilt = {} if detokenizer is None else rebuilt_figures(self.tokenizer, detokenizer, kept, known, self.seed)
         return kept_figures(kept, probs, known) | ({"rebuilt": rebuilt} if rebuilt else {})
 
-    # What it takes.
+    # Models and features.
 
     @cached_property
     def tokenizer(self) -> LaVITVisualTokenizer:
@@ -173,17 +174,17 @@ class Evaluation:
 
 def read_figures(path: Path, settings: dict) -> dict:
     """
-    The figures that are there already.
+    Reads the figures of a previous run, if any.
 
     Args:
-        path (`Path`): Their file, which need not exist.
-        settings (`dict`): What they have to be of.
+        path (`Path`): File with the figures, which may not exist yet.
+        settings (`dict`): Model, data and settings that the figures must have been measured with.
 
     Returns:
-        `dict`: The settings, and the parts that were measured.
+        `dict`: The settings, and the parts measured so far.
 
     Raises:
-        `Failure`: If they are of another model, or were measured with other settings.
+        `Failure`: If they were measured for another model, or with other data or settings.
     """
     if not path.is_file():
         return dict(settings)
@@ -193,7 +194,7 @@ def read_figures(path: Path, settings: dict) -> dict:
 
 
 def digest_rows(splits: DatasetDict, column: str) -> str:
-    """A short digest of all splits by the texts in a column, or by their numbers of rows where they lack it."""
+    """A short digest of the texts in a column of all splits, or of the number of rows where a split lacks it."""
     sums = hashlib.sha256()
     for name in sorted(splits):
         rows = splits[name]
@@ -203,13 +204,13 @@ def digest_rows(splits: DatasetDict, column: str) -> str:
 
 
 def write_figures(path: Path, figures: dict) -> None:
-    """Writes the file anew, whole or not at all."""
+    """Writes the file atomically, replacing an existing one."""
     with atomic_file(path) as file:
         file.write_text(json.dumps(rounded(figures), indent=2) + "\n")
 
 
 def rounded(figures):
-    """Figures with four digits behind the point, which is finer than a thousand drawings can tell."""
+    """Rounds figures to four decimal places, which is finer than 1,000 drawings can resolve."""
     if isinstance(figures, dict):
         return {name: rounded(value) for name, value in figures.items()}
     if isinstance(figures, list):
@@ -219,18 +220,18 @@ def rounded(figures):
 
 def measure(evaluation: Evaluation, wanted: Sequence[str], again: bool = False) -> dict:
     """
-    Measures parts, and writes the file behind each.
+    Measures parts, and writes the file after each of them.
 
     Args:
-        evaluation ([`Evaluation`]): Measures.
-        wanted (`Sequence[str]`): Names of parts.
-        again (`bool`, *optional*, defaults to `False`): Whether to measure those anew that are in the file.
+        evaluation ([`Evaluation`]): The evaluation.
+        wanted (`Sequence[str]`): Names of the parts to measure.
+        again (`bool`, *optional*, defaults to `False`): Whether to measure parts again that are already in the file.
 
     Returns:
         `dict`: All figures in the file.
 
     Raises:
-        `Failure`: If the file is of another model or other data.
+        `Failure`: If the existing file is from another model, or other data or settings.
     """
     path = evaluation.output / FILE_NAME
     settings = {
@@ -246,16 +247,16 @@ def measure(evaluation: Evaluation, wanted: Sequence[str], again: bool = False) 
             started = time.process_time()
             figures[name] = getattr(evaluation, name)()
             write_figures(path, figures)
-            print(f"{name}: {time.process_time() - started:.0f} seconds of processor time", flush=True)
+            print(f"{name}: {time.process_time() - started:.0f} s of CPU time", flush=True)
     return figures
 
 
 def parse_parts(only: str | None, parts: Sequence[str]) -> list[str]:
     """
-    The parts that are named, separated by commas; all if none is.
+    Parses a comma-separated list of parts; all parts if it is empty.
 
     Raises:
-        `ValueError`: If the repo has no such part.
+        `ValueError`: If a part doesn't apply to the repo.
     """
     wanted = only.split(",") if only else list(parts)
     unknown = [name for name in wanted if name not in parts]
@@ -272,7 +273,7 @@ def main(
     only: Annotated[
         str | None, typer.Option(help=f"Parts to measure, separated by commas: {', '.join(PARTS)}; all by default.")
     ] = None,
-    again: Annotated[bool, typer.Option(help="Measure again what is in the file already.")] = False,
+    again: Annotated[bool, typer.Option(help="Measure parts again that are already in the file.")] = False,
     cache: Annotated[Path, typer.Option(help="Folder to cache features of drawings in.")] = Path(".cache/emoji/looks"),
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     limit: Annotated[

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-How well the codes of trained tokenizers rebuild the encoder's features of sheets: several runs side by side.
+Compares how well the codes of several trained tokenizers reconstruct the encoder's features of sheets.
 
     python examples/emoji/evaluate_codes.py .cache/emoji/visual-tokenizer .cache/emoji/any-patches \
         --sheets .cache/emoji/sheets --split validation
@@ -22,7 +22,7 @@ from lavit_hf.training.settings import RUN_NAME, load_function
 
 
 def load_run(folder: Path) -> LaVITVisualTokenizerForPreTraining:
-    """The model of a run, which selects and places as it did in training."""
+    """The model of a run, with the patch selection and positions that it was trained with."""
     model = LaVITVisualTokenizerForPreTraining.from_pretrained(folder).eval()
     settings = json.loads((folder / RUN_NAME).read_text())
     model.knows_places = settings["know_places"]
@@ -32,7 +32,7 @@ def load_run(folder: Path) -> LaVITVisualTokenizerForPreTraining:
 
 @torch.no_grad()
 def code_figures(model: LaVITVisualTokenizerForPreTraining, sheets: Sheets, seed: int) -> dict[str, float]:
-    """Mean cosines of rebuilt features, of all channels and of those that the selector reads, and use of codes."""
+    """Mean cosines of reconstructed features, over all channels and over those that the selector reads; codes used."""
     generator = torch.Generator(model.device).manual_seed(seed)
     outputs = [model(features=features, generator=generator) for features in sheets.features.split(BATCH_SIZE)]
     rebuilt, codes = (torch.cat([output[name] for output in outputs]) for name in ("reconstructed", "codes"))
@@ -50,9 +50,9 @@ def main(
     sheets: Annotated[Path, typer.Option(help="Output of prepare_sheets.py.")],
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "validation",
     output: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random patches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed, for random patches.")] = 0,
 ) -> None:
-    """Print the figures of every run."""
+    """Print the figures of each run."""
     rows = load_split(str(sheets), split)
     known = None
     figures = {}
@@ -60,7 +60,7 @@ def main(
         model = load_run(folder)
         known = known or encode(
             rows, model.visual_tokenizer, LaVITImageProcessor.from_pretrained(folder)
-        )  # one encoder for all
+        )  # all runs have the same encoder
         figures[folder.name] = code_figures(model, known, seed)
         print(folder.name, json.dumps(figures[folder.name]), flush=True)
     if output:

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What a trained selector keeps of sheets, of which it is known where something is drawn.
+Measures which patches of sheets a trained selector keeps; for sheets, it is known which patches are drawn.
 
     python examples/emoji/evaluate_selection.py --model .cache/emoji/token-selection --sheets .cache/emoji/sheets \
         --split validation --picture kept-patches.png
@@ -21,18 +21,18 @@ from lavit_hf.training.data import load_split
 from lavit_hf.visualization import image_grid, save_image
 
 
-COLUMNS = 8  # sheets in a row of the image
+COLUMNS = 8  # sheets per row of the image
 
 
 def top(scores: torch.Tensor, count: int) -> torch.Tensor:
-    """Masks of the best patches of each image."""
+    """Masks of the `count` patches of each image with the highest scores."""
     best = scores.topk(count, dim=1).indices
     return torch.zeros_like(scores, dtype=torch.bool).scatter(1, best, True)
 
 
 @torch.no_grad()
 def rebuilt_figures(model: LaVITTokenSelectionForPreTraining, probs: torch.Tensor, sheets: Sheets, seed: int) -> dict:
-    """Mean cosine of rebuilt features at a fixed number of patches, the selector's best and random ones."""
+    """Mean cosine of features reconstructed from a fixed number of patches: the selector's best, and random ones."""
     count = round(model.config.keep_ratio * probs.shape[1])
     generator = torch.Generator(probs.device).manual_seed(seed)
     random = torch.rand(probs.shape, generator=generator, device=probs.device)
@@ -51,7 +51,7 @@ def main(
     output: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
     picture: Annotated[Path | None, typer.Option(help="File for an image of the kept patches.")] = None,
     num_pictures: Annotated[int, typer.Option(help="Number of sheets in the image.")] = 24,
-    seed: Annotated[int, typer.Option(help="Seed of the random patches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed, for random patches.")] = 0,
 ) -> None:
     """Print the figures of a split."""
     trained = LaVITTokenSelectionForPreTraining.from_pretrained(model).eval()

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The autoencoder of the small images that are painted: principal components of their patches.
+Fits the autoencoder of the small generated images: principal components of their patches.
 
     python examples/emoji/fit_autoencoder.py --data .cache/emoji/set --output .cache/emoji/autoencoder
 """
@@ -18,7 +18,7 @@ from lavit_hf import PatchAutoencoder
 
 
 def load_pictures(drawings: Dataset, size: int) -> torch.Tensor:
-    """Images in -1..1, `(number, 3, size, size)`."""
+    """Images with values from -1 to 1, `(number, 3, size, size)`."""
     return VaeImageProcessor(vae_scale_factor=1).preprocess(list(drawings["image"]), size, size)
 
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Stage 0: the small visual tokenizer before training, around the pretrained encoder.
+Stage 0: creates the small, untrained visual tokenizer around the pretrained encoder.
 
     python examples/emoji/initialize.py --data .cache/emoji/set --output .cache/emoji/stage-0
 """
@@ -23,7 +23,7 @@ from lavit_hf import (
 
 
 IMAGE_SIZE, PATCH_SIZE, FEATURE_SIZE = 128, 16, 592
-LOCAL_SIZE = 272  # channels of the strides 8 and 16; those of stride 32 see the whole image
+LOCAL_SIZE = 272  # channels of strides 8 and 16; those of stride 32 see the whole image
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NUM_PATCHES = (IMAGE_SIZE // PATCH_SIZE) ** 2
 
@@ -42,7 +42,7 @@ DECODER = LaVITDetokenizerConfig(
 
 
 def tokenizer_config(encoder_config) -> LaVITVisualTokenizerConfig:
-    """The small visual tokenizer: a third of 8 x 8 patches, 4096 codes."""
+    """The configuration of the small visual tokenizer: keeps a third of 8 x 8 patches, 4,096 codes."""
     return LaVITVisualTokenizerConfig(
         encoder_config=encoder_config,
         encoder_output="feature_maps",
@@ -75,7 +75,7 @@ def main(
     sample: Annotated[int, typer.Option(help="Number of images for the channel statistics.")] = 1024,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """Build the tokenizer, with the encoder's weights and channel statistics."""
+    """Create the tokenizer, with the encoder's weights and channel statistics."""
     torch.manual_seed(seed)
     encoder = load_encoder(fetch_weights(cache))
     model = LaVITVisualTokenizerForPreTraining(tokenizer_config(encoder.config), encoder).eval()

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""A step of ablations: how well the codes of a trained tokenizer rebuild the encoder's features of sheets."""
+"""Ablation step: measures how well the codes of a trained tokenizer reconstruct the encoder's features of sheets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from lavit_hf.training.settings import load_settings
 
 @dataclass
 class Settings:
-    """What is measured."""
+    """Settings of the step."""
 
     tokenizer: str
     sheets: str
@@ -25,7 +25,7 @@ class Settings:
 
 
 def main() -> None:
-    """Measure the step and write its figures."""
+    """Run the step and write its figures."""
     (settings,) = load_settings(Settings)
     model = load_run(Path(settings.tokenizer))
     image_processor = LaVITImageProcessor.from_pretrained(settings.tokenizer)

@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-A step of ablations: what codes mean. Patches with the same code, as an image and as numbers: how much drawings that
-share a code are drawings of the same, and how much patches that share one have the same place.
+Ablation step: measures what codes mean, that is, how often drawings that share a code show the same thing, and how
+often patches that share a code have the same position. Also saves an image of patches with the same code.
 """
 
 from collections import Counter, defaultdict
@@ -21,12 +21,12 @@ from lavit_hf.visualization import image_grid, save_image
 
 
 PICTURE_NAME = "codes.png"
-CELL, COLUMNS = 32, 12  # pixels of a patch; patches of each code
+CELL, COLUMNS = 32, 12  # size of a patch in pixels; patches shown per code
 
 
 @dataclass
 class Settings:
-    """What is measured."""
+    """Settings of the step."""
 
     tokens: str
     pictures: str
@@ -38,7 +38,7 @@ class Settings:
 
 
 def group_by_code(codes: Sequence[Sequence[int]], names: Sequence[str]) -> dict[int, list[str]]:
-    """For each code what the drawings that have it show, every drawing once."""
+    """For each code, what the drawings that contain it show; each drawing counts once."""
     groups = defaultdict(list)
     for of_image, name in zip(codes, names):
         for code in set(of_image):
@@ -47,7 +47,7 @@ def group_by_code(codes: Sequence[Sequence[int]], names: Sequence[str]) -> dict[
 
 
 def places_by_code(codes: Sequence[Sequence[int]], masks: Sequence[Sequence[bool]]) -> dict[int, list[int]]:
-    """For each code the places of all patches that have it."""
+    """For each code, the positions of all patches that have it."""
     groups = defaultdict(list)
     for of_image, mask in zip(codes, masks):
         for code, place in zip(of_image, (place for place, kept in enumerate(mask) if kept), strict=True):
@@ -56,14 +56,14 @@ def places_by_code(codes: Sequence[Sequence[int]], masks: Sequence[Sequence[bool
 
 
 def purity(groups: Iterable[Sequence[str | int]]) -> float:
-    """The share of drawings that show what most drawings with their code show, over codes that several have; or the
-    same of patches and their places."""
+    """The share of members that belong to the most frequent class of their group, among groups of at least two. The
+    groups are codes, the members drawings or patches, and the classes names, subcategories or positions."""
     shared = [Counter(group) for group in groups if len(group) > 1]
     return sum(max(group.values()) for group in shared) / sum(map(Counter.total, shared))
 
 
 def shuffle(codes: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
-    """The same codes, as many for each image, but of any image."""
+    """Randomly reassigns the codes to the images; the number of codes per image stays the same."""
     order = torch.randperm(sum(map(len, codes)), generator=torch.Generator().manual_seed(seed)).tolist()
     flat = [code for of_image in codes for code in of_image]
     shuffled = iter([flat[number] for number in order])
@@ -71,7 +71,7 @@ def shuffle(codes: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
 
 
 def draw_codes(rows: Dataset, codes: Sequence[Sequence[int]], pictures: Sequence[Image.Image], number: int):
-    """An image with a row of patches for each of the codes that most drawings have."""
+    """An image with a row of patches for each of `number` codes that occur in many drawings."""
     found: dict[int, list[Image.Image]] = defaultdict(list)
     for image, of_image, mask in zip(pictures, codes, rows["keep_mask"]):
         side = int(len(mask) ** 0.5)
@@ -82,13 +82,13 @@ def draw_codes(rows: Dataset, codes: Sequence[Sequence[int]], pictures: Sequence
             found[code].append(image.crop((left, top, left + size, top + size)).resize((CELL, CELL)))
     most = sorted(found, key=lambda code: len(found[code]), reverse=True)
     enough = [code for code in most if len(found[code]) >= COLUMNS]
-    # Not the most frequent alone, which stand for plain colors.
+    # Not only the most frequent codes, because these represent plain colors.
     chosen = enough[:: max(1, len(enough) // number)][:number]
     return image_grid([patch for code in chosen for patch in found[code][:COLUMNS]], COLUMNS, padding=2)
 
 
 def main() -> None:
-    """Measure the step and write its figures."""
+    """Run the step and write its figures."""
     (settings,) = load_settings(Settings)
     rows = load_split(settings.tokens, settings.split)
     told = rows.select_columns(["name", "subcategory", "view", "row", "questions"])

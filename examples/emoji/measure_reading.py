@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-A step of ablations: how many drawings a LaVIT calls by their names, and how likely it finds these, from what
-pretokenize.py kept of the drawings.
+Ablation step: measures how many drawings a LaVIT names correctly, and the loss of the names, from the output of
+pretokenize.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ from lavit_hf.training.modeling_lavit_pretraining import LaVITForPreTraining
 from lavit_hf.training.settings import load_settings
 
 
-MAX_NAME = 64  # tokens, more than any name has
+MAX_NAME = 64  # tokens; longer than any name
 
 
 @dataclass
 class Settings:
-    """What is measured."""
+    """Settings of the step."""
 
     model: str
     tokens: str
@@ -40,12 +40,12 @@ class Settings:
 
 class TokenReader:
     """
-    Has a LaVIT name images that are tokenized already.
+    Names images that are already tokenized.
 
     Args:
-        model ([`LaVITForPreTraining`]): The LaVIT.
+        model ([`LaVITForPreTraining`]): The model.
         processor ([`LaVITProcessor`]): Its processor.
-        read_codes (`bool`): Whether it reads codes; otherwise merged rows.
+        read_codes (`bool`): Whether the model reads codes instead of continuous embeddings.
     """
 
     def __init__(self, model: LaVITForPreTraining, processor: LaVITProcessor, read_codes: bool):
@@ -53,7 +53,7 @@ class TokenReader:
 
     @torch.inference_mode()
     def caption(self, images: Sequence[Mapping]) -> list[str]:
-        """Captions of rows of what pretokenize.py wrote."""
+        """Captions of images, given as rows from pretokenize.py."""
         make_prompts = self._prompts_of_codes if self.read_codes else self._prompts_of_rows
         captions = []
         for batch in batches(images, BATCH_SIZE):
@@ -64,7 +64,7 @@ class TokenReader:
 
     @torch.inference_mode()
     def loss(self, images: Sequence[Mapping]) -> float:
-        """The mean cross-entropy of a token of the images' names: finer than counting which are right."""
+        """The mean cross-entropy per token of the images' names, a finer measure than the share of correct names."""
         collate = LanguageCollator(self.processor, self.model.config, MAX_NAME)
         total = num_tokens = 0
         for batch in batches(images, BATCH_SIZE):
@@ -74,7 +74,7 @@ class TokenReader:
         return total / num_tokens
 
     def _sample(self, image: Mapping) -> dict:
-        """A row as the collator takes it."""
+        """A row in the collator's format."""
         layout = CODES_TEXT if self.read_codes else "image_text"
         return {"layout": layout, "prompt": "", "answer": image["name"], "codes": image["codes"], "image": image}
 
@@ -98,16 +98,16 @@ class TokenReader:
 
     @staticmethod
     def _prompt_length(prompts: Mapping[str, torch.Tensor]) -> int:
-        """How many ids of the prompt `generate` gives back: none of embeddings."""
+        """The number of prompt ids in the output of `generate`, which is 0 for embeddings."""
         return prompts["input_ids"].shape[1] if "input_ids" in prompts else 0
 
 
 def main() -> None:
-    """Measure the step and write its figures."""
+    """Run the step and write its figures."""
     (settings,) = load_settings(Settings)
     model = LaVITForPreTraining.from_pretrained(settings.model, dtype=torch.float32).eval()
     reader = TokenReader(model, LaVITProcessor.from_pretrained(settings.model), settings.read_codes)
-    # Drawings alone: a sheet has questions.
+    # Drawings only: sheets have questions.
     images = [row for row in load_split(settings.tokens, settings.split) if row["name"] and not row["questions"]]
     said = reader.caption(images)
     figures = score_names(said, [row["name"] for row in images], [row["keywords"] for row in images])

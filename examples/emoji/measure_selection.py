@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""A step of ablations: what a trained selector keeps of sheets."""
+"""Ablation step: measures which patches of sheets a trained selector keeps."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from lavit_hf.training.settings import load_settings
 
 @dataclass
 class Settings:
-    """What is measured."""
+    """Settings of the step."""
 
     selection: str
     sheets: str
@@ -24,7 +24,7 @@ class Settings:
 
 
 def main() -> None:
-    """Measure the step and write its figures."""
+    """Run the step and write its figures."""
     (settings,) = load_settings(Settings)
     model = LaVITTokenSelectionForPreTraining.from_pretrained(settings.selection).eval()
     image_processor = LaVITImageProcessor.from_pretrained(settings.selection)

@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-A step of ablations: whether an image that a trained LaVIT writes of a name shows that, judged by the features that the
-detokenizer makes of it: which of all drawings' class means is the nearest.
+Ablation step: measures whether images that a trained LaVIT generates from names show the right concept. The features
+that the detokenizer reconstructs from the generated codes are compared with the class means of the drawings.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from lavit_hf.training.settings import load_function, load_settings
 
 @dataclass
 class Settings:
-    """What is measured."""
+    """Settings of the step."""
 
     model: str
     tokenizer: str
@@ -28,17 +28,17 @@ class Settings:
     features_split: str = "train"
     names: int = 300
     seed: int = 0
-    row_model: str | None = field(default=None, metadata={"help": "`file.py:class` of a model that writes rows."})
+    row_model: str | None = field(default=None, metadata={"help": "`file.py:class` of a model trained by regression."})
 
 
 class Writer:
     """
-    Has a LaVIT write images of texts, and gives the features that they stand for.
+    Generates images from texts, and returns the features reconstructed from their codes.
 
     Args:
-        model ([`LaVITForCausalLM`]): The LaVIT.
+        model ([`LaVITForCausalLM`]): The model.
         processor ([`LaVITProcessor`]): Its processor.
-        tokenizer ([`LaVITVisualTokenizerForPreTraining`]): The tokenizer, for its detokenizer.
+        tokenizer ([`LaVITVisualTokenizerForPreTraining`]): The tokenizer whose detokenizer is used.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Writer:
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> list[torch.Tensor]:
-        """For each text the features of its image, `(num_patches, feature_size)`."""
+        """For each text, the features of its image, `(num_patches, feature_size)`."""
         features = []
         for batch in batches(texts, BATCH_SIZE):
             prompts = self.processor(text=list(batch), generation_mode="image", return_tensors="pt")
@@ -67,7 +67,7 @@ class Writer:
 
 
 def load_means(settings: Settings, feature_size: int) -> ClassMeans:
-    """The class means of the drawings as they are."""
+    """The class means of the unmodified drawings."""
     rows = load_split(settings.features, settings.features_split)
     told = rows.select_columns(["view", "name", "questions"])
     drawings = [number for number, row in enumerate(told) if row["view"] == 0 and not row["questions"]]
@@ -77,7 +77,7 @@ def load_means(settings: Settings, feature_size: int) -> ClassMeans:
 
 
 def main() -> None:
-    """Measure the step and write its figures."""
+    """Run the step and write its figures."""
     (settings,) = load_settings(Settings)
     torch.manual_seed(settings.seed)
     tokenizer = LaVITVisualTokenizerForPreTraining.from_pretrained(settings.tokenizer).eval()

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The texts of an emoji for stage 2, as `examples/pretokenize.py` takes them by its setting `text_function`."""
+"""Creates the texts of an image for stage 2, for the setting `text_function` of `examples/pretokenize.py`."""
 
 import random
 import re
@@ -11,27 +11,26 @@ from lavit_emoji.sheets.grammar import EVERYDAY_THINGS, is_plural, with_article
 from lavit_emoji.sheets.things import words
 
 
-# Artists who draw in color: what LaVIT learns to write is drawings of theirs as they are, and sheets of two of them.
+# Styles in color. LaVIT learns to write their unmodified drawings, and some sheets with two drawings.
 WRITTEN_STYLES = frozenset(
     ("noto", "noto-v1", "twemoji", "fluent-3d", "fluent-flat", "emojione", "fxemoji", "streamline-emojis")
 )
 TWO_THINGS = re.compile(r"an? ((?! and ).)+ and an? ((?! and ).)+")
-SHEETS_WRITTEN = 24  # one in so many of those
-COMPARING = re.compile(r"Question: (Is|Are) |left of|right of|above|below")  # takes longest to learn
+SHEETS_WRITTEN = 24  # one in this many sheets with two drawings is written
+COMPARING = re.compile(r"Question: (Is|Are) |left of|right of|above|below")  # takes the longest to learn
 
 
 def pair_texts(row: Mapping) -> dict[str, list[str] | bool]:
     """
-    The texts that may stand behind and before the image of a row. One of them is drawn every time, so the caption
-    stands as often as all questions together, and questions that compare stand twice.
+    The texts that can follow or precede the image of a row. Training picks one of them at random each time, so the
+    caption is repeated to be as frequent as all questions together, and questions that compare are included twice.
 
     Args:
-        row (`Mapping`): A row of features that `cache_features.py` wrote: of a drawing, or of a sheet, which brings
-            its questions along.
+        row (`Mapping`): A row from `cache_features.py`, of a drawing or a sheet. Rows of sheets contain questions.
 
     Returns:
-        `dict[str, list[str] | bool]`: `texts` (caption and questions), `prompts`, and whether the image is to be
-        `written`, which outlines, strange papers and bad copies are not.
+        `dict[str, list[str] | bool]`: `texts` (caption and questions), `prompts`, and `written`: whether LaVIT learns
+        to write the image, which excludes drawings without colors, modified views, and most sheets.
     """
     is_sheet = bool(row.get("questions"))
     caption, *asked = sheet_texts(row) if is_sheet else training_texts(row) + is_it_texts(row)
@@ -45,8 +44,8 @@ def pair_texts(row: Mapping) -> dict[str, list[str] | bool]:
 
 def is_it_texts(row: Mapping) -> list[str]:
     """
-    Asks of the drawing of an everyday thing whether it is that, and whether it is another, which is drawn by lot and
-    has no word in common with it: `Question: Is this a cat? Answer: yes`, `Question: Is this a bus? Answer: no`.
+    Two questions about the drawing of an everyday thing: whether it is that thing, and whether it is a random other
+    thing that shares no word with it: `Question: Is this a cat? Answer: yes`, `Question: Is this a bus? Answer: no`.
     """
     if row["name"] not in EVERYDAY_THINGS:
         return []
@@ -62,10 +61,10 @@ def _is_this(name: str, answer: str) -> str:
 
 
 def is_written_drawing(row: Mapping) -> bool:
-    """Whether LaVIT learns to write a drawing: as its artist drew it, in color."""
+    """Whether LaVIT learns to write a drawing: only if it is unmodified and in color."""
     return row["view"] == 0 and row["style"] in WRITTEN_STYLES
 
 
 def is_written_sheet(row: Mapping) -> bool:
-    """Whether LaVIT learns to write a sheet: of two things, and few, so that single drawings are most of it."""
+    """Whether LaVIT learns to write a sheet: only few sheets with two things, so that most images are drawings."""
     return row["row"] % SHEETS_WRITTEN == 0 and bool(TWO_THINGS.fullmatch(row["name"]))

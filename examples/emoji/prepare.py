@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the emoji set: real drawings by several artists with human-written names, from pinned npm packages."""
+"""Builds the emoji dataset: drawings by several artists with human-written names, from pinned npm packages."""
 
 import io
 import json
@@ -46,11 +46,11 @@ FEATURES = Features(
 @dataclass
 class Collection:
     """
-    What was found.
+    The collected drawings.
 
     Args:
-        rows (`list[dict]`): Rows of the set, still without splits, with Pillow images.
-        skipped (`list[str]`): What was left out, and why.
+        rows (`list[dict]`): Rows of the dataset, with Pillow images and without splits.
+        skipped (`list[str]`): What was skipped, and why.
     """
 
     rows: list[dict] = field(default_factory=list)
@@ -68,27 +68,27 @@ def prepare(
     people: bool = True,
 ) -> dict:
     """
-    Builds the set and saves it to disk, whole or not at all.
+    Builds the dataset and saves it to disk atomically.
 
     Args:
-        output (`Path`): Folder for the set. It must not exist.
-        cache (`Path`): Folder of the packages' archives; what it lacks is fetched.
-        packages (`Path`, *optional*): List of the pinned packages. Defaults to the one beside this script.
+        output (`Path`): Folder for the dataset. It must not exist.
+        cache (`Path`): Folder for the downloaded packages; missing ones are downloaded.
+        packages (`Path`, *optional*): List of the pinned packages. Defaults to `packages.json`.
         size (`int`, *optional*, defaults to 128): Width and height of the images, in pixels.
         seed (`int`, *optional*, defaults to 0): Seed of the splits.
         sizes (`Sizes`, *optional*): How much is held out.
-        fewest_styles (`int`, *optional*, defaults to 1): Concepts that fewer styles of use `"train"` drew are
-            left out.
-        people (`bool`, *optional*, defaults to `True`): Whether people in roles and families are kept, hundreds of
-            concepts that differ in little.
+        fewest_styles (`int`, *optional*, defaults to 1): Leaves out concepts that are drawn in fewer styles with the
+            use `"train"`.
+        people (`bool`, *optional*, defaults to `True`): Whether to include people in roles and families, hundreds of
+            concepts that hardly differ.
 
     Returns:
-        `dict`: The record, which is also saved beside the splits as `preparation.json`: seed, sizes, packages, counts
+        `dict`: The record, which is also saved next to the splits as `preparation.json`: seed, sizes, packages, counts
         by style and split, and what was skipped.
 
     Raises:
         `FileExistsError`: If `output` exists.
-        `ValueError`: If a package is not what the list says, or too little was found to hold anything out.
+        `ValueError`: If a package differs from the pinned one, or too few drawings were found for the held-out splits.
     """
     if output.exists():
         raise FileExistsError(f"{output} already exists. Delete it, or choose another --output.")
@@ -100,7 +100,7 @@ def prepare(
     collection = collect(styles, cache, concepts, size)
     collection.rows = often_drawn(collection.rows, styles, fewest_styles)
     if not collection.rows:
-        raise ValueError(f"No drawings were found. Do the packages in {packages} belong to the names in {names.name}?")
+        raise ValueError(f"No drawings were found. Do the packages in {packages} match the names in {names.name}?")
     twins = find_twins([row["image"] for row in collection.rows], [row["concept"] for row in collection.rows])
     drawings = [(row["concept"], row["style"]) for row in collection.rows]
     splits = split_drawings(drawings, twins, {style.name: style for style in styles}, sizes, seed)
@@ -127,7 +127,7 @@ def prepare(
 
 
 def clean_concepts(concepts: dict[str, Concept]) -> tuple[dict[str, Concept], list[str]]:
-    """Leaves out concepts whose names, and keywords that, are empty, too long or hold control tokens; says which."""
+    """Removes concepts whose name is empty, too long or contains a control token, and such keywords; lists them."""
     good, skipped = {}, []
     for codepoints, concept in concepts.items():
         problem = text_problem(concept.name, MAX_TEXT_LENGTH)
@@ -142,14 +142,14 @@ def clean_concepts(concepts: dict[str, Concept]) -> tuple[dict[str, Concept], li
 
 
 def often_drawn(rows: list[dict], styles: list[Style], fewest_styles: int) -> list[dict]:
-    """Leaves out concepts that fewer styles of use `"train"` drew; the other styles add drawings, but no concepts."""
+    """Removes concepts drawn in too few styles with the use `"train"`; other styles add drawings, but no concepts."""
     counted = {style.name for style in styles if style.use == "train"}
     drawn = Counter(row["concept"] for row in rows if row["style"] in counted)
     return [row for row in rows if drawn[row["concept"]] >= max(fewest_styles, 1)]
 
 
 def collect(styles: list[Style], cache: Path, concepts: dict[str, Concept], size: int) -> Collection:
-    """Renders the drawings of all styles; broken ones are skipped and named."""
+    """Renders the drawings of all styles; broken ones are skipped and listed."""
     collection = Collection()
     for style in styles:
         archive = fetch(style.package, cache)
@@ -179,7 +179,7 @@ def _described(concept: Concept, style: Style) -> dict:
 
 
 def count(rows: list[dict]) -> dict[str, dict[str, int]]:
-    """Drawings by split and style, those styles and splits that have any."""
+    """Number of drawings by split and style, without empty splits and styles."""
     counts = Counter((row["split"], row["style"]) for row in rows)
     styles = dict.fromkeys(row["style"] for row in rows)
     table = {split: {style: counts[split, style] for style in styles if counts[split, style]} for split in SPLITS}
@@ -187,7 +187,7 @@ def count(rows: list[dict]) -> dict[str, dict[str, int]]:
 
 
 def build(rows: list[dict], record: dict) -> DatasetDict:
-    """Makes the set, with seed and sizes in its description; a split without drawings is left out."""
+    """Creates the dataset, with seed and sizes in its description; splits without drawings are left out."""
     description = f"Emoji drawings. Split: seed {record['seed']}, {record['held_out']}."
     info = DatasetInfo(description=description, features=FEATURES)
     return DatasetDict(
@@ -210,7 +210,7 @@ def _png(image: Image.Image, path: str) -> dict:
 
 
 def save(dataset: DatasetDict, record: dict, output: Path):
-    """Saves set and record, both or neither."""
+    """Saves the dataset and the record together, atomically."""
     with atomic_folder(output) as folder:
         dataset.save_to_disk(folder)
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
@@ -225,9 +225,9 @@ def main(
     held_out_concepts: Annotated[int, typer.Option(min=0, help="Number of concepts held out entirely.")] = 50,
     validation: Annotated[int, typer.Option(min=0, help="Number of concepts with one drawing for validation.")] = 100,
     fewest_styles: Annotated[int, typer.Option(min=1, help="Leave out concepts drawn in fewer styles.")] = 1,
-    people: Annotated[bool, typer.Option(help="Keep people in roles and families.")] = True,
+    people: Annotated[bool, typer.Option(help="Include people in roles and families.")] = True,
 ) -> None:
-    """Download, render, split and save the emoji set."""
+    """Download, render, split and save the emoji dataset."""
     disable_progress_bars()
     sizes = Sizes(held_out_drawings, held_out_concepts, validation)
     try:

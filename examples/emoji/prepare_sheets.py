@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Builds the set of sheets: one to four drawings each, with captions, questions and the patches that are drawn.
+Builds the dataset of sheets: images with one to four drawings, with captions, questions and the drawn patches.
 
     python examples/emoji/prepare_sheets.py --data .cache/emoji/set --output .cache/emoji/sheets
 """
@@ -44,12 +44,12 @@ ONE_SIZE = SheetSettings(sizes=dict.fromkeys((1, 2, 3, 4), (36, 36)), plan="mixe
 @dataclass(frozen=True)
 class SheetSplit:
     """
-    A split of the set of sheets.
+    A split of the dataset of sheets.
 
     Args:
-        drawings (`str`): The split of the emoji set that it takes drawings from, and no other.
-        number (`int`): How many sheets.
-        settings ([`SheetSettings`]): How they look.
+        drawings (`str`): The split of the emoji dataset that all its drawings come from.
+        number (`int`): Number of sheets.
+        settings ([`SheetSettings`]): Settings of the sheets.
     """
 
     drawings: str
@@ -58,7 +58,7 @@ class SheetSplit:
 
 
 def sheet_row(sheet: Sheet, patch_size: int) -> dict:
-    """A sheet as a row of the set."""
+    """Converts a sheet to a row of the dataset."""
     file = io.BytesIO()
     sheet.image.save(file, "PNG")
     drawn = drawn_by_patch(sheet.coverage, patch_size)
@@ -82,27 +82,27 @@ def sheet_row(sheet: Sheet, patch_size: int) -> dict:
 
 
 def make_rows(maker: SheetMaker, number: int) -> Iterator[dict]:
-    """The first sheets of a maker as rows."""
+    """Yields the first `number` sheets of a maker as rows."""
     for index in range(number):
         yield sheet_row(maker[index], maker.settings.patch_size)
 
 
 def prepare_sheets(data: Path, output: Path, splits: Mapping[str, SheetSplit], seed: int = 0) -> DatasetDict:
     """
-    Builds the set of sheets and saves it to disk, whole or not at all.
+    Builds the dataset of sheets and saves it to disk atomically.
 
     Args:
-        data (`Path`): What `prepare.py` wrote.
-        output (`Path`): Folder for the set. It must not exist.
-        splits (`Mapping[str, SheetSplit]`): What to make, by the names of the splits.
-        seed (`int`, *optional*, defaults to 0): The seed. Every split has sheets of its own.
+        data (`Path`): Output of `prepare.py`.
+        output (`Path`): Folder for the dataset. It must not exist.
+        splits (`Mapping[str, SheetSplit]`): The splits to create, by name.
+        seed (`int`, *optional*, defaults to 0): Random seed. The sheets of each split are drawn independently.
 
     Returns:
-        [`~datasets.DatasetDict`]: The set.
+        [`~datasets.DatasetDict`]: The dataset.
 
     Raises:
         `FileExistsError`: If `output` exists.
-        `ValueError`: If the set lacks a split or masks, or a split has too few things to draw.
+        `ValueError`: If the emoji dataset lacks a split or masks, or a split has too few things to draw.
     """
     if output.exists():
         raise FileExistsError(f"{output} already exists. Delete it, or choose another --output.")
@@ -132,11 +132,11 @@ def main(
     validation: Annotated[int, typer.Option(min=1, help="Number of sheets for validation.")] = 500,
     test: Annotated[int, typer.Option(min=1, help="Number of sheets for the final figures.")] = 1000,
     one_size: Annotated[
-        int, typer.Option(min=4, help="Number of sheets with drawings of one size, one to four in turn.")
+        int, typer.Option(min=4, help="Number of sheets per *_one_size split, with one to four drawings of one size.")
     ] = 400,
-    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Make sheets of drawings from the splits train, validation and test_drawings."""
+    """Create sheets from the drawings of the splits train, validation and test_drawings."""
     disable_progress_bars()
     try:
         number = views * len(load_from_disk(data)["train"])

@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The images that LaVIT learns to write, with the features that the trained detokenizer rebuilds from their codes, so
-that training the pixel decoder never runs it.
+Reconstructs features from the codes of the images that LaVIT learns to write, and stores them with the images, so that
+training the pixel decoder doesn't run the detokenizer.
 
     accelerate launch examples/emoji/rebuild_features.py --tokens .cache/emoji/tokens --split train \
         --pictures .cache/emoji/pictures --tokenizer .cache/emoji/visual-tokenizer --output .cache/emoji/rebuilt/train
@@ -33,7 +33,7 @@ SCHEMA = pa.schema({"image": pa.binary(), "features": pa.large_binary(), "row": 
 
 @torch.inference_mode()
 def rebuild_rows(rows: PairedRows, numbers: range, detokenizer: LaVITDetokenizer, batch_size: int) -> Iterator[dict]:
-    """Images with the features that are rebuilt from their codes."""
+    """Yields images with the features reconstructed from their codes."""
     for batch in batches([rows[number] for number in numbers], batch_size):
         codes = [torch.tensor(row["codes"], device=detokenizer.device) for row in batch]
         with fast_autocast(detokenizer.device):
@@ -43,7 +43,7 @@ def rebuild_rows(rows: PairedRows, numbers: range, detokenizer: LaVITDetokenizer
 
 
 def load_written(tokens: Path, pictures: Path, split: str) -> PairedRows:
-    """Images and codes of what is to be written, side by side."""
+    """Pairs images that LaVIT learns to write with their codes."""
     rows, images = load_split(str(tokens), split), load_split(str(pictures), split)
     check_pairs(images, rows)
     written = np.flatnonzero(rows["written"][:])

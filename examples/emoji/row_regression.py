@@ -1,12 +1,12 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The experiment beside stage 2: images are written as continuous rows, learned by regression, in place of ids (paper,
-section 4.3). A setting of examples/pretrain.py:
+A variant of stage 2: images are generated as continuous embeddings, learned by regression, instead of as ids (paper,
+section 4.3). To use it, set in the run file of examples/pretrain.py:
 
     model_class: examples/emoji/row_regression.py:LaVITForRowRegression
 
-The rows are the codebook's, so that both ways of writing have the same to learn from.
+The embeddings are the rows of the codebook, so both variants learn from the same information.
 """
 
 import torch
@@ -17,8 +17,8 @@ from lavit_hf import LaVITForPreTraining
 
 class LaVITForRowRegression(LaVITForPreTraining):
     """
-    LaVIT that writes an image as rows of the codebook: each is predicted from those before it by its squared distance,
-    and whether it is the last one by a head of its own. Texts are learned as ever.
+    LaVIT that writes an image as rows of the codebook. Each row is predicted from the previous ones, with the squared
+    distance as the loss; a separate head predicts the end of the image. Texts are learned as usual.
     """
 
     def __init__(self, config, *args, **kwargs):
@@ -52,18 +52,18 @@ class LaVITForRowRegression(LaVITForPreTraining):
         self, input_ids: torch.LongTensor, attention_mask: torch.Tensor, max_rows: int
     ) -> list[torch.Tensor]:
         """
-        Writes images.
+        Generates the rows of images.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
-                Texts, padded on the left, that end in `[IMG]`.
+                Texts that end with `[IMG]`, padded on the left.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`):
-                Zero where there is padding.
+                0 for padding.
             max_rows (`int`):
-                Most rows of an image.
+                Maximum number of rows per image.
 
         Returns:
-            `list[torch.Tensor]`: For each image its rows, `(kept, codebook_dim)`, of unit length.
+            `list[torch.Tensor]`: For each image, its rows of unit length, `(kept, codebook_dim)`.
         """
         embeds, cache, rows, ends = self._embed(input_ids), None, [], []
         for _ in range(max_rows):
@@ -84,7 +84,7 @@ class LaVITForRowRegression(LaVITForPreTraining):
 
     @staticmethod
     def _cut(rows: torch.Tensor, ends: torch.Tensor) -> list[torch.Tensor]:
-        """The rows before the first end; of every image at least one, so an end in its place is passed over."""
+        """The rows before the first end. Each image has at least one row, so an end at the first row is ignored."""
         ends[:, 0] = False
         ends = nn.functional.pad(ends, (0, 1), value=True)
         return [image[:count] for image, count in zip(rows, ends.int().argmax(dim=1).tolist())]

@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-An image of some sheets with their captions and a question each, to look at.
+Saves a contact sheet of sheets, with the caption and a question for each.
 
     python examples/emoji/show_sheets.py --sheets .cache/emoji/sheets --output sheets.png
 """
@@ -23,16 +23,16 @@ COLUMNS = 6
 
 def show(rows: Iterable[Mapping], patches: bool = False) -> Image.Image:
     """
-    Puts sheets on a contact sheet.
+    Creates a contact sheet of sheets.
 
     Args:
-        rows (`Iterable[Mapping]`): Rows of what `prepare_sheets.py` wrote.
+        rows (`Iterable[Mapping]`): Rows from `prepare_sheets.py`.
         patches (`bool`, *optional*, defaults to `False`):
             Whether to dim the patches in which nothing is drawn.
 
     Returns:
-        `PIL.Image.Image`: The contact sheet. Under each sheet stand its caption and one of its questions, another kind
-        from sheet to sheet.
+        `PIL.Image.Image`: The contact sheet. Below each sheet are its caption and one of its questions; their kinds
+        alternate.
     """
     images, titles = [], []
     for number, row in enumerate(rows):
@@ -46,11 +46,11 @@ def show(rows: Iterable[Mapping], patches: bool = False) -> Image.Image:
 def main(
     sheets: Annotated[Path, typer.Option(help="Output of prepare_sheets.py.")],
     output: Annotated[Path, typer.Option(help="File for the image.")],
-    split: Annotated[str, typer.Option(help="Split of the sheets.")] = "train",
-    number: Annotated[int, typer.Option(min=1, help="Number of sheets, from the first on.")] = 24,
+    split: Annotated[str, typer.Option(help="Split to take the sheets from.")] = "train",
+    number: Annotated[int, typer.Option(min=1, help="Number of sheets, starting with the first.")] = 24,
     patches: Annotated[bool, typer.Option(help="Dim the patches where nothing is drawn.")] = False,
 ) -> None:
-    """Draw the contact sheet."""
+    """Save the contact sheet."""
     rows = load_from_disk(sheets)[split]
     save_image(show(rows.select(range(min(number, len(rows)))), patches), output)
 

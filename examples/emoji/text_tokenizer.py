@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Trains the small language model's text tokenizer on all that is written about the drawings that are trained on.
+Trains the small language model's text tokenizer on all texts about the training drawings and sheets.
 
     python examples/emoji/text_tokenizer.py --data .cache/emoji/set --output .cache/emoji/text-tokenizer
 """
@@ -19,14 +19,14 @@ from lavit_hf.training.text_tokenizer import train_tokenizer
 
 
 def written_texts(rows: Iterable[Mapping]) -> list[str]:
-    """Names, keywords, questions and answers of all rows, each text once."""
+    """Names, keywords, questions and answers of all rows, without duplicates."""
     return list(
         dict.fromkeys(text for row in rows for text in (*training_texts(row), *prompts(row), *row["keywords"]))
     )
 
 
 def written_on_sheets(sheets: Dataset) -> list[str]:
-    """Captions, questions and answers of sheets, each text once."""
+    """Captions, questions and answers of sheets, without duplicates."""
     rows = sheets.select_columns(["caption", "questions", "answers"]).rename_column("caption", "name")
     return list(dict.fromkeys(text for row in rows for text in sheet_texts(row)))
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Trains a checkpoint like the bundled one from raw drawings. Resumes if interrupted.
 #
-#     examples/emoji/train.sh [python [argument of all trainings]...]
+#     examples/emoji/train.sh [python [arguments for all training scripts]...]
 #
 # `--max_steps 2` does a trial run of all steps.
 set -euo pipefail
@@ -28,7 +28,7 @@ for split_views in "train 20" "validation 1"; do
         --num-views "$views" --output "$WORK/pictures/$split"
 done
 
-step "stage 1: the visual tokenizer, first what it keeps, then its codes, then those of what is written"
+step "stage 1: the selector, the codes, and the codes on the images that LaVIT learns to write"
 "$PYTHON" examples/train_token_selection.py examples/runs/emoji_token_selection.yaml "$@"
 "$PYTHON" examples/train_visual_tokenizer.py examples/runs/emoji_visual_tokenizer.yaml "$@"
 [ -f "$WORK/written/probe.safetensors" ] || "$PYTHON" examples/emoji/choose_written.py --features "$WORK/features" \
@@ -48,7 +48,7 @@ for split in train validation; do
 done
 "$PYTHON" examples/train_pixel_decoder.py examples/runs/emoji_pixel_decoder.yaml "$@"
 
-step "the checkpoint, and what it can do"
+step "the checkpoint, its evaluation and its model card"
 "$PYTHON" examples/emoji/bundle.py --language-model "$WORK/language-model" --pixel-decoder "$WORK/pixel-decoder" \
     --output "$WORK/lavit-emoji"
 "$PYTHON" examples/emoji/evaluate.py --model "$WORK/lavit-emoji" --data "$WORK/set" --sheets "$WORK/sheets" \

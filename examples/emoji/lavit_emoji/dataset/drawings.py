@@ -3,10 +3,10 @@
 """
 Finds the drawings of a style in its package and renders them.
 
-Three layouts are known:
-- `"datasource"`: `emoji-datasource-*`, PNG files listed in an `emoji.json` that says which are the artist's own;
-- `"files"`: image files that have codepoints for names;
-- `"iconify"`: SVG bodies in an `icons.json`, by codepoints where a `chars.json` tells them, else by name.
+Three layouts are supported:
+- `"datasource"`: `emoji-datasource-*`, PNG files listed in an `emoji.json` that specifies which are the artist's own;
+- `"files"`: image files named by codepoints;
+- `"iconify"`: SVG bodies in an `icons.json`, matched by codepoints if there is a `chars.json`, otherwise by name.
 """
 
 import io
@@ -33,14 +33,14 @@ def find_drawings(style: Style, archive: Path, concepts: dict[str, Concept]) -> 
     Args:
         style (`Style`): The style.
         archive (`Path`): Its package.
-        concepts (`dict[str, Concept]`): What is looked for, by codepoints.
+        concepts (`dict[str, Concept]`): Concepts to find, by codepoints.
 
     Returns:
-        `dict[str, tuple[str, bytes]]`: For each concept that is there its path or icon in the package and the
-        image: PNG, WebP or SVG, not yet looked at.
+        `dict[str, tuple[str, bytes]]`: For each concept that was found, its path or icon name in the package, and the
+        image: PNG, WebP or SVG, not yet decoded.
 
     Raises:
-        `ValueError`: If the layout is unknown or the package is not laid out like that.
+        `ValueError`: If the layout is unknown, or the package does not have this layout.
     """
     if style.layout not in LAYOUTS:
         raise ValueError(f"Style {style.name} has the layout {style.layout!r}. Use one of {', '.join(LAYOUTS)}.")
@@ -50,7 +50,7 @@ def find_drawings(style: Style, archive: Path, concepts: dict[str, Concept]) -> 
 
 def render(picture: bytes, size: int) -> Image.Image:
     """
-    Renders an image on white, as large as it fits, in the middle.
+    Renders an image on a white background, centered and as large as possible.
 
     Args:
         picture (`bytes`): PNG, WebP or SVG.
@@ -60,25 +60,25 @@ def render(picture: bytes, size: int) -> Image.Image:
         `PIL.Image.Image`: RGB, `size` x `size`.
 
     Raises:
-        `ValueError`: If the image is broken, or nothing but white.
+        `ValueError`: If the image is broken, or entirely white.
     """
     return render_with_mask(picture, size)[0]
 
 
 def render_with_mask(picture: bytes, size: int) -> tuple[Image.Image, Image.Image]:
     """
-    Renders an image as [`render`] does, and what of it is drawn.
+    Renders an image like [`render`], together with its mask.
 
     Args:
         picture (`bytes`): PNG, WebP or SVG.
         size (`int`): Width and height, in pixels.
 
     Returns:
-        `tuple[PIL.Image.Image, PIL.Image.Image]`: The image on white, RGB, and how much of each pixel is covered, in
-        grey levels from 0 (white shows through) to 255 (all drawn).
+        `tuple[PIL.Image.Image, PIL.Image.Image]`: The image on white, RGB, and the opacity of each pixel, in gray
+        levels from 0 (background) to 255 (opaque).
 
     Raises:
-        `ValueError`: If the image is broken, or nothing but white.
+        `ValueError`: If the image is broken, or entirely white.
     """
     try:
         if picture.startswith(b"<svg"):
@@ -107,7 +107,7 @@ def _datasource_drawings(style: Style, archive: Path, concepts: Iterable[Concept
     files = read_members(archive, style.folder, "emoji.json")
     if "emoji.json" not in files:
         raise ValueError(f"{archive} has no emoji.json, which layout {style.layout!r} needs.")
-    own = f"has_img_{Path(style.folder).parts[1]}"  # the other images are another artist's, put in to fill gaps
+    own = f"has_img_{Path(style.folder).parts[1]}"  # other images are another artist's, included to fill gaps
     paths = {
         entry["unified"]: f"{style.folder}/{entry['image']}" for entry in json.loads(files["emoji.json"]) if entry[own]
     }
@@ -135,8 +135,8 @@ def _iconify_drawings(style: Style, archive: Path, concepts: Iterable[Concept]) 
 
 def _match_names(icons: Iterable[str], concepts: Iterable[Concept], known: dict[str, str]) -> dict[str, str]:
     """
-    Gives each concept the icon that bears its name, CLDR's before Unicode's; no icon is used twice. Of several
-    numbered drawings (`penguin-1`, `penguin-2`) the first is taken.
+    Matches concepts with icons by name: CLDR's name first, then Unicode's. Each icon is used only once. Of several
+    numbered icons (`penguin-1`, `penguin-2`), the first one is used.
     """
     concepts, icons = list(concepts), [icon for icon in icons if icon not in known]
     matches = {normalize_codepoints(codepoints): icon for icon, codepoints in known.items() if codepoints}
@@ -166,7 +166,7 @@ def _svg(icons: dict, name: str) -> bytes:
 
 
 def _resolve(icons: dict, name: str) -> dict:
-    """An icon, or an alias as the icon that it stands for with its own changes."""
+    """An icon; for an alias, its parent icon with the changes of the alias."""
     if name in icons["icons"]:
         return icons["icons"][name]
     alias = icons["aliases"][name]

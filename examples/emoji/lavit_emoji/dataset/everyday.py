@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The everyday concepts: those that the first lavit-emoji was trained on last, so that figures can be compared.
+The everyday concepts: those that the first lavit-emoji was trained on last, so that figures are comparable.
 
-`everyday.json` names them. They are the concepts that all seven artists of use `"train"` drew, without people in roles
-and families, less the fifty that were held out then. The drawings of them in `test_drawings` are new to that
-checkpoint too.
+They are listed in `everyday.json`: the concepts that were drawn by all seven artists with the use `"train"`, except
+for people in roles and families and the fifty concepts that were held out at the time. The first version wasn't
+trained on their drawings in `test_drawings` either.
 """
 
 import json
@@ -22,10 +22,10 @@ def everyday_concepts() -> dict[str, str]:
 
 def is_everyday(row: Mapping) -> bool:
     """
-    Whether a row of the emoji set shows an everyday concept.
+    Whether a row of the emoji dataset shows an everyday concept.
 
     Args:
-        row (`Mapping`): A row, of which `concept` is read.
+        row (`Mapping`): A row with `concept`.
 
     Returns:
         `bool`: `True` if it does.
@@ -35,16 +35,16 @@ def is_everyday(row: Mapping) -> bool:
 
 def spread_concepts(number: int) -> set[str]:
     """
-    A few everyday concepts of all kinds, for experiments that have to be short.
+    A few everyday concepts of all kinds, for short experiments.
 
     Args:
-        number (`int`): How many.
+        number (`int`): Number of concepts.
 
     Returns:
         `set[str]`: Their codepoints, evenly spaced in Unicode's order.
 
     Raises:
-        `ValueError`: If there are not as many.
+        `ValueError`: If there aren't that many.
     """
     concepts = list(everyday_concepts())
     if not 1 <= number <= len(concepts):

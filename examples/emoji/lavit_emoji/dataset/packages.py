@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Pinned npm packages: fetched once with `npm pack`, checked, and read without unpacking."""
+"""Pinned npm packages: downloaded once with `npm pack`, verified, and read without unpacking."""
 
 import base64
 import hashlib
@@ -22,12 +22,12 @@ USES = ("train", "train_only", "choose", "stranger")
 @dataclass(frozen=True)
 class Package:
     """
-    One pinned package.
+    A pinned package.
 
     Args:
-        name (`str`): Its name, scope included.
-        version (`str`): The one version wanted.
-        integrity (`str`): `"sha512-"` and the checksum of the archive, as npm writes it.
+        name (`str`): Its name, including the scope.
+        version (`str`): The pinned version.
+        integrity (`str`): `"sha512-"` and the checksum of the archive, in npm's format.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Package:
 
     @property
     def file_name(self) -> str:
-        """What `npm pack` calls the archive."""
+        """The file name that `npm pack` gives to the archive."""
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
@@ -47,23 +47,23 @@ class Style:
 
     Args:
         name (`str`): Value of the `style` column.
-        artist (`str`): Who drew it.
-        licence (`str`): SPDX identifier of the drawings' licence, which is not always the package's.
-        package (`Package`): Where the drawings are.
-        layout (`str`): `"datasource"`, `"files"` or `"iconify"`: see `drawings.py`.
-        folder (`str`, *optional*): Folder of the images in the package, for all but `"iconify"`.
+        artist (`str`): The artist.
+        licence (`str`): SPDX identifier of the drawings' license, which can differ from the package's.
+        package (`Package`): The package with the drawings.
+        layout (`str`): `"datasource"`, `"files"` or `"iconify"`, see `drawings.py`.
+        folder (`str`, *optional*): Folder of the images in the package, except for `"iconify"`.
         icons (`dict[str, str]`, *optional*):
-            Codepoints of icons whose names would mislead, or `""` for those that fit no concept.
+            Codepoints of icons with misleading names, or `""` for icons that match no concept.
         use (`str`, *optional*, defaults to `"train"`):
-            What its drawings are for: `"train"` (training, and the drawings that are held out of it),
-            `"train_only"` (training, none is held out), `"choose"` (the artist by whom settings are chosen) or
-            `"stranger"` (the artist of whom nothing is known before the last evaluation).
+            What the drawings are used for: `"train"` (training and its held-out splits), `"train_only"` (training,
+            none are held out), `"choose"` (choosing settings) or `"stranger"` (final evaluation only, as an unseen
+            artist).
         derived_from (`list[str]`, *optional*):
-            Styles whose drawings these repeat in another technique. Where one of those is held out, its repetition
-            is not trained on.
+            Styles whose designs these drawings share. If a drawing of such a style is held out, its counterpart in
+            this style is not trained on.
         own_colors (`bool`, *optional*, defaults to `True`):
-            Whether things are drawn in their own colors. Where they are not, concepts that have a color in their
-            name (`red apple`) are left out.
+            Whether things are drawn in their natural colors. Otherwise, concepts with a color in their name (`red
+            apple`) are left out.
     """
 
     name: str
@@ -83,30 +83,30 @@ class Style:
 
 
 def read_package_list(path: Path) -> tuple[Package, list[Style]]:
-    """Reads a file such as `packages.json`: the package of the names, and the styles in order."""
+    """Reads a file such as `packages.json`: returns the package with the names, and the styles in order."""
     listed = json.loads(path.read_text())
     styles = [Style(**{**entry, "package": Package(**entry["package"])}) for entry in listed["styles"]]
     return Package(**listed["names"]), styles
 
 
 def integrity(path: Path) -> str:
-    """The checksum of an archive, as npm writes it."""
+    """The checksum of an archive in npm's format."""
     return "sha512-" + base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
 
 
 def fetch(package: Package, cache: Path) -> Path:
     """
-    Fetches a package from the npm registry unless the cache has it.
+    Downloads a package from the npm registry, unless it is cached.
 
     Args:
-        package (`Package`): What to fetch.
-        cache (`Path`): Folder of the archives.
+        package (`Package`): The package.
+        cache (`Path`): Folder for the archives.
 
     Returns:
-        `Path`: The archive, checked.
+        `Path`: The verified archive.
 
     Raises:
-        `FileNotFoundError`: If `npm` is needed and missing.
+        `FileNotFoundError`: If `npm` is needed but not installed.
         `RuntimeError`: If npm fails.
         `ValueError`: If the archive is not the pinned one.
     """
@@ -122,7 +122,7 @@ def _npm_pack(package: Package, path: Path):
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError(
-            f"npm is needed to download {package.name}. Install Node.js, or put {path.name} in place."
+            f"npm is needed to download {package.name}. Install Node.js, or save the package as {path}."
         )
     with tempfile.TemporaryDirectory() as folder, atomic_file(path) as file:
         command = [npm, "pack", "--silent", f"{package.name}@{package.version}"]
@@ -134,11 +134,11 @@ def _npm_pack(package: Package, path: Path):
 
 def read_members(archive: Path, *prefixes: str) -> dict[str, bytes]:
     """
-    Reads files out of a package.
+    Reads files from a package.
 
     Args:
-        archive (`Path`): What [`fetch`] returned.
-        prefixes (`str`): Beginnings of the wanted paths within the package.
+        archive (`Path`): Output of [`fetch`].
+        prefixes (`str`): Prefixes of the paths to read.
 
     Returns:
         `dict[str, bytes]`: The files by their paths within the package.

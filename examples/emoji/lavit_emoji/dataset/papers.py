@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Colors: those that a drawing can be given and a word names, and those of the paper behind it."""
+"""Colors: named colors for recoloring drawings, and random background colors."""
 
 import colorsys
 import random
@@ -22,21 +22,21 @@ WORDS = {
     "grey": (128, 128, 128),
     "black": (28, 28, 28),
 }
-SHADE = 0.65  # the darkest that a recolored drawing gets, as a share of its color
-SHINE = 0.35  # the lightest, as a share of the way to white
-APART = 90  # Euclidean distance in RGB from which a color stands out from paper
-TRIES = 100  # papers looked at before the one that stands out most is taken
+SHADE = 0.65  # the darkest shade of a recolored drawing, as a share of its color
+SHINE = 0.35  # the lightest shade, as a share of the distance to white
+APART = 90  # minimum Euclidean distance in RGB for a color to stand out from the background
+TRIES = 100  # background colors to try before using the one with the largest distance
 BLACK = (0, 0, 0)
-FLAT = 24  # grey levels between the darkest and the lightest of a drawing up to which it has no shading
+FLAT = 24  # drawings with at most this range of gray levels have no shading
 
 
 def random_paper(chance: random.Random, avoid: Iterable[tuple[float, float, float]] = ()) -> tuple[int, int, int]:
     """
-    Draws the color of a sheet of paper: of any hue, pale or full, but light enough for black lines.
+    Draws a random background color: any hue and saturation, but light enough for black lines.
 
     Args:
-        chance (`random.Random`): Where chance comes from.
-        avoid (`Iterable[tuple[float, float, float]]`, *optional*): Colors that are to stand out from it.
+        chance (`random.Random`): Random number generator.
+        avoid (`Iterable[tuple[float, float, float]]`, *optional*): Colors that must stand out from it.
 
     Returns:
         `tuple[int, int, int]`: RGB, from 0 to 255.
@@ -54,18 +54,18 @@ def random_paper(chance: random.Random, avoid: Iterable[tuple[float, float, floa
 
 def recolor(image: Image.Image, mask: Image.Image, word: str) -> Image.Image:
     """
-    Gives a drawing one color and keeps its shading.
+    Gives a drawing a single color, with its original shading.
 
     Args:
         image (`PIL.Image.Image`): The drawing on white, RGB.
-        mask (`PIL.Image.Image`): How much of each pixel is covered, in grey levels.
-        word (`str`): One of [`WORDS`].
+        mask (`PIL.Image.Image`): Opacity of each pixel, in gray levels.
+        word (`str`): Name of the color, one of [`WORDS`].
 
     Returns:
         `PIL.Image.Image`: The drawing on white, RGB.
 
     Raises:
-        `ValueError`: If the word is none of those.
+        `ValueError`: If the color is unknown.
     """
     if word not in WORDS:
         raise ValueError(f"There is no color for the word {word!r}. Use one of {', '.join(WORDS)}.")
@@ -84,5 +84,5 @@ def recolor(image: Image.Image, mask: Image.Image, word: str) -> Image.Image:
 
 
 def _spread(light: np.ndarray, low: float, high: float) -> np.ndarray:
-    """From -1 for the darkest to 1 for the lightest, where more than half of a drawing is the one or the other."""
+    """From -1 (darkest) to 1 (lightest), for drawings of which more than half is one or the other."""
     return (2 * (light - low) / (high - low) - 1).clip(-1, 1)

@@ -1,8 +1,8 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-The images that are trained on: several views of each drawing, then sheets of drawings, at most as many, then a few
-without anything, which a LaVIT would else take for whatever it knows.
+The training images: several views of each drawing, then at most the same number of sheets, then a few blank images,
+which a LaVIT would otherwise describe as something that it knows.
 """
 
 import random
@@ -26,15 +26,15 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 class Pictures:
     """
-    Images by rows: first those of the drawings, of which each has several views, then those of the sheets, and for
-    every hundred sheets one of a single color.
+    Images by row: first the drawings, each with several views, then the sheets, then one blank image of a single color
+    per hundred sheets.
 
     Args:
-        drawings ([`~datasets.Dataset`]): A split of what `prepare.py` wrote.
-        num_views (`int`): Views of each drawing; the first is the drawing as it is.
+        drawings ([`~datasets.Dataset`]): A split from `prepare.py`.
+        num_views (`int`): Number of views per drawing; the first is the drawing itself.
         sheets ([`~datasets.Dataset`], *optional*):
-            A split of what `prepare_sheets.py` wrote. There are at most as many as views of drawings, so that single
-            drawings remain half of all.
+            A split from `prepare_sheets.py`. At most as many sheets are used as there are views of drawings, so that
+            about half of all images show single drawings.
     """
 
     def __init__(self, drawings: Dataset, num_views: int, sheets: Dataset | None = None):
@@ -46,11 +46,11 @@ class Pictures:
         cls, data: Path, split: str, num_views: int, sheets: Path | None = None, concepts: int | None = None
     ) -> "Pictures":
         """
-        Loads a split from what `prepare.py` and, if given, `prepare_sheets.py` wrote. With `concepts`, of the drawings
-        only those of so many everyday concepts.
+        Loads a split from the output of `prepare.py` and, if given, of `prepare_sheets.py`. `concepts` restricts the
+        drawings to this number of everyday concepts.
 
         Raises:
-            `ValueError`: If either has no such split, or there are not as many concepts.
+            `ValueError`: If there is no such split, or there aren't that many concepts.
         """
         drawings = _split(data, split)
         if concepts is not None:
@@ -59,19 +59,19 @@ class Pictures:
         return cls(drawings, num_views, _split(sheets, split) if sheets else None)
 
     def __len__(self) -> int:
-        """The number of rows, where all views of a drawing are one."""
+        """The number of rows; all views of a drawing share one row."""
         return len(self.drawings) + len(self.sheets) + len(self.sheets) // SHEETS_PER_BLANK
 
     def __call__(self, rows: range) -> Iterator[dict]:
         """
-        Gives the images of rows, ordered by row and view.
+        Yields the images of rows, ordered by row and view.
 
         Args:
             rows (`range`): The rows.
 
         Returns:
-            `Iterator[dict]`: `row`, `view`, `image` and what texts are made from: a sheet has its caption for a name,
-            and `questions` with `answers`, which a drawing has not.
+            `Iterator[dict]`: `row`, `view`, `image`, and the columns that texts are created from. The `name` of a
+            sheet is its caption; only sheets and blank images have `questions` and `answers`.
         """
         for row in rows:
             if row < len(self.drawings):

@@ -1,8 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Which drawings are held out: by a hash of seed and drawing, and never one whose twin would be trained on. Two artists
-are held out whole: one to choose settings by, and a stranger.
+Decides which drawings are held out, by a hash of the seed and the drawing's name. A drawing is never held out if a
+near-duplicate (twin) of it is trained on. Two artists are held out entirely: one for choosing settings, and the unseen
+artist.
 """
 
 import hashlib
@@ -18,21 +19,21 @@ from .packages import Style
 
 SPLITS = ("train", "validation", "test_drawings", "test_concepts", "validation_artist", "stranger")
 ARTIST_SPLITS = {"choose": "validation_artist", "stranger": "stranger"}  # by a style's use
-THUMBNAIL = 16  # pixels; small enough to forgive an edge drawn anew, large enough to tell two smileys apart
-SAME_CONCEPT_DISTANCE = 16.0  # grey levels, root mean square; from looking at pairs: up to here shading alone differs
-OTHER_CONCEPT_DISTANCE = 8.0  # the same; beyond it two smileys may differ by their mouths only
-BLOCK = 512  # images compared with all others at a time
+THUMBNAIL = 16  # pixels; small enough to ignore redrawn edges, large enough to distinguish two smileys
+SAME_CONCEPT_DISTANCE = 16.0  # root mean square in gray levels; chosen by eye: pairs below it only differ in shading
+OTHER_CONCEPT_DISTANCE = 8.0  # for different concepts; above it, pairs can be smileys that only differ in their mouths
+BLOCK = 512  # number of images to compare with all others at a time
 
 
 @dataclass(frozen=True)
 class Sizes:
     """
-    How much is held out.
+    Sizes of the held-out splits.
 
     Args:
-        drawings (`int`): Concepts of which one drawing goes to `test_drawings`.
-        concepts (`int`): Concepts of which all drawings go to `test_concepts`.
-        validation (`int`): Concepts of which one drawing goes to `validation`.
+        drawings (`int`): Number of concepts with one drawing in `test_drawings`.
+        concepts (`int`): Number of concepts with all drawings in `test_concepts`.
+        validation (`int`): Number of concepts with one drawing in `validation`.
     """
 
     drawings: int = 300
@@ -42,16 +43,15 @@ class Sizes:
 
 def find_twins(images: Sequence[Image.Image], concepts: Sequence[str]) -> list[set[int]]:
     """
-    Finds images that are as good as the same, so that holding out the one while training on the other shows nothing:
-    the same drawing under two names (`astronaut` and `man astronaut`), or one that an artist took over (Fluent flat
-    from Fluent 3D).
+    Finds near-duplicates (twins): the same drawing under two names (`astronaut` and `man astronaut`), or one that was
+    derived from another (Fluent flat from Fluent 3D). Holding out one while training on the other would show nothing.
 
     Args:
         images (`Sequence[PIL.Image.Image]`): The images, all RGB.
-        concepts (`Sequence[str]`): What each of them shows.
+        concepts (`Sequence[str]`): The concept of each image.
 
     Returns:
-        `list[set[int]]`: For each image the others that are its twins.
+        `list[set[int]]`: For each image, the indices of its twins.
     """
     thumbnails = np.stack([_thumbnail(image) for image in images])
     norms, names = (thumbnails**2).sum(axis=1), np.array(concepts)
@@ -73,26 +73,26 @@ def split_drawings(
     seed: int,
 ) -> list[str | None]:
     """
-    Assigns a split to every drawing of all artists, by the use of its style.
+    Assigns a split to each drawing of all artists, depending on the use of its style.
 
-    [`assign_splits`] shares out the drawings of the styles of use `"train"`; the others do not change what it does. A
-    drawing of use `"train_only"` is trained on unless that would give a held-out drawing away: its concept is held out
-    whole, it is a twin of a held-out drawing, or it repeats one (`derived_from`). The drawings of use `"choose"` and
-    `"stranger"` make up splits of their own, without those that have a twin in training; the former also without the
-    concepts that are held out whole.
+    [`assign_splits`] splits the drawings of the styles with the use `"train"`, independently of all others. A drawing
+    with the use `"train_only"` is trained on, unless its concept is held out entirely, it is a twin of a held-out
+    drawing, or it is derived from one (`derived_from`). The drawings with the uses `"choose"` and `"stranger"` have
+    their own splits, without twins of training drawings; the former also without the concepts that are held out
+    entirely.
 
     Args:
         drawings (`Sequence[tuple[str, str]]`): Codepoints and style of each drawing.
-        twins (`Sequence[set[int]]`): What [`find_twins`] found among them.
+        twins (`Sequence[set[int]]`): Output of [`find_twins`] for these drawings.
         styles (`Mapping[str, Style]`): The styles by name.
-        sizes (`Sizes`): How much to hold out.
-        seed (`int`): The seed.
+        sizes (`Sizes`): Sizes of the held-out splits.
+        seed (`int`): Random seed.
 
     Returns:
-        `list[str | None]`: One of [`SPLITS`] for each drawing, or `None` for one to leave out.
+        `list[str | None]`: One of [`SPLITS`] for each drawing, or `None` for drawings to leave out.
 
     Raises:
-        `ValueError`: If there are too few concepts that can be held out.
+        `ValueError`: If too few concepts can be held out.
     """
     uses = [styles[style].use for _, style in drawings]
     splits = _share_out(drawings, twins, uses, sizes, seed)
@@ -108,7 +108,7 @@ def split_drawings(
     for index, (codepoints, _) in enumerate(drawings):
         split = ARTIST_SPLITS.get(uses[index])
         if split == "validation_artist" and codepoints in held_out_concepts:
-            continue  # settings must not be chosen by a test split's concepts
+            continue  # settings must not be chosen on concepts of a test split
         if split and not twins[index] & trained:
             splits[index] = split
     return splits
@@ -117,7 +117,7 @@ def split_drawings(
 def _share_out(
     drawings: Sequence[tuple[str, str]], twins: Sequence[set[int]], uses: Sequence[str], sizes: Sizes, seed: int
 ) -> list[str | None]:
-    """Splits of the drawings of use `"train"`, as if there were no others."""
+    """Splits of the drawings with the use `"train"`, as if there were no others."""
     shared = [index for index, use in enumerate(uses) if use == "train"]
     place = {index: position for position, index in enumerate(shared)}
     shared_twins = [{place[twin] for twin in twins[index] if twin in place} for index in shared]
@@ -132,24 +132,24 @@ def assign_splits(
     drawings: Sequence[tuple[str, str]], twins: Sequence[set[int]], sizes: Sizes, seed: int
 ) -> list[str]:
     """
-    Assigns a split to every drawing.
+    Assigns a split to each drawing.
 
-    The order in which concepts and drawings are tried is that of a hash of the seed and their names, so that it does
-    not depend on what else is in the set. A concept can be held out whole if at least two artists drew it and no
-    drawing of it has a twin elsewhere; a single drawing, if at least two others of its concept are trained on and it
-    has no twin at all. A concept is held out in one way only.
+    Concepts and drawings are tried in the order of a hash of the seed and their names, so the order doesn't depend on
+    what else is in the dataset. A concept can be held out entirely if at least two artists drew it, and none of its
+    drawings has a twin of another concept. A single drawing can be held out if at least two others of its concept are
+    trained on, and it has no twin at all. Each concept is held out in one way only.
 
     Args:
         drawings (`Sequence[tuple[str, str]]`): Codepoints and style of each drawing.
-        twins (`Sequence[set[int]]`): What [`find_twins`] found among them.
-        sizes (`Sizes`): How much to hold out.
-        seed (`int`): The seed.
+        twins (`Sequence[set[int]]`): Output of [`find_twins`] for these drawings.
+        sizes (`Sizes`): Sizes of the held-out splits.
+        seed (`int`): Random seed.
 
     Returns:
         `list[str]`: One of [`SPLITS`] for each drawing.
 
     Raises:
-        `ValueError`: If there are too few concepts that can be held out.
+        `ValueError`: If too few concepts can be held out.
     """
     members = defaultdict(list)
     for index, (codepoints, _) in enumerate(drawings):
@@ -161,7 +161,7 @@ def assign_splits(
     for index in (index for key in whole for index in members[key]):
         splits[index] = "test_concepts"
 
-    single = {}  # concept -> the drawing of it that would be held out
+    single = {}  # for each concept, the drawing that would be held out
     for key in members.keys() - set(whole):
         free = [index for index in members[key] if not twins[index]]
         if free and len(members[key]) >= 3:

@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-From a row of the emoji set, or of the sheets, to the texts that it can be trained on.
+Creates training texts from rows of the emoji dataset and of sheets.
 
-A row of the emoji set answers only what CLDR says of it: its name, its keywords, its kind, a color or a number where
-the name has one. Nothing is guessed from pixels. No text holds a full stop, a comma or a line end inside an answer, as
-LaVIT cuts captions and answers there.
+The texts about a drawing only contain what CLDR specifies: its name, keywords and kind, and a color or number if the
+name contains one. Nothing is guessed from pixels. Answers contain no periods, commas or line breaks, because LaVIT
+cuts off captions and answers there.
 """
 
 import re
@@ -42,22 +42,22 @@ KINDS = {
     "musical-instrument": ("object", "musical instrument"),
 }
 NOT_OF_ITS_KIND = {"paw prints", "pig nose", "feather", "wing", "spiral shell", "spider web", "microbe", "coral"}
-NOT_OF_ITS_COLOR = {"white flower"}  # a stamp that most artists draw in pink or red
+NOT_OF_ITS_COLOR = {"white flower"}  # a flower stamp that most artists draw in pink or red
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]|\[/?[A-Z]+\]|<[^<>\s]+>")
 
 
 def text_problem(text: str, max_length: int) -> str | None:
     """
-    Says what is wrong with a name or a keyword.
+    Describes what is wrong with a name or a keyword.
 
     Args:
         text (`str`): The text.
-        max_length (`int`): Most characters.
+        max_length (`int`): Maximum number of characters.
 
     Returns:
-        `str` or `None`: `"is empty"`, `"is too long ..."` or `"holds a control token ..."`: a control character, or
-        what spells one of the tokenizer's tokens (`[IMG]`, `</s>`, `<code_7>`). `None` if it is good.
+        `str` or `None`: `"is empty"`, `"is too long ..."` or `"holds a control token ..."`, that is, a control
+        character or one of the tokenizer's special tokens (`[IMG]`, `</s>`, `<code_7>`). `None` if the text is valid.
     """
     if not text.strip():
         return "is empty"
@@ -68,13 +68,13 @@ def text_problem(text: str, max_length: int) -> str | None:
 
 
 def caption(row: Mapping) -> str:
-    """The caption that the row's image is to get: its name, e.g. `"red apple"`."""
+    """The caption of the row's image: its name, such as `"red apple"`."""
     return row["name"]
 
 
 def prompts(row: Mapping) -> list[str]:
     """
-    Texts from which the row's image may be drawn: the name, and the name with each keyword that adds to it.
+    Prompts for generating the row's image: the name, and the name with each keyword that adds to it.
 
     `"red apple"`, `"red apple, fruit"`, `"red apple, food"` ...
     """
@@ -83,13 +83,13 @@ def prompts(row: Mapping) -> list[str]:
 
 def questions(row: Mapping) -> list[tuple[str, str]]:
     """
-    Questions that the row's data answers, with the answers.
+    Questions that can be answered from the row's data, and their answers.
 
     Args:
-        row (`Mapping`): A row, of which `name`, `category` and `subcategory` are read.
+        row (`Mapping`): A row with `name`, `category` and `subcategory`.
 
     Returns:
-        `list[tuple[str, str]]`: Always what it is and its category; its kind, color or number where they are known.
+        `list[tuple[str, str]]`: Always the name and the category; also the kind, color and number if known.
     """
     answered = [("What is this?", row["name"]), ("What category is this?", CATEGORIES[row["category"]])]
     return answered + _kind(row) + _color(row) + _number(row)
@@ -97,7 +97,7 @@ def questions(row: Mapping) -> list[tuple[str, str]]:
 
 def training_texts(row: Mapping) -> list[str]:
     """
-    Every text that may follow the row's image: the caption, then the questions as LaVIT is asked them.
+    All texts that can follow the row's image: the caption, then the questions in LaVIT's prompt format.
 
     `"red apple"`, `"Question: What is this? Answer: red apple"`, `"Question: What color is it? Answer: red"` ...
     """
@@ -105,7 +105,7 @@ def training_texts(row: Mapping) -> list[str]:
 
 
 def sheet_texts(row: Mapping) -> list[str]:
-    """Every text that may follow a sheet: its caption, held by `name`, then its questions as LaVIT is asked them."""
+    """All texts that can follow a sheet: its caption (in `name`), then its questions in LaVIT's prompt format."""
     asked = zip(row["questions"], row["answers"], strict=True)
     return [row["name"], *(f"{QUESTION.format(question)} {answer}" for question, answer in asked)]
 

@@ -1,9 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-Views of a drawing to train on: as it is, and as another hand, another paper or a bad copy might show it.
+Creates training views of a drawing: unmodified, and with a different style, a colored background or lower quality.
 
-What the drawing is called stays true of every view: a red apple keeps its color, and a left-facing fist its side.
+The name of the drawing stays correct in each view: a red apple keeps its color, and a left-facing fist its direction.
 """
 
 import random
@@ -19,8 +19,8 @@ from .papers import random_paper
 from .texts import COLORS
 
 
-SIDED = re.compile(r"\b(left|right|leftwards|rightwards)\b")  # drawings whose name would be wrong in a mirror
-COLORFUL = re.compile(rf"\b({COLORS}|rainbow)\b")  # drawings whose name would be wrong in other colors
+SIDED = re.compile(r"\b(left|right|leftwards|rightwards)\b")  # names that would be wrong for a mirrored drawing
+COLORFUL = re.compile(rf"\b({COLORS}|rainbow)\b")  # names that would be wrong for other colors
 
 MOVED = v2.RandomAffine(
     degrees=12,
@@ -32,22 +32,22 @@ MOVED = v2.RandomAffine(
 TINTED = v2.ColorJitter(brightness=(0.75, 1.1), contrast=(0.8, 1.15), saturation=0.4, hue=0.04)
 TINTED_LITTLE = v2.ColorJitter(brightness=(0.85, 1.1), contrast=0.1, saturation=0.2, hue=0.01)
 
-GREY, OUTLINED, LINES = 0.1, 0.15, 0.05  # shares of views; the others keep the artist's hand
-PAPER, BLUR, JPEG = 0.3, 0.15, 0.2  # shares of views, whatever the hand
+GREY, OUTLINED, LINES = 0.1, 0.15, 0.05  # shares of views; the others are only tinted
+PAPER, BLUR, JPEG = 0.3, 0.15, 0.2  # shares of all views
 
 
 def views(row: Mapping, number: int, seed: int) -> Iterator[Image.Image]:
     """
-    Gives views of a row's drawing, the same for the same seed.
+    Yields views of a row's drawing, which are the same for the same seed.
 
     Args:
         row (`Mapping`):
-            A row, of which `image`, `name` and, where there is one, `mask` are read. Without a mask the paper stays.
-        number (`int`): How many views; the first is the drawing as it is.
-        seed (`int`): Seed of the others.
+            A row with `image`, `name` and optionally `mask`. Without a mask, the background stays white.
+        number (`int`): Number of views; the first is the drawing itself.
+        seed (`int`): Seed of the other views.
 
     Returns:
-        `Iterator[PIL.Image.Image]`: The views, RGB and as large as the drawing.
+        `Iterator[PIL.Image.Image]`: The views, RGB and of the same size as the drawing.
     """
     drawing = row["image"].convert("RGB")
     yield drawing
@@ -62,7 +62,7 @@ def views(row: Mapping, number: int, seed: int) -> Iterator[Image.Image]:
 def _view(image: Image.Image, mask: Image.Image, name: str, chance: random.Random) -> Image.Image:
     if chance.random() < 0.5 and not SIDED.search(name):
         image, mask = (layer.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for layer in (image, mask))
-    image, uncovered = MOVED(image, ImageChops.invert(mask))  # both are 255 where there is nothing
+    image, uncovered = MOVED(image, ImageChops.invert(mask))  # both are 255 where nothing is drawn
     image, mask = _by_another_hand(image, ImageChops.invert(uncovered), bool(COLORFUL.search(name)), chance)
     if chance.random() < PAPER:
         image = on_paper(image, mask, random_paper(chance))
@@ -76,7 +76,7 @@ def _view(image: Image.Image, mask: Image.Image, name: str, chance: random.Rando
 def _by_another_hand(
     image: Image.Image, mask: Image.Image, colorful: bool, chance: random.Random
 ) -> tuple[Image.Image, Image.Image]:
-    """Grey, with outlines, as lines alone, or only tinted; colors that are in the name are kept."""
+    """Gray, outlined, as a line drawing, or only tinted; colors that are in the name are preserved."""
     hand = chance.random()
     if not colorful and hand < LINES:
         return line_drawing(image, mask)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the measurements of ablations share: their figures' file, and features of a split in batches."""
+"""Code shared by the ablation steps that measure: writing figures, and reading features in batches."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ BATCH_SIZE = 64
 
 
 def write_figures(figures: Mapping[str, float], folder: str | Path) -> None:
-    """Writes what `lavit ablate` reads, and says it."""
+    """Writes the figures for `lavit ablate`, and prints them."""
     text = json.dumps(figures, indent=2)
     with atomic_file(Path(folder) / FIGURES_NAME) as file:
         file.write_text(text + "\n")
@@ -26,6 +26,6 @@ def write_figures(figures: Mapping[str, float], folder: str | Path) -> None:
 
 
 def batched_features(rows: Dataset, feature_size: int, batch_size: int = BATCH_SIZE) -> Iterator[torch.Tensor]:
-    """Features that `cache_features.py` wrote, `(batch_size, num_patches, feature_size)`, in fp32."""
+    """Features from `cache_features.py`, `(batch_size, num_patches, feature_size)`, in fp32."""
     for batch in rows.select_columns("features").iter(batch_size):
         yield torch.stack([from_bytes(row, feature_size) for row in batch["features"]]).float()

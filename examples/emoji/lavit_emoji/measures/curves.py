@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Curves of several quantities over the same numbers."""
+"""Plots of several quantities against the same numbers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,17 +14,17 @@ Points = Sequence[tuple[float, float]]
 
 def draw_curves(panels: Mapping[str, Mapping[str, Points]], across: str) -> Figure:
     """
-    Draws curves.
+    Plots curves.
 
     Args:
         panels (`Mapping[str, Mapping[str, Points]]`):
-            By the name of a quantity the curves by their names, each a list of points `(number, quantity)`. A name
-            has the same color in all panels.
+            For each quantity, its curves by name, each a list of points `(number, quantity)`. Curves of the same name
+            have the same color in all panels.
         across (`str`):
-            What the numbers are.
+            Label of the horizontal axis.
 
     Returns:
-        `Figure`: The panels beside each other, with one legend.
+        `Figure`: The panels side by side, with one legend.
     """
     width, height = PANEL_SIZE
     figure = Figure(figsize=(width * len(panels), height), layout="constrained")

@@ -1,9 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-How far one gets without looking: answers guessed from the words of the question alone.
+Guesses answers from the words of the question alone, without the image.
 
-What a model that sees the sheet answers is worth what it has over this.
+This is the baseline for the accuracy of models that see the sheet.
 """
 
 import re
@@ -14,21 +14,21 @@ from itertools import pairwise
 import numpy as np
 
 
-SMOOTHING = 0.5  # times that every word is taken to have been seen with every answer
+SMOOTHING = 0.5  # pseudocount of each word with each answer
 LEFT_OR_RIGHT = re.compile(r"\b(left|right) of\b")
 SIDE = re.compile(r"\b(left of|right of|above|below)\b")
 
 
 class WordGuesser:
     """
-    Naive Bayes over the words of a question: the most probable answer, given with which answers they were seen.
+    A naive Bayes classifier that predicts the answer from the words of a question.
 
     Args:
         questions (`Sequence[str]`): Questions to learn from.
         answers (`Sequence[str]`): Their answers.
 
     Raises:
-        `ValueError`: If there are none, or not as many answers as questions.
+        `ValueError`: If there are no questions, or their number differs from that of the answers.
     """
 
     def __init__(self, questions: Sequence[str], answers: Sequence[str]):
@@ -45,21 +45,21 @@ class WordGuesser:
         self.log_odds = np.log(seen / (counts[:, None] + 2 * SMOOTHING))
 
     def __call__(self, question: str) -> str:
-        """The most probable answer to a question."""
+        """The most likely answer to a question."""
         known = [self.index[word] for word in words(question) if word in self.index]
         return str(self.answers[np.argmax(self.prior + self.log_odds[:, known].sum(axis=1))])
 
 
 def words(question: str) -> set[str]:
-    """The words of a question, in lower case, and its pairs of neighbors."""
+    """The words of a question and its pairs of adjacent words, in lower case."""
     found = re.findall(r"[\w'-]+", question.lower())
     return {*found, *map(" ".join, pairwise(found))}
 
 
 def subjects(kind: str, question: str) -> list[str]:
     """
-    What a question counts as: its kind, and among those for a place `left_right` (`What is left of the cat?`), among
-    those for yes or no `yes_no_side` (`Is the cat left of the dog?`, above and below too).
+    The subjects that a question counts for: its kind; for `place`, also `left_right` (`What is left of the cat?`); for
+    `yes_no`, also `yes_no_side` (`Is the cat left of the dog?`, also right of, above and below).
     """
     if kind == "place" and LEFT_OR_RIGHT.search(question):
         return [kind, "left_right"]
@@ -69,7 +69,7 @@ def subjects(kind: str, question: str) -> list[str]:
 
 
 def by_subject(rows: Iterable[Mapping]) -> dict[str, tuple[list[str], list[str]]]:
-    """Questions and answers of rows of sheets by what they ask for."""
+    """Groups the questions and answers of sheets by subject."""
     sorted_out = defaultdict(lambda: ([], []))
     for row in rows:
         for kind, question, answer in zip(row["kinds"], row["questions"], row["answers"], strict=True):
@@ -81,16 +81,16 @@ def by_subject(rows: Iterable[Mapping]) -> dict[str, tuple[list[str], list[str]]
 
 def score_guesses(train: Iterable[Mapping], test: Iterable[Mapping]) -> dict[str, dict[str, float]]:
     """
-    The share of questions that is answered right without looking.
+    The share of questions that are answered correctly without the image.
 
     Args:
         train (`Iterable[Mapping]`):
-            Rows of sheets to learn from, of which `kinds`, `questions` and `answers` are read.
-        test (`Iterable[Mapping]`): Rows to answer.
+            Rows of sheets to learn from, with `kinds`, `questions` and `answers`.
+        test (`Iterable[Mapping]`): Rows of sheets with the questions to answer.
 
     Returns:
-        `dict[str, dict[str, float]]`: For each of [`subjects`] that both have: the number of questions in `test`, and
-        the accuracy of the most frequent answer (`most_frequent`) and of a [`WordGuesser`] (`by_words`).
+        `dict[str, dict[str, float]]`: For each subject (see [`subjects`]) in both: the number of questions in `test`,
+        and the accuracy of the most frequent answer (`most_frequent`) and of a [`WordGuesser`] (`by_words`).
     """
     learned, asked = by_subject(train), by_subject(test)
     scores = {}

@@ -1,11 +1,10 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-A judge of generated images, which names what they show: a linear discriminant on the features of LaVIT's own frozen
-encoder.
+A judge that names what generated images show: a linear discriminant on the features of LaVIT's own frozen encoder.
 
-It is fitted to the training drawings alone, as they are and at the resolution of LaVIT's images, and plays no part in
-training LaVIT. Because it shares the encoder, it is not independent of the model.
+It is fitted to the training drawings, in their original resolution and in that of LaVIT's images, and isn't used to
+train LaVIT. Because it shares the encoder, it is not independent of the model.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -16,20 +15,20 @@ from PIL import Image
 from .looking import Looker
 
 
-SHRINKAGE = 0.2  # of the covariance towards its diagonal; chosen by `validation` and `validation_artist`
-WINDOWS = (1 / 2, 5 / 8, 3 / 4)  # of an image's side, in which single drawings of a sheet are looked for
-WINDOW_STEPS = 3  # places of a window across and down
+SHRINKAGE = 0.2  # of the covariance towards its diagonal; chosen on `validation` and `validation_artist`
+WINDOWS = (1 / 2, 5 / 8, 3 / 4)  # sizes of the windows to find drawings of a sheet in, as shares of the image's side
+WINDOW_STEPS = 3  # positions of a window in each direction
 
 
 class Judge:
     """
-    Names images by the nearest of their classes' means, as far as the covariance within classes goes (linear
-    discriminant analysis). Nothing about it is left to chance.
+    Names images with linear discriminant analysis: by the nearest class mean, given the covariance within classes. It
+    is deterministic.
 
     Args:
-        looker ([`Looker`]): Looks at the images.
-        looks (`torch.Tensor` of shape `(num_pictures, 2 * feature_size)`): What it saw of those to learn from.
-        names (`Sequence[str]`): Their names.
+        looker ([`Looker`]): Computes features of images.
+        looks (`torch.Tensor` of shape `(num_pictures, 2 * feature_size)`): Features of the images to learn from.
+        names (`Sequence[str]`): Names of these images.
     """
 
     def __init__(self, looker: Looker, looks: torch.Tensor, names: Sequence[str]):
@@ -42,25 +41,25 @@ class Judge:
         within = looks - means[classes]
         covariance = within.T @ within / len(looks)
         covariance = torch.lerp(covariance, torch.diag(covariance.diagonal()), SHRINKAGE)
-        # Channels that never change have no variance of their own.
+        # Constant channels have no variance.
         covariance.diagonal().add_(1e-6 * covariance.diagonal().mean())
         self.weight = torch.linalg.solve(covariance, means.T)
         self.bias = -(means * self.weight.T).sum(dim=1) / 2
 
     def rank(self, looks: torch.Tensor, names: Sequence[str], among: Collection[str] | None = None) -> torch.Tensor:
         """
-        The place of the right name among others.
+        The rank of the right name of each image.
 
         Args:
-            looks (`torch.Tensor` of shape `(number, 2 * feature_size)`): Looks at images.
+            looks (`torch.Tensor` of shape `(number, 2 * feature_size)`): Features of images.
             names (`Sequence[str]`): Their right names.
-            among (`Collection[str]`, *optional*): The names that it may give; all if not given.
+            among (`Collection[str]`, *optional*): The names to choose from; all by default.
 
         Returns:
-            `torch.Tensor` of shape `(number,)`: 0 where the right name is the first.
+            `torch.Tensor` of shape `(number,)`: The ranks, 0 if the right name comes first.
 
         Raises:
-            `ValueError`: If it has learned no image of a name.
+            `ValueError`: If there was no image with this name to learn from.
         """
         unknown = sorted(set(names) - self.index.keys())
         if unknown:
@@ -73,7 +72,7 @@ class Judge:
 
 
 def score_ranks(ranks: torch.Tensor) -> dict[str, float | int]:
-    """How often a right name is the first, and how often among the first five, from what [`Judge.rank`] gave."""
+    """How often the right name comes first, and is among the first five, given the output of [`Judge.rank`]."""
     return {
         "number": len(ranks),
         "first": (ranks < 1).float().mean().item(),
@@ -82,7 +81,7 @@ def score_ranks(ranks: torch.Tensor) -> dict[str, float | int]:
 
 
 def windows(image: Image.Image) -> Iterator[Image.Image]:
-    """Squares out of an image, of several sizes and in several places, in each of which a drawing may be alone."""
+    """Crops of an image with several sizes and positions, each of which may contain a single drawing."""
     for share in WINDOWS:
         width, height = round(share * image.width), round(share * image.height)
         steps = [index / (WINDOW_STEPS - 1) for index in range(WINDOW_STEPS)]
@@ -93,15 +92,15 @@ def windows(image: Image.Image) -> Iterator[Image.Image]:
 
 def best_ranks(judge: Judge, pictures: Sequence[Image.Image], names: Sequence[Sequence[str]]) -> torch.Tensor:
     """
-    Looks for several drawings on each image, one by one: a drawing's place is that in the window where it does best.
+    Looks for several things in each image, one by one. The rank of a thing is the best one among all windows.
 
     Args:
-        judge ([`Judge`]): Names what is in a window.
-        pictures (`Sequence[PIL.Image.Image]`): Images.
-        names (`Sequence[Sequence[str]]`): What is to be found on each, the same number everywhere.
+        judge ([`Judge`]): The judge.
+        pictures (`Sequence[PIL.Image.Image]`): The images.
+        names (`Sequence[Sequence[str]]`): Names of the things to find in each image, the same number for all images.
 
     Returns:
-        `torch.Tensor` of shape `(num_pictures, num_names)`: the best places.
+        `torch.Tensor` of shape `(num_pictures, num_names)`: The best ranks.
     """
     views = [view for picture in pictures for view in windows(picture)]
     looks = judge.look(views)
@@ -114,7 +113,7 @@ def best_ranks(judge: Judge, pictures: Sequence[Image.Image], names: Sequence[Se
 
 
 def at_painted_size(images: Iterable[Image.Image], size: int) -> Iterator[Image.Image]:
-    """Images made as small as LaVIT paints them and large again, so that the judge knows such images."""
+    """Scales images down to the size of LaVIT's images and up again, so that the judge learns from such images."""
     for image in images:
         small = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
         yield small.resize(image.size, Image.Resampling.BICUBIC)

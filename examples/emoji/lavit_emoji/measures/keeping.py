@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What a visual tokenizer keeps of sheets, of which it is known where something is drawn: figures and images."""
+"""Figures and images of the patches that a visual tokenizer keeps of sheets, whose drawn patches are known."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ CELL = 192  # width of an image with probabilities, in pixels
 @dataclass
 class Sheets:
     """
-    What is known of sheets.
+    Features and annotations of sheets.
 
     Args:
-        features (`torch.Tensor` of shape `(num_sheets, num_patches, feature_size)`): What the encoder sees.
+        features (`torch.Tensor` of shape `(num_sheets, num_patches, feature_size)`): The encoder's features.
         drawn (`torch.Tensor` of shape `(num_sheets, num_patches)`): The share of each patch that is drawn.
         distance (`torch.Tensor` of shape `(num_sheets, num_patches)`):
-            How many patches away the next drawing is; 0 where there is one.
-        number (`torch.Tensor` of shape `(num_sheets,)`): How many drawings there are.
+            Distance to the nearest drawing in patches; 0 for patches with drawn content.
+        number (`torch.Tensor` of shape `(num_sheets,)`): Number of drawings.
     """
 
     features: torch.Tensor
@@ -45,7 +45,7 @@ class Sheets:
 
 @torch.no_grad()
 def encode(rows: Dataset, tokenizer: LaVITVisualTokenizer, processor: LaVITImageProcessor) -> Sheets:
-    """Runs the encoder on rows of what `prepare_sheets.py` wrote."""
+    """Runs the encoder on rows from `prepare_sheets.py`."""
     features = []
     for batch in rows.iter(BATCH_SIZE):
         images = [image.convert("RGB") for image in batch["image"]]
@@ -62,24 +62,24 @@ def encode(rows: Dataset, tokenizer: LaVITVisualTokenizer, processor: LaVITImage
 
 @torch.no_grad()
 def select(tokenizer: LaVITVisualTokenizer, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which patches are kept by the tokenizer's rule, and the probabilities, `(num_images, num_patches)` each."""
+    """The patches kept by the tokenizer's selection rule, and all probabilities, `(num_images, num_patches)` each."""
     kept, log_probs = tokenizer.select(features, tokenizer.embedding(features))
     return kept, log_probs[..., 0].exp()
 
 
 def kept_figures(kept: torch.Tensor, probs: torch.Tensor, sheets: Sheets) -> dict:
     """
-    How much is kept where, and how the count follows what there is.
+    Which patches are kept, and how their number depends on the content.
 
     Args:
         kept (`torch.BoolTensor` of shape `(num_sheets, num_patches)`): The kept patches.
-        probs (`torch.Tensor` of shape `(num_sheets, num_patches)`): The probabilities of keeping each.
-        sheets ([`Sheets`]): What is known of the sheets.
+        probs (`torch.Tensor` of shape `(num_sheets, num_patches)`): The probabilities of keeping each patch.
+        sheets ([`Sheets`]): The sheets.
 
     Returns:
-        `dict`: mean probabilities and shares of kept patches by where they are, counts by threshold and by lot, the
-        count on sheets with the most drawings over that on sheets with the fewest (`four_to_one`), and its rank
-        correlation with the drawn area (`count_to_drawn_area`).
+        `dict`: Mean probabilities and shares of kept patches by location; number of kept patches by threshold and by
+        sampling (`lot`); the ratio of this number on sheets with the most drawings to that on sheets with the fewest
+        (`four_to_one`); and its rank correlation with the drawn area (`count_to_drawn_area`).
     """
     counts = kept.sum(dim=1).float()
     by_lot = probs.sum(dim=1)
@@ -101,7 +101,7 @@ def kept_figures(kept: torch.Tensor, probs: torch.Tensor, sheets: Sheets) -> dic
 
 
 def _places(sheets: Sheets) -> dict[str, torch.Tensor]:
-    """Masks of the patches inside drawings, at their edges and so on."""
+    """Masks of patches by location: inside drawings, at their edges, and so on."""
     drawn = sheets.distance == 0
     side = int(drawn.shape[1] ** 0.5)
     places = torch.arange(drawn.shape[1], device=drawn.device)
@@ -118,22 +118,22 @@ def _places(sheets: Sheets) -> dict[str, torch.Tensor]:
 
 
 def _by_number(values: torch.Tensor, number: torch.Tensor) -> list[float]:
-    """The mean of values over sheets of one drawing, of two and so on."""
+    """The mean of values over sheets with one drawing, two drawings, and so on."""
     return [values[number == count].mean().item() for count in number.unique()]
 
 
 def cosine_figures(name: str, rebuilt: torch.Tensor, targets: torch.Tensor, drawn: torch.Tensor) -> dict[str, float]:
     """
-    How much rebuilt features are like the encoder's.
+    The cosine similarity between reconstructed features and the encoder's.
 
     Args:
-        name (`str`): What the figures are called.
-        rebuilt (`torch.Tensor` of shape `(num_images, num_patches, channels)`): Rebuilt features.
-        targets (`torch.Tensor` of the same shape): The encoder's.
-        drawn (`torch.BoolTensor` of shape `(num_images, num_patches)`): Where something is drawn.
+        name (`str`): Name of the figures.
+        rebuilt (`torch.Tensor` of shape `(num_images, num_patches, channels)`): Reconstructed features.
+        targets (`torch.Tensor` of the same shape): The encoder's features.
+        drawn (`torch.BoolTensor` of shape `(num_images, num_patches)`): Mask of the drawn patches.
 
     Returns:
-        `dict[str, float]`: The mean cosine of all patches, under `name`, and of the drawn ones, under `name_drawn`.
+        `dict[str, float]`: The mean cosine over all patches (`name`) and over drawn patches (`name_drawn`).
     """
     cosines = torch.nn.functional.cosine_similarity(rebuilt.float(), targets.float(), dim=-1)
     return {name: cosines.mean().item(), f"{name}_drawn": cosines[drawn].mean().item()}
@@ -141,14 +141,14 @@ def cosine_figures(name: str, rebuilt: torch.Tensor, targets: torch.Tensor, draw
 
 def load_detokenizer(model: Path, tokenizer: LaVITVisualTokenizer) -> LaVITDetokenizer | None:
     """
-    Loads what rebuilds features from codes.
+    Loads the detokenizer, which reconstructs features from codes.
 
     Args:
-        model (`Path`): A repo with a pixel decoder, or a checkpoint of stage 1.
-        tokenizer ([`LaVITVisualTokenizer`]): Its visual tokenizer, whose codebook the detokenizer gets.
+        model (`Path`): A repo with a pixel decoder, or a checkpoint from stage 1.
+        tokenizer ([`LaVITVisualTokenizer`]): Its visual tokenizer, whose codebook the detokenizer uses.
 
     Returns:
-        [`LaVITDetokenizer`] or `None`: In fp32; `None` where there is none, or none that has learned codes.
+        [`LaVITDetokenizer`] or `None`: The detokenizer in fp32; `None` if there is no detokenizer trained on codes.
     """
     if (model / "detokenizer").is_dir():
         detokenizer = LaVITDetokenizer.from_pretrained(model, subfolder="detokenizer", dtype="float32")
@@ -165,19 +165,19 @@ def rebuilt_figures(
     tokenizer: LaVITVisualTokenizer, detokenizer: LaVITDetokenizer, kept: torch.Tensor, sheets: Sheets, seed: int
 ) -> dict[str, float]:
     """
-    What the codes tell of sheets: cosines of the features that are rebuilt from them, for the kept patches and for as
-    many others of each sheet, in the same detokenizer, which was not trained for those.
+    How well features of sheets are reconstructed from codes: for the kept patches, and for the same number of random
+    patches of each sheet, with the same detokenizer, which wasn't trained on random patches.
 
     Args:
-        tokenizer ([`LaVITVisualTokenizer`]): Makes codes.
-        detokenizer ([`LaVITDetokenizer`]): Makes features of them; has the tokenizer's codebook.
+        tokenizer ([`LaVITVisualTokenizer`]): Converts patches to codes.
+        detokenizer ([`LaVITDetokenizer`]): Reconstructs features from codes, with the tokenizer's codebook.
         kept (`torch.BoolTensor` of shape `(num_sheets, num_patches)`): The kept patches.
         sheets ([`Sheets`]): The sheets.
         seed (`int`): Seed of the random patches.
 
     Returns:
         `dict[str, float]`: `selected`, `selected_drawn`, `random`, `random_drawn`, and `codes_used`, the share of the
-        codebook that stands for a kept patch at least once.
+        codebook that is used for at least one kept patch.
     """
     generator = torch.Generator(kept.device).manual_seed(seed)
     order = torch.rand(kept.shape, generator=generator, device=kept.device).argsort(dim=1)
@@ -203,11 +203,11 @@ def mark_kept(
     size: int = 256,
 ) -> Iterator[Image.Image]:
     """
-    Images with the patches that are kept in color and the others dimmed.
+    Images with kept patches in color and dropped patches dimmed.
 
     Args:
         images (`Sequence[PIL.Image.Image]`): Images of any size.
-        tokenizer ([`LaVITVisualTokenizer`]): Whose selector chooses.
+        tokenizer ([`LaVITVisualTokenizer`]): The visual tokenizer.
         processor ([`LaVITImageProcessor`]): Its image processor.
         size (`int`, *optional*, defaults to 256): Longer side of the marked images, in pixels.
 
@@ -221,7 +221,7 @@ def mark_kept(
 
 
 def draw_probabilities(image: Image.Image, kept: torch.Tensor, probs: torch.Tensor) -> Image.Image:
-    """An image with its kept patches framed, and the probabilities in percent."""
+    """An image with kept patches outlined, and the probability of each patch in percent."""
     picture = image.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(9)
     side = int(len(kept) ** 0.5)

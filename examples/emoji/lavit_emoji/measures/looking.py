@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the frozen encoder alone sees: pooled features of images, kept on disk, and class means to name them by."""
+"""Pooled features of the frozen encoder, cached on disk, and naming images by the nearest class mean."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -18,18 +18,18 @@ from lavit_hf.lavit.atomic_files import atomic_file
 
 
 def batches(items: Sequence, size: int) -> list[Sequence]:
-    """Cuts a sequence into pieces of at most `size`."""
+    """Splits a sequence into batches of at most `size` items."""
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 class Looker:
     """
-    Looks at images with the frozen encoder of a visual tokenizer.
+    Computes pooled features of images with the frozen encoder of a visual tokenizer.
 
     Args:
-        visual_tokenizer ([`LaVITVisualTokenizer`]): Whose encoder.
+        visual_tokenizer ([`LaVITVisualTokenizer`]): The visual tokenizer.
         image_processor ([`LaVITImageProcessor`]): Its image processor.
-        cache (`Path`, *optional*): Folder where looks that have a name are kept. None are if not given.
+        cache (`Path`, *optional*): Folder to cache features in; by default, nothing is cached.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class Looker:
     @torch.inference_mode()
     def __call__(self, images: Iterable[Image.Image], batch_size: int = 32) -> torch.Tensor:
         """
-        Looks at images, in bf16 if that is fast.
+        Computes the features of images, with bf16 autocast if that is fast on the device.
 
         Args:
             images (`Iterable[PIL.Image.Image]`): Images of any mode.
-            batch_size (`int`, *optional*, defaults to 32): How many at once.
+            batch_size (`int`, *optional*, defaults to 32): Number of images per batch.
 
         Returns:
-            `torch.Tensor` of shape `(num_images, 2 * feature_size)`: the features, averaged over the patches and at
-            their largest, in fp32.
+            `torch.Tensor` of shape `(num_images, 2 * feature_size)`: The mean and the maximum of the features over all
+            patches, in fp32.
         """
         images, looks = (image.convert("RGB") for image in images), []
         while batch := list(islice(images, batch_size)):
@@ -64,14 +64,14 @@ class Looker:
 
     def remember(self, name: str, make_images: Callable[[], Iterable[Image.Image]]) -> torch.Tensor:
         """
-        Looks at images once and for all, as long as the encoder stays as it is.
+        Returns the cached features of images, and computes them if they are not cached for this encoder.
 
         Args:
-            name (`str`): What the images are called, one name for the same images.
-            make_images (`Callable`): Gives the images, where they are not remembered.
+            name (`str`): Name of the set of images in the cache.
+            make_images (`Callable`): Returns the images if they are needed.
 
         Returns:
-            `torch.Tensor`: What a call gives.
+            `torch.Tensor`: The features, as returned by a call.
         """
         if self.cache is None:
             return self(make_images()).clone()
@@ -83,18 +83,18 @@ class Looker:
 
 
 def name_of(split: str, rows: Dataset) -> str:
-    """What the images of a split are called in [`Looker.remember`]: sets differ in number or size."""
+    """The name of the images of a split for [`Looker.remember`]; it contains their number and size."""
     return f"{split}-{len(rows)}-{rows[0]['image'].width}"
 
 
 class ClassMeans:
     """
-    Names images by the nearest of their classes' means: what can be read out of the encoder's features without
-    learning anything.
+    Names images by the nearest class mean. It shows what can be read from the encoder's features without a language
+    model.
 
     Args:
-        features (`torch.Tensor` of shape `(num_images, feature_size)`): Averaged features of images.
-        names (`Sequence[str]`): Their names.
+        features (`torch.Tensor` of shape `(num_images, feature_size)`): Averaged features of the images to learn from.
+        names (`Sequence[str]`): Names of these images.
     """
 
     def __init__(self, features: torch.Tensor, names: Sequence[str]):
@@ -105,22 +105,22 @@ class ClassMeans:
         self.means = sums / torch.bincount(classes)[:, None]
 
     def __call__(self, features: torch.Tensor) -> list[str]:
-        """The name of each image, from averaged features of shape `(num_images, feature_size)`."""
+        """The name of each image, given averaged features of shape `(num_images, feature_size)`."""
         return [names[0] for names in self.nearest(features, 1)]
 
     def nearest(self, features: torch.Tensor, count: int) -> list[list[str]]:
-        """The names of the `count` classes that are nearest to each image, the nearest first."""
+        """The names of the `count` classes nearest to each image, nearest first."""
         found = torch.cdist(features, self.means).topk(count, dim=1, largest=False).indices
         return [[self.names[number] for number in numbers] for numbers in found.tolist()]
 
 
 def averaged(looks: torch.Tensor) -> torch.Tensor:
-    """The averaged features in what a [`Looker`] gave: `(num_images, 2 * feature_size)` to the first half of it."""
+    """The averaged features in the output of a [`Looker`]: the first half of `(num_images, 2 * feature_size)`."""
     return looks[:, : looks.shape[1] // 2]
 
 
 def _digest(module: torch.nn.Module) -> str:
-    """A few letters that another set of weights would not have."""
+    """A short digest of the weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode() + tensor.float().numpy(force=True).tobytes())

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What a LaVIT paints of names and of drawings, in figures by a judge and on contact sheets."""
+"""Evaluates images that a LaVIT generates from names and drawings: figures from a judge, and contact sheets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,18 +20,18 @@ from .reading import Drawings, two_different
 
 
 BATCH_SIZE = 50
-SHOWN, COLUMNS, CELL = 48, 8, 128  # images on a contact sheet, in a row, and their width in pixels
-PAIRS = 100  # sheets of two of which images are painted
+SHOWN, COLUMNS, CELL = 48, 8, 128  # images per contact sheet and per row, and their width in pixels
+PAIRS = 100  # number of captions of sheets with two things to generate images from
 
 
 def make_judge(looker: Looker, rows: Dataset, painted_size: int) -> Judge:
     """
-    A judge that has learned from drawings as they are and as LaVIT could paint them.
+    Creates a judge from drawings in their original resolution and in that of generated images.
 
     Args:
-        looker ([`Looker`]): Looks at them.
-        rows (`~datasets.Dataset`): The drawings to train on.
-        painted_size (`int`): Side of a painted image, in pixels.
+        looker ([`Looker`]): Computes features of images.
+        rows (`~datasets.Dataset`): The training drawings.
+        painted_size (`int`): Side of a generated image, in pixels.
 
     Returns:
         [`Judge`]: The judge.
@@ -46,22 +46,22 @@ def make_judge(looker: Looker, rows: Dataset, painted_size: int) -> Judge:
 
 class Painter:
     """
-    Has a LaVIT paint, in bf16, always the same images for the same seed.
+    Generates images, with bf16 autocast if that is fast on the device. The same seed gives the same images.
 
     Args:
-        pipeline ([`LaVITPipeline`]): The LaVIT.
-        seed (`int`): Seed of all draws.
+        pipeline ([`LaVITPipeline`]): The pipeline.
+        seed (`int`): Random seed.
     """
 
     def __init__(self, pipeline: LaVITPipeline, seed: int):
         self.pipeline, self.seed = pipeline, seed
 
     def draw(self, names: Sequence[str]) -> list[Image.Image]:
-        """Images of texts, one for each."""
+        """Generates an image from each text."""
         return self._paint(self.pipeline, names)
 
     def reconstruct(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        """Images of other images' tokens, one for each."""
+        """Reconstructs each image from its tokens."""
         return self._paint(self.pipeline.reconstruct, images)
 
     def _paint(self, call, wishes: Sequence) -> list[Image.Image]:
@@ -75,17 +75,17 @@ class Painter:
 
 def picture_figures(painter: Painter, judge: Judge, drawings: Drawings, everyday: set[str], folder: Path) -> dict:
     """
-    What a judge says of images of single drawings.
+    How often a judge recognizes generated and reconstructed images of single drawings. Saves contact sheets.
 
     Args:
-        painter ([`Painter`]): The LaVIT.
+        painter ([`Painter`]): Generates images.
         judge ([`Judge`]): The judge.
         drawings ([`Drawings`]): Held-out drawings.
-        everyday (`set[str]`): The names of the everyday concepts, among which alone those are judged.
-        folder (`Path`): Where the contact sheets go.
+        everyday (`set[str]`): Names of the everyday concepts; for their drawings, the judge chooses only among these.
+        folder (`Path`): Folder for the contact sheets.
 
     Returns:
-        `dict[str, dict]`: Figures of the `drawings` themselves, `text_to_picture` and `reconstruction`.
+        `dict[str, dict]`: Figures for the `drawings` themselves, `text_to_picture` and `reconstruction`.
     """
     shown = {
         "drawings": drawings.images,
@@ -108,18 +108,19 @@ def _judged(judge: Judge, pictures: Sequence[Image.Image], drawings: Drawings, e
 
 def pair_figures(painter: Painter, judge: Judge, sheets: Dataset, folder: Path) -> dict:
     """
-    Whether images of two things show both. The judge looks at windows of an image; how far it gets with the sheets
-    themselves is the ceiling, and how often it finds what another sheet shows is chance.
+    How often images generated from captions of sheets with two things show both. The judge looks at windows of an
+    image. Its accuracy on the original sheets is the upper limit; how often it finds the things of another sheet is
+    the chance level.
 
     Args:
-        painter ([`Painter`]): The LaVIT.
+        painter ([`Painter`]): Generates images.
         judge ([`Judge`]): The judge.
-        sheets ([`~datasets.Dataset`]): Rows of what `prepare_sheets.py` wrote.
-        folder (`Path`): Where the contact sheet goes.
+        sheets ([`~datasets.Dataset`]): Rows from `prepare_sheets.py`.
+        folder (`Path`): Folder for the contact sheet.
 
     Returns:
-        `dict[str, dict]`: For `painted`, `sheets` and `chance`, the share of images with both things, and of things
-        found, each among the first five of a window.
+        `dict[str, dict]`: For `painted`, `sheets` and `chance`, the share of images in which both things were found,
+        and the share of things that were found. A thing counts as found if it is among the first five in a window.
     """
     rows = sheets.select(two_different(list(sheets["nouns"]))[:PAIRS])
     captions, names = list(rows["caption"]), list(rows["names"])
@@ -141,7 +142,7 @@ def _score_pairs(ranks: torch.Tensor) -> dict[str, float | int]:
 
 
 def _save_contact_sheets(folder: Path, drawings: Drawings, shown: dict[str, Sequence[Image.Image]]) -> None:
-    """Reconstructions beside drawings, and images of names."""
+    """Saves drawings next to their reconstructions, and images generated from names."""
     chosen = np.random.default_rng(0).permutation(len(drawings.names))[:SHOWN]
     pairs = [pictures[i] for i in chosen for pictures in (drawings.images, shown["reconstruction"])]
     save_image(image_grid(_cells(pairs, 2 * SHOWN), COLUMNS), folder / "reconstructions.png")

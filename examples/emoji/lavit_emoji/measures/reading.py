@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What a LaVIT says of drawings and sheets that it never saw, in figures."""
+"""Evaluates captions and answers of a LaVIT for held-out drawings and sheets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ QUESTION_COLUMNS = ["kinds", "questions", "answers"]
 @dataclass(frozen=True)
 class Drawings:
     """
-    Drawings with what CLDR says of them.
+    Drawings with their names and keywords from CLDR.
 
     Args:
         images (`list[PIL.Image.Image]`): The drawings.
         names (`list[str]`): Their names.
         keywords (`list[list[str]]`): Their keywords.
-        everyday (`list[bool]`): Which show one of the everyday concepts.
+        everyday (`list[bool]`): Whether each shows an everyday concept.
     """
 
     images: list[Image.Image]
@@ -43,13 +43,13 @@ class Drawings:
 
     @classmethod
     def of(cls, rows: Dataset) -> "Drawings":
-        """Takes rows of what `prepare.py` wrote."""
+        """Creates them from rows from `prepare.py`."""
         images = [image.convert("RGB") for image in rows["image"]]
         everyday = [is_everyday({"concept": concept}) for concept in rows["concept"]]
         return cls(images, list(rows["name"]), list(rows["keywords"]), everyday)
 
     def groups(self) -> dict[str, list[int]]:
-        """The numbers of all drawings and, where there are any, of those that show everyday concepts."""
+        """The indices of all drawings and, if there are any, of those that show everyday concepts."""
         groups = {"all": list(range(len(self.names)))}
         everyday = [number for number in groups["all"] if self.everyday[number]]
         return groups | ({"everyday": everyday} if everyday else {})
@@ -57,27 +57,27 @@ class Drawings:
 
 class Reader:
     """
-    Has a LaVIT write about images.
+    Captions images and answers questions about them.
 
     Args:
-        model ([`LaVITForCausalLM`]): The LaVIT.
+        model ([`LaVITForCausalLM`]): The model.
         processor ([`LaVITProcessor`]): Its processor.
-        batch_size (`int`, *optional*, defaults to 32): Images at once.
+        batch_size (`int`, *optional*, defaults to 32): Number of images per batch.
     """
 
     def __init__(self, model: LaVITForCausalLM, processor: LaVITProcessor, batch_size: int = 32):
         self.model, self.processor, self.batch_size = model, processor, batch_size
 
     def caption(self, images: Sequence[Image.Image], **settings) -> list[str]:
-        """Captions of images, one for each."""
+        """A caption for each image."""
         return self._write(images, [CAPTION] * len(images), CAPTION_SETTINGS | settings)
 
     def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
-        """Answers to questions, one about each image, as `lavit ask` gives them."""
+        """Answers to one question about each image, like those of `lavit ask`."""
         return self._write(images, [answer_to(question) for question in questions])
 
     def _write(self, images: Sequence[Image.Image], tasks: Sequence[Task], settings: dict | None = None) -> list[str]:
-        # Prompts of a length stand together: less padding.
+        # Prompts of similar length are batched together, to reduce padding.
         order = sorted(range(len(tasks)), key=lambda number: len(tasks[number].make_prompt(self.processor)))
         generator, texts = torch.Generator(self.model.device).manual_seed(0), {}
         for batch in batches(order, self.batch_size):
@@ -89,7 +89,7 @@ class Reader:
 
 
 def name_figures(said: Sequence[str], drawings: Drawings) -> dict[str, dict]:
-    """The figures of [`~scoring.score_names`] for all drawings and for the everyday ones."""
+    """The figures from [`~scoring.score_names`] for all drawings and for the everyday ones."""
     return {
         group: score_names(*([column[i] for i in numbers] for column in (said, drawings.names, drawings.keywords)))
         for group, numbers in drawings.groups().items()
@@ -98,16 +98,16 @@ def name_figures(said: Sequence[str], drawings: Drawings) -> dict[str, dict]:
 
 def sheet_figures(reader: Reader, sheets: Dataset, train: Dataset) -> dict[str, dict]:
     """
-    What is said of sheets: captions of those with two different drawings, and answers to all questions.
+    Scores captions of sheets with two different drawings, and answers to all questions.
 
     Args:
-        reader ([`Reader`]): The LaVIT.
-        sheets ([`~datasets.Dataset`]): Rows of what `prepare_sheets.py` wrote.
-        train ([`~datasets.Dataset`]): Its rows to train on, from which answers are guessed by words alone.
+        reader ([`Reader`]): Writes captions and answers.
+        sheets ([`~datasets.Dataset`]): Rows from `prepare_sheets.py`.
+        train ([`~datasets.Dataset`]): Rows of the train split, to guess answers from the words of questions.
 
     Returns:
-        `dict`: `captions` and `questions`. The latter have the share that is `right`, and beside it that of guesses
-        (`by_words`, `most_frequent`).
+        `dict`: `captions` and `questions`. The latter contain the share of `right` answers, and for comparison that of
+        guesses (`by_words`, `most_frequent`).
     """
     images, told = [image.convert("RGB") for image in sheets["image"]], sheets.remove_columns("image")
     guesses = score_guesses(train.select_columns(QUESTION_COLUMNS), told)
@@ -127,7 +127,7 @@ def _pair_figures(reader: Reader, images: Sequence[Image.Image], sheets: Dataset
 
 
 def two_different(nouns: Sequence[Sequence[str]]) -> list[int]:
-    """The numbers of the sheets with two drawings that are called differently."""
+    """The indices of the sheets with exactly two drawings that have different names."""
     return [number for number, pair in enumerate(nouns) if len(pair) == 2 and len(set(pair)) == 2]
 
 
@@ -142,7 +142,7 @@ def _answer_all(reader: Reader, images: Sequence[Image.Image], sheets: Dataset) 
 
 
 def read_photographs(reader: Reader, folder: Path) -> Mapping[str, str]:
-    """What it says about photographs, which it was not trained on; no figure, for reading."""
+    """Captions of photographs, which the model wasn't trained on; these are not scored."""
     paths = sorted(folder.glob("*.jpg"))
     captions = reader.caption([Image.open(path).convert("RGB") for path in paths])
     return {path.stem: caption for path, caption in zip(paths, captions)}

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What a text about an image is worth: figures of captions and answers, without any model."""
+"""Scores captions and answers; doesn't need a model."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -20,17 +20,17 @@ def score_names(
     said: Sequence[str], names: Sequence[str], keywords: Sequence[Collection[str]]
 ) -> dict[str, float | int]:
     """
-    How well drawings are named.
+    Scores captions of drawings.
 
     Args:
-        said (`Sequence[str]`): What was said of each drawing.
-        names (`Sequence[str]`): Their names.
-        keywords (`Sequence[Collection[str]]`): Their keywords.
+        said (`Sequence[str]`): The caption of each drawing.
+        names (`Sequence[str]`): The names of the drawings.
+        keywords (`Sequence[Collection[str]]`): The keywords of the drawings.
 
     Returns:
-        `dict`: `number` of drawings; the share called by the very name (`exact`); the share of which a word of the
-        name or of a keyword was said, `of`, `and` and the like left out (`right_keyword`); and the mean share of the
-        name's words that were said (`words_of_name`).
+        `dict`: The `number` of drawings; the share of captions that are the exact name (`exact`); the share that
+        contain a word of the name or of a keyword, except for words such as `of` and `and` (`right_keyword`); and the
+        mean share of the name's words in the caption (`words_of_name`).
 
     Raises:
         `ValueError`: If there are no drawings.
@@ -49,14 +49,14 @@ def score_names(
 
 
 def same(first: str, second: str) -> bool:
-    """Whether two texts are the same but for capitals and white space around them."""
+    """Whether two texts are the same except for case and surrounding whitespace."""
     return first.strip().lower() == second.strip().lower()
 
 
 def things_named(caption: str) -> set[str]:
     """
-    What a caption of a sheet names, in lower case, with and without color: `a red apple and two dogs` names `red
-    apple`, `apple` and `dogs`.
+    The things named in the caption of a sheet, in lower case, with and without color: `red apple`, `apple` and `dogs`
+    for `a red apple and two dogs`.
     """
     phrases = {ARTICLE.sub("", phrase.strip().lower()) for phrase in caption.split(" and ")}
     return phrases | {COLOR.sub("", phrase) for phrase in phrases}
@@ -64,14 +64,14 @@ def things_named(caption: str) -> set[str]:
 
 def score_pairs(captions: Sequence[str], nouns: Sequence[Sequence[str]]) -> dict[str, float | int]:
     """
-    How well the captions of sheets with two different drawings name them.
+    Scores captions of sheets with two different drawings.
 
     Args:
-        captions (`Sequence[str]`): Captions of sheets.
-        nouns (`Sequence[Sequence[str]]`): What each sheet shows, two nouns; colors and articles do not count.
+        captions (`Sequence[str]`): The captions.
+        nouns (`Sequence[Sequence[str]]`): The two nouns for each sheet; colors and articles are ignored.
 
     Returns:
-        `dict`: `number` of sheets, the share where `both` are named, and where at `least_one` is.
+        `dict`: The `number` of sheets, and the share of captions that name `both` things, and `at_least_one`.
     """
     found = np.array([[noun.lower() in things_named(text) for noun in pair] for text, pair in zip(captions, nouns)])
     return {
@@ -85,17 +85,17 @@ def score_answers(
     kinds: Iterable[str], questions: Iterable[str], answers: Iterable[str], said: Iterable[str]
 ) -> dict[str, dict[str, float | int]]:
     """
-    How many questions are answered right, by what they ask for.
+    Scores answers by subject.
 
     Args:
         kinds (`Iterable[str]`): The kind of each question.
         questions (`Iterable[str]`): The questions.
         answers (`Iterable[str]`): The right answers.
-        said (`Iterable[str]`): The given ones.
+        said (`Iterable[str]`): The answers to score.
 
     Returns:
-        `dict[str, dict]`: For each of what [`~guessing.subjects`] tells apart, the `number` of questions and the share
-        that is `right`.
+        `dict[str, dict]`: For each subject (see [`~guessing.subjects`]), the `number` of questions and the share of
+        `right` answers.
     """
     right: dict[str, list[bool]] = {}
     for kind, question, answer, given in zip(kinds, questions, answers, said, strict=True):

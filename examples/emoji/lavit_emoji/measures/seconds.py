@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""How long a caption and an image take: processor seconds on one thread, which other work hardly changes."""
+"""Measures the CPU time for a caption and an image, which other load on the machine hardly affects."""
 
 import os
 import resource
@@ -25,17 +25,17 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 def second_figures(model: Path, reader: Reader, pipeline: LaVITPipeline, image: Path) -> dict[str, float]:
     """
-    Times one caption and one image.
+    Measures the CPU time for a caption and for an image.
 
     Args:
         model (`Path`): The repo.
-        reader ([`Reader`]): The LaVIT, loaded.
-        pipeline ([`LaVITPipeline`]): The same.
-        image (`Path`): What is captioned.
+        reader ([`Reader`]): The loaded model, for captions.
+        pipeline ([`LaVITPipeline`]): The loaded pipeline, for images.
+        image (`Path`): The image to caption.
 
     Returns:
-        `dict[str, float]`: Processor seconds, the least of three: of the commands `lavit caption` and `lavit draw`,
-        loading and all, and of the loaded model (`caption_alone`, `picture_alone`).
+        `dict[str, float]`: CPU time in seconds, the minimum of three runs: for the commands `lavit caption` and `lavit
+        draw` on one thread, including loading, and for the loaded model (`caption_alone`, `picture_alone`).
     """
     picture = Image.open(image).convert("RGB")
     with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +53,7 @@ def _command(*arguments: str) -> None:
 
 
 def _least(call: Callable[[], object], who: int = THIS) -> float:
-    """The least processor time of several calls, of this process or of those that it waited for."""
+    """The minimum CPU time of several calls, in this process or in its child processes."""
     taken = []
     for _ in range(REPEATS):
         before = resource.getrusage(who)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""What the emoji checkpoint must reach: figures beside those of another checkpoint, and what falls short."""
+"""Targets for the emoji checkpoint: a table of its figures next to another checkpoint's, and the targets not met."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,21 +14,22 @@ KEPT, KEPT_ONE_SIZE = ("kept", "test_drawings"), ("kept", "test_drawings_one_siz
 DRAWINGS, STRANGER, ARTIST = ("captions", "test_drawings"), ("stranger",), ("captions", "validation_artist")
 SHEETS, PAIRS = ("questions", "test_drawings"), ("pictures", "sheets_of_two")
 NOTHING = "-"
-TOLERANCE = 1.1  # what two measurements of the same seconds may differ by
+TOLERANCE = 1.1  # factor by which two measurements of the same seconds can differ
 
 
 @dataclass(frozen=True)
 class Row:
     """
-    A row of the table: one figure, or two in a cell.
+    A row of the table, with one or two figures per cell.
 
     Args:
         title (`str`): What is measured.
-        paths (`tuple[tuple[str, ...], ...]`): Where the figures lie in `evaluation.json`.
-        wanted (`str`): What is wanted of them, in words.
-        is_met (`Callable`, *optional*): Whether figures are that, from their values and those of the other checkpoint.
-        beside (`Mapping[str, tuple[str, ...]]`): What they are to be compared with, by name, from the same file.
-        sample (`tuple[str, ...]`, *optional*): Where the number of images or questions lies.
+        paths (`tuple[tuple[str, ...], ...]`): Paths of the figures in `evaluation.json`.
+        wanted (`str`): The target, in words.
+        is_met (`Callable`, *optional*):
+            Whether the target is met, given the figures, those of the other checkpoint, and those in `beside`.
+        beside (`Mapping[str, tuple[str, ...]]`): Paths of figures to compare with in the same file, by name.
+        sample (`tuple[str, ...]`, *optional*): Path of the number of images or questions.
     """
 
     title: str
@@ -39,27 +40,27 @@ class Row:
     sample: tuple[str, ...] | None = None
 
     def cell(self, figures: Figures) -> str:
-        """The figures as they stand in the table; a dash where they were not measured."""
+        """The figures as shown in the table; a dash if they were not measured."""
         values = self.values(figures)
         return NOTHING if values is None else ", ".join(f"{value:.2f}" for value in values)
 
     def values(self, figures: Figures) -> list[float] | None:
-        """The figures; `None` where one was not measured."""
+        """The figures; `None` if one was not measured."""
         values = [find(figures, path) for path in self.paths]
         return None if None in values else values
 
     def sample_size(self, figures: Figures) -> str:
-        """On how many images or questions the figures were measured; empty where that was not recorded."""
+        """The number of images or questions that the figures were measured on; empty if it was not recorded."""
         number = None if self.sample is None else find(figures, self.sample)
         return "" if number is None else f"{number:,}"
 
     def comparison(self, figures: Figures) -> str:
-        """What the figures are to be compared with."""
+        """The figures to compare with."""
         found = {name: find(figures, path) for name, path in self.beside.items()}
         return ", ".join(f"{name} {value:.2f}" for name, value in found.items() if value is not None)
 
     def falls_short(self, figures: Figures, before: Figures) -> bool:
-        """Whether the figures were measured and are not what is wanted."""
+        """Whether the figures were measured and don't meet the target."""
         values = self.values(figures)
         if values is None or self.is_met is None:
             return False
@@ -68,34 +69,34 @@ class Row:
 
 
 def at_least(*limits: float) -> Callable:
-    """Whether each figure is as large as its limit."""
+    """Whether each figure is at least as large as its limit."""
     return lambda values, before, beside: all(value >= limit for value, limit in zip(values, limits, strict=True))
 
 
 def at_least_and_above(*limits: float) -> Callable:
-    """Whether each figure is as large as its limit, and larger than what stands beside it."""
+    """Whether each figure is at least as large as its limit, and larger than the figure to compare with."""
     return lambda values, before, beside: all(
         value >= limit and value > other for value, limit, other in zip(values, limits, beside, strict=True)
     )
 
 
 def times(factor: float) -> Callable:
-    """Whether the first figure is that many times the second."""
+    """Whether the first figure is at least `factor` times the second."""
     return lambda values, before, beside: values[0] >= factor * values[1]
 
 
 def within(share: float) -> Callable:
-    """Whether the figure is 1, give or take a share."""
+    """Whether the figure differs from 1 by at most `share`."""
     return lambda values, before, beside: abs(values[0] - 1) <= share
 
 
 def no_slower(values: list[float], before: list[float] | None, beside: list[float]) -> bool:
-    """Whether the seconds are no more than the other checkpoint's, but for the tolerance."""
+    """Whether the seconds are at most those of the other checkpoint, within the tolerance."""
     return before is None or values[0] <= TOLERANCE * before[0]
 
 
 def _names(title: str, group: tuple[str, ...], *wanted: float, above_probe: bool = False, keyword: bool = True) -> Row:
-    """A row of captions, with the probe's beside it."""
+    """A row for captions, compared with the probe."""
     measures = ("exact", "right_keyword") if keyword else ("exact",)
     *split, drawings = group
     return Row(
@@ -112,7 +113,7 @@ def _names(title: str, group: tuple[str, ...], *wanted: float, above_probe: bool
 
 
 def _question(title: str, subject: str, wanted: float | None = None) -> Row:
-    """A row of questions, with guesses by words and the most frequent answer beside it."""
+    """A row for questions, compared with guesses from words and the most frequent answer."""
     path = (*SHEETS, "questions", subject)
     reach = {} if wanted is None else {"wanted": f"{wanted:.2f}", "is_met": at_least(wanted)}
     beside = {"guessed": (*path, "by_words"), "most frequent": (*path, "most_frequent")}
@@ -120,7 +121,7 @@ def _question(title: str, subject: str, wanted: float | None = None) -> Row:
 
 
 def _pictures(title: str, kind: str, group: str, wanted: float | None = None) -> Row:
-    """A row of painted images, with the judge's figures of drawings beside it."""
+    """A row for generated images, compared with the judge's accuracy on the drawings."""
     paths = (("pictures", kind, group, "first"), ("pictures", kind, group, "first_five"))
     reach = {}
     if wanted is not None:
@@ -214,15 +215,15 @@ def find(figures: Figures, path: tuple[str, ...]) -> float | None:
 
 def targets_table(figures: Figures, before: Figures) -> str:
     """
-    The table in Markdown.
+    The table, as Markdown.
 
     Args:
-        figures (`Mapping`): What `evaluate.py` measured of this checkpoint.
-        before (`Mapping`): What it measured of the other one.
+        figures (`Mapping`): Figures of this checkpoint from `evaluate.py`.
+        before (`Mapping`): Figures of the other checkpoint.
 
     Returns:
-        `str`: Of each figure the sample size, the other checkpoint's, this one's, what it is to be compared with and
-        what is wanted.
+        `str`: For each row, the sample size, the other checkpoint's figures, this one's, the figures to compare with,
+        and the target.
     """
     lines = ["| | n | first version | this version | for comparison | target |"]
     lines.append("| --- | ---: | --- | --- | --- | --- |")
@@ -234,7 +235,7 @@ def targets_table(figures: Figures, before: Figures) -> str:
 
 
 def shortfalls(figures: Figures, before: Figures) -> list[str]:
-    """What is measured and not reached, each as `title: figure (target: ...)`."""
+    """The targets that were not met, each as `title: figure (target: ...)`."""
     return [
         f"{row.title}: {row.cell(figures)} (target: {row.wanted})" for row in ROWS if row.falls_short(figures, before)
     ]

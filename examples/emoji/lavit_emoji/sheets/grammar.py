@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""English for sheets of drawings: articles, plurals, and which names can stand in such sentences at all."""
+"""English grammar for the texts of sheets: articles, plurals, and which names can be used in a sentence."""
 
 import json
 import re
@@ -16,7 +16,7 @@ KINDS_OF_THINGS = re.compile(
     r"animal-|plant-|food-|drink$|dishware|face-costume|body-parts|place-building|place-religious|transport-|hotel|time$"
     r"|sky-weather|event|award-medal|sport|game|arts-crafts|clothing|sound|music|phone|computer|light-video|book-paper"
     r"|money|mail|writing|office|lock|tool|science|medical|household|other-object|heart"
-)  # subcategories; left out are faces, hands, people, feelings and landscapes
+)  # subcategories; excludes faces, hands, people, feelings and landscapes
 CLAUSE = re.compile(r"\b(with|without|of|on|in|and|showing|facing|up|behind|for|sent)\b")
 SINGULAR_IN_S = re.compile(r"(ss|us|rhinoceros)$")
 WORDS = json.loads(Path(__file__).with_suffix(".json").read_text())
@@ -27,11 +27,11 @@ AN = re.compile(r"(?!one\b|uni|use|eur|ewe)[aeiou]|hour|herb\b|x-ray", re.IGNORE
 
 def can_be_named(row: Mapping) -> bool:
     """
-    Whether the drawing of a row can stand on a sheet: it shows a thing, whose name is a noun that can be counted, or a
-    bare plural (`glasses`) or material (`bread`).
+    Whether the drawing of a row can appear on a sheet: it must show a thing whose name is a countable noun, a plural
+    (`glasses`) or a material (`bread`).
 
     Args:
-        row (`Mapping`): A row, of which `name` and `subcategory` are read.
+        row (`Mapping`): A row with `name` and `subcategory`.
 
     Returns:
         `bool`: `True` if it can.
@@ -42,27 +42,27 @@ def can_be_named(row: Mapping) -> bool:
 
 
 def noun_without_color(name: str) -> str:
-    """The name without the color in front: `apple` for `red apple`."""
+    """The name without a leading color: `apple` for `red apple`."""
     match = COLORED.match(name)
     return match["noun"] if match else name
 
 
 def is_plural(noun: str) -> bool:
-    """Whether a name stands in the plural already, as `glasses` and `chopsticks` do."""
+    """Whether a name is a plural, such as `glasses` or `chopsticks`."""
     return noun.endswith("s") and not SINGULAR_IN_S.search(noun)
 
 
 def is_countable(noun: str) -> bool:
-    """Whether there can be one, two or three of it."""
+    """Whether a noun is countable."""
     return not is_plural(noun) and noun not in MATERIALS
 
 
 def plural(noun: str) -> str:
     """
-    The plural of a noun, of which the last word changes: `police cars`, `teddy bears`, `hot dogs`.
+    The plural of a noun; only its last word changes: `police cars`, `teddy bears`, `hot dogs`.
 
     Raises:
-        `ValueError`: If it has none.
+        `ValueError`: If the noun is not countable.
     """
     if not is_countable(noun):
         raise ValueError(f"{noun!r} cannot be counted.")
@@ -77,7 +77,7 @@ def _regular_plural(word: str) -> str:
 
 
 def with_article(phrase: str, noun: str) -> str:
-    """`a red apple`, `an apple`; `bread` and `glasses` stand without."""
+    """Adds an indefinite article: `a red apple`, `an apple`; `bread` and `glasses` have none."""
     if not is_countable(noun):
         return phrase
     return f"an {phrase}" if AN.match(phrase) else f"a {phrase}"
@@ -85,18 +85,18 @@ def with_article(phrase: str, noun: str) -> str:
 
 def counted(noun: str, number: int, color: str | None = None) -> str:
     """
-    A number of things: `a red apple`, `two dogs`, `glasses`.
+    A phrase for a number of things: `a red apple`, `two dogs`, `glasses`.
 
     Args:
-        noun (`str`): What they are.
-        number (`int`): How many, from 1 to 4.
+        noun (`str`): The noun.
+        number (`int`): Number of things, from 1 to 4.
         color (`str`, *optional*): Their color.
 
     Returns:
         `str`: The phrase.
 
     Raises:
-        `ValueError`: If they cannot be counted, or are too many for a sheet.
+        `ValueError`: If the noun is not countable, or the number is too large for a sheet.
     """
     if number == 1:
         return with_article(f"{color} {noun}" if color else noun, noun)
@@ -106,5 +106,5 @@ def counted(noun: str, number: int, color: str | None = None) -> str:
 
 
 def listing(phrases: Sequence[str]) -> str:
-    """Joins phrases by `and` alone, as LaVIT cuts captions and answers at a comma: `a cat and a dog and a car`."""
+    """Joins phrases with `and` only, because LaVIT cuts off texts at commas: `a cat and a dog and a car`."""
     return " and ".join(phrases)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Sheets of one to four drawings of many sizes in many places, half of them on colored paper, with true texts."""
+"""Creates sheets: one to four drawings of various sizes and positions, half of them on a colored background."""
 
 import random
 from collections.abc import Mapping
@@ -16,30 +16,30 @@ from .texts import Placed, Question, caption, questions
 from .things import Thing, Things
 
 
-SIZES = {1: (48, 120), 2: (36, 76), 3: (32, 62), 4: (28, 58)}  # longer side for each number of drawings, of 128 pixels
+SIZES = {1: (48, 120), 2: (36, 76), 3: (32, 62), 4: (28, 58)}  # longer sides in pixels by number of drawings
 WHITE_PAPER = 0.5  # share of sheets
 GAP = 2  # pixels between drawings
 LAYOUTS, SHRINK = 200, 0.92  # tries to place drawings before they are made smaller
-FAINT = 16  # grey levels of the mask that do not count for a drawing's edge
+FAINT = 16  # pixels of the mask below this gray level don't count when a drawing is cropped
 
 
 @dataclass(frozen=True)
 class SheetSettings:
     """
-    How sheets look.
+    Settings of sheets.
 
     Args:
-        size (`int`, *optional*, defaults to 128): Their width and height, in pixels.
-        patch_size (`int`, *optional*, defaults to 16): Width and height of the patches in their masks, in pixels.
+        size (`int`, *optional*, defaults to 128): Width and height of a sheet, in pixels.
+        patch_size (`int`, *optional*, defaults to 16): Width and height of a patch, in pixels.
         sizes (`Mapping[int, tuple[int, int]]`, *optional*):
-            The least and the greatest length of a drawing's longer side, for sheets of one, two, three and four
-            drawings, in pixels.
-        plan (`str`, *optional*): The only kind of plan; all three by lot if not given, see `plans.py`.
+            Minimum and maximum length of a drawing's longer side, for sheets with one, two, three and four drawings,
+            in pixels.
+        plan (`str`, *optional*): The kind of plan; random by default, see `plans.py`.
         even (`bool`, *optional*, defaults to `False`):
-            Whether the number of drawings goes round from one to four with the index, for mixed plans.
+            Whether mixed sheets have one, two, three and four drawings in turn instead of a random number.
 
     Raises:
-        `ValueError`: If patches do not fill the sheet, or drawings do not fit on it.
+        `ValueError`: If the sheet can't be divided into patches, or drawings would not fit on it.
     """
 
     size: int = 128
@@ -60,15 +60,15 @@ class SheetSettings:
 @dataclass(frozen=True)
 class Sheet:
     """
-    A sheet with all that is true of it.
+    A sheet with its contents and texts.
 
     Args:
-        image (`PIL.Image.Image`): What it looks like, RGB.
-        coverage (`np.ndarray`): How much of each pixel is drawn, `(size, size)`, from 0 to 1.
-        placed (`list[Placed]`): What is where, in reading order.
-        paper (`tuple[int, int, int]`): The color of the paper.
-        caption (`str`): What is on it: `a red apple and a dog`.
-        questions (`list[Question]`): What can be asked about it, with the answers.
+        image (`PIL.Image.Image`): The image, RGB.
+        coverage (`np.ndarray`): Opacity of the drawings at each pixel, `(size, size)`, from 0 to 1.
+        placed (`list[Placed]`): The things and their positions, in reading order.
+        paper (`tuple[int, int, int]`): The background color.
+        caption (`str`): The caption, such as `a red apple and a dog`.
+        questions (`list[Question]`): Questions about the sheet, with answers.
     """
 
     image: Image.Image
@@ -81,12 +81,13 @@ class Sheet:
 
 class SheetMaker:
     """
-    Makes sheets from a split of the emoji set: the same ones for the same split and seed, in any order.
+    Creates sheets from a split of the emoji dataset. A sheet only depends on the split, the seed, the settings and its
+    index.
 
     Args:
-        drawings ([`~datasets.Dataset`]): A split of what `prepare.py` wrote, of which alone it takes drawings.
-        seed (`int`, *optional*, defaults to 0): The seed.
-        settings ([`SheetSettings`], *optional*): How sheets look.
+        drawings ([`~datasets.Dataset`]): A split from `prepare.py`, from which all drawings are taken.
+        seed (`int`, *optional*, defaults to 0): Random seed.
+        settings ([`SheetSettings`], *optional*): Settings of the sheets.
 
     Raises:
         `ValueError`: If the split has no masks, or too few things that can be named on sheets.
@@ -100,10 +101,10 @@ class SheetMaker:
 
     def __getitem__(self, index: int) -> Sheet:
         """
-        Makes a sheet.
+        Creates a sheet.
 
         Args:
-            index (`int`): Its number, 0 or more.
+            index (`int`): Index of the sheet, 0 or more.
 
         Returns:
             [`Sheet`]: The sheet.
@@ -113,7 +114,7 @@ class SheetMaker:
         settings, chance = self.settings, random.Random(f"{self.seed}/{index}")
         number = 1 + index % 4 if settings.even else None
         plan = draw_plan(self.things, chance, settings.plan, number)
-        elsewhere = draw_plan(self.things, chance, plan.name, number)  # what another sheet might have shown
+        elsewhere = draw_plan(self.things, chance, plan.name, number)  # contents that another sheet could have
         rows = [chance.choice(self.things.rows[thing.concept]) for thing in plan.things]
         layers = [self._layers(row, thing) for row, thing in zip(rows, plan.things, strict=True)]
         layers, boxes = place(layers, settings, chance)
@@ -126,7 +127,7 @@ class SheetMaker:
         return Sheet(image, coverage, placed, paper, caption(placed), questions(plan, placed, elsewhere, chance))
 
     def _layers(self, row: int, thing: Thing) -> tuple[Image.Image, Image.Image]:
-        """A drawing and its mask, recolored if the thing is, without the white around them."""
+        """A drawing and its mask, recolored if necessary, and cropped to the drawn area."""
         drawing = self.drawings[row]
         image, mask = drawing["image"].convert("RGB"), drawing["mask"]
         if thing.color:
@@ -141,16 +142,16 @@ Box = tuple[int, int, int, int]
 
 def place(layers: list[Layers], settings: SheetSettings, chance: random.Random) -> tuple[list[Layers], list[Box]]:
     """
-    Scales drawings and finds places for them where they do not touch.
+    Scales drawings and places them so that they don't touch.
 
     Args:
-        layers (`list[tuple[PIL.Image.Image, PIL.Image.Image]]`): Drawings and their masks, cropped.
-        settings ([`SheetSettings`]): Sizes of sheet and drawings.
-        chance (`random.Random`): Where chance comes from.
+        layers (`list[tuple[PIL.Image.Image, PIL.Image.Image]]`): Cropped drawings and their masks.
+        settings ([`SheetSettings`]): Sizes of the sheet and the drawings.
+        chance (`random.Random`): Random number generator.
 
     Returns:
         `tuple[list[tuple[PIL.Image.Image, PIL.Image.Image]], list[tuple[int, int, int, int]]]`: The scaled drawings
-        and masks, and the boxes for them: left, top, right and bottom, in pixels.
+        and masks, and their boxes: left, top, right and bottom, in pixels.
     """
     sides = [chance.uniform(*settings.sizes[len(layers)]) for _ in layers]
     while True:
@@ -170,16 +171,16 @@ def compose(
     layers: list[Layers], boxes: list[Box], paper: tuple[int, int, int], size: int
 ) -> tuple[Image.Image, np.ndarray]:
     """
-    Lays drawings on paper.
+    Pastes drawings on a background.
 
     Args:
         layers (`list[tuple[PIL.Image.Image, PIL.Image.Image]]`): Drawings on white and their masks.
-        boxes (`list[tuple[int, int, int, int]]`): Where each goes.
-        paper (`tuple[int, int, int]`): The color of the paper.
+        boxes (`list[tuple[int, int, int, int]]`): The box of each drawing.
+        paper (`tuple[int, int, int]`): The background color.
         size (`int`): Width and height of the sheet, in pixels.
 
     Returns:
-        `tuple[PIL.Image.Image, np.ndarray]`: The sheet, and how much of each pixel is drawn, `(size, size)`.
+        `tuple[PIL.Image.Image, np.ndarray]`: The sheet, and the opacity of the drawings at each pixel, `(size, size)`.
     """
     pixels = np.full((size, size, 3), paper, dtype=np.float32)
     coverage = np.zeros((size, size), dtype=np.float32)
@@ -196,7 +197,7 @@ def drawn_by_patch(coverage: np.ndarray, patch_size: int) -> np.ndarray:
     The share of each patch that is drawn.
 
     Args:
-        coverage (`np.ndarray`): How much of each pixel is drawn, `(size, size)`, from 0 to 1.
+        coverage (`np.ndarray`): Opacity of the drawings at each pixel, `(size, size)`, from 0 to 1.
         patch_size (`int`): Width and height of a patch, in pixels.
 
     Returns:
@@ -208,15 +209,15 @@ def drawn_by_patch(coverage: np.ndarray, patch_size: int) -> np.ndarray:
 
 def distance_by_patch(drawn: np.ndarray, patch_size: int) -> np.ndarray:
     """
-    How many patches away the next drawing is: 0 where there is one, 1 where one touches, diagonally too. From 2 on a
-    patch is far from any drawing.
+    The distance of each patch to the nearest drawing, in patches: 0 for patches with drawn content, 1 for adjacent
+    patches (including diagonally), and 2 or more for patches farther away.
 
     Args:
-        drawn (`np.ndarray`): What [`drawn_by_patch`] gave, `(rows, columns)`. Less than one pixel's worth is nothing.
+        drawn (`np.ndarray`): Output of [`drawn_by_patch`], `(rows, columns)`. Less than one pixel counts as nothing.
         patch_size (`int`): Width and height of a patch, in pixels.
 
     Returns:
-        `np.ndarray`: `(rows, columns)`, whole numbers; on an empty sheet all are `rows + columns`.
+        `np.ndarray`: `(rows, columns)`, integers; on an empty sheet, all are `rows + columns`.
     """
     places = np.argwhere(drawn >= 1 / patch_size**2)
     if not len(places):
@@ -245,7 +246,7 @@ def _touch(first: Box, second: Box) -> bool:
 
 
 def _ink(image: Image.Image, mask: Image.Image) -> tuple[float, float, float]:
-    """The mean color of what is drawn."""
+    """The mean color of a drawing."""
     covered = np.asarray(mask, dtype=np.float32)[..., None] / 255
     ink = (np.asarray(image, dtype=np.float32) - 255).sum(axis=(0, 1)) / max(covered.sum(), 1) + 255
     return tuple(ink)

@@ -1,11 +1,12 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What goes on a sheet, by lot. Each kind of plan makes the answers to its questions equally frequent:
+Random plans of what a sheet contains. In each kind of plan, all answers to its questions are equally frequent:
 
-- `"mixed"`: one to four different things, each number as often; now and then the same thing in two colors;
-- `"counted"`: one to four of the same, each number as often, and perhaps others beside them;
-- `"kind"`: one thing of a class (animal, food), each kind of it as often, and others of no such class.
+- `"mixed"`: one to four different things, or the same thing in two colors; all numbers are equally frequent;
+- `"counted"`: one to four of the same thing, sometimes with other things; all numbers are equally frequent;
+- `"kind"`: one thing of a class (such as animal or food), and other things that don't belong to this class; all kinds
+  of a class are equally frequent.
 """
 
 import random
@@ -18,18 +19,18 @@ from .things import Thing, Things, by_lot_in_color
 MOST = 4  # drawings on a sheet
 SHARES = {"mixed": 0.5, "counted": 0.3, "kind": 0.2}
 RECOLORED = 0.35  # share of groups
-TWO_COLORS = 0.2  # share of mixed sheets of two and more
-ALONE = 0.5  # share of counted things with nothing beside them
+TWO_COLORS = 0.2  # share of mixed sheets with two or more drawings
+ALONE = 0.5  # share of counted sheets without other things
 
 
 @dataclass(frozen=True)
 class Plan:
     """
-    What goes on a sheet.
+    The contents of a sheet.
 
     Args:
-        name (`str`): One of `"mixed"`, `"counted"` and `"kind"`.
-        groups (`tuple[tuple[Thing, int], ...]`): Things and how many of each.
+        name (`str`): `"mixed"`, `"counted"` or `"kind"`.
+        groups (`tuple[tuple[Thing, int], ...]`): The things, with the number of each.
     """
 
     name: str
@@ -37,19 +38,19 @@ class Plan:
 
     @property
     def things(self) -> list[Thing]:
-        """Every thing as often as it is drawn."""
+        """The things, each repeated as often as it is drawn."""
         return [thing for thing, number in self.groups for _ in range(number)]
 
 
 def draw_plan(things: Things, chance: random.Random, name: str | None = None, number: int | None = None) -> Plan:
     """
-    Draws a plan by lot.
+    Creates a random plan.
 
     Args:
-        things ([`Things`]): What there is to draw.
-        chance (`random.Random`): Where chance comes from.
-        name (`str`, *optional*): The kind of plan; by lot if not given.
-        number (`int`, *optional*): How many drawings a mixed sheet has, from 1 to 4; by lot if not given.
+        things ([`Things`]): Things to choose from.
+        chance (`random.Random`): Random number generator.
+        name (`str`, *optional*): Kind of plan; random by default.
+        number (`int`, *optional*): Number of drawings on a mixed sheet, from 1 to 4; random by default.
 
     Returns:
         [`Plan`]: The plan.
@@ -87,7 +88,7 @@ def _kind(things: Things, chance: random.Random, number: int) -> Plan:
 def _with_others(
     things: Things, chance: random.Random, groups: list[tuple[Thing, int]], number: int, among: list[Thing]
 ) -> tuple[tuple[Thing, int], ...]:
-    """Adds a number of single things that cannot be mistaken for those there are, in any order."""
+    """Adds random single things that can't be confused with those that are already there."""
     for _ in range(number):
         other = things.choose(chance, among, [thing for thing, _ in groups])
         if other is not None:

@@ -1,11 +1,11 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
 """
-What is true of a sheet: its caption, and questions whose answers the question alone does not give away.
+Texts about a sheet: its caption, and questions that can't be answered from their words alone.
 
-A question is asked only where the sheet leaves no doubt: `left of` needs one drawing that is wholly to the left, and
-no other one that could be meant. Yes and no are thrown by coin, and what is asked for in vain comes from another plan
-of the same kind, so that it is asked as often when it is there.
+A question is asked only if its answer is unambiguous: `left of` requires one drawing that is entirely to the left, and
+no other that could be meant. Yes and no are equally likely. Absent things that are asked for come from another plan of
+the same kind, so that the same things are asked for equally often when they are present.
 """
 
 import random
@@ -25,8 +25,8 @@ class Placed:
     A thing on a sheet.
 
     Args:
-        thing ([`Thing`]): What it is.
-        row (`int`): The row of its drawing in the split.
+        thing ([`Thing`]): The thing.
+        row (`int`): Row of its drawing in the split.
         box (`tuple[int, int, int, int]`): Left, top, right and bottom, in pixels.
     """
 
@@ -37,21 +37,22 @@ class Placed:
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a sheet, its answer, and what it asks for: `number`, `color`, `place`, `kind` or `yes_no`."""
+    """A question about a sheet, with its answer and its kind: `number`, `color`, `place`, `kind` or `yes_no`."""
 
     kind: str
     text: str
     answer: str
 
 
-IS_IT_THERE = 0.6  # share of questions for yes or no
+IS_IT_THERE = 0.6  # share of yes-or-no questions
 SIDES = {"left of": (0, 2, -1), "right of": (0, 2, 1), "above": (1, 3, -1), "below": (1, 3, 1)}
 
 
 def caption(placed: Sequence[Placed]) -> str:
     """
-    What is on a sheet, in the order of `placed`, those that are alike together: `two red dogs and a cat`. One drawing
-    alone is called as a drawing that is not on a sheet, `red dog`, as nothing tells the two apart.
+    The caption of a sheet, in the order of `placed`, with identical things combined: `two red dogs and a cat`. A sheet
+    with one drawing has the same kind of caption as a drawing that is not on a sheet, `red dog`, because the two look
+    alike.
     """
     numbers = Counter(item.thing for item in placed)
     if len(placed) == 1:
@@ -61,13 +62,13 @@ def caption(placed: Sequence[Placed]) -> str:
 
 def questions(plan: Plan, placed: Sequence[Placed], elsewhere: Plan, chance: random.Random) -> list[Question]:
     """
-    Asks what a sheet can answer, one question of each kind at most.
+    Questions about a sheet, at most one of each kind.
 
     Args:
-        plan ([`Plan`]): What it was made by.
-        placed (`Sequence[Placed]`): What is where.
-        elsewhere ([`Plan`]): What another sheet of this plan might show, for questions to answer with no.
-        chance (`random.Random`): Where chance comes from.
+        plan ([`Plan`]): The plan of the sheet.
+        placed (`Sequence[Placed]`): The things and their positions.
+        elsewhere ([`Plan`]): Another plan of the same kind, with things to ask for that are absent.
+        chance (`random.Random`): Random number generator.
 
     Returns:
         `list[Question]`: The questions.
@@ -78,8 +79,8 @@ def questions(plan: Plan, placed: Sequence[Placed], elsewhere: Plan, chance: ran
 
 def beside(first: Placed, second: Placed) -> str | None:
     """
-    Where the first is as the second sees it, if that is beyond doubt: the two are apart in that direction, and less so
-    in the other.
+    The position of the first drawing relative to the second, if it is unambiguous: the drawings are separate in this
+    direction, and farther apart in it than in the other.
 
     Returns:
         `str` or `None`: `"left of"`, `"right of"`, `"above"` or `"below"`.
@@ -94,7 +95,7 @@ def beside(first: Placed, second: Placed) -> str | None:
 
 
 def _the(item: Placed, placed: Sequence[Placed]) -> str:
-    """The noun with `the`, and with its color where there are others of it."""
+    """The noun with `the`, and with its color if there are other things with the same noun."""
     alone = sum(other.thing.noun == item.thing.noun for other in placed) == 1
     return f"the {item.thing.noun if alone else item.thing.phrase}"
 
@@ -117,7 +118,7 @@ def _color(placed: Sequence[Placed], chance: random.Random) -> Question | None:
 
 
 def _of_one_color(placed: Sequence[Placed]) -> list[Thing]:
-    """The recolored things of which there are no others in another color."""
+    """The recolored things that don't appear in any other color."""
     colors = {}
     for item in placed:
         colors.setdefault(item.thing.noun, set()).add(item.thing.color)
@@ -150,7 +151,7 @@ def _place(placed: Sequence[Placed], chance: random.Random) -> Question | None:
 
 
 def _may_be(other: Placed, side: str, item: Placed) -> bool:
-    """Whether the middle of a drawing is on that side of another's, however little."""
+    """Whether the center of a drawing is on that side of the other's center, no matter how far."""
     low, high, sign = SIDES[side]
     return sign * (other.box[low] + other.box[high] - item.box[low] - item.box[high]) > 0
 
@@ -163,7 +164,7 @@ def _kind(plan: Plan) -> Question | None:
 
 
 def _yes_no(placed: Sequence[Placed], elsewhere: Plan, chance: random.Random) -> Question | None:
-    """Whether it asks if something is there must not depend on the sheet: what is asked for would tell the answer."""
+    """The type of question must not depend on the sheet, because it would then give a hint about the answer."""
     if chance.random() < IS_IT_THERE:
         options = [_is_it_there(placed, elsewhere, chance)]
     else:
@@ -173,7 +174,7 @@ def _yes_no(placed: Sequence[Placed], elsewhere: Plan, chance: random.Random) ->
 
 
 def _is_it_there(placed: Sequence[Placed], elsewhere: Plan, chance: random.Random) -> tuple[str, str] | None:
-    """A thing of this sheet or of another. Neither may be mistaken for one of the other sheet's, for yes as for no."""
+    """Asks for a thing of this sheet or of another one that can't be confused with any thing of the other sheet."""
     answer = chance.choice(("yes", "no"))
     here, there = [item.thing for item in placed], elsewhere.things
     asked, other = (here, there) if answer == "yes" else (there, here)

@@ -1,6 +1,6 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""The things that can be drawn on sheets: their names, their drawings, and what they might be mistaken for."""
+"""The things that can appear on sheets: their names and drawings, and which of them could be confused."""
 
 import random
 import re
@@ -15,23 +15,23 @@ from ..dataset.texts import COLORS, KINDS, NOT_OF_ITS_KIND
 from .grammar import can_be_named, is_countable, is_plural, noun_without_color
 
 
-TRIES = 200  # drawings of lots before a sheet takes what it has
+TRIES = 200  # random choices before giving up
 NOT_RECOLORED = {"rainbow"}
 
 
 @dataclass(frozen=True)
 class Thing:
     """
-    What a sheet says that a drawing shows.
+    A thing as it is named on a sheet.
 
     Args:
-        concept (`str`): Its codepoints.
-        name (`str`): Its name in the emoji set.
-        noun (`str`): What it is called on the sheet: its name, without a color where it is recolored.
-        color (`str`, *optional*): The color that it is given, if any.
-        subcategory (`str`): Unicode's.
-        name_words (`frozenset[str]`): The words of its name, colors left out.
-        all_words (`frozenset[str]`): Those and the words of its keywords.
+        concept (`str`): Codepoints of the concept.
+        name (`str`): Its name in the emoji dataset.
+        noun (`str`): Its name on the sheet: the same, but without a color if it is recolored.
+        color (`str`, *optional*): The color that it is recolored in.
+        subcategory (`str`): Unicode's subgroup.
+        name_words (`frozenset[str]`): The words of its name, without colors.
+        all_words (`frozenset[str]`): The same, and the words of its keywords.
     """
 
     concept: str
@@ -44,12 +44,12 @@ class Thing:
 
     @property
     def phrase(self) -> str:
-        """Color and noun: `red apple`."""
+        """The color and the noun: `red apple`."""
         return f"{self.color} {self.noun}" if self.color else self.noun
 
     @property
     def kind(self) -> tuple[str, str] | None:
-        """What it is a kind of, and which kind, if known: `("animal", "bird")`."""
+        """The class that it belongs to and its kind, if known: `("animal", "bird")`."""
         return None if self.name in NOT_OF_ITS_KIND else KINDS.get(self.subcategory)
 
     @property
@@ -61,29 +61,29 @@ class Thing:
         return is_plural(self.noun)
 
     def in_color(self, color: str) -> "Thing":
-        """The same thing in a color, `black cat` as `red cat`."""
+        """The same thing in another color: `red cat` for `black cat`."""
         return replace(self, noun=noun_without_color(self.name), color=color)
 
     def may_be_mistaken_for(self, other: "Thing") -> bool:
-        """Whether the name of the one has a word in common with the name or a keyword of the other."""
+        """Whether the name of one shares a word with the name or a keyword of the other."""
         return bool(self.name_words & other.all_words or other.name_words & self.all_words)
 
 
 def words(*texts: str) -> frozenset[str]:
-    """The words of texts in the singular, so to speak, and without colors."""
+    """The words of texts, without colors and without a final `s`."""
     found = re.findall(r"[\w'-]+", " ".join(texts).lower())
     return frozenset(word.removesuffix("s") for word in found if not re.fullmatch(COLORS, word))
 
 
 class Things:
     """
-    The things that a split of the emoji set can put on sheets.
+    The things in a split of the emoji dataset that can appear on sheets.
 
     Args:
-        drawings ([`~datasets.Dataset`]): A split of what `prepare.py` wrote.
+        drawings ([`~datasets.Dataset`]): A split from `prepare.py`.
 
     Raises:
-        `ValueError`: If it has too few things for a sheet of four.
+        `ValueError`: If there are too few things for a sheet with four drawings.
     """
 
     def __init__(self, drawings: Dataset):
@@ -113,16 +113,16 @@ class Things:
         allowed: Callable[[Thing], bool] = lambda thing: True,
     ) -> Thing | None:
         """
-        Draws a thing by lot.
+        Chooses a random thing.
 
         Args:
-            chance (`random.Random`): Where chance comes from.
-            among (`list[Thing]`): All that may be drawn.
-            beside (`list[Thing]`): Things that it must not be mistaken for.
-            allowed (`Callable[[Thing], bool]`, *optional*): What else must be true of it.
+            chance (`random.Random`): Random number generator.
+            among (`list[Thing]`): Things to choose from.
+            beside (`list[Thing]`): Things that it must not be confused with.
+            allowed (`Callable[[Thing], bool]`, *optional*): Another condition that it must meet.
 
         Returns:
-            [`Thing`] or `None`: The thing; `None` if none was found in a fair number of tries.
+            [`Thing`] or `None`: The thing; `None` if none was found within the maximum number of tries.
         """
         for _ in range(TRIES):
             thing = chance.choice(among)
@@ -132,7 +132,7 @@ class Things:
 
 
 def by_lot_in_color(thing: Thing, chance: random.Random, share: float) -> Thing:
-    """The thing, recolored in a share of cases, in any color with the same chance."""
+    """Recolors a thing with probability `share`, in a random color."""
     if chance.random() >= share or thing.name in NOT_RECOLORED:
         return thing
     return thing.in_color(chance.choice(list(WORDS)))
