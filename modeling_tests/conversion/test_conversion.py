@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from functools import partial
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -174,6 +175,11 @@ class TestBadInput:
             convert_checkpoint(golden.original, tmp_path / "there", HEADS)
         assert [path.name for path in tmp_path.rglob("*")] == ["there", "mine.txt"]
 
+    def test_destination_is_a_link_to_nowhere(self, golden, tmp_path):
+        (tmp_path / "link").symlink_to("nowhere")
+        with pytest.raises(FileExistsError, match="already exists"):
+            convert_checkpoint(golden.original, tmp_path / "link", HEADS)
+
     @pytest.mark.parametrize("heads", [0, 5, 1000])
     def test_wrong_heads(self, original, heads):
         assert_refused(original, "--num-attention-heads", heads=heads)
@@ -285,7 +291,19 @@ class TestBadInput:
     def test_damaged_tokenizer(self, original):
         path = original / "language_model" / "tokenizer.model"
         path.write_bytes(path.read_bytes()[:1000])
-        assert_refused(original, "tokenizer.model is missing or damaged")
+        assert_refused(original, "tokenizer.model is damaged")
+
+    @pytest.mark.parametrize("path", [TOKENIZER.path, "language_model/config.json", "language_model/tokenizer.model"])
+    def test_pointers_of_git_lfs(self, original, path):
+        (original / path).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+        assert_refused(original, f"{path} is a pointer of Git LFS")
+
+    def test_tensor_in_two_shards(self, original):
+        tensors = torch.load(original / "language_model" / "pytorch_model-00001-of-00003.bin", weights_only=True)
+        name = next(iter(tensors))
+        stale = {name: torch.zeros_like(tensors[name])}
+        edit(original / "language_model" / "pytorch_model-00003-of-00003.bin", lambda shard: shard.update(stale))
+        assert_refused(original, f"{name} twice, in pytorch_model-00001-of-00003.bin and pytorch_model-00003")
 
     def test_pickle_of_the_old_form(self, original):
         tensors = torch.load(original / ENCODER.path, weights_only=True)
@@ -329,6 +347,15 @@ class TestHostile:
     def test_link_that_leaves_the_folder(self, original):
         (original / "language_model" / self.SHARD).symlink_to(self.move_shard_out(original))
         self.refuse(original, "symbolic link out of")
+
+    def test_compressed_records(self, original):
+        """Which would pass for weights, or be a bomb."""
+        with ZipFile(original / TOKENIZER.path) as archive:
+            records = {name: archive.read(name) for name in archive.namelist()}
+        with ZipFile(original / TOKENIZER.path, "w", ZIP_DEFLATED) as archive:
+            for name, content in records.items():
+                archive.writestr(name, content)
+        self.refuse(original, "tokenizer_encoder.bin is compressed")
 
     def test_link_to_itself(self, original):
         (original / "language_model" / "loop").symlink_to("loop")

@@ -38,10 +38,11 @@ from lavit_hf.conversion import convert_checkpoint
 from lavit_hf.hub.pipeline_code import find_sources, flatten_imports
 from lavit_hf.lavit import configuration_lavit
 from lavit_hf.lavit.checkpoint_index import VISUAL_TOKENIZER_INDEX_NAME
-from lavit_hf.tasks.loading import load_language_model
+from lavit_hf.tasks.loading import load_language_model, load_processor
 from lavit_hf.tasks.options import ModelOptions
-from lavit_hf.tasks.pixel_decoders import describe_decoder
+from lavit_hf.tasks.pixel_decoders import NOT_IN_THE_CACHE, describe_decoder
 from lavit_hf.tasks.repo_files import open_repo
+from lavit_hf.tasks.whole_model import UNKNOWN_PIXEL_DECODER, load_whole_model
 
 
 CAT = str(Path(__file__).parents[2] / "examples" / "images" / "cat.jpg")
@@ -241,9 +242,13 @@ class TestNoNetwork:
         options = ModelOptions(published, "cpu")
         monkeypatch.setattr("lavit_hf.tasks.dtypes.is_slow", lambda dtype, device: True)  # float32 must fit
         load_language_model(published, options)
+        load_processor(published, options)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         assert load_language_model(published, options).dtype == torch.float32
-        assert describe_decoder(open_repo(published))["pixel_decoder"]["kind"] is None  # not in the cache
+        assert describe_decoder(open_repo(published))["pixel_decoder"]["kind"] == NOT_IN_THE_CACHE
+        model = load_whole_model(options)
+        assert model.pipeline is None
+        assert model.why_no_pipeline == UNKNOWN_PIXEL_DECODER
 
     def test_list_of_files_from_the_cache(self, reader, published, monkeypatch):
         expected = open_repo(published).names

@@ -39,7 +39,7 @@ import openai
 
 from lavit_hf.server import Limits
 from lavit_hf.server.app import build_app
-from lavit_hf.server.chat import Chat, _Draft, prepare_chat
+from lavit_hf.server.chat import Chat, _Draft, prepare_chat, write_replies
 from lavit_hf.server.errors import ApiError
 from lavit_hf.server.fields import ChatFields
 from lavit_hf.server.model import ServedModel, load_served_model
@@ -287,6 +287,27 @@ class TestChat:
             length(num_ids)
         assert (error.value.param, error.value.code) == ("messages", "context_length_exceeded")
 
+    @pytest.mark.parametrize("is_streamed", [False, True])
+    def test_images_that_exceed_the_context(self, client, model, pictures, monkeypatch, is_streamed):
+        """Which shows only once the model has read them."""
+        chat = prepare_chat(ChatFields(messages=[user(*pictures[:2])]), model, LIMITS)
+        config = model.language_model.config.text_config
+        monkeypatch.setattr(config, "max_position_embeddings", len(chat.prompt_ids) + 1)
+        with pytest.raises(openai.BadRequestError, match="pass fewer images") as error:
+            ask(client, user(*pictures[:2]), stream=is_streamed)
+        assert (error.value.param, error.value.code) == ("messages", "context_length_exceeded")
+
+    def test_generated_again_the_reply_is_the_same(self, model, pictures):
+        """As if another one in its batch fails; its beginning may have been sent already."""
+        chat = prepare_chat(ChatFields(messages=[user(pictures[0])], temperature=1.0), model, LIMITS)
+        first, second = (write_replies([Job(chat, None, print)], model)[0].text for _ in range(2))
+        assert first == second
+
+    def test_defaults_may_be_spelled_out(self, client, model, pictures):
+        defaults = {"logprobs": False, "response_format": {"type": "text"}, "n": 1}
+        reply = ask(client, user(pictures[0]), **defaults, frequency_penalty=0, presence_penalty=0.0)
+        assert reply.choices[0].message.content == expect_text(model, user(pictures[0]))
+
     def test_stop(self, client, model, pictures):
         text = expect_text(model, user(pictures[0]))
         stop = text[len(text) // 2 :][:2]
@@ -519,6 +540,9 @@ class TestBadInput:
             ({"seed": -1}, "seed"),
             ({"stop": ["a"] * 5}, "stop"),
             ({"logprobs": True}, "logprobs"),
+            ({"response_format": {"type": "json_object"}}, "response_format.type"),
+            ({"frequency_penalty": 0.5}, "frequency_penalty"),
+            ({"stream_options": {"include_usage": True}}, "stream_options"),
             ({"tools": []}, "tools"),
         ],
     )
@@ -545,6 +569,19 @@ class TestBadInput:
         with pytest.raises(openai.BadRequestError) as error:
             client.images.generate(**settings)
         assert words in error.value.body["message"]
+
+    @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+    def test_texts_that_exceed_the_context(self, client, model, monkeypatch, field):
+        monkeypatch.setattr(model.language_model.config.text_config, "max_position_embeddings", 20)
+        texts = {"prompt": "a cat", "negative_prompt": "a dog", field: "a " * 50}
+        with pytest.raises(openai.BadRequestError, match="the model reads at most 20") as error:
+            paint(client, texts["prompt"], extra_body={"negative_prompt": texts["negative_prompt"]})
+        assert (error.value.param, error.value.code) == (field, "context_length_exceeded")
+
+    def test_form_in_capitals(self, url, pictures):
+        form = httpx.Request("POST", url, files={"image": pictures[0].read_bytes()}, data={"prompt": "a", "n": "9"})
+        headers = {"content-type": form.headers["content-type"].replace("multipart/form-data", "Multipart/Form-Data")}
+        assert "n is 9" in post(url, "images/edits", form.read(), headers=headers).json()["error"]["message"]
 
     def test_edits(self, client, url, pictures):
         with pytest.raises(openai.BadRequestError, match="not an image in a format"):

@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -147,6 +148,18 @@ class TestFindingImages:
         assert f"{tmp_path}/**/*.png" in result.stderr
         assert "no such file" in result.stderr
         assert result.stderr.splitlines()[-1].startswith("lavit caption: there is no image to read")
+
+    def test_nothing_is_not_the_current_folder(self, repo, tmp_path, monkeypatch):
+        """As an unset variable is passed."""
+        Image.new("RGB", (8, 8)).save(tmp_path / "mine.png")
+        monkeypatch.chdir(tmp_path)
+        assert "skipped '': no such file" in run("caption", "", "--model", repo).stderr
+        assert "the name of the model is empty" in fail("caption", "mine.png", "--model", "")
+
+    def test_names_that_the_system_refuses(self, tmp_path, capsys):
+        (tmp_path / "a.png").touch()
+        assert find_images(["x" * 300, str(tmp_path)], Skipped()) == [str(tmp_path / "a.png")]
+        assert "File name too long" in capsys.readouterr().err
 
     def test_outputs_of_one_name_are_numbered(self, tmp_path):
         sources = ["a/cat.jpg", "b/Cat.png", "https://example.org/dog.png?size=1", "https://example.org", "-"]
@@ -394,7 +407,7 @@ class TestUnreadable:
         assert "nowhere.png: no such file" in message
 
     def test_nothing_on_standard_input(self, repo):
-        assert "empty" in fail("caption", "-", "--model", repo, input=b"")
+        assert "standard input is empty. Redirect" in run("caption", "-", "--model", repo, input=b"").stderr
 
 
 class TestPainting:
@@ -443,6 +456,16 @@ class TestPainting:
         )
         assert [Image.open(line["output"]).mode for line in lines] == ["RGB", "RGB"]
         assert "--force" in fail("reconstruct", *images, "--model", repo, "-o", tmp_path)
+
+    @pytest.mark.parametrize(("command", "option"), [("reconstruct", "--output"), ("tokenize", "--overlay")])
+    def test_images_are_kept_even_if_forced(self, repo, images, tmp_path, command, option):
+        """The result for a.jpg would replace a.png, which may be read only later."""
+        for name in ("a.jpg", "a.png"):
+            Image.open(images[0]).save(tmp_path / name)
+        before = (tmp_path / "a.png").read_bytes()
+        message = fail(command, tmp_path / "a.jpg", tmp_path / "a.png", "--model", repo, option, tmp_path, "--force")
+        assert f"a.png is one of the images to read. Pass another {option}." in message
+        assert (tmp_path / "a.png").read_bytes() == before
 
     @pytest.mark.parametrize("decoder", ["highres", "lowres"])
     def test_flagged_where_a_checker_ran(self, repos, images, tmp_path, decoder):
@@ -500,6 +523,14 @@ class TestModels:
         assert facts["pixel_decoder"]["picture_size"] == 64
         assert "codebook size" in succeed("info", repo)
         assert facts["visual_tokenizer"]["encoder"] == model.config.visual_tokenizer_config.encoder_config.model_type
+
+    @pytest.mark.parametrize("content", ["{}", '{"_class_name": "UNet2DConditionModel", "sample_size": [8, 8]}'])
+    def test_damaged_pixel_decoder(self, repo, tmp_path, content):
+        shutil.copytree(repo, tmp_path / "copy", ignore=shutil.ignore_patterns("*.safetensors"))
+        (tmp_path / "copy" / "unet" / "config.json").write_text(content)
+        for arguments in (["info", tmp_path / "copy"], ["draw", "a cat", "--height", "64", "-m", tmp_path / "copy"]):
+            message = fail(*arguments)
+            assert "configurations of the pixel decoder in" in message and "are damaged" in message
 
     def test_info_names_the_encoder_of_timm(self):
         facts = json.loads(succeed("info", "--json"))

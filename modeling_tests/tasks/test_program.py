@@ -18,7 +18,7 @@ from lavit_hf.tasks.failures import Failure, report
 from lavit_hf.tasks.loading import load_visual_tokenizer
 from lavit_hf.tasks.loading_note import ERASE_LINE, hide_loading, show_loading
 from lavit_hf.tasks.options import ModelOptions
-from lavit_hf.tasks.repos import MODEL_TYPE
+from lavit_hf.tasks.repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, MODEL_TYPE
 
 
 # Runs each command line in one process, and tells what it said and whether torch was imported.
@@ -65,6 +65,10 @@ class TestRefusals:
         taken = tmp_path / "taken.png"
         taken.write_text("mine")
         new = str(tmp_path / "new.png")
+        (orphan := tmp_path / "orphan").mkdir()
+        (orphan / ADAPTER_CONFIG_NAME).write_text(json.dumps({"base_model_name_or_path": str(tmp_path / "gone")}))
+        (orphan / ADAPTER_WEIGHTS_NAMES[0]).touch()
+        (link := tmp_path / "link").symlink_to("nowhere")
         (benchmark := tmp_path / "coco").mkdir()
         (write_coco(benchmark) / "val2014" / coco_name(1)).unlink()
         cases = {
@@ -80,6 +84,8 @@ class TestRefusals:
             "not a Hub id": ["ask", "What?", picture, "-m", str(tmp_path / "nowhere")],
             "exported is not a Hub id": ["export-llm", new, "-m", str(tmp_path / "exported")],
             "text is empty": ["ask", " ", picture],
+            "is an adapter for a model that cannot be used": ["caption", picture, "-m", str(orphan)],
+            "already": ["export-llm", str(link)],
             "there is no folder": ["eval", "coco", "--data", str(tmp_path / "nowhere"), "--tokenizer", "words"],
             "1 of the 5 annotated images are not in": [
                 "eval",
@@ -171,6 +177,28 @@ class TestLeaving:
             )
         assert process.returncode == 1
         assert process.stderr.splitlines() == ["lavit: standard output: [Errno 28] No space left on device"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs sh")
+    def test_closed_streams_are_empty_ones(self, tmp_path):
+        """As some services start programs. What is opened next must not receive what is printed."""
+        code = """
+import sys
+from lavit_hf.cli.streams import prepare_streams
+prepare_streams()
+with open(sys.argv[1], "w") as file:
+    assert file.fileno() > 2
+    print("result")
+    print("problem", file=sys.stderr)
+    file.write(repr(sys.stdin.read()))
+"""
+        place = tmp_path / "file"
+        subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code, place], check=True)
+        assert place.read_text() == "''"
+
+    def test_characters_that_the_output_cannot_encode(self, monkeypatch):
+        monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+        code = "from lavit_hf.cli.streams import prepare_streams; prepare_streams(); print('\N{SNOWMAN}')"
+        assert run_python(code).stdout == "\\u2603\n"
 
     def test_interrupted_command_leaves_nothing_half_written(self, golden, repos, tmp_path):
         code = """

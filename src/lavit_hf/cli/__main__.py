@@ -5,6 +5,7 @@
 import gc
 
 from .leaving import Leave
+from .streams import prepare_streams
 
 
 def main() -> None:
@@ -12,6 +13,7 @@ def main() -> None:
     # Imported modules and loaded weights stay until the end, and collecting garbage among them would take a fifth of
     # the import time. Collection is enabled again once the model is loaded.
     gc.disable()
+    prepare_streams()
     with Leave():
         from .app import app
 

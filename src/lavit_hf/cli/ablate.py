@@ -26,25 +26,25 @@ def check_work(path: Path) -> Path:
 
 def ablate(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Ablations to run; all of them by default.")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Plans to run; all by default.")
     ] = None,
     plans: Annotated[Path, typer.Option(help="Folder with the plans.")] = Path("examples/ablations"),
     data: Annotated[Path, typer.Option(help="Folder with the data, called {data} in plans.")] = Path(".cache/emoji"),
     seeds: Annotated[
-        str | None, typer.Option(help="Seeds to run, such as 0,1,2; the plan's own by default.", callback=check_seeds)
+        str | None, typer.Option(help="Seeds to run, such as 0,1,2; by default, the plan's.", callback=check_seeds)
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Number of arms to run at once.")] = 1,
     work: Annotated[
         Path,
         typer.Option(
-            help="Folder for everything that is trained and measured.",
+            help="Folder for trained models and results.",
             callback=check_work,
             rich_help_panel=OUTPUT_PANEL,
         ),
     ] = Path(".cache/ablations"),
-    list_only: Annotated[bool, typer.Option("--list", help="List the ablations without running any.")] = False,
+    list_only: Annotated[bool, typer.Option("--list", help="List the plans without running any.")] = False,
 ) -> None:
-    """Train and measure what each part of the method contributes. An interrupted run resumes where it stopped."""
+    """Train variants of the method and compare them. An interrupted run resumes where it stopped."""
     from ..ablation.ablating import TABLE_NAME, run_plan
     from ..ablation.plans import find_plans, load_plan
 

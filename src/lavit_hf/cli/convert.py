@@ -27,7 +27,7 @@ def convert(
     num_attention_heads: Annotated[
         int | None,
         typer.Option(
-            help="Attention heads of the encoder, merger and detokenizer, which a checkpoint does not record; "
+            help="Attention heads of the encoder, merger and detokenizer, which the checkpoint doesn't contain; "
             "LaVIT-7B's by default.",
             min=1,
         ),
@@ -37,7 +37,7 @@ def convert(
     ] = PixelDecoder.none,
     dtype: StoredDTypeOption = DType.auto,
     allow_nan: Annotated[
-        bool, typer.Option("--allow-nan", help="Convert even if weights are NaN or infinite.")
+        bool, typer.Option("--allow-nan", help="Convert even if some weights are NaN or infinite.")
     ] = False,
 ) -> None:
     """Convert an original LaVIT checkpoint to the Hugging Face format."""

@@ -32,7 +32,7 @@ def demo(
     quantize: Quantize = None,
     seed: Seed = None,
 ) -> None:
-    """Serve a page that reads, draws and inspects images in the browser."""
+    """Serve a demo page that reads, draws and inspects images in the browser."""
     from ..page import serve_page
 
     serve_page(ModelOptions(model, device, dtype, quantize), host, port, seed)

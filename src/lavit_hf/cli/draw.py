@@ -30,14 +30,14 @@ from .options import (
 def draw(
     prompt: Annotated[
         str | None,
-        typer.Argument(help="What to draw; <image> marks where an image goes.", callback=check_text),
+        typer.Argument(help="What to draw; <image> marks the position of an image.", callback=check_text),
     ] = None,
     image: Annotated[
         list[str] | None,
         typer.Option(
             "--image",
             "-i",
-            help="An image for the prompt: a file, a URL or -. Repeat the option for several.",
+            help="An image for the prompt: a file, a URL or -. Repeat the option for multiple images.",
             show_default=False,
         ),
     ] = None,
@@ -68,7 +68,7 @@ def draw(
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(min=0.0, help="How much images of one prompt vary; 0 always picks the most likely token."),
+        typer.Option(min=0.0, help="How much the images of a prompt vary; 0 always picks the most likely token."),
     ] = None,
     model: Model = None,
     device: Device = "auto",
@@ -77,7 +77,7 @@ def draw(
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw images from a text, or from text and images mixed."""
+    """Draw images from text, or from a mix of text and images."""
     if prompt is None and not image:
         raise typer.BadParameter("there is nothing to draw. Pass a text, --image or both.")
     painting = {

@@ -50,7 +50,7 @@ def eval(
     ] = None,
     column: Annotated[
         str | None,
-        typer.Option(help="Column with the captions, questions or prompts, for data of the datasets library."),
+        typer.Option(help="Column with the captions, questions or prompts, if the data is a datasets folder."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of samples, for a trial run.")] = None,
     batch_size: BatchSize = 8,
@@ -65,7 +65,7 @@ def eval(
     spice: Annotated[
         bool | None,
         typer.Option(
-            help="Compute SPICE for captions; by default if everything it needs is installed.",
+            help="Compute SPICE for captions; by default, if everything that it needs is installed.",
             rich_help_panel=SCORES_PANEL,
         ),
     ] = None,
@@ -81,7 +81,7 @@ def eval(
     clip: Annotated[
         str,
         typer.Option(
-            help="Folder or Hub id of the CLIP that selects and scores images.", rich_help_panel=SCORES_PANEL
+            help="Folder or Hub id of the CLIP model that selects and scores images.", rich_help_panel=SCORES_PANEL
         ),
     ] = CLIP,
     output: Annotated[
@@ -103,7 +103,7 @@ def eval(
         typer.Option("--json", help="Print the result as JSON, without the answers.", rich_help_panel=OUTPUT_PANEL),
     ] = False,
 ) -> None:
-    """Evaluate a model on a benchmark by the original's protocol. An interrupted run resumes where it stopped."""
+    """Evaluate a model on a benchmark, by default with the paper's protocol. An interrupted run can be resumed."""
     options = EvaluationOptions(
         task=task.value,
         data=data,

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lavit export-llm`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,8 @@ from .options import Model, StoredDTypeOption
 
 
 def check_new(path: Path) -> Path:
-    """Raises a usage error for an existing folder, before a model is loaded."""
-    if path.exists():
+    """Raises a usage error for an existing folder, or a link to nowhere, before a model is loaded."""
+    if os.path.lexists(path):
         raise typer.BadParameter(f"{path} already exists. Pass a folder that does not.")
     return path
 
@@ -24,7 +25,7 @@ def export_llm(
     model: Model = None,
     dtype: StoredDTypeOption = DType.auto,
 ) -> None:
-    """Save the language model alone, as a repo that transformers, vLLM and others load without this package."""
+    """Save only the language model, as a repo that transformers, vLLM and others can load without this package."""
     options = ModelOptions(model, "cpu", dtype)
     find_model(options)
     from ..tasks.exporting import export_language_model

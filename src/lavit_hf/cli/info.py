@@ -18,7 +18,7 @@ def info(
         bool, typer.Option("--json", help="Print a JSON object.", rich_help_panel=OUTPUT_PANEL)
     ] = False,
 ) -> None:
-    """Describe a checkpoint: its sizes, ids, decoder and memory, without loading its weights."""
+    """Describe a checkpoint: its sizes, ids, pixel decoder and memory needs, without loading its weights."""
     repo = find_repo(model)
     from ..tasks.describing import print_description
 

@@ -58,7 +58,7 @@ Images = Annotated[
     list[str],
     typer.Argument(
         metavar="IMAGES",
-        help="Images: files, folders (not their subfolders), globs ('**' for any depth), URLs, or - for an image on "
+        help="Images: files, folders (without subfolders), globs ('**' for any depth), URLs, or - for an image on "
         "standard input.",
         show_default=False,
     ),
@@ -67,7 +67,7 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Number of images per batch.
 ReadingBatchSize = Annotated[
     int | None,
     typer.Option(
-        "--batch-size", min=1, help="Number of images per batch; by default, as suits the size of the model."
+        "--batch-size", min=1, help="Number of images per batch; the default depends on the size of the model."
     ),
 ]
 Model = Annotated[
@@ -80,19 +80,19 @@ Model = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option(help="Device to run on: auto, cpu, cuda, cuda:1, mps and so on.", rich_help_panel=MODEL_PANEL)
+    str, typer.Option(help="Device to run on, such as auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MODEL_PANEL)
 ]
 DTypeOption = Annotated[
     DType,
     typer.Option(
-        help="Dtype to compute in; auto is the dtype of the checkpoint, or float32 if the CPU is much faster in it.",
+        help="Dtype to compute in; auto is the checkpoint's dtype, or float32 if that is much faster on the CPU.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
-StoredDTypeOption = Annotated[DType, typer.Option(help="Dtype to cast the weights to; auto keeps their own.")]
+StoredDTypeOption = Annotated[DType, typer.Option(help="Dtype to cast the weights to; auto keeps their dtype.")]
 Quantize = Annotated[
     Quantization | None,
-    typer.Option(help="Load the language model's weights in fewer bits.", rich_help_panel=MODEL_PANEL),
+    typer.Option(help="Load the language model's weights in 4 or 8 bits.", rich_help_panel=MODEL_PANEL),
 ]
 Seed = Annotated[
     int | None,
@@ -100,16 +100,16 @@ Seed = Annotated[
         min=0,
         max=2**63 - 1,
         metavar="<int>",
-        help="Seed for repeatable results; every run differs by default.",
+        help="Seed for repeatable results; by default, it differs in every run.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
-NumBeams = Annotated[int | None, typer.Option(min=1, help="Number of beams; by default what suits the command.")]
+NumBeams = Annotated[int | None, typer.Option(min=1, help="Number of beams; the default depends on the command.")]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Maximum length of the text, in tokens.")]
 KeepRatio = Annotated[
     float | None,
     typer.Option(
-        help="Share of the patches to keep, above 0 and at most 1; by default the checkpoint's own rule decides.",
+        help="Share of the patches to keep, above 0 and at most 1; by default, the checkpoint's own rule applies.",
         rich_help_panel=PATCHES_PANEL,
     ),
 ]
@@ -123,7 +123,7 @@ KeepThreshold = Annotated[
 KeepError = Annotated[
     float | None,
     typer.Option(
-        help="Keep as few patches as reconstruct the image's features within this error, between 0 and 1.",
+        help="Keep the fewest patches that reconstruct the image's features within this error, between 0 and 1.",
         rich_help_panel=PATCHES_PANEL,
     ),
 ]
@@ -139,7 +139,7 @@ OutputFile = Annotated[
         "--output",
         "-o",
         callback=check_picture_name,
-        help="File to create; several images are numbered.",
+        help="File to create; multiple images are numbered.",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]

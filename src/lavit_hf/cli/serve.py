@@ -36,7 +36,7 @@ def serve(
         typer.Option(
             envvar=KEY_VARIABLE,
             callback=check_key,
-            help="Key that clients must send. Other users of this machine can see options, so prefer the variable.",
+            help="Key that clients must send. Other users of this machine can see options; prefer the variable.",
             rich_help_panel=SERVER_PANEL,
             show_default=False,
         ),
@@ -45,7 +45,7 @@ def serve(
         bool,
         typer.Option(
             "--remote-images",
-            help="Download images that requests give as URLs; without it, clients must send the images themselves.",
+            help="Download images from URLs in requests; without it, clients must send the images themselves.",
             rich_help_panel=SERVER_PANEL,
         ),
     ] = False,
@@ -66,7 +66,7 @@ def serve(
     quantize: Quantize = None,
     seed: Seed = None,
 ) -> None:
-    """Serve a model over the OpenAI API: chats with images, and image generation."""
+    """Serve a model with an OpenAI-compatible API: chats with images, and image generation."""
     from ..server import Limits, serve_api
 
     limits = Limits(remote_images=remote_images, max_batch_size=max_batch_size, max_waiting=max_waiting)

@@ -39,7 +39,7 @@ from .layout import (
 )
 from .pixel_decoder import plan_pixel_decoder
 from .plan import LazyTensor, PlannedModel, building_model, plan_file
-from .reading import check_config, check_links, find_weights, read_tensors
+from .reading import check_config, check_is_file, check_links, find_weights, read_tensors
 from .writing import write_shards
 
 
@@ -249,5 +249,7 @@ def build_processor(text_tokenizer: PreTrainedTokenizerFast, config: LaVITConfig
 
 
 def _text_tokenizer(folder: Path, model_max_length: int) -> PreTrainedTokenizerFast:
-    with conversion_errors(f"{folder / 'tokenizer.model'} is missing or damaged. Download it again."):
+    file = folder / "tokenizer.model"
+    check_is_file(file)
+    with conversion_errors(f"{file} is damaged. Download it again."):
         return load_sentencepiece_tokenizer(folder, model_max_length=model_max_length)

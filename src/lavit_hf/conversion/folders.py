@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks the folders of a conversion without importing torch."""
 
+import os
 from pathlib import Path
 
 from huggingface_hub.constants import CONFIG_NAME
@@ -35,6 +36,6 @@ def check_folders(source: Path, destination: Path) -> None:
 
 
 def check_is_free(destination: Path) -> None:
-    """Raises a `FileExistsError` if the file or folder already exists."""
-    if destination.exists():
+    """Raises a `FileExistsError` if the file or folder already exists, even as a link to nowhere."""
+    if os.path.lexists(destination):
         raise FileExistsError(f"{destination} already exists. Remove it or choose another destination.")

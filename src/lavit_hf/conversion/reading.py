@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
 from safetensors.torch import load_file
@@ -15,6 +16,9 @@ from .errors import ConversionError, conversion_errors
 
 
 WEIGHTS_ENDINGS = (".bin", ".safetensors")
+
+# Start of the small text that git puts in place of a large file until Git LFS downloads it.
+LFS_POINTER = b"version https://git-lfs.github.com/"
 
 # Dtypes of weights. Tensors that only count something are integers.
 WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -55,12 +59,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         `dict[str, torch.Tensor]`: The file's tensors by name.
 
     Raises:
-        ConversionError: If the file is missing, truncated or tries to run code, or if it contains tensors that can't
-            be weights: sparse, quantized, complex or larger than the file.
+        ConversionError: If the file is missing, truncated, compressed or tries to run code, if it contains tensors
+            that can't be weights (sparse, quantized, complex or larger than the file), or if shards contain the same
+            tensor.
     """
     if path.name.endswith(".index.json"):
-        shards = _shards(path)
-        return {name: tensor for shard in shards for name, tensor in read_tensors(path.parent / shard).items()}
+        return _read_shards(path)
     tensors = _load(path)
     if not isinstance(tensors, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in tensors.items()
@@ -73,6 +77,19 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def _read_shards(index: Path) -> dict[str, torch.Tensor]:
+    places: dict[str, str] = {}
+    tensors: dict[str, torch.Tensor] = {}
+    for shard in _shards(index):
+        for name, tensor in read_tensors(index.parent / shard).items():
+            if name in tensors:
+                raise ConversionError(
+                    f"{index.parent} holds {name} twice, in {places[name]} and {shard}. Are they shards of two models?"
+                )
+            tensors[name], places[name] = tensor, shard
+    return tensors
+
+
 def read_tensor(path: Path) -> torch.Tensor:
     """
     Opens a `.bin` file that contains a single tensor.
@@ -82,7 +99,7 @@ def read_tensor(path: Path) -> torch.Tensor:
             The file.
 
     Raises:
-        ConversionError: If the file is missing, truncated, tries to run code, or contains something else.
+        ConversionError: If the file is missing, truncated, compressed, tries to run code, or contains something else.
     """
     tensor = _load(path)
     if not isinstance(tensor, torch.Tensor):
@@ -103,7 +120,7 @@ def check_config(path: Path) -> None:
         ConversionError: If the file is missing, isn't a JSON object, or contains a number that is too large for a
         size.
     """
-    _check_is_file(path)
+    check_is_file(path)
     with conversion_errors(f"{path} cannot be read."):
         remaining = [read_json(path)]
     while remaining:
@@ -154,13 +171,17 @@ def _check_tensor(path: Path, name: str, tensor: torch.Tensor) -> None:
         raise ConversionError(f"{path} holds {name} with shape {tuple(tensor.shape)}, but not that many values.")
 
 
-def _check_is_file(path: Path) -> None:
+def check_is_file(path: Path) -> None:
+    """Raises a [`ConversionError`] if a file is missing, or only stands for one that Git LFS has not downloaded."""
     if not path.is_file():
         raise ConversionError(f"{path} is missing. Download the original checkpoint again, or pass its root folder.")
+    with open(path, "rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise ConversionError(f"{path} is a pointer of Git LFS, not the file itself. Run `git lfs pull` there.")
 
 
 def _load(path: Path) -> object:
-    _check_is_file(path)
+    check_is_file(path)
     if path.suffix != ".safetensors" and _is_legacy_pickle(path):
         raise ConversionError(
             f"{path} is a pickle from before PyTorch 1.6, which cannot be memory-mapped. If you trust it, load it "
@@ -170,12 +191,27 @@ def _load(path: Path) -> object:
         try:
             if path.suffix == ".safetensors":
                 return load_file(path)
+            _check_uncompressed(path)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except pickle.UnpicklingError as error:
             raise ConversionError(
                 f"{path} holds more than tensors and was not opened, since a pickle can run code. If you trust its "
                 f"source, save its tensors again with safetensors. ({describe_error(error)})"
             ) from error
+
+
+def _check_uncompressed(path: Path) -> None:
+    """
+    Refuses a pickle whose records are compressed, which torch never writes. Memory-mapped, the compressed bytes would
+    pass for weights, and a small file could hold a pickle of any size.
+    """
+    try:
+        with ZipFile(path) as archive:
+            is_compressed = any(record.compress_type != ZIP_STORED for record in archive.infolist())
+    except BadZipFile:  # torch says what is wrong
+        return
+    if is_compressed:
+        raise ConversionError(f"{path} is compressed. Load it with PyTorch and save it again if you trust its source.")
 
 
 def _is_legacy_pickle(path: Path) -> bool:

@@ -9,7 +9,7 @@ import gradio as gr
 from .controls import ON_THE_MODEL, chips
 from .drawing import DrawSettings, default_settings, draw
 from .messages import problem_area, show_problems, shown
-from .model import NO_PIXEL_DECODER, PageModel
+from .model import PageModel
 from .uploads import read_pictures
 
 
@@ -28,7 +28,7 @@ def add_draw_tab(model: PageModel) -> None:
             The model.
     """
     if model.pipeline is None:
-        gr.Markdown(f"This model cannot draw: {NO_PIXEL_DECODER}")
+        gr.Markdown(f"This model cannot draw: {model.why_no_pipeline}")
         return
     with gr.Row():
         with gr.Column(min_width=280):

@@ -17,7 +17,7 @@ from ..tasks.options import ModelOptions
 from ..tasks.repo_files import open_repo
 from ..tasks.repos import find_repo
 from ..tasks.suggestions import Suggestions, read_suggestions
-from ..tasks.whole_model import NO_PIXEL_DECODER, load_whole_model
+from ..tasks.whole_model import load_whole_model
 
 
 @dataclass
@@ -33,7 +33,9 @@ class PageModel:
         language_model (`LaVITForCausalLM`):
             The language model.
         pipeline (`LaVITPipeline`, *optional*):
-            The pipeline; `None` if the repo has no pixel decoder.
+            The pipeline; `None` without a pixel decoder.
+        why_no_pipeline (`str`, *optional*):
+            The reason if there is no pipeline.
         seed (`int`, *optional*):
             Random seed for requests without one. By default, the seed varies.
         suggestions ([`Suggestions`], *optional*):
@@ -44,6 +46,7 @@ class PageModel:
     processor: LaVITProcessor
     language_model: LaVITForCausalLM
     pipeline: LaVITPipeline | None = None
+    why_no_pipeline: str | None = None
     seed: int | None = None
     suggestions: Suggestions = field(default_factory=Suggestions)
 
@@ -55,7 +58,7 @@ class PageModel:
     def painter(self) -> LaVITPipeline:
         """The pipeline. Raises a [`Failure`] that says why if there is none."""
         if self.pipeline is None:
-            raise Failure(f"{self.name} cannot draw: {NO_PIXEL_DECODER}")
+            raise Failure(f"{self.name} cannot draw: {self.why_no_pipeline}")
         return self.pipeline
 
     def prepare(self, *images: Image.Image) -> torch.Tensor:

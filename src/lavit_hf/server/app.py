@@ -104,7 +104,8 @@ async def complete_chat(request: Request, service: ServiceOf) -> Response:
     fields = await read_json(request, ChatFields, service.limits)
     model = service.check_model(fields.model)
     inputs = await service.prepare(chat.prepare_chat, fields, model, service.limits)
-    news = service.work(request, inputs, partial(chat.write_replies, model=model), chat.find_kind(inputs))
+    run, kind = partial(chat.write_replies, model=model), chat.find_kind(inputs)
+    news = service.work(request, inputs, run, kind, prompt_field="messages")
     replies = ChatReplies(model.name)
     if not fields.stream:
         return JSONResponse(replies.whole(await _result(news)))
@@ -179,7 +180,8 @@ async def _paint(request: Request, service: Service, fields: PaintFields, images
     model = service.check_model(fields.model)
     inputs = await service.prepare(painting.prepare_painting, fields, images, model, service.limits)
     run, kind = partial(painting.paint, model=model), painting.find_kind(inputs)
-    pictures = await _result(service.work(request, inputs, run, kind, inputs.num_pictures))
+    news = service.work(request, inputs, run, kind, inputs.num_pictures, prompt_field="prompt")
+    pictures = await _result(news)
     data = await asyncio.to_thread(lambda: [picture.as_dict(fields.output_format) for picture in pictures])
     return {"created": int(time.time()), "data": data}
 

@@ -110,8 +110,7 @@ async def read_json(request: Request, fields: type[Fields], limits: Limits) -> F
     Raises:
         ApiError: If the body is not valid JSON or its fields are invalid.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if _media_type(request) != "application/json":
         raise ApiError(415, "the body must be JSON. Send it with the header content-type: application/json.")
     body = await request.body()
     if sum(map(body.count, (b",", b"[", b"{"))) > limits.max_json_marks:
@@ -136,10 +135,15 @@ async def read_form(request: Request, limits: Limits) -> FormData:
     Raises:
         ApiError: If the body is not a form, or has too many files.
     """
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if _media_type(request) != "multipart/form-data":
         raise ApiError(415, "the body must be a form. Send it as multipart/form-data.")
     # Allows one file too many, so that the check of images reports it.
     return await request.form(max_files=limits.inputs.pictures + 1, max_part_size=limits.max_body_bytes)
+
+
+def _media_type(request: Request) -> str:
+    """Returns the type of a body without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 __all__ = ["BoundedBodies", "read_form", "read_json"]

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chats: turns messages into prompts with the processor's chat template, and generates replies in batches."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +41,7 @@ class Chat:
             Arguments of `generate`.
         stops (`list[str]`):
             Texts that end the reply.
-        seed (`int`, *optional*):
+        seed (`int`):
             Random seed.
         is_streamed (`bool`):
             Whether to stream the reply.
@@ -52,7 +51,7 @@ class Chat:
     task: Task
     settings: dict[str, Any]
     stops: list[str]
-    seed: int | None
+    seed: int
     is_streamed: bool
 
     @property
@@ -106,7 +105,9 @@ def prepare_chat(fields: ChatFields, model: ServedModel, limits: Limits) -> Chat
             conversation, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
     task = _find_task(fields.messages)
-    chat = Chat(features, task, dict(task.settings), fields.stop or [], fields.seed, fields.stream)
+    # Chosen here, as a reply is generated a second time if another one in its batch fails.
+    seed = model.choose_seed(fields.seed)
+    chat = Chat(features, task, dict(task.settings), fields.stop or [], seed, fields.stream)
     _take_length(chat, fields, model, limits)
     _take_sampling(chat.settings, fields)
     return chat
@@ -246,16 +247,10 @@ def _count_room(chat: Chat, default: int, model: ServedModel) -> float:
     Returns how long a reply may be. How many patches of an image are kept is only known once the model reads it, so
     space for all of them is reserved, except from replies of the task's default length, which may fit even so.
     """
-    config = model.language_model.config
-    context = getattr(config.text_config, "max_position_embeddings", None)
-    if context is None:
-        return math.inf
-    length = len(chat.prompt_ids)
-    room = context - length
-    if room < 1:
-        message = f"the chat has {length} tokens, but the model reads at most {context}. Shorten it."
-        raise ApiError(400, message, "messages", "context_length_exceeded")
-    reserved = len(chat.features.get("pixel_values", ())) * config.visual_tokenizer_config.num_patches
+    model.check_length("chat", len(chat.prompt_ids), "messages")
+    room = model.context - len(chat.prompt_ids)
+    num_patches = model.language_model.config.visual_tokenizer_config.num_patches
+    reserved = len(chat.features.get("pixel_values", ())) * num_patches
     return max(room - reserved, min(room, default))
 
 

@@ -60,6 +60,11 @@ def client_left() -> ApiError:
     return ApiError(499, "the client disconnected.")
 
 
+def context_exceeded(message: str, param: str) -> ApiError:
+    """Creates the error for a prompt that is too long for the model."""
+    return ApiError(400, message, param, "context_length_exceeded")
+
+
 def internal_error() -> ApiError:
     """Creates the error for an internal failure, whose details are only in the log."""
     return ApiError(500, "the server failed on this request. Its log says why.")
@@ -103,9 +108,17 @@ def _explain(error: ValidationError) -> ApiError:
     """Creates the error for the first invalid field of a request."""
     first, *others = error.errors(include_url=False, include_context=False, include_input=False)
     field = ".".join(str(step) for step in first["loc"]) or None
-    message = f"{field}: {first['msg']}" if field else first["msg"]
+    reason = first["msg"].removeprefix("Value error, ")  # pydantic's words for our own errors
+    message = f"{field}: {reason}" if field else reason
     more = f" (and {len(others)} more)" if others else ""
     return ApiError(400, f"{message}{more}", field)
 
 
-__all__ = ["ApiError", "bad_requests", "client_left", "install_error_handlers", "internal_error"]
+__all__ = [
+    "ApiError",
+    "bad_requests",
+    "client_left",
+    "context_exceeded",
+    "install_error_handlers",
+    "internal_error",
+]

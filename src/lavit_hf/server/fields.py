@@ -5,7 +5,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
@@ -70,8 +70,14 @@ class StreamOptions(Fields):
     include_obfuscation: bool | None = None
 
 
+class ResponseFormat(Fields):
+    """Format of a reply, which is always text."""
+
+    type: Literal["text"]
+
+
 class ChatFields(Fields):
-    """Body of `/v1/chat/completions`."""
+    """Body of `/v1/chat/completions`. Of the last fields, only the defaults are accepted, which some clients send."""
 
     messages: list[Message] = Field(min_length=1)
     model: str | None = None
@@ -83,8 +89,19 @@ class ChatFields(Fields):
     stop: str | list[str] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
     user: str | None = None
+    n: Literal[1] | None = None
+    logprobs: Literal[False] | None = None
+    response_format: ResponseFormat | None = None
+    frequency_penalty: float | None = Field(None, ge=0, le=0)
+    presence_penalty: float | None = Field(None, ge=0, le=0)
+
+    @field_validator("stream_options")
+    @classmethod
+    def _check_stream(cls, options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+        if options is not None and not info.data.get("stream"):
+            raise ValueError("only has an effect together with stream")
+        return options
 
     @field_validator("stop")
     @classmethod

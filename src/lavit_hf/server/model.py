@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The served model."""
 
+import math
+import secrets
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,8 @@ from ..pixels.pipeline_lavit import LaVITPipeline
 from ..tasks.loading import make_generator
 from ..tasks.options import ModelOptions
 from ..tasks.whole_model import load_whole_model
+from .errors import context_exceeded
+from .fields import MAX_SEED
 
 
 @dataclass
@@ -27,7 +31,9 @@ class ServedModel:
         language_model (`LaVITForCausalLM`):
             The language model.
         pipeline (`LaVITPipeline`, *optional*):
-            The pipeline; `None` if the repo has no pixel decoder.
+            The pipeline; `None` without a pixel decoder.
+        why_no_pipeline (`str`, *optional*):
+            The reason if there is no pipeline.
         seed (`int`, *optional*):
             Random seed for requests without one. By default, the seed varies.
     """
@@ -36,7 +42,28 @@ class ServedModel:
     processor: LaVITProcessor
     language_model: LaVITForCausalLM
     pipeline: LaVITPipeline | None = None
+    why_no_pipeline: str | None = None
     seed: int | None = None
+
+    @property
+    def context(self) -> float:
+        """Maximum number of tokens of a prompt and its reply; infinite if the model sets none."""
+        context = getattr(self.language_model.config.text_config, "max_position_embeddings", None)
+        return math.inf if context is None else context
+
+    def check_length(self, name: str, length: int, param: str) -> None:
+        """
+        Raises an [`ApiError`] for a prompt that leaves no room in the context, before it waits for the model. How many
+        tokens an image takes is only known once the model reads it.
+        """
+        if length >= self.context:
+            message = f"the {name} has {length} tokens, but the model reads at most {self.context}. Shorten it."
+            raise context_exceeded(message, param)
+
+    def choose_seed(self, seed: int | None) -> int:
+        """Returns the seed of a request: its own, that of the server, or a random one."""
+        seed = self.seed if seed is None else seed
+        return secrets.randbelow(MAX_SEED) if seed is None else seed
 
     def make_generator(self, seed: int | None) -> torch.Generator:
         """Creates the random generator for a request."""

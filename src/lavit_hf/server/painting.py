@@ -13,7 +13,6 @@ from PIL import Image
 from transformers import StoppingCriteria
 
 from ..pixels.picture_sizes import resolve_size
-from ..tasks.whole_model import NO_PIXEL_DECODER
 from .errors import ApiError, bad_requests
 from .fields import MAX_SEED, PaintFields
 from .limits import Limits
@@ -94,7 +93,7 @@ def prepare_painting(fields: PaintFields, images: list[Image.Image], model: Serv
         ApiError: If the model cannot generate images, or does not support this request.
     """
     if model.pipeline is None:
-        raise ApiError(400, f"{model.name} cannot draw: {NO_PIXEL_DECODER}", "model")
+        raise ApiError(400, f"{model.name} cannot draw: {model.why_no_pipeline}", "model")
     _check_bounds(fields, limits)
     if not fields.prompt.strip() and not images:
         raise ApiError(400, "the prompt is empty. Say what to draw.", "prompt")
@@ -102,8 +101,11 @@ def prepare_painting(fields: PaintFields, images: list[Image.Image], model: Serv
     with bad_requests("size"):
         resolve_size(pipeline.picture_size, pipeline.vae_scale_factor, **fields.sides)
     images = shrink(images, model.processor.image_processor)
-    with bad_requests("prompt"):
-        model.processor(text=fields.prompt, images=images or None, generation_mode="image")
+    for name, text, pictures in (("prompt", fields.prompt, images), ("negative_prompt", fields.negative_prompt, [])):
+        if text or pictures:
+            with bad_requests(name):
+                inputs = model.processor(text=text, images=pictures or None, generation_mode="image")
+            model.check_length(name.replace("_", " "), inputs["input_ids"].shape[1], name)
     num_pictures = fields.n or 1
     return Painting(fields.prompt, images, fields.negative_prompt, fields.painting, num_pictures, fields.seed)
 

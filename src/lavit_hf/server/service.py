@@ -10,13 +10,15 @@ from typing import Any
 
 from fastapi import Request
 
-from .errors import ApiError, client_left, internal_error
+from .errors import ApiError, client_left, context_exceeded, internal_error
 from .limits import Limits
 from .model import ServedModel
 from .scheduler import Closed, Full, Job, Result, Scheduler
 
 
 logger = logging.getLogger(__name__)
+
+TOO_LONG = "the language model's context ends at"  # in the error of `generate`, which counts the patches of images
 
 
 class Service:
@@ -93,6 +95,8 @@ class Service:
         run: Callable[[Sequence[Job]], Sequence[Any]],
         kind: Hashable,
         size: int = 1,
+        *,
+        prompt_field: str,
     ) -> AsyncIterator[Any]:
         """
         Runs a job.
@@ -102,6 +106,8 @@ class Service:
                 The request. If its client disconnects, the job is abandoned.
             inputs, run, kind, size:
                 See [`Job`].
+            prompt_field (`str`):
+                Name of the prompt in the request, for errors.
 
         Yields:
             Updates of the job as they arrive, and finally a [`Result`].
@@ -119,7 +125,7 @@ class Service:
             while True:
                 item = await _next(news, gone, deadline)
                 if isinstance(item, Exception):
-                    raise _explain(item) from item
+                    raise _explain(item, prompt_field) from item
                 yield item
                 if isinstance(item, Result):
                     return
@@ -134,7 +140,7 @@ class Service:
             message = f"{self.limits.max_waiting} requests are waiting already. Try again later."
             raise ApiError(429, message, code="queue_full") from error
         except Closed as error:
-            raise _explain(error) from error
+            raise _closing() from error
 
 
 async def _next(news: asyncio.Queue, gone: asyncio.Task, deadline: float) -> Any:
@@ -156,12 +162,18 @@ async def _wait_until_gone(request: Request) -> None:
         pass
 
 
-def _explain(error: Exception) -> ApiError:
+def _explain(error: Exception, prompt_field: str) -> ApiError:
     if isinstance(error, Closed):
-        return ApiError(503, "the server is shutting down.", code="closing")
+        return _closing()
+    if isinstance(error, ValueError) and TOO_LONG in str(error):
+        return context_exceeded(str(error), prompt_field)
     if isinstance(error, ValueError):
         return ApiError(400, str(error))
     return internal_error()
+
+
+def _closing() -> ApiError:
+    return ApiError(503, "the server is shutting down.", code="closing")
 
 
 __all__ = ["Service"]

@@ -4,16 +4,18 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 
-from ..lavit.checkpoint_index import find_weights_folder
-from ..lavit.modeling_lavit import LaVITForCausalLM
 from .failures import Failure
 from .hub_files import find_hub_file
 from .repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, find_model_config, is_adapter_folder, is_bundled
 
+
+if TYPE_CHECKING:
+    from ..lavit.modeling_lavit import LaVITForCausalLM
 
 BASE_FIELD = "base_model_name_or_path"
 PROCESSOR_CONFIG_NAME = "processor_config.json"
@@ -73,7 +75,7 @@ def find_processor(repo: str, model: str | None) -> str:
     return repo if _find_file(model, PROCESSOR_CONFIG_NAME) is None else model
 
 
-def apply_adapter(model: LaVITForCausalLM, adapter: str, base: str, merge: bool) -> LaVITForCausalLM:
+def apply_adapter(model: "LaVITForCausalLM", adapter: str, base: str, merge: bool) -> "LaVITForCausalLM":
     """
     Applies an adapter to its base model.
 
@@ -120,6 +122,8 @@ def apply_adapter(model: LaVITForCausalLM, adapter: str, base: str, merge: bool)
 
 
 def _is_pipeline_with(folder: Path, language_model: Path) -> bool:
+    from ..lavit.checkpoint_index import find_weights_folder  # imports torch
+
     return find_weights_folder(folder).resolve() == language_model.resolve() != folder.resolve()
 
 

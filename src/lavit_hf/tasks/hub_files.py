@@ -46,15 +46,19 @@ def is_cached(repo: str, name: str) -> bool:
     return isinstance(try_to_load_from_cache(repo, name), str)
 
 
-def list_hub_files(repo: str) -> list[str]:
-    """Returns the files of a Hub repo; without a network, those that it had when it was downloaded."""
+def list_hub_files(repo: str) -> tuple[list[str], bool]:
+    """
+    Returns the files of a Hub repo, and whether these are all. Without a network, they are those that the repo had
+    when it was downloaded as a whole, or else those in the cache, and there may be others.
+    """
     try:
-        return list_repo_files(repo)
-    except (OSError, httpx.TransportError) as error:
-        cached = _cached_tree(repo) or _cached_files(repo)
-        if not cached:
-            raise error
-        return cached
+        return list_repo_files(repo), True
+    except (OSError, httpx.TransportError):
+        if tree := _cached_tree(repo):
+            return tree, True
+        if files := _cached_files(repo):
+            return files, False
+        raise
 
 
 def _is_known_to_be_missing(repo: str, name: str) -> bool:

@@ -68,14 +68,13 @@ def find_images(arguments: Iterable[str], skipped: Skipped) -> list[str]:
     """
     sources: dict[str, None] = {}
     for argument in arguments:
-        if argument == STANDARD_INPUT or argument.startswith(URL_PREFIXES) or Path(argument).is_file():
-            found = [argument]
-        elif Path(argument).is_dir():
-            found = _pictures_in(Path(argument))
-        else:
-            found = sorted(path for path in glob.glob(argument, recursive=True) if Path(path).is_file())
+        try:
+            found = _expand(argument)
+        except OSError as error:  # a folder that may not be read, or a name that is too long
+            skipped.add(argument, error.strerror)
+            continue
         if not found:
-            skipped.add(argument, _nothing_found(Path(argument)))
+            skipped.add(argument or "''", _nothing_found(argument))
         sources |= dict.fromkeys(found)
     if not sources:
         raise Failure("there is no image to read. Pass files, folders, globs or URLs.")
@@ -191,10 +190,24 @@ def run_beside(function: Callable[[], T]) -> Callable[[], T]:
     return wait
 
 
-def _nothing_found(path: Path) -> str:
-    if not path.is_dir():
+def _expand(argument: str) -> list[str]:
+    """Returns the images that an argument stands for."""
+    if argument == STANDARD_INPUT or argument.startswith(URL_PREFIXES) or Path(argument).is_file():
+        return [argument]
+    if _is_folder(argument):
+        return _pictures_in(Path(argument))
+    return sorted(path for path in glob.glob(argument, recursive=True) if Path(path).is_file())
+
+
+def _is_folder(argument: str) -> bool:
+    """Whether an argument is a folder. To `Path`, nothing, as from an unset variable, is the current folder."""
+    return argument != "" and Path(argument).is_dir()
+
+
+def _nothing_found(argument: str) -> str:
+    if not _is_folder(argument):
         return "no such file"
-    pattern = shlex.quote(f"{path}/**/*.png")
+    pattern = shlex.quote(f"{Path(argument)}/**/*.png")
     return f"it contains no images, and its subfolders are not searched. To search them, pass {pattern}"
 
 
@@ -207,9 +220,12 @@ def _pictures_in(folder: Path) -> list[str]:
 
 
 def _read_standard_input() -> bytes:
+    redirect = "Redirect an image to it, as in `lavit caption - < cat.jpg`."
     if sys.stdin.isatty():
-        raise ValueError("standard input is a terminal. Redirect an image to it, as in `lavit caption - < cat.jpg`.")
+        raise ValueError(f"standard input is a terminal. {redirect}")
     content = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
     if len(content) > MAX_INPUT_BYTES:
         raise ValueError(f"standard input is larger than {MAX_INPUT_BYTES >> 20} MB.")
+    if not content:
+        raise ValueError(f"standard input is empty. {redirect}")
     return content

@@ -2,10 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Describes a repo's pixel decoder from its configurations."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from ..lavit.untrusted_files import describe_error
 from ..pixels.picture_sizes import resolve_size
+from .failures import Failure
 from .repo_files import RepoFiles
+
+
+UNET_CONFIG, VAE_CONFIG = "unet/config.json", "vae/config.json"
+NOT_IN_THE_CACHE = "not in the cache"
+
+
+def has_decoder(files: RepoFiles) -> bool | None:
+    """Whether a repo has a pixel decoder; `None` if only the Hub can tell, which cannot be reached."""
+    if all(files.read_json(name) is not None for name in (UNET_CONFIG, VAE_CONFIG)):
+        return True
+    return False if files.is_complete else None
 
 
 def describe_decoder(files: RepoFiles) -> dict[str, dict[str, Any]]:
@@ -18,20 +33,25 @@ def describe_decoder(files: RepoFiles) -> dict[str, dict[str, Any]]:
 
     Returns:
         `dict`: facts about the pixel decoder; its kind is `None` if there is none.
+
+    Raises:
+        Failure: If its configurations are damaged.
     """
-    unet, vae = files.read_json("unet/config.json"), files.read_json("vae/config.json")
-    if unet is None or vae is None:
-        return {"pixel_decoder": {"kind": None}}
+    found = has_decoder(files)
+    if not found:
+        return {"pixel_decoder": {"kind": NOT_IN_THE_CACHE if found is None else None}}
+    unet, vae = files.read_json(UNET_CONFIG), files.read_json(VAE_CONFIG)
     scheduler = files.read_json("scheduler/scheduler_config.json") or {}
-    return {
-        "pixel_decoder": {
-            "kind": f"{unet['_class_name']} with {vae['_class_name']}",
-            "picture_size": unet["sample_size"] * _pixels_per_latent(vae),
-            "condition_size": unet["cross_attention_dim"],
-            "scheduler": scheduler.get("_class_name"),
-            "safety_checker": files.read_json("safety_checker/config.json") is not None,
+    with _naming_repo(files):
+        return {
+            "pixel_decoder": {
+                "kind": f"{unet['_class_name']} with {vae['_class_name']}",
+                "picture_size": int(unet["sample_size"]) * _pixels_per_latent(vae),
+                "condition_size": unet["cross_attention_dim"],
+                "scheduler": scheduler.get("_class_name"),
+                "safety_checker": files.read_json("safety_checker/config.json") is not None,
+            }
         }
-    }
 
 
 def check_picture_size(files: RepoFiles, **size: Any) -> None:
@@ -46,11 +66,26 @@ def check_picture_size(files: RepoFiles, **size: Any) -> None:
 
     Raises:
         ValueError: If the size is not supported. The message suggests the nearest size.
+        Failure: If its configurations are damaged.
     """
-    unet, vae = files.read_json("unet/config.json"), files.read_json("vae/config.json")
-    if unet is not None and vae is not None:
-        multiple = _pixels_per_latent(vae)
-        resolve_size(unet["sample_size"] * multiple, multiple, **size)
+    if not has_decoder(files):
+        return
+    with _naming_repo(files):
+        multiple = _pixels_per_latent(files.read_json(VAE_CONFIG))
+        own_size = int(files.read_json(UNET_CONFIG)["sample_size"]) * multiple
+    resolve_size(own_size, multiple, **size)
+
+
+@contextmanager
+def _naming_repo(files: RepoFiles) -> Iterator[None]:
+    """Names the repo in errors about fields that its configurations lack, or of other types."""
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise Failure(
+            f"the configurations of the pixel decoder in {files.repo} are damaged ({describe_error(error)}). Download "
+            "it again."
+        ) from error
 
 
 def _pixels_per_latent(vae: dict[str, Any]) -> int:

@@ -41,6 +41,8 @@ class RepoFiles:
             Path of the repo.
     """
 
+    is_complete = True  # whether all files of the repo are known
+
     def __init__(self, repo: str):
         self.repo = repo
 
@@ -80,7 +82,7 @@ class HubFiles(RepoFiles):
 
     def __init__(self, repo: str):
         super().__init__(repo)
-        self.names = list_hub_files(repo)
+        self.names, self.is_complete = list_hub_files(repo)
 
     def list_weights(self) -> list[str]:
         return sorted(name for name in self.names if name.endswith(WEIGHTS_ENDING) and not is_of_a_run(name))

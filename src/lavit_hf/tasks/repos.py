@@ -39,6 +39,8 @@ def find_repo(model: str | None, adapted_by: str | None = None) -> str:
     """
     if is_bundled(model):
         return bundled_checkpoint()
+    if not model.strip():  # to `Path`, the current folder
+        raise Failure("the name of the model is empty. Pass a folder or a Hub id.")
     if not Path(model).exists():
         config_file = find_model_config(model)
         if config_file is None:

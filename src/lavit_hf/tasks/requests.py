@@ -12,7 +12,7 @@ from .images import Skipped, find_images
 from .loading_note import show_loading
 from .options import ModelOptions
 from .repos import find_repo
-from .saving import check_free, name_outputs, number_outputs
+from .saving import check_free, check_keeps_images, name_outputs, number_outputs
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def request_pictures(
     sources = find_images(images, skipped)
     outputs = {} if folder is None else name_outputs(sources, folder)
     check_free(outputs.values(), force, folder_option)
+    check_keeps_images(sources, outputs.values(), folder_option)
     repo = find_model(options)
     show_loading(repo)
     return PictureRequest(sources, skipped, repo, options, outputs)

@@ -72,6 +72,27 @@ def check_free(paths: Sequence[Path], force: bool, option: str = "--output") -> 
             raise Failure(f"{path} cannot be created because {in_the_way} is a file. Pass another {option}.")
 
 
+def check_keeps_images(sources: Sequence[str], outputs: Sequence[Path], option: str = "--output") -> None:
+    """
+    Checks that no output file replaces an image, which may not even have been read by then.
+
+    Args:
+        sources (`Sequence[str]`):
+            The images.
+        outputs (`Sequence[Path]`):
+            The output files.
+        option (`str`, *optional*, defaults to `"--output"`):
+            Name of the option for the files, for messages.
+
+    Raises:
+        Failure: If an output file is one of the images.
+    """
+    existing = {os.path.realpath(path): path for path in outputs if path.exists()}
+    replaced = next((existing[place] for place in map(os.path.realpath, sources) if place in existing), None)
+    if replaced is not None:
+        raise Failure(f"{replaced} is one of the images to read. Pass another {option}.")
+
+
 def _stem(source: str) -> str:
     if source == STANDARD_INPUT:
         return "stdin"

@@ -12,12 +12,13 @@ from ..pixels.pipeline_lavit import LaVITPipeline
 from .loading import find_device, load_language_model, load_processor, without_library_bars
 from .options import ModelOptions
 from .painting import load_pipeline
-from .pixel_decoders import describe_decoder
+from .pixel_decoders import has_decoder
 from .repo_files import open_repo
 from .repos import find_repo, is_bundled
 
 
 NO_PIXEL_DECODER = "it has no pixel decoder. Convert it with --pixel-decoder highres or lowres."
+UNKNOWN_PIXEL_DECODER = "the Hub cannot be reached, and the cache holds no pixel decoder of it. Check the network."
 
 
 class WholeModel(NamedTuple):
@@ -32,13 +33,16 @@ class WholeModel(NamedTuple):
         language_model (`LaVITForCausalLM`):
             The language model.
         pipeline (`LaVITPipeline`, *optional*):
-            The pipeline, without a progress bar; `None` if the repo has no pixel decoder.
+            The pipeline, without a progress bar; `None` without a pixel decoder.
+        why_no_pipeline (`str`, *optional*):
+            The reason if there is no pipeline.
     """
 
     name: str
     processor: LaVITProcessor
     language_model: LaVITForCausalLM
     pipeline: LaVITPipeline | None
+    why_no_pipeline: str | None
 
 
 def load_whole_model(options: ModelOptions) -> WholeModel:
@@ -54,14 +58,15 @@ def load_whole_model(options: ModelOptions) -> WholeModel:
     """
     repo = find_repo(options.model)
     find_device(options.device)  # fails before loading weights
-    paints = describe_decoder(open_repo(repo))["pixel_decoder"]["kind"] is not None
+    paints = has_decoder(open_repo(repo))
     with without_library_bars():
         processor = load_processor(repo, options)
         language_model = load_language_model(repo, options)
         pipeline = load_pipeline(repo, options, processor, language_model) if paints else None
     if pipeline is not None:
         pipeline.set_progress_bar_config(disable=True)
-    return WholeModel(_name(repo, options.model), processor, language_model, pipeline)
+    reason = {True: None, False: NO_PIXEL_DECODER, None: UNKNOWN_PIXEL_DECODER}[paints]
+    return WholeModel(_name(repo, options.model), processor, language_model, pipeline, reason)
 
 
 def _name(repo: str, model: str | None) -> str:
