@@ -16,13 +16,14 @@ from transformers import AutoTokenizer, LlamaConfig
 from command_line import STEPS, fail, json_lines, succeed
 from hub_client import publish
 from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor
+from lavit_hf.bundled import BUNDLED_CHECKPOINT
 from lavit_hf.page.model import load_page_model
 from lavit_hf.tasks.adapters import find_processor, read_adapter_config
 from lavit_hf.tasks.exporting import export_language_model
 from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.loading import load_language_model, load_processor
 from lavit_hf.tasks.options import DType, ModelOptions, Quantization
-from lavit_hf.tasks.repos import BUNDLED_CHECKPOINT, find_repo
+from lavit_hf.tasks.repos import find_repo
 from lavit_hf.tasks.whole_model import load_whole_model
 
 

@@ -17,8 +17,9 @@ from lavit_hf.tasks.devices import check_device
 from lavit_hf.tasks.failures import Failure, report
 from lavit_hf.tasks.loading import load_visual_tokenizer
 from lavit_hf.tasks.loading_note import ERASE_LINE, hide_loading, show_loading
+from lavit_hf.tasks.model_kinds import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES
 from lavit_hf.tasks.options import ModelOptions
-from lavit_hf.tasks.repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, MODEL_TYPE
+from lavit_hf.tasks.repos import MODEL_TYPE
 
 
 # Runs each command line in one process, and tells what it said and whether torch was imported.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..tasks.failures import Failure
-from ..tasks.repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, find_model_config
+from ..tasks.model_kinds import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, find_model_config
 from .samples import Samples
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..tasks.failures import Failure
+from ..tasks.model_kinds import is_bundled
 from ..tasks.repo_files import open_repo
-from ..tasks.repos import is_bundled
 from ..tasks.requests import find_model
 from ..tasks.saving import check_free
 from . import requirements

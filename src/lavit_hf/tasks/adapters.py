@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from .failures import Failure
 from .hub_files import find_hub_file
-from .repos import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, find_model_config, is_adapter_folder, is_bundled
+from .model_kinds import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, find_model_config, is_adapter_folder, is_bundled
 
 
 if TYPE_CHECKING:

@@ -7,18 +7,13 @@ from pathlib import Path
 
 from huggingface_hub.constants import CONFIG_NAME
 
-from ..bundled import BUNDLED_CHECKPOINT, bundled_checkpoint
+from ..bundled import bundled_checkpoint
+from .adapters import find_base, read_adapter_config
 from .failures import Failure
+from .model_kinds import ADAPTER_CONFIG_NAME, find_model_config, is_adapter_folder, is_bundled
 
 
-ADAPTER_CONFIG_NAME = "adapter_config.json"  # PEFT's
-ADAPTER_WEIGHTS_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 MODEL_TYPE = "lavit"  # same as in the configuration, which takes seconds to import
-
-
-def is_bundled(model: str | None) -> bool:
-    """Whether a model is the bundled checkpoint: by default, and by its name unless there is a path of that name."""
-    return model is None or (model == BUNDLED_CHECKPOINT and not Path(model).exists())
 
 
 def find_repo(model: str | None, adapted_by: str | None = None) -> str:
@@ -68,14 +63,7 @@ def _finish_interrupted_save(model: str) -> None:
         finish_interrupted_save(model)
 
 
-def is_adapter_folder(model: str) -> bool:
-    """Whether a folder contains an adapter and no model."""
-    return Path(model, ADAPTER_CONFIG_NAME).is_file() and not Path(model, CONFIG_NAME).is_file()
-
-
 def _find_repo_of_adapter(adapter: str, adapted_by: str | None) -> str:
-    from .adapters import find_base, read_adapter_config
-
     if adapted_by is not None:
         raise Failure(
             f"{adapted_by} is an adapter for {adapter}, which is an adapter too. Merge that one into its own base "
@@ -91,50 +79,6 @@ def _find_repo_of_adapter(adapter: str, adapted_by: str | None) -> str:
             f"{adapter} is an adapter for a model that cannot be used: {failure} Its {ADAPTER_CONFIG_NAME} names "
             "that model."
         ) from failure
-
-
-def find_model_config(model: str) -> Path | None:
-    """
-    Finds the configuration of a Hub model.
-
-    Args:
-        model (`str`):
-            Hub id.
-
-    Returns:
-        `Path` or `None`: the configuration in the cache, or `None` if the repo has none, as that of an adapter.
-
-    Raises:
-        Failure: If there is no such repo, or neither the Hub nor the cache can tell.
-    """
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
-
-    from .hub_files import find_hub_file, is_cached
-
-    try:
-        return find_hub_file(model, CONFIG_NAME)
-    except HFValidationError as error:
-        raise Failure(f"there is no folder {model}, and {model} is not a Hub id such as org/name.") from error
-    except GatedRepoError as error:
-        raise Failure(
-            f"access to {model} is restricted. Request it on the model's page, then run `hf auth login`."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise Failure(
-            f"there is no model {model}, neither as a folder nor on the Hub. If it is private, run `hf auth login`."
-        ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        if is_cached(model, ADAPTER_CONFIG_NAME):
-            return None
-        raise Failure(
-            f"there is no folder {model}, it is not in the cache, and the Hub cannot be reached. Check the network."
-        ) from error
 
 
 def _check_is_lavit(model: str, config_file: Path) -> None:

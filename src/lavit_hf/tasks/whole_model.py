@@ -10,11 +10,12 @@ from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.processing_lavit import LaVITProcessor
 from ..pixels.pipeline_lavit import LaVITPipeline
 from .loading import find_device, load_language_model, load_processor, without_library_bars
+from .model_kinds import is_bundled
 from .options import ModelOptions
 from .painting import load_pipeline
 from .pixel_decoders import has_decoder
 from .repo_files import open_repo
-from .repos import find_repo, is_bundled
+from .repos import find_repo
 
 
 NO_PIXEL_DECODER = "it has no pixel decoder. Convert it with --pixel-decoder highres or lowres."
