@@ -126,7 +126,7 @@ class TestBundled:
     def test_half_an_evaluation_is_refused(self, folder, evaluation, tmp_path):
         figures = json.loads(evaluation.read_text())
         evaluation.write_text(json.dumps({name: figures[name] for name in figures if name != "pictures"}))
-        with pytest.raises(SystemExit, match=r"has no pictures\. Run "):
+        with pytest.raises(SystemExit, match=r"has no part 'pictures'\. Run "):
             load_script("emoji/card").main(model=folder, evaluation=evaluation, runs=tmp_path, note="")
         assert not (folder / "README.md").exists()
 

@@ -56,7 +56,7 @@ def test_other_encoders_need_images(initialize, tmp_path):
     ViTModel(ViTConfig(image_size=SIDE, patch_size=8, **SIZES)).save_pretrained(folder)
     ViTImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     sizes = {"image_size": SIDE, "patch_size": 8, "feature_size": 32, "standardize_features": True}
-    with pytest.raises(TrainingError, match=r"needs statistics, and .*vit comes with none\. Set dataset"):
+    with pytest.raises(TrainingError, match=r"needs channel statistics, but .*vit has none\. Set dataset"):
         initialize(str(folder), sizes)
     write_pictures(tmp_path / "pictures", 4)
     assert initialize(str(folder), sizes, dataset=str(tmp_path / "pictures"))["mean"].abs().sum() > 0
