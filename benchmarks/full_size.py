@@ -298,7 +298,7 @@ def _column(step: str) -> str:
 def _parts_of(step: str, parts: list[PartSize]) -> tuple[str, ...]:
     if step.startswith("read"):
         return READING_PARTS
-    if step.startswith("paint"):
+    if step.startswith("generate"):
         return tuple(part.name for part in parts if part.name not in READING_PARTS)
     return READING_PARTS[:1]
 
@@ -327,12 +327,12 @@ def use_checkpoint(
     picture: Path,
 ) -> list[Step | None]:
     """Tokenizes and reads an image with the model in each form, and generates an image from its codes."""
-    steps = [run_step("visual tokenizer alone", tokenize, converted, picture)]
+    steps = [run_step("visual tokenizer only", tokenize, converted, picture)]
     for how in read_in:
         steps.append(run_step(f"read, {how}", read, converted, picture, how, new_tokens, offload_memory, scratch))
     codes = next((step.facts["codes"] for step in steps if step and "codes" in step.facts), None)
     if decoder != "none" and denoising_steps and codes:
-        steps.append(run_step(f"paint, {denoising_steps} steps", paint, converted, codes, denoising_steps))
+        steps.append(run_step(f"generate an image, {denoising_steps} steps", paint, converted, codes, denoising_steps))
     return steps
 
 

@@ -94,7 +94,7 @@ class TestSteps:
         assert step.facts["weights"] < step.own <= step.resident
 
     def test_paint(self, dry_run, repos, codes):
-        step = dry_run.measure("paint", dry_run.paint, (repos["highres"], codes, 1))
+        step = dry_run.measure("generate an image", dry_run.paint, (repos["highres"], codes, 1))
         assert all(size >= 0 for size in step.facts["work"].values())
         assert step.facts["weights"] > 0
 
@@ -102,7 +102,9 @@ class TestSteps:
         parts = dry_run.measure_parts(dry_run.open_repo(str(repos["highres"])))
         steps = [
             dry_run.Step("read, 8 bits", 10.0, 2 * 10**9, 3 * 10**9, {"weights": 10**7, "codes": [1], "token": 0.5}),
-            dry_run.Step("paint, 1 steps", 20.0, 2 * 10**9, 3 * 10**9, {"weights": 10**7, "work": {"VAE": 10**9}}),
+            dry_run.Step(
+                "generate an image, 1 steps", 20.0, 2 * 10**9, 3 * 10**9, {"weights": 10**7, "work": {"VAE": 10**9}}
+            ),
         ]
         for show in (dry_run.print_steps, dry_run.print_work):
             show(steps)

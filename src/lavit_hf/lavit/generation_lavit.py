@@ -23,7 +23,7 @@ from transformers.utils.deprecation import deprecate_kwarg
 
 from .cached_prompt import CachedPrompt, count_sequences
 from .configuration_lavit import LaVITConfig
-from .input_checks import check_ids
+from .input_checks import ContextLengthError, check_ids
 from .keep_settings import KeepSettings, check_keep_settings
 from .modeling_layers import find_image_slots, pad_left
 from .token_sampling import (
@@ -556,7 +556,7 @@ class LaVITGenerationMixin(GenerationMixin):
     def _check_prompt(self, prompt: FilledPrompt, config: GenerationConfig, kwargs: dict) -> None:
         context = getattr(self.config.text_config, "max_position_embeddings", None)
         if context is not None and prompt.length >= context:
-            raise ValueError(
+            raise ContextLengthError(
                 f"the prompt is {prompt.length} tokens long with its images, but the language model's context ends "
                 f"at {context}. Shorten the text or pass fewer images."
             )

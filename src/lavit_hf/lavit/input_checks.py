@@ -16,6 +16,10 @@ from .untrusted_files import shorten
 MAX_NESTING = 32
 
 
+class ContextLengthError(ValueError):
+    """A prompt leaves no room in the language model's context."""
+
+
 @contextmanager
 def argument_errors() -> Iterator[None]:
     """Turns errors of transformers about wrong argument types, which quote the full value, into `ValueError`s."""

@@ -46,7 +46,7 @@ from .modeling_layers import LaVITLayer, concat_rows, factors_to_scores, gather_
 from .own_pixel_decoder import attach_own_detokenizer
 from .remote_code import ships_code
 from .repo_names import QUANTIZER_NAMES, SELECTOR_NAMES, rename_layers, rename_parts
-from .token_sampling import Generators, check_generators
+from .token_sampling import Generators, check_generators, is_shared
 
 
 # transformers has a class for the EVA-CLIP encoder, but doesn't register it with AutoModel.
@@ -323,7 +323,7 @@ def _chosen(log_odds: torch.Tensor, rule: SelectionRule) -> torch.Tensor:
 
 
 def _gumbel_noise(log_probs: torch.Tensor, generator: Generators) -> torch.Tensor:
-    if generator is None or isinstance(generator, torch.Generator):
+    if is_shared(generator):
         return _draw_gumbel_noise(log_probs, generator)
     check_generators(generator, len(log_probs))
     # Images that share a generator are sampled together, just as without the other images.

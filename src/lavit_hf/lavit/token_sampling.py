@@ -16,6 +16,11 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 MAX_SEED = 2**63 - 1
 
 
+def is_shared(generator: Generators) -> bool:
+    """Whether all images or prompts share a generator, or the global random state, instead of having one each."""
+    return generator is None or isinstance(generator, torch.Generator)
+
+
 def check_generators(generator: Generators, number: int, kind: str = "image") -> None:
     """
     Raises a `ValueError` if the argument isn't a generator, or a list with one for each image or prompt.
@@ -28,7 +33,7 @@ def check_generators(generator: Generators, number: int, kind: str = "image") ->
         kind (`str`, *optional*, defaults to `"image"`):
             What they are, for the message.
     """
-    if generator is None or isinstance(generator, torch.Generator):
+    if is_shared(generator):
         return
     if not isinstance(generator, Sequence) or not all(isinstance(source, torch.Generator) for source in generator):
         raise ValueError(f"generator must be a torch.Generator, or a list with one for each {kind}.")
@@ -210,7 +215,7 @@ def spawn_generator(generator: torch.Generator | None, device: torch.device) -> 
 
 def repeat_for_images(generator: Generators, counts: Sequence[int]) -> Generators:
     """Repeats the generator of each prompt for each of its images. A single generator is returned unchanged."""
-    if generator is None or isinstance(generator, torch.Generator):
+    if is_shared(generator):
         return generator
     return [source for source, count in zip(generator, counts, strict=True) for _ in range(count)]
 

@@ -17,7 +17,7 @@ from ..lavit.keep_settings import KeepSettings
 from ..lavit.modeling_lavit import LaVITForCausalLM
 from ..lavit.modeling_layers import find_image_slots, pad_left
 from ..lavit.processing_lavit import LaVITProcessor
-from ..lavit.token_sampling import Generators, check_generators, spawn_generator
+from ..lavit.token_sampling import Generators, check_generators, is_shared, spawn_generator
 from .offloading import awake, is_offloaded
 from .progress import WRITING, named_progress_bar
 
@@ -279,7 +279,7 @@ class _Progress(StoppingCriteria):
 
 def _batches(items: Sequence, generator: Generators) -> Iterator[tuple[Sequence, torch.Generator | None]]:
     """Yields all items at once, or one at a time if each has its own generator."""
-    if generator is None or isinstance(generator, torch.Generator):
+    if is_shared(generator):
         yield items, generator
         return
     for number, source in enumerate(generator):

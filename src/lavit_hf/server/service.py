@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import Request
 
+from ..lavit.input_checks import ContextLengthError
 from .errors import ApiError, client_left, context_exceeded, internal_error
 from .limits import Limits
 from .model import ServedModel
@@ -17,8 +18,6 @@ from .scheduler import Closed, Full, Job, Result, Scheduler
 
 
 logger = logging.getLogger(__name__)
-
-TOO_LONG = "the language model's context ends at"  # in the error of `generate`, which counts the patches of images
 
 
 class Service:
@@ -165,7 +164,7 @@ async def _wait_until_gone(request: Request) -> None:
 def _explain(error: Exception, prompt_field: str) -> ApiError:
     if isinstance(error, Closed):
         return _closing()
-    if isinstance(error, ValueError) and TOO_LONG in str(error):
+    if isinstance(error, ContextLengthError):
         return context_exceeded(str(error), prompt_field)
     if isinstance(error, ValueError):
         return ApiError(400, str(error))
