@@ -37,10 +37,12 @@ from lavit_hf.lavit.atomic_files import atomic_file
 from lavit_hf.tasks.failures import Failure
 
 
-# The splits of drawings and sheets to measure on: validation splits are for choosing settings, others for reporting.
-CAPTIONED = ("validation", "validation_artist", "test_drawings", "test_concepts")
-ASKED = ("validation", "test_drawings")
+# The splits of drawings and sheets to measure on: validation splits are for choosing settings, test splits for
+# reporting, and a sample of the train split shows how much of what the model can do is memorized.
+CAPTIONED = ("train", "validation", "validation_artist", "test_drawings", "test_concepts")
+ASKED = ("train", "validation", "test_drawings")
 KEPT = ("validation", "validation_one_size", "test_drawings", "test_drawings_one_size")
+TRAIN_SAMPLE = 1000  # drawings, and as many sheets
 PHOTOGRAPHS = Path(__file__).parents[1] / "images"
 FILE_NAME = "evaluation.json"
 
@@ -83,12 +85,20 @@ class Evaluation:
         return [name for name in PARTS if paints or name not in ("pictures", "seconds")]
 
     def rows(self, dataset: dict[str, Dataset], split: str) -> Dataset:
-        """A split, or its first rows if there is a limit."""
-        rows = dataset[split]
+        """A split, or a sample if it is the train split; only the first rows if there is a limit."""
+        rows = self._train_sample(dataset) if split == "train" else dataset[split]
         return rows if self.limit is None else rows.select(range(min(self.limit, len(rows))))
 
+    def _train_sample(self, dataset: dict[str, Dataset]) -> Dataset:
+        """Random rows of the train split. Drawings are by the artists of the test split, so that both are alike."""
+        rows = dataset["train"]
+        if "style" in rows.column_names:
+            artists = set(dataset["test_drawings"]["style"])
+            rows = rows.filter(artists.__contains__, input_columns="style")
+        return rows.shuffle(seed=self.seed).select(range(min(TRAIN_SAMPLE, len(rows))))
+
     def captions(self) -> dict:
-        """Captions of held-out drawings, and of photographs."""
+        """Captions of drawings, and of photographs."""
         figures = {split: self._names(split) for split in CAPTIONED}
         return figures | {"photographs": dict(read_photographs(self.reader, PHOTOGRAPHS))}
 

@@ -410,6 +410,25 @@ def test_stage_1_has_only_what_it_keeps(stage_1, tmp_path):
     assert 1 <= kept["count"] <= SIDE * SIDE and -1 <= kept["rebuilt"]["selected"] <= 1
 
 
+def test_train_sample_is_like_the_test_split(stage_1, tmp_path):
+    """Random drawings by the artists of the test split, and not more than the sample size."""
+    styles = ["noto", "icons"] * 600 + ["twemoji"] * 800
+    drawings = {"train": datasets.Dataset.from_dict({"style": styles, "number": range(len(styles))})}
+    drawings["test_drawings"] = datasets.Dataset.from_dict({"style": ["twemoji", "noto"], "number": [0, 1]})
+    sheets = {"train": datasets.Dataset.from_dict({"number": range(5)})}
+    for folder, splits in (("set", drawings), ("sheets", sheets)):
+        datasets.DatasetDict(splits).save_to_disk(tmp_path / folder)
+    folders = (stage_1, tmp_path / "set", tmp_path / "sheets", tmp_path / "out", tmp_path / "cache")
+    evaluation = evaluate.Evaluation(*folders)
+    sample = evaluation.rows(evaluation.set, "train")
+    assert len(sample) == len(set(sample["number"])) == evaluate.TRAIN_SAMPLE
+    assert set(sample["style"]) == {"noto", "twemoji"}
+    assert sample["number"] != sorted(sample["number"])
+    assert sorted(evaluation.rows(evaluation.sheets, "train")["number"]) == list(range(5))
+    assert evaluation.rows(evaluation.set, "test_drawings")["number"] == [0, 1]
+    assert len(evaluate.Evaluation(*folders, limit=3).rows(evaluation.set, "train")) == 3
+
+
 # What must be reached
 
 
