@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 LMMS_EVAL := .venv-lmms-eval
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo checkpoint test test-training test-ray test-package test-browser test-lmms-eval fuzz screenshots test-slow test-gpu lint format docs benchmark dry-run clean
+.PHONY: help setup demo checkpoint test test-training test-ray test-package test-browser test-lmms-eval fuzz screenshots test-slow test-exhaustive test-gpu lint format docs benchmark dry-run clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -27,10 +27,13 @@ demo: $(READY)  ## read and generate images with the bundled checkpoint; saves d
 checkpoint: $(READY)  ## train a checkpoint like the bundled one from raw drawings: takes hours, resumes if interrupted
 	examples/emoji/train.sh $(BIN)/python
 
-test: lint  ## ruff, and all tests except slow tests and tests that need a GPU or a browser
-	$(BIN)/pytest -n 2 -m "not slow and not gpu and not browser"
+test: lint  ## ruff, and all quick tests
+	$(BIN)/pytest -n 2 -m "not slow and not exhaustive and not gpu and not browser"
 
-test-training: $(READY)  ## training with two processes, a killed run, and docs/train-from-nothing.md
+test-slow: test-training  ## all tests that take more than a few seconds each
+	$(BIN)/pytest -n 2 -m "slow and not gpu and not browser" --ignore modeling_tests/training
+
+test-training: $(READY)  ## slow tests of training: with two processes, killed and resumed, docs/train-from-nothing.md
 	$(BIN)/pytest -m "slow and not gpu" modeling_tests/training
 
 test-ray: $(READY)  ## pretokenization on a local Ray cluster; installs Ray
@@ -60,8 +63,8 @@ test-browser: $(READY)  ## test the demo page and the site's search in Chromium;
 screenshots: test-browser  ## retake the pictures of the demo page in the documentation
 	$(BIN)/python modeling_tests/support/screenshots.py
 
-test-slow: $(READY)  ## all slow tests
-	$(BIN)/pytest -m "slow and not gpu"
+test-exhaustive: $(READY)  ## stop every kind of save at each of its steps
+	$(BIN)/pytest -n 2 -m exhaustive
 
 test-gpu: $(READY)  ## tests that need a CUDA device, and LaVIT-7B's speed relative to the device's limits
 	$(BIN)/pytest -m gpu

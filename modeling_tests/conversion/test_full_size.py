@@ -50,6 +50,7 @@ def layout_of(original, module):
     }
 
 
+@pytest.mark.slow
 def test_random_original_is_an_original(random_original, golden, tmp_path):
     size = random_original.write_original(tmp_path / "original", pixel_decoders=list(PIXEL_DECODERS))
     planned = random_original.plan_original(pixel_decoders=list(PIXEL_DECODERS))
@@ -118,6 +119,7 @@ class TestSteps:
 
 
 class TestBadInput:
+    @pytest.mark.slow
     def test_full_disk(self, dry_run, tmp_path, monkeypatch):
         usage = shutil.disk_usage(tmp_path)._replace(free=10**9)
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

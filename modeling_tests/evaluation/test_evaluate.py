@@ -196,6 +196,7 @@ class TestProtocols:
 
 
 class TestResults:
+    @pytest.mark.slow
     def test_file_and_table(self, data, repo, tmp_path):
         output = tmp_path / "output"
         printed = succeed("eval", "coco", "--data", data / "coco", "-m", repo, "-o", output, "--batch-size", 2, *WORDS)
@@ -233,6 +234,7 @@ class TestResults:
         second = evaluate(options("vqav2", rows, repo, tmp_path / "datasets"))
         assert comparable(first, "picture") == comparable(second, "picture")
 
+    @pytest.mark.slow
     def test_batches_and_seeds_are_told_apart(self, data, repo, tmp_path):
         first, second = (
             evaluate(options("coco", data / "coco", repo, tmp_path / str(seed), seed=seed)) for seed in (0, 1)
@@ -262,6 +264,7 @@ class TestResults:
 
 
 class TestInterruption:
+    @pytest.mark.slow
     def test_goes_on_where_it_stopped(self, data, repo, tmp_path, monkeypatch):
         whole = evaluate(options("vqav2", data / "vqav2", repo, tmp_path / "whole"))
         generate, calls = LaVITForCausalLM.generate, []
@@ -603,6 +606,7 @@ class TestPainting:
         corners = [grid.getpixel(place)[0] for place in ((0, 0), (32, 0), (0, 32), (32, 32))]
         assert corners == [8, 9, 10, 11]  # in the order of reading, behind GenEval's eight
 
+    @pytest.mark.slow
     def test_paints_for_real(self, repo, tmp_path, clip):
         folder = write_coco_captions(tmp_path / "data")
         settings = {"clip": str(clip), "fid": False, "protocol": "own", "limit": 2}

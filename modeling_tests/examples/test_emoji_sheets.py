@@ -504,6 +504,7 @@ def test_beside_leaves_no_doubt(drawings, box, side):
     assert beside(Placed(thing, 0, box), Placed(thing, 1, (45, 45, 75, 75))) == side
 
 
+@pytest.mark.slow
 def test_answers_are_equally_frequent(drawings):
     maker = SheetMaker(drawings, seed="balance")
     asked = [question for index in range(2000) for question in maker[index].questions]
@@ -547,6 +548,7 @@ def test_impossible_yes_no_is_not_asked(drawings):
         assert [question.kind for question in asked] == ["number"]
 
 
+@pytest.mark.slow
 def test_a_color_in_the_question_says_nothing(drawings):
     maker = SheetMaker(drawings, seed="colors")
     asked = [question for index in range(3000) for question in maker[index].questions if question.kind == "yes_no"]
@@ -587,6 +589,7 @@ def test_scores_of_guesses():
     assert score_guesses(train, test) == {"color": {"number": 2, "most_frequent": 0.0, "by_words": 0.5}}
 
 
+@pytest.mark.slow
 def test_sheets_cannot_be_guessed(drawings):
     maker = SheetMaker(drawings, seed="guess")
     rows = [prepare_sheets.sheet_row(maker[index], 16) for index in range(1600)]

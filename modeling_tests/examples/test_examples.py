@@ -76,6 +76,7 @@ def test_all_short_scripts_have_a_test():
     assert [name for name in scripts | tested_elsewhere if f"]({name}.py)" not in listed] == []
 
 
+@pytest.mark.slow
 def test_caption():
     captions = texts_of(run("caption"))
     assert list(captions) == [path.name for path in PICTURES]
@@ -84,6 +85,7 @@ def test_caption():
     assert texts_of(run("caption", PICTURES[3])) == {PICTURES[3].name: captions[PICTURES[3].name]}
 
 
+@pytest.mark.slow
 def test_ask():
     processor = LaVITProcessor.from_pretrained(bundled_checkpoint())
     model = LaVITForCausalLM.from_pretrained(bundled_checkpoint())
@@ -96,6 +98,7 @@ def test_ask():
     assert answers[PICTURES[0].name] == expected[0].removesuffix("</s>").strip()
 
 
+@pytest.mark.slow
 def test_draw():
     run("draw", "red apple", "red apple")
     run("draw", "blue heart", "--output", "other.png")
@@ -105,6 +108,7 @@ def test_draw():
     assert np.abs(cell(sheet, 0) - cell(other, 0)).mean() > 5
 
 
+@pytest.mark.slow
 def test_draw_with_pictures():
     run("draw_with_pictures", "<image> and <image>", PICTURES[0], PICTURES[1])
     sheet = pixels("mixed.png")
@@ -140,6 +144,7 @@ def test_reconstruct():
         assert np.abs(original - rebuilt).mean() < np.abs(original - other).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 4])
 def test_load_quantized(bits):
     pytest.importorskip("bitsandbytes")
@@ -153,6 +158,7 @@ def test_load_quantized_in_bits_that_there_are_not():
     run("load_quantized", "--bits", 5, exit_code=2)
 
 
+@pytest.mark.slow
 def test_convert_checkpoint(golden):
     heads = golden.facts["dims"]["heads"]
     run("convert_checkpoint", golden.original, "whole", "--heads", heads, "--pixel-decoder", "lowres")

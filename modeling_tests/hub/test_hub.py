@@ -102,6 +102,7 @@ class TestLoading:
         for name in ("language_model", "detokenizer", "unet", "vae", "safety_checker"):
             assert_same_weights(getattr(pipeline, name), getattr(local, name))
 
+    @pytest.mark.slow
     def test_diffusers(self, reader, published, repos):
         """By the id and out of a folder; the package's class, as it is imported."""
         local = LaVITPipeline.from_pretrained(repos["lowres"])
@@ -226,6 +227,7 @@ class TestNoNetwork:
         with reader.unplugged(), pytest.raises(OSError, match=r"couldn't connect|check your internet connection"):
             loader.from_pretrained(published)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("offline", [False, True])
     def test_from_the_cache(self, reader, published, repos, monkeypatch, offline):
         """With HF_HUB_OFFLINE=1 and, after the client has tried in vain for a while, without."""
@@ -277,6 +279,7 @@ for repo in repos:
 """
 
 
+@pytest.mark.slow
 def test_remote_code(reader, published, repos, tmp_path):
     """Out of a folder and from the Hub, in a process that has no lavit_hf."""
     model, processor = (cls.from_pretrained(repos["lowres"]) for cls in (LaVITForCausalLM, LaVITProcessor))
@@ -328,6 +331,7 @@ assert model.decode_image_tokens(output.image_token_ids[0][None]).shape == outpu
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["folder", "hub"])
 def test_diffusers_remote_code(reader, published, repos, tmp_path, source):
     """By its id and by the name of the file, in a process that has no lavit_hf, and saved there."""
@@ -401,6 +405,7 @@ print(codes[0])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["folder", "hub"])
 def test_remote_code_is_handed_on(reader, published, repos, tmp_path, source):
     """What was loaded by `trust_remote_code` and is saved, each part alone, loads by it again."""

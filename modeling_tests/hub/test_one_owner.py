@@ -112,6 +112,7 @@ class TestModelSavedIntoAPipeline:
         assert_every_door_reads(repo, tuned)
         assert set(stored_tensors(repo).values()) == {1}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("max_shard_size", ["1GB", SMALLER])
     def test_as_a_variant(self, repo, original, tuned, max_shard_size):
         tuned.save_pretrained(repo, variant="tuned", max_shard_size=max_shard_size)
@@ -146,6 +147,7 @@ class TestModelSavedIntoAPipeline:
 
 
 class TestPushedIntoAPipeline:
+    @pytest.mark.slow
     @pytest.mark.parametrize("max_shard_size", ["1GB", SMALLER])
     def test_every_door_reads_it(self, owner, repos, tuned, max_shard_size):
         repo_id = publish_anew(owner, repos["lowres"])
@@ -155,6 +157,7 @@ class TestPushedIntoAPipeline:
         assert not [path for path in tree if path.endswith(".safetensors") and "/" not in path]
         assert ("language_model/model.safetensors" in tree) == (max_shard_size == "1GB")
 
+    @pytest.mark.slow
     def test_out_of_a_folder_of_its_own(self, owner, repos, tuned, tmp_path):
         repo_id = publish_anew(owner, repos["lowres"])
         tuned.save_pretrained(tmp_path, push_to_hub=True, repo_id=repo_id)
@@ -242,6 +245,7 @@ class TestModelInAFolderOfItsOwn:
 
 
 class TestVariants:
+    @pytest.mark.slow
     @pytest.mark.parametrize("max_shard_size", ["1GB", SMALLER])
     @pytest.mark.parametrize("door", ["model", "pipeline"])
     def test_saved_by_one_door_loads_by_all(self, repos, tuned, tmp_path, door, max_shard_size):
@@ -412,6 +416,7 @@ def older_repo(repo):
 
 
 class TestOlderRepo:
+    @pytest.mark.slow
     @pytest.mark.parametrize("trust_remote_code", [None, True])
     def test_loads(self, older_repo, original, trust_remote_code):
         options = {} if trust_remote_code is None else {"trust_remote_code": True}
@@ -421,6 +426,7 @@ class TestOlderRepo:
         assert type(AutoProcessor.from_pretrained(older_repo, **options)) is LaVITProcessor
         assert_every_door_reads(older_repo, original)
 
+    @pytest.mark.slow
     def test_is_overwritten(self, older_repo, tuned):
         """The promise of source at the top goes, and the pipeline's language model is the new one."""
         tuned.save_pretrained(older_repo)
@@ -429,6 +435,7 @@ class TestOlderRepo:
         for name in ("config.json", "processor_config.json", "language_model/config.json"):
             assert "auto_map" not in (older_repo / name).read_text()
 
+    @pytest.mark.slow
     def test_saved_by_the_pipeline(self, older_repo, original, tmp_path):
         LaVITPipeline.from_pretrained(older_repo).save_pretrained(tmp_path / "new")
         assert_every_door_reads(tmp_path / "new", original)

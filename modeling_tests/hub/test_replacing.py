@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A finetuned model saved as its repo is laid out, with what paints."""
 
+import pytest
 import torch
 from diffusers import DiffusionPipeline
 
@@ -15,6 +16,7 @@ def change(model: LaVITForCausalLM) -> torch.Tensor:
     return weight
 
 
+@pytest.mark.slow
 def test_of_a_repo_on_the_hub(reader, published, repos, tmp_path):
     model, processor = LaVITForCausalLM.from_pretrained(published), LaVITProcessor.from_pretrained(published)
     weight = change(model)

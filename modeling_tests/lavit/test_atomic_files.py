@@ -136,6 +136,7 @@ class TestFolder:
         assert self.read(tmp_path) == {"old"} and os.listdir(tmp_path) == ["made"]
 
 
+@pytest.mark.slow
 def test_shards(tmp_path):
     pa = pytest.importorskip("pyarrow")
 
@@ -150,7 +151,7 @@ def test_shards(tmp_path):
         assert {path.name: path.read_bytes() for path in (folder / "train").iterdir()} == expected
 
 
-@pytest.mark.parametrize("stride", [97, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [97, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_conversion(golden, tmp_path, stride):
     """What a killed conversion has left is removed by the next."""
     convert = partial(convert_checkpoint, golden.original, num_attention_heads=golden.facts["dims"]["heads"])

@@ -196,7 +196,7 @@ class TestModel:
     def test_some_kills(self, models, tmp_path, monkeypatch, kind, stride):
         self.kill(models, tmp_path, monkeypatch, kind, stride)
 
-    @pytest.mark.slow
+    @pytest.mark.exhaustive
     @pytest.mark.parametrize("kind", list(SAVES))
     def test_kills(self, models, tmp_path, monkeypatch, kind):
         self.kill(models, tmp_path, monkeypatch, kind)
@@ -228,6 +228,7 @@ class TestModel:
         models.new.save_pretrained(tmp_path, is_main_process=False)
         assert load_model(tmp_path) == {1.0}
 
+    @pytest.mark.slow
     def test_loads_by_every_class(self, models, tmp_path, monkeypatch):
         """What was cut short is finished, whatever is loaded first."""
         models.old.save_pretrained(tmp_path / "old")
@@ -307,6 +308,7 @@ class TestHostileChanges:
 
 
 class TestProcessor:
+    @pytest.mark.slow
     def test_kills(self, processors, tmp_path, monkeypatch):
         found = sweep(
             processors.old.save_pretrained, processors.new.save_pretrained, load_processor, tmp_path, monkeypatch
@@ -322,18 +324,20 @@ PIPELINE_SAVES = {
 
 
 class TestPipeline:
-    @pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in PIPELINE_SAVES])
+    @pytest.mark.exhaustive
+    @pytest.mark.parametrize("kind", PIPELINE_SAVES)
     def test_kills(self, pipelines, tmp_path, monkeypatch, kind):
         _, before, after = PIPELINE_SAVES[kind]
         old = partial(pipelines.old.save_pretrained, **before)
         found = sweep(old, partial(pipelines.new.save_pretrained, **after), load_pipeline, tmp_path, monkeypatch)
         assert found["old"] and found["new"] and found["refused as it lies"]
 
+    @pytest.mark.slow
     def test_some_kills(self, pipelines, tmp_path, monkeypatch):
         old, new = pipelines.old.save_pretrained, pipelines.new.save_pretrained
         assert sweep(old, new, load_pipeline, tmp_path, monkeypatch, stride=17)["new"]
 
-    @pytest.mark.slow
+    @pytest.mark.exhaustive
     def test_model_into_a_pipeline(self, pipelines, models, tmp_path, monkeypatch):
         """The language model's folder and the top are one."""
         found = sweep(pipelines.old.save_pretrained, models.new.save_pretrained, load_model, tmp_path, monkeypatch)
@@ -366,6 +370,7 @@ class TestAdapter:
         weights = [weight.flatten() for name, weight in model.named_parameters() if "lora_" in name]
         return {*torch.cat(weights).tolist(), float(model.peft_config["default"].r)}
 
+    @pytest.mark.slow
     def test_kills(self, save, tmp_path, monkeypatch):
         found = sweep(save(1), save(2), self.load, tmp_path, monkeypatch, stride=2)
         assert found["old"] and found["new"] and found["refused as it lies"]

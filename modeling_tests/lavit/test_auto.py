@@ -60,6 +60,7 @@ def caption(model, processor, image):
     return processor.post_process_image_text_to_text(ids)[0]
 
 
+@pytest.mark.slow
 def test_import_is_light():
     """No library that transformers' own models do without; `benchmarks/imports.py` times it."""
     heavy = ("diffusers", "timm", "bitsandbytes", "peft", "datasets", "lavit_hf.training", "lavit_hf.conversion")
@@ -149,6 +150,7 @@ class TestPipelines:
         output = pipe(images=[CAT], text=[""], generate_kwargs=GREEDY, return_full_text=False)
         assert output[0]["generated_text"] == direct[0]
 
+    @pytest.mark.slow
     def test_any_to_any_paints(self, repos):
         """By the pixel decoder of the repo, with what the pipeline paints by the same seed."""
         codes = {"max_new_tokens": 6, "min_new_tokens": 6}

@@ -676,6 +676,7 @@ class TestDecodingSteps:
             counts.append(waits.count)
         assert counts[0] == counts[1] > 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("prompts", [[[5, 6, 7]], [[5, 6, 7], [8]]])
     def test_prompt_and_steps_compile_as_one_graph(self, model, prompts):
         settings = {**left_pad(prompts), "cache_implementation": "static", **GREEDY}

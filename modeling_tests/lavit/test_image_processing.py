@@ -424,6 +424,7 @@ for size in zip(*[map(int, sys.argv[2:])] * 2):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's count of memory")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_memory_is_bounded_whatever_the_aspect_ratio(backend):
@@ -635,6 +636,7 @@ def test_auto_class_loads_the_backend_that_is_asked_for(image_processor_class, t
     assert type(loaded) is image_processor_class and loaded.size == {"height": 24, "width": 24}
 
 
+@pytest.mark.slow
 def test_pil_backend_needs_no_torchvision(golden, tmp_path):
     LaVITImageProcessorPil(size=golden.facts["dims"]["image_size"]).save_pretrained(tmp_path)
     code = """

@@ -691,6 +691,7 @@ class TestGraphs:
         torch._dynamo.reset()
         return torch.compile(module, fullgraph=True, backend="aot_eager")
 
+    @pytest.mark.slow
     @torch.no_grad()
     @pytest.mark.parametrize("how", ["export", "compile"])
     @pytest.mark.parametrize("merger_softmax", ["original", "masked"])
@@ -701,6 +702,7 @@ class TestGraphs:
         assert all(map(torch.equal, outputs.codes, expected.codes))
         torch.testing.assert_close(outputs.merged, expected.merged, rtol=0, atol=1e-5)
 
+    @pytest.mark.slow
     @torch.no_grad()
     @pytest.mark.parametrize(("how", "merger_softmax"), [("export", "original"), ("compile", "masked")])
     @torch._dynamo.config.patch(capture_scalar_outputs=True)
@@ -713,6 +715,7 @@ class TestGraphs:
             assert all(map(torch.equal, outputs.codes, expected.codes))
             torch.testing.assert_close(outputs.merged, expected.merged, rtol=0, atol=1e-5)
 
+    @pytest.mark.slow
     @torch.no_grad()
     def test_rows_that_the_language_model_reads(self, images):
         config = plain_config()

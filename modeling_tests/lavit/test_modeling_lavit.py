@@ -551,6 +551,7 @@ class TestGenerate:
         assert model.generate(**batch, generation_mode="image", min_new_tokens=3).shape[1] == 5
         assert model.generate(**batch, generation_mode="image", max_new_tokens=7, min_new_tokens=7).shape[1] == 9
 
+    @pytest.mark.slow
     def test_compiled_decoding_gives_the_same(self, model):
         batch = left_pad([[5, 6, 7]])
         settings = {"do_sample": False, "max_new_tokens": 5, "min_new_tokens": 5, "cache_implementation": "static"}
@@ -699,6 +700,7 @@ class TestBackbones:
         assert grown.dtype == torch.float32 and grown.generation_config.temperature == 0.5
         assert grown.get_image_features(pixel_values).pooler_output[0].dtype == torch.float32
 
+    @pytest.mark.slow
     def test_from_backbones_on_disk(self, tmp_path):
         LlamaForCausalLM(tiny_config().text_config).save_pretrained(tmp_path / "text")
         tiny_clip().save_pretrained(tmp_path / "vision")

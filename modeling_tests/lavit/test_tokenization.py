@@ -198,6 +198,7 @@ class TestSaving:
         assert copy.get_vocab() == tokenizer.get_vocab()
         assert copy("[IMG]  a").input_ids == tokenizer("[IMG]  a").input_ids
 
+    @pytest.mark.slow
     def test_auto_tokenizer_loads_it_without_this_package(self, golden, tokenizer, tmp_path):
         tokenizer.save_pretrained(tmp_path)
         (tmp_path / "config.json").write_text('{"model_type": "lavit"}')

@@ -269,6 +269,7 @@ class TestServer:
 
 
 class TestRead:
+    @pytest.mark.slow
     def test_caption_is_the_commands(self, client, repo, picture):
         text, overlay, note = client.predict(handle_file(picture), *AS_TRAINED, api_name="/caption")
         assert text == command("caption", picture, "--model", repo)["caption"]

@@ -45,6 +45,7 @@ def paint(pipeline: LaVITPipeline, seed: int) -> torch.Tensor:
 
 
 class TestThreads:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["DDIMScheduler", "UniPCMultistepScheduler", "PNDMScheduler"])
     def test_each_paints_what_it_paints_alone(self, pipeline, name):
         pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)

@@ -534,6 +534,7 @@ class TestRepo:
             codebook = LaVITVisualTokenizer.from_pretrained(repo).quantizer.codebook.weight
             assert torch.equal(codebook, plain.visual_tokenizer.quantizer.codebook.weight)
 
+    @pytest.mark.slow
     def test_serves_diffusers(self, repos, pipelines, image_token_ids):
         repo = str(repos["lowres"])
         arguments = {"image_token_ids": image_token_ids[:1], "num_inference_steps": 1, "output_type": "pt"}
@@ -547,6 +548,7 @@ class TestRepo:
         whole = DiffusionPipeline.from_pretrained(repo, custom_pipeline="pipeline", trust_remote_code=True)
         assert isinstance(whole.language_model, LaVITForCausalLM)
 
+    @pytest.mark.slow
     def test_shards(self, golden, repos, tmp_path):
         repo = convert_checkpoint(
             golden.original, tmp_path / "repo", HEADS, max_shard_size="500KB", pixel_decoder="highres"
@@ -559,6 +561,7 @@ class TestRepo:
             assert all(torch.equal(weights[key], tensor) for key, tensor in getattr(whole, name).state_dict().items())
         assert AutoModel.from_pretrained(repo) is not None
 
+    @pytest.mark.slow
     def test_dtype(self, golden, repos, tmp_path):
         def dtypes(repo):
             found = set()

@@ -111,6 +111,7 @@ def test_paints_in_the_words_color(painter):
     assert redness[0] > redness[1] + 0.1
 
 
+@pytest.mark.slow
 def test_paints_what_it_reads(painter):
     """Each example image comes back as that one: in what sets it apart from their mean, it is most like it."""
     images = [Image.open(path).convert("RGB") for path in sorted(PICTURES.glob("*.png"))]

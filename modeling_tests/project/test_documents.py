@@ -13,13 +13,16 @@ from documents import PAGES, ROOT, Block, find_missing_files, prepare_folder, re
 
 PAGE_NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 WITH_CODE = [name for name in PAGE_NAMES if any(not block.excuse for block in read_blocks((ROOT / name).read_text()))]
+FRONT = "README.md"
 
 
 def test_pages_are_found():
-    assert {"README.md", "docs/tour.md", "docs/train.md", "examples/README.md"} <= set(WITH_CODE)
+    assert {FRONT, "docs/tour.md", "docs/train.md", "examples/README.md"} <= set(WITH_CODE)
 
 
-@pytest.mark.parametrize("page", WITH_CODE)
+@pytest.mark.parametrize(
+    "page", [FRONT, *(pytest.param(name, marks=pytest.mark.slow) for name in WITH_CODE if name != FRONT)]
+)
 def test_blocks_run(page, tmp_path, monkeypatch):
     prepare_folder(tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -40,6 +40,7 @@ def test_what_is_steep_is_named(growth):
     assert growth.find_steep(exponents) == ["memory of captions (1.20)", "time of image ids (1.05)"]
 
 
+@pytest.mark.slow
 def test_doors_answer_for_each_input(growth):
     doors = growth.Doors(bundled_checkpoint()).all()
     assert {name: len(door(3)) for name, door in doors.items()} == dict.fromkeys(doors, 3)

@@ -5,8 +5,7 @@
 import importlib
 import json
 import sys
-from importlib.metadata import EntryPoint
-from importlib.util import find_spec
+from importlib.metadata import EntryPoint, PackageNotFoundError, version
 
 import pytest
 import tomllib
@@ -37,10 +36,18 @@ ANSWER = {
 }
 
 
+def _is_installed(distribution: str) -> bool:
+    """Whether it is, and not only a folder of that name where Python finds it, as examples/lmms_eval may be."""
+    try:
+        return bool(version(distribution))
+    except PackageNotFoundError:
+        return False
+
+
 @pytest.fixture(scope="module")
 def plugin():
     with pytest.MonkeyPatch.context() as patch:
-        if find_spec("lmms_eval") is None:
+        if not _is_installed("lmms_eval"):
             for name, module in stand_in().items():
                 patch.setitem(sys.modules, name, module)
         yield importlib.import_module(NAME)

@@ -69,6 +69,7 @@ def test_time_allowed_is_that_of_what_takes_longer(roofline):
     assert card.least_seconds(num_bytes=50, operations=2000) == 2.0
 
 
+@pytest.mark.slow
 def test_release_on_paper(roofline):
     """A token of a 7B in 16 bits: its weights without the embeddings, and two operations for each."""
     stages = {stage.name: stage for stage in roofline.all_stages()}

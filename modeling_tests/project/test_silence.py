@@ -28,6 +28,7 @@ def lines_of(code: str) -> list[str]:
     return [line for line in lines if line.strip() and not BAR.match(line)]
 
 
+@pytest.mark.slow
 def test_first_snippet_of_the_readme(tmp_path):
     first = next(block.code for block in read_blocks((ROOT / "README.md").read_text()) if block.language == "python")
     assert lines_of(re.sub(r'save\("', f'save("{tmp_path}/', first)) == []
@@ -47,6 +48,7 @@ model.generate(**LaVITProcessor.from_pretrained(bundled_checkpoint())(images="{P
     assert lines_of(code) == []
 
 
+@pytest.mark.slow
 def test_task_pipeline_asks_for_no_chat():
     code = f"""
 from transformers import pipeline
@@ -57,6 +59,7 @@ captioner(images="{PICTURE}", text="", return_full_text=False)
     assert lines_of(code) == []
 
 
+@pytest.mark.slow
 def test_most_likely_image_tokens():
     """The checkpoint's own temperature, which then means nothing, is not passed on."""
     code = """

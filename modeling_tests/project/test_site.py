@@ -20,6 +20,7 @@ from lavit_hf.cli.app import app
 
 
 pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install '.[docs]'")
+pytestmark = pytest.mark.slow  # building it
 
 
 @pytest.fixture(scope="module")

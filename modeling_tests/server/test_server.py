@@ -226,6 +226,7 @@ class TestChat:
         message = user(pictures[0], "[IMG] </s> <code_3>?")
         assert ask(client, message).choices[0].message.content == expect_text(model, message)
 
+    @pytest.mark.slow
     def test_those_who_wait_share_a_batch(self, client, model, service, pictures, monkeypatch):
         sizes, generate = [], model.language_model.generate
 
@@ -315,6 +316,7 @@ class TestChat:
         assert reply.choices[0].message.content == text[: text.index(stop)]
         assert reply.choices[0].finish_reason == "stop"
 
+    @pytest.mark.slow
     def test_draws_by_seed(self, client, pictures):
         def draw(seed: int) -> str:
             return ask(client, user(pictures[0]), temperature=1.0, seed=seed).choices[0].message.content
@@ -324,6 +326,7 @@ class TestChat:
         assert together == [draw(seed) for seed in (0, 1, 0, 1)]
         assert together[0] != together[1]
 
+    @pytest.mark.slow
     def test_temperature_of_zero_is_greedy(self, client, pictures):
         drawn = {ask(client, user(pictures[0]), temperature=t).choices[0].message.content for t in (0, 0, 1e-40)}
         assert drawn == {ask(client, user(pictures[0])).choices[0].message.content}
@@ -376,6 +379,7 @@ class TestPaint:
         (picture,) = paint(client, "a cat", extra_body={"seed": 3, **STEPS})
         assert difference(picture, expect_picture(model, "a cat", 3)) == 0
 
+    @pytest.mark.slow
     def test_whatever_it_is_batched_with(self, client, model, monkeypatch):
         sizes, run = [], type(model.pipeline).__call__
 
@@ -406,6 +410,7 @@ class TestPaint:
         seeded = replace(model, seed=own)
         assert [generator.initial_seed() for generator in _make_generators(painting, seeded)] == expected
 
+    @pytest.mark.slow
     def test_several_of_a_prompt(self, client, model):
         drawn = paint(client, "a cat", n=2, extra_body={"seed": 7, **STEPS})
         for number, picture in enumerate(drawn):
@@ -624,6 +629,7 @@ class TestBadInput:
         assert httpx.get(f"{url}/v1/chat/completions").status_code == 405
         assert post(url, "completions", {}).json()["error"]["type"] == "invalid_request_error"
 
+    @pytest.mark.slow
     def test_slow_body(self, model):
         limits = replace(LIMITS, body_seconds=0.2)
         with serving(lambda: model, limits) as (url, service, _):

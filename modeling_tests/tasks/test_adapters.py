@@ -104,6 +104,7 @@ def hub_adapter(hub, lowres_adapter) -> str:
 
 
 class TestAnswers:
+    @pytest.mark.slow
     @pytest.mark.parametrize("command", [["caption"], ["ask", "What is it?"]])
     def test_texts(self, repo, adapter, merged, images, command):
         command, *question = command
@@ -138,6 +139,7 @@ class TestAnswers:
         held = peft.get_peft_model_state_dict(model, adapter_name="default")
         assert saved and all(torch.equal(held[name.removeprefix("base_model.model.")], saved[name]) for name in saved)
 
+    @pytest.mark.slow
     def test_draw(self, repo, adapter, merged, tmp_path):
         """With the pixel decoder of the base."""
         ids = {}
@@ -199,6 +201,7 @@ class TestFindingTheBase:
         assert given.keys() == by_hand.keys()
         assert all(torch.equal(given[name], by_hand[name]) for name in given)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("offline", [False, True])
     def test_from_the_cache(self, reader, published, hub_adapter, monkeypatch, offline):
         """With HF_HUB_OFFLINE=1, and without a network."""
@@ -285,6 +288,7 @@ class TestBadInput:
         message = self.refuse(folder, images)
         assert f"the adapter {folder} does not fit {bundled_checkpoint()}: size mismatch" in message
 
+    @pytest.mark.slow
     def test_of_other_layers(self, repo, adapter, images, tmp_path):
         """Of which PEFT would take what it knows, and pass over the rest."""
         folder = rewrite(adapter, tmp_path / "more", target_modules=["q_proj"])

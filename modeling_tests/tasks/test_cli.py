@@ -210,6 +210,7 @@ class TestCaptionAndAsk:
             {"image": image, "caption": text, "seed": 3} for image, text in zip(images, expected, strict=True)
         ]
 
+    @pytest.mark.slow
     def test_batches_and_plain_lines(self, repo, images):
         options = ("--model", repo, "--max-new-tokens", 2, "--num-beams", 1, "--batch-size", 1)
         lines = succeed("caption", *images, *options).splitlines()
@@ -236,6 +237,7 @@ class TestCaptionAndAsk:
         config.save_pretrained(tmp_path)
         assert choose_batch_size(str(tmp_path)) == number
 
+    @pytest.mark.slow
     def test_batches_are_as_large_as_suits_the_model(self, repo, images, monkeypatch):
         sizes = []
 
@@ -267,6 +269,7 @@ class TestCaptionAndAsk:
         assert message in fail("ask", text, images[0], exit_code=2)
         assert message in fail("draw", text, exit_code=2)
 
+    @pytest.mark.slow
     def test_share_of_the_patches(self, repo, images):
         model, processor = LaVITForCausalLM.from_pretrained(repo), LaVITProcessor.from_pretrained(repo)
         inputs = processor(images=images[0], return_tensors="pt")
@@ -411,6 +414,7 @@ class TestUnreadable:
 
 
 class TestPainting:
+    @pytest.mark.slow
     def test_text_and_pictures(self, repo, images, tmp_path):
         output = tmp_path / "new" / "cat.png"
         arguments = ("draw", "<image> as [IMG] </s>", "--image", images[0], "--model", repo, "--seed", 1, *STEPS)
@@ -422,6 +426,7 @@ class TestPainting:
         succeed(*arguments, "-n", 2, "-o", output, "--force")
         assert [path.read_bytes() for path in paths] == first
 
+    @pytest.mark.slow
     def test_temperature(self, repo, tmp_path):
         def tokens(temperature: float, seed: int) -> list[int]:
             options = ("--model", repo, "--temperature", temperature, "--seed", seed, *STEPS, "--force", "--json")
@@ -467,6 +472,7 @@ class TestPainting:
         assert f"a.png is one of the images to read. Pass another {option}." in message
         assert (tmp_path / "a.png").read_bytes() == before
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("decoder", ["highres", "lowres"])
     def test_flagged_where_a_checker_ran(self, repos, images, tmp_path, decoder):
         has_checker = (repos[decoder] / "safety_checker").is_dir()

@@ -159,6 +159,7 @@ class StandIn(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_client_of_vllm(exported, language_model, repo, golden):
     if repo != bundled_checkpoint():
         pytest.skip("draws the patches that it reads")

@@ -27,6 +27,7 @@ def parts_of(folder) -> dict:
     return {part.name: part for part in measure_parts(open_repo(str(folder)))}
 
 
+@pytest.mark.slow
 def test_page_is_up_to_date(table):
     """Else: `python benchmarks/memory_table.py --write`."""
     assert table.replace_between(table.MARKS, table.PAGE.read_text(), table.tables()) == table.PAGE.read_text()

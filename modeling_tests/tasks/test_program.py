@@ -179,6 +179,7 @@ class TestLeaving:
         assert process.returncode == 1
         assert process.stderr.splitlines() == ["lavit: standard output: [Errno 28] No space left on device"]
 
+    @pytest.mark.slow
     @pytest.mark.skipif(sys.platform == "win32", reason="needs sh")
     def test_closed_streams_are_empty_ones(self, tmp_path):
         """As some services start programs. What is opened next must not receive what is printed."""
@@ -196,11 +197,13 @@ with open(sys.argv[1], "w") as file:
         subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code, place], check=True)
         assert place.read_text() == "''"
 
+    @pytest.mark.slow
     def test_characters_that_the_output_cannot_encode(self, monkeypatch):
         monkeypatch.setenv("PYTHONIOENCODING", "ascii")
         code = "from lavit_hf.cli.streams import prepare_streams; prepare_streams(); print('\N{SNOWMAN}')"
         assert run_python(code).stdout == "\\u2603\n"
 
+    @pytest.mark.slow
     def test_interrupted_command_leaves_nothing_half_written(self, golden, repos, tmp_path):
         code = """
 import os, sys
@@ -233,6 +236,7 @@ def test_garbage_is_collected_once_a_model_is_loaded(repos):
 
 
 class TestLoadingNote:
+    @pytest.mark.slow
     @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
     def test_terminal_shows_it_until_the_model_is_loaded(self, golden, repos):
         terminal, stderr = os.openpty()

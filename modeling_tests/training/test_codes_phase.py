@@ -210,6 +210,7 @@ class TestRun:
         assert selector and all(torch.equal(before[name], after[name]) for name in selector)
         assert LaVITVisualTokenizer.from_pretrained(output).config.selection == "threshold"
 
+    @pytest.mark.slow
     def test_codes_begin_in_a_run_that_ends_before_their_step(self, start, tmp_path):
         """As in a trial run of all steps, which goes on from its codes."""
         write_selection(tmp_path)
@@ -232,6 +233,7 @@ class TestRun:
         run_script(load_script("train_visual_tokenizer"), run)
         assert begun == [False]
 
+    @pytest.mark.slow
     def test_goes_on_from_trained_codes_with_a_probe(self, start, tmp_path):
         """A second run keeps selection and codes of the first, and lets the probe read more than before."""
         size = LaVITTokenSelectionForPreTraining.from_pretrained(write_selection(tmp_path)).config.feature_size
@@ -257,6 +259,7 @@ class TestRun:
         selector = [name for name in before if name.startswith(SELECTOR)]
         assert selector and all(torch.equal(before[name], after[name]) for name in selector)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("stopped_after", [2, 3, 4])
     def test_goes_on_as_if_it_had_not_stopped(self, start, tmp_path, stopped_after, monkeypatch):
         """Before, at and after the step at which the codes begin."""

@@ -196,6 +196,7 @@ class TestSources:
             load_conversations(write_rows(tmp_path, rows[2:], "lost.json"), "train")
 
 
+@pytest.mark.slow
 class TestTraining:
     @pytest.fixture(scope="class")
     def output(self, converted, tmp_path_factory) -> Path:

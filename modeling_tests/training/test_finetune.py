@@ -99,6 +99,7 @@ def captions_of(model, processor: LaVITProcessor, folder: Path) -> list[str]:
     return processor.post_process_image_text_to_text(ids)
 
 
+@pytest.mark.slow
 class TestCaptions:
     def test_loss_falls(self, merged):
         losses = logged(merged, "text_loss")
@@ -166,6 +167,7 @@ class TestCaptions:
         assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_merged_paints_as_the_base_does(script, repos, captions, tmp_path):
     repo = repos["highres"]
     run = write_run(tmp_path / "run.yaml", model=str(repo), dataset=str(captions), save="merged", learning_rate=1e-2)
@@ -185,6 +187,7 @@ def test_merged_paints_as_the_base_does(script, repos, captions, tmp_path):
     assert trained.keys() == before.keys() and any(not torch.equal(trained[name], before[name]) for name in trained)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", ["4bit", "8bit"])
 def test_quantized_base(script, converted, captions, tmp_path, bits):
     pytest.importorskip("bitsandbytes")

@@ -346,6 +346,7 @@ class TestScript:
         with pytest.raises(TrainingError, match="would restore the weights, but not their average"):
             run_script(load_script("train_pixel_decoder"), trained.run, *overrides)
 
+    @pytest.mark.slow
     def test_pictures_alone(self, trained, tmp_path):
         """Without codes or features the visual tokenizer reads the images, cached latents or not."""
         overrides = ["--dataset", str(trained.folder / "pictures"), "--validation_split", "train"]

@@ -23,6 +23,7 @@ def sizes(scale):
     return scale.Sizes(scale.Assumptions())
 
 
+@pytest.mark.slow
 def test_page_is_up_to_date(scale):
     """Else: `python examples/scale.py --write`."""
     assert scale.tables() in (EXAMPLES / "scale.md").read_text()
@@ -38,6 +39,7 @@ def test_write_replaces_what_stands_between_the_marks(scale, tmp_path, monkeypat
     assert "| new |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_counts(sizes):
     """Against what is known of the models, and the rule of two operations a weight and row."""
     assert sizes.parameters["encoder (ViT-g/14)"] == pytest.approx(1.01e9, rel=0.01)

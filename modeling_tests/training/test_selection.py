@@ -393,6 +393,7 @@ class TestRun:
 
         return write
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("gradient", ["antithetic", "straight_through"])
     def test_resumes_bit_for_bit(self, start, script, monkeypatch, gradient):
         run = start(selection_gradient=gradient)
@@ -464,6 +465,7 @@ class TestRun:
         resumed = weights(output)
         assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
 
+    @pytest.mark.slow
     def test_errors_fall(self, start, script):
         output = run_script(
             script, start(max_steps=40, learning_rate=3e-3, per_device_train_batch_size=12, save_steps=40)

@@ -360,6 +360,7 @@ class TestResume:
         "weight_decay": 0.05,
     }
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("update", ["ema", "gradient"])
     def test_bit_for_bit(self, start, script, monkeypatch, update):
         """Sampled patches, shuffled images, restarted codes, averages, moments and rates, all as if never cut."""

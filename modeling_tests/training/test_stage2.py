@@ -880,6 +880,7 @@ class TestPretrain:
     def test_processes_draw_other_noise(self, script, stages, tokens, tmp_path):
         assert SeedPerProcess in callbacks_of(script, self.write_run(tmp_path / "run.yaml", stages, tokens))
 
+    @pytest.mark.slow
     def test_accumulated_steps_are_one_step(self, script, stages, tokens, tmp_path):
         """Averaged by target, however few of them a part of the batch has."""
         settings = {"max_steps": 1, "optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0}
@@ -896,6 +897,7 @@ class TestPretrain:
         for name, tensor in whole.items():
             torch.testing.assert_close(parts[name], tensor, atol=1e-5, rtol=1e-4)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("streaming", [True, False])
     def test_merged_rows_and_texts_alone(self, script, stages, tmp_path, streaming):
         rows = [row(n, rows=to_bytes(torch.randn(5, WIDTH)), text="pear") for n in range(8)]

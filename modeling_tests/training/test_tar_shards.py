@@ -195,6 +195,7 @@ class TestPretokenizing:
         assert rows[4]["texts"] == ["text of picture_04", "picture_04"] and rows[4]["__key__"] == "picture_04"
 
 
+@pytest.mark.slow
 def test_stage_1_trains_on_tar_shards(data, tmp_path):
     """To the weights that it gets from a folder of the same images, in their order."""
     script = load_script("train_visual_tokenizer")

@@ -200,6 +200,7 @@ class TestTrl:
         pytest.importorskip("datasets")
         return pytest.importorskip("trl")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("lora", [False, True])
     def test_sft_trainer(self, trl, tmp_path, processor, lora):
         import datasets

@@ -315,6 +315,7 @@ class TestTrainer:
             line_trainer(tmp_path, rows).train()
         assert Line.from_pretrained(last_checkpoint(tmp_path)).layer.weight.isfinite()
 
+    @pytest.mark.slow
     def test_a_full_disk_while_saving(self, tmp_path, monkeypatch):
         whole = line_trainer(tmp_path / "whole", line_rows(12))
         whole.train()

@@ -156,6 +156,7 @@ class TestLoss:
         labels = batch["labels"][batch["input_ids"].tolist().index(row)]
         assert (labels[: len(prompt)] == -100).all() and labels[len(prompt)] != -100
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("lora", [False, True])
     def test_packed(self, processor, tmp_path, lora):
         """Texts that lie in one row do not see each other."""
@@ -173,6 +174,7 @@ class TestLoss:
             losses += [by_hand({"input_ids": ids, "labels": labels})] * int((labels[:, 1:] != -100).sum())
         assert loss == pytest.approx(sum(losses) / len(losses), rel=1e-3)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("packing", [False, True])
     def test_plain_texts(self, tmp_path, packing):
         """TRL spells the end of sequence out, which is text unless the processor is told otherwise."""
@@ -185,6 +187,7 @@ class TestLoss:
         assert "</s>" not in processor.tokenizer.decode(ids[ids != processor.eos_token_id])
 
 
+@pytest.mark.slow
 class TestLora:
     @pytest.fixture(scope="class")
     def trained(self, tmp_path_factory):
