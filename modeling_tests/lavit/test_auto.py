@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The doors that users of transformers know: Auto classes, pipelines, quantization, adapters."""
 
+import copy
+import pickle
 import shutil
 import subprocess
 import sys
@@ -36,11 +38,13 @@ from lavit_hf import (
     LaVITPipeline,
     LaVITProcessor,
     LaVITVisualTokenizer,
+    bundled_checkpoint,
 )
 from lavit_hf.lavit.task_pipelines import LaVITAnyToAnyPipeline, LaVITImageTextToTextPipeline
 
 
 PICTURES = Path(__file__).parents[2] / "examples" / "images"
+PENGUIN = str(PICTURES / "emoji" / "penguin.png")
 CAT, COFFEE = str(PICTURES / "cat.jpg"), str(PICTURES / "coffee.jpg")
 GREEDY = {"num_beams": 1, "max_new_tokens": 8, "min_new_tokens": 1, "do_sample": False}
 
@@ -144,6 +148,16 @@ class TestPipelines:
         assert output[0]["generated_text"] == answer
         whole = pipe(text=chat, generate_kwargs=GREEDY)[0]["generated_text"]
         assert whole == [*chat, {"role": "assistant", "content": answer}]
+
+    @pytest.mark.parametrize("task", ["image-text-to-text", "any-to-any"])
+    def test_answer_in_a_chat_begins_without_a_space(self, task):
+        """Also if a copy of the pipeline answers."""
+        content = [{"type": "image", "path": PENGUIN}, {"type": "text", "text": "What category is this?"}]
+        pipe = pipeline(task, model=bundled_checkpoint())
+        for copied in (pipe, copy.deepcopy(pipe), pickle.loads(pickle.dumps(pipe))):
+            assert type(copied) is type(pipe)
+            output = copied(text=[{"role": "user", "content": content}], max_new_tokens=6, return_full_text=False)
+            assert output[0]["generated_text"] == "nature"
 
     def test_any_to_any_writes_text(self, repo, direct):
         pipe = pipeline("any-to-any", model=str(repo))

@@ -527,8 +527,10 @@ class TestSecondTurn:
         cache = model(**inputs, use_cache=True).cache
         ids = self.go_on(model, inputs["input_ids"], [7, 8])
         settings = {"num_beams": 3, **GREEDY}
-        with pytest.raises(ValueError, match="the cache holds 2 sequences, but 6 are to be generated"):
+        with pytest.raises(ValueError, match=r"holds 2 sequences, but 6 are .* call its batch_repeat_interleave"):
             model.generate(ids, cache=cache, **settings)
+        with pytest.raises(ValueError, match=r"holds 2 sequences, but 1 are .* call its batch_select_indices"):
+            model.generate(ids[:1], cache=cache, **GREEDY)
         cache.batch_repeat_interleave(3)
         expected = model.generate(ids, pixel_values[:2], **settings)
         assert torch.equal(model.generate(ids, cache=cache, **settings), expected)
@@ -650,6 +652,24 @@ class OurWaits(TorchDispatchMode):
             callers = [frame.filename for frame in traceback.extract_stack() if "/torch/" not in frame.filename]
             self.count += "lavit_hf/lavit" in callers[-2]  # the last is this file
         return func(*args, **(kwargs or {}))
+
+
+def test_whatever_form_outputs_have(model, pixel_values):
+    """`return_dict` is about what the caller gets of `forward`."""
+    ids = torch.tensor([[START, END, 5]])
+    expected = model.generate(ids, pixel_values[:1], **GREEDY)
+    model.config.return_dict = False
+    assert torch.equal(model.generate(ids, pixel_values[:1], **GREEDY), expected)
+
+
+def test_prompt_learning_is_refused(model):
+    peft = pytest.importorskip("peft")
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    learned = peft.get_peft_model(model, config).eval()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"can't generate after prompt learning .* such as LoRA"):
+            learned.generate(input_ids=torch.tensor([[5, 6]]), **GREEDY)
+    assert model.generate(torch.tensor([[5, 6]]), **GREEDY).shape == (1, 8)
 
 
 class TestDecodingSteps:

@@ -4,6 +4,7 @@
 
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -701,11 +702,12 @@ class TestBackbones:
         assert grown.get_image_features(pixel_values).pooler_output[0].dtype == torch.float32
 
     @pytest.mark.slow
-    def test_from_backbones_on_disk(self, tmp_path):
+    @pytest.mark.parametrize("kind", [str, Path])
+    def test_from_backbones_on_disk(self, tmp_path, kind):
         LlamaForCausalLM(tiny_config().text_config).save_pretrained(tmp_path / "text")
         tiny_clip().save_pretrained(tmp_path / "vision")
         grown = LaVITForCausalLM.from_backbones(
-            str(tmp_path / "vision"), str(tmp_path / "text"), codebook_size=8, num_attention_heads=2
+            kind(tmp_path / "vision"), kind(tmp_path / "text"), codebook_size=8, num_attention_heads=2
         )
         grown.save_pretrained(tmp_path / "lavit")
         again = LaVITForCausalLM.from_pretrained(tmp_path / "lavit")

@@ -612,6 +612,11 @@ class TestOutputs:
         assert processor.post_process_answer([f" two dogs{end}\nquestion: why, Long answer: ."]) == ["two dogs"]
 
 
+def test_rows_are_grouped_by_their_ids(processor):
+    """`Trainer` takes the first name of the inputs as the one whose length counts."""
+    assert processor.model_input_names == ["input_ids", "attention_mask", "pixel_values"]
+
+
 class TestLemmatizing:
     @pytest.fixture
     def english(self, monkeypatch):

@@ -93,7 +93,7 @@ def load() -> LaVITForCausalLM:
 
 
 def make_trainer(
-    folder, rows: list[dict], processor: LaVITProcessor, peft_config=None, **settings
+    folder, rows: list[dict], processor: LaVITProcessor, peft_config=None, model=None, **settings
 ) -> "trl.SFTTrainer":
     common = {
         "report_to": [],
@@ -107,7 +107,7 @@ def make_trainer(
         "shuffle_dataset": False,
     }
     return trl.SFTTrainer(
-        load(),
+        load() if model is None else model,
         trl.SFTConfig(str(folder), **common | settings),
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=processor,
@@ -188,6 +188,13 @@ class TestLoss:
 
 
 @pytest.mark.slow
+class TestModelByItsPath:
+    def test_trains(self, tmp_path, processor):
+        trainer = make_trainer(tmp_path, [{"messages": TURNS}], processor, model=str(bundled_checkpoint()))
+        assert type(trainer.model) is LaVITForCausalLM
+        assert torch.isfinite(torch.tensor(trainer.train().training_loss))
+
+
 class TestLora:
     @pytest.fixture(scope="class")
     def trained(self, tmp_path_factory):

@@ -445,6 +445,7 @@ class LaVITConfig(LaVITBaseConfig):
     """
 
     model_type = "lavit"
+    auto_map = {}  # TRL reads it even where a repo ships no code
     keys_to_ignore_at_inference = ["cache", "attention_mask", "image_outputs"]
     sub_configs_defaults = {
         "visual_tokenizer_config": LaVITVisualTokenizerConfig,

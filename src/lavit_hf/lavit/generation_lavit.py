@@ -227,6 +227,11 @@ class LaVITGenerationMixin(GenerationMixin):
         keep_settings = check_keep_settings(
             keep_threshold=keep_threshold, keep_ratio=keep_ratio, keep_error=keep_error
         )
+        if getattr(self.prepare_inputs_for_generation, "__self__", self) is not self:
+            raise ValueError(
+                "the model can't generate after prompt learning (prompt tuning, prefix tuning or p-tuning), because "
+                "PEFT replaces the method that prepares LaVIT's prompts. Train another type of adapter, such as LoRA."
+            )
         given = self._close_prompt(generation_mode, given)
         prompt_length = _prompt_length(given)
         generation_config, kwargs = self._mode_generation_config(
@@ -387,7 +392,7 @@ class LaVITGenerationMixin(GenerationMixin):
         if past_length and num_sequences not in (None, expected):
             raise ValueError(
                 f"the cache holds {num_sequences} sequences, but {expected} are to be generated (prompts times "
-                "beams). To enlarge the cache, call its batch_repeat_interleave."
+                f"beams). {_fit_cache_advice(num_sequences, expected)}"
             )
         is_filled = pixel_values is not None or guidance is not None
         if "position_ids" in given and (is_filled or not self.model.takes_positions):
@@ -494,8 +499,9 @@ class LaVITGenerationMixin(GenerationMixin):
         keep_settings: KeepSettings,
     ) -> ModelOutput:
         """Reads images as embeddings in text mode or as codes in image mode, along with their kept patches."""
-        read = self.get_image_features if generation_mode == "text" else self.tokenize_images
-        return read(pixel_values, generator=generator, **keep_settings)
+        if generation_mode == "image":
+            return self.tokenize_images(pixel_values, generator=generator, **keep_settings)
+        return self.get_image_features(pixel_values, generator=generator, return_dict=True, **keep_settings)
 
     def _fill_slots(
         self,
@@ -888,6 +894,12 @@ def _take_wishes(given: GenerationConfig | None, own: GenerationConfig) -> dict:
 
 def _past_length(cache: Cache | None) -> int:
     return 0 if cache is None else int(cache.get_seq_length())
+
+
+def _fit_cache_advice(num_sequences: int, expected: int) -> str:
+    if num_sequences < expected:
+        return "To enlarge the cache, call its batch_repeat_interleave."
+    return "To select sequences of the cache, call its batch_select_indices."
 
 
 def _count_held(past: CachedPrompt, past_length: int, length: int, attention_mask: torch.Tensor | None) -> int:

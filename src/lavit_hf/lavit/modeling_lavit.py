@@ -847,8 +847,8 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
     @classmethod
     def from_backbones(
         cls,
-        vision_model: str | PreTrainedModel,
-        text_model: str | PreTrainedModel,
+        vision_model: str | os.PathLike | PreTrainedModel,
+        text_model: str | os.PathLike | PreTrainedModel,
         understanding_selector: bool = False,
         **visual_tokenizer_kwargs,
     ) -> "LaVITForCausalLM":
@@ -859,9 +859,9 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         language model's.
 
         Args:
-            vision_model (`str` or `PreTrainedModel`):
+            vision_model (`str`, `os.PathLike` or `PreTrainedModel`):
                 A vision model, or the path or Hub id of one, loaded with `AutoModel`.
-            text_model (`str` or `PreTrainedModel`):
+            text_model (`str`, `os.PathLike` or `PreTrainedModel`):
                 A causal language model, or the path or Hub id of one, loaded with `AutoModelForCausalLM`.
             understanding_selector (`bool`, *optional*, defaults to `False`):
                 See [`LaVITConfig`].
@@ -871,9 +871,9 @@ class LaVITForCausalLM(LaVITPreTrainedModel, LaVITGenerationMixin):
         Raises:
             ValueError: If one of the models can't be part of a LaVIT; see [`LaVITForCausalLM`].
         """
-        if isinstance(vision_model, str):
+        if isinstance(vision_model, str | os.PathLike):
             vision_model = AutoModel.from_pretrained(vision_model)
-        if isinstance(text_model, str):
+        if isinstance(text_model, str | os.PathLike):
             text_model = AutoModelForCausalLM.from_pretrained(text_model)
         check_language_model(text_model)  # before it is changed
         visual_config = LaVITVisualTokenizerConfig(encoder_config=vision_model.config, **visual_tokenizer_kwargs)

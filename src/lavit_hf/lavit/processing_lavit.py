@@ -168,6 +168,11 @@ class LaVITProcessor(ProcessorMixin):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @property
+    def model_input_names(self) -> list[str]:
+        # `Trainer` groups rows by the length of the first input, which is that of the ids.
+        return sorted(super().model_input_names, key=lambda name: name not in self.tokenizer.model_input_names)
+
+    @property
     def image_start_token_id(self) -> int:
         """Id of `[IMG]`."""
         return self.tokenizer.image_start_token_id

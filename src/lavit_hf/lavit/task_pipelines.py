@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 from transformers import Pipeline
 from transformers.pipelines.any_to_any import AnyToAnyPipeline
+from transformers.pipelines.any_to_any import Chat as AnyToAnyChat
 from transformers.pipelines.image_text_to_text import ImageTextToTextPipeline
 from transformers.utils.chat_template_utils import Chat
 
@@ -25,21 +26,21 @@ class OfLaVIT:
 
     plain_class: type[Pipeline]
 
-    def __new__(cls, model: Any, *args: Any, **kwargs: Any) -> Pipeline:
-        if model.config.model_type == LaVITConfig.model_type:
+    def __new__(cls, model: Any = None, *args: Any, **kwargs: Any) -> Pipeline:
+        if model is None or model.config.model_type == LaVITConfig.model_type:  # copies are created without a model
             return super().__new__(cls)
         return cls.plain_class(model, *args, **kwargs)
 
     def postprocess(self, model_outputs: dict, *args: Any, **kwargs: Any) -> list[dict]:
         records = super().postprocess(model_outputs, *args, **kwargs)
-        if not isinstance(model_outputs["prompt_text"], Chat):
+        if not isinstance(model_outputs["prompt_text"], Chat | AnyToAnyChat):
             return records
         for record in records:
             if record["input_text"][-1]["role"] == "assistant" or "generated_text" not in record:
                 continue  # a continued text
             if isinstance(record["generated_text"], str):
                 record["generated_text"] = record["generated_text"].strip()
-            else:
+            elif isinstance(record["generated_text"], list):  # otherwise, an image
                 reply = record["generated_text"][-1]
                 reply["content"] = reply["content"].strip()
         return records

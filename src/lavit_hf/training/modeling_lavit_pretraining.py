@@ -86,8 +86,8 @@ class LaVITForPreTraining(LaVITForCausalLM):
     @classmethod
     def from_visual_tokenizer(
         cls,
-        visual_tokenizer: str | LaVITVisualTokenizer,
-        text_model: str | PreTrainedModel | PreTrainedConfig,
+        visual_tokenizer: str | os.PathLike | LaVITVisualTokenizer,
+        text_model: str | os.PathLike | PreTrainedModel | PreTrainedConfig,
         understanding_selector: bool = False,
         codes_from_codebook: bool = False,
     ) -> "LaVITForPreTraining":
@@ -97,9 +97,9 @@ class LaVITForPreTraining(LaVITForCausalLM):
         are passed become part of the new model and change with it. The dtype is that of the language model.
 
         Args:
-            visual_tokenizer (`str` or [`LaVITVisualTokenizer`]):
+            visual_tokenizer (`str`, `os.PathLike` or [`LaVITVisualTokenizer`]):
                 The tokenizer, or where to load it from.
-            text_model (`str`, `PreTrainedModel` or `PreTrainedConfig`):
+            text_model (`str`, `os.PathLike`, `PreTrainedModel` or `PreTrainedConfig`):
                 A causal language model, or where to load it from. A configuration creates one with random weights; its
                 `vocab_size` must only include the text ids.
             understanding_selector (`bool`, *optional*, defaults to `False`):
@@ -108,7 +108,7 @@ class LaVITForPreTraining(LaVITForCausalLM):
                 Whether to initialize the embeddings of codes with a random projection of the codebook, so that similar
                 codes have similar embeddings. Otherwise they are initialized like the language model's own.
         """
-        if isinstance(visual_tokenizer, str):
+        if isinstance(visual_tokenizer, str | os.PathLike):
             visual_tokenizer = LaVITVisualTokenizer.from_pretrained(visual_tokenizer)
         encoder = visual_tokenizer.encoder.model
         language_model = _with_image_ids(text_model, visual_tokenizer.config.codebook_size)
@@ -321,12 +321,14 @@ class LaVITForPreTraining(LaVITForCausalLM):
             self.config.save_pretrained(save_directory)
 
 
-def _with_image_ids(text_model: str | PreTrainedModel | PreTrainedConfig, codebook_size: int) -> PreTrainedModel:
+def _with_image_ids(
+    text_model: str | os.PathLike | PreTrainedModel | PreTrainedConfig, codebook_size: int
+) -> PreTrainedModel:
     if isinstance(text_model, PreTrainedConfig):
         config = copy.deepcopy(text_model)
         config.vocab_size += codebook_size + 2
         return AutoModelForCausalLM.from_config(config)
-    if isinstance(text_model, str):
+    if isinstance(text_model, str | os.PathLike):
         text_model = AutoModelForCausalLM.from_pretrained(text_model)
     # New rows are initialized randomly: with the mean of all words, all codes would be the same.
     text_model.resize_token_embeddings(text_model.config.vocab_size + codebook_size + 2, mean_resizing=False)
