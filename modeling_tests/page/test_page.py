@@ -5,6 +5,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -42,7 +43,7 @@ from lavit_hf.page.inspection import describe_steps, inspect_images
 from lavit_hf.page.messages import shown
 from lavit_hf.page.model import PageModel, load_page_model
 from lavit_hf.page.page import MAX_WAITING, build_page
-from lavit_hf.page.uploads import example_paths
+from lavit_hf.page.uploads import example_paths, picture_input, take_uploads_only
 
 
 SEED = 3
@@ -351,6 +352,31 @@ class TestRead:
         path = {"path": f"{repo}/config.json", "meta": {"_type": "gradio.FileData"}}
         refused(client, path, *AS_TRAINED, api_name="/caption")
 
+    @pytest.mark.parametrize("api_name", ["/caption", "/look_inside", "/draw"])
+    @pytest.mark.parametrize("kind", ["absolute", "relative", "link", "missing"])
+    def test_images_of_the_server_are_not_read(self, client, picture, tmp_path, api_name, kind):
+        """Neither by a name in a form that gradio does not check, nor is it told which files there are."""
+        (tmp_path / "link.png").symlink_to(picture)
+        named = {
+            "relative": os.path.relpath(picture),
+            "link": f"{tmp_path}/link.png",
+            "missing": f"{tmp_path}/none.png",
+        }
+        given = {"path": named.get(kind, picture)}
+        if api_name == "/draw":
+            arguments = ("a cat", [{"image": given, "caption": None}], 1, *TestDraw.SETTINGS, SEED, 1)
+        else:
+            arguments = (given, *AS_TRAINED)
+        assert "was not uploaded" in refused(client, *arguments, api_name=api_name)
+
+    def test_folder_of_an_upload_is_no_upload(self, tmp_path):
+        """gradio would note it for deletion, fail to delete it, and never delete anything again."""
+        block = picture_input("Image", "image")
+        take_uploads_only(block)
+        with pytest.raises(gr.Error, match="was not uploaded"):
+            asyncio.run(block.async_move_resource_to_block_cache(str(tmp_path)))
+        assert not block.temp_files
+
 
 class TestDraw:
     SETTINGS = (1, 1.0, 1.0, 0.7)  # steps, guidances, temperature
@@ -425,14 +451,16 @@ class TestDraw:
         message = refused(client, "<image>", gallery, 1, *self.SETTINGS, None, api_name="/draw")
         assert "note.png&quot; is not an image" in message
 
-    def test_no_pixel_decoder(self, blind, picture):
+    def test_no_pixel_decoder(self, blind, picture, tmp_path, monkeypatch):
         assert blind.pipeline is None
         with pytest.raises(Failure, match="has no pixel decoder"):
             draw(blind, "a cat", [], DrawSettings(1, 1, 1.0, 1.0), print)
         handlers = {function.api_name: function.fn for function in build_page(blind).fns.values()}
         assert "draw" not in handlers
         assert {"caption", "ask"} <= set(handlers)  # the other tabs work without
-        inspection, _, codes, _, _, rebuilt, _ = handlers["look_inside"](picture, *AS_TRAINED)
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        upload = shutil.copy(picture, tmp_path)
+        inspection, _, codes, _, _, rebuilt, _ = handlers["look_inside"](upload, *AS_TRAINED)
         assert codes.size == (GRID_SIZE, GRID_SIZE)
         assert rebuilt is None
         alone, patches = handlers["show_code"](inspection.codes[0], inspection)

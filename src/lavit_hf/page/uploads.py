@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 from gradio_client.utils import is_http_url_like
 from PIL import Image
 
@@ -16,6 +17,7 @@ from .messages import message
 
 HEIGHT = "20rem"
 EXAMPLES = Path(__file__).parent / "pictures"
+NOT_UPLOADED = "this image was not uploaded to this page. Upload it, or choose an example."
 
 
 def picture_input(label: str, elem_id: str) -> gr.Image:
@@ -56,9 +58,14 @@ def read_picture(path: str | None) -> Image.Image:
 
 
 def read_pictures(paths: Sequence[str]) -> list[Image.Image]:
-    """Reads the uploads of one request, within limits on each image and on all of them."""
+    """
+    Reads the uploads of one request, within limits on each image and on all of them.
+
+    Raises:
+        Failure: If a file was not uploaded, an image is too large, or it cannot be read.
+    """
     reader = PictureReader()
-    return [reader.read(Path(path), f'"{Path(path).name}"') for path in paths]
+    return [reader.read(_uploaded(path), f'"{Path(path).name}"') for path in paths]
 
 
 def take_uploads_only(block: gr.blocks.Block) -> None:
@@ -68,6 +75,10 @@ def take_uploads_only(block: gr.blocks.Block) -> None:
     async def move_upload(path: str | Path | None) -> str | None:
         if path is not None and is_http_url_like(str(path)):
             raise message("this page does not download anything. Upload the image itself.")
+        if (
+            path is not None and not Path(path).is_file()
+        ):  # gradio would fail to delete a folder, and then stop deleting
+            raise message(NOT_UPLOADED)
         return await move(path)
 
     block.async_move_resource_to_block_cache = move_upload
@@ -76,6 +87,15 @@ def take_uploads_only(block: gr.blocks.Block) -> None:
 def example_paths() -> list[Path]:
     """Returns the example images, or none if the package was installed without them."""
     return sorted(EXAMPLES.glob("*.png"))
+
+
+def _uploaded(path: str) -> Path:
+    """Resolves the path of an upload. A request can name any file, and gradio checks only some forms of names."""
+    file = Path(path).resolve()
+    folders = [Path(folder).resolve() for folder in (get_upload_folder(), EXAMPLES)]
+    if not any(file.is_relative_to(folder) for folder in folders) or not file.is_file():
+        raise Failure(NOT_UPLOADED)
+    return file
 
 
 def _path_of(payload) -> str | None:
