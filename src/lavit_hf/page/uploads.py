@@ -69,15 +69,14 @@ def read_pictures(paths: Sequence[str]) -> list[Image.Image]:
 
 
 def take_uploads_only(block: gr.blocks.Block) -> None:
-    """Makes a part of the page reject files that were not uploaded. gradio would download any URL in a request."""
+    """Makes a part of the page reject URLs, which gradio would download, and whatever is not a file."""
     move = block.async_move_resource_to_block_cache
 
     async def move_upload(path: str | Path | None) -> str | None:
         if path is not None and is_http_url_like(str(path)):
             raise message("this page does not download anything. Upload the image itself.")
-        if (
-            path is not None and not Path(path).is_file()
-        ):  # gradio would fail to delete a folder, and then stop deleting
+        # gradio would fail to delete a folder, and then stop deleting uploads.
+        if path is not None and not Path(path).is_file():
             raise message(NOT_UPLOADED)
         return await move(path)
 
