@@ -3,11 +3,12 @@
 """Checkpoints that anyone may have written: one error that names the file, and nothing outside is read."""
 
 import json
+import os
 import shutil
 
 import pytest
 
-from lavit_hf import LaVITForCausalLM, LaVITProcessor, LaVITVisualTokenizer
+from lavit_hf import LaVITConfig, LaVITForCausalLM, LaVITImageProcessor, LaVITProcessor, LaVITVisualTokenizer
 from lavit_hf.conversion import convert_checkpoint
 from lavit_hf.lavit.untrusted_files import CheckpointError, is_inside, read_json, read_weight_map, shorten
 
@@ -119,6 +120,32 @@ class TestLoading:
         with pytest.raises((ValueError, OSError)) as refusal:
             loader.from_pretrained(repo)
         assert str(repo) in str(refusal.value) and len(str(refusal.value)) <= 2000
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+    @pytest.mark.parametrize(
+        ("loader", "file"),
+        [
+            (LaVITProcessor, "tokenizer.json"),
+            (LaVITProcessor, "processor_config.json"),
+            (LaVITForCausalLM, "config.json"),
+            (LaVITForCausalLM, "model.safetensors.index.json"),
+            (LaVITVisualTokenizer, "visual_tokenizer.safetensors.index.json"),
+            (LaVITImageProcessor, "processor_config.json"),
+            (LaVITConfig, "config.json"),
+        ],
+    )
+    def test_files_without_an_end(self, repo, loader, file):
+        """Reading them would take forever, or all memory."""
+        (repo / file).unlink(missing_ok=True)
+        os.mkfifo(repo / file)
+        with pytest.raises(CheckpointError, match=rf"{file} is not a regular file"):
+            loader.from_pretrained(repo)
+        (repo / file).unlink()
+        (repo / file).symlink_to("/dev/zero")
+        with pytest.raises(CheckpointError, match=rf"{file} is not a regular file"):
+            loader.from_pretrained(repo)
+        with pytest.raises(CheckpointError, match=rf"{file} is not a regular file"):
+            read_json(repo / file)
 
     def test_truncated_weights(self, repo):
         shard = min(repo.glob("model-*.safetensors"))

@@ -17,6 +17,7 @@ from command_line import STEPS, fail, json_lines, succeed
 from hub_client import publish
 from lavit_hf import LaVITForCausalLM, LaVITPipeline, LaVITProcessor
 from lavit_hf.bundled import BUNDLED_CHECKPOINT
+from lavit_hf.lavit.untrusted_files import CheckpointError
 from lavit_hf.page.model import load_page_model
 from lavit_hf.tasks.adapters import find_processor, read_adapter_config
 from lavit_hf.tasks.exporting import export_language_model
@@ -246,7 +247,7 @@ class TestFindingTheBase:
 class TestBadInput:
     def refuse(self, folder: Path, images: list[str]) -> str:
         message = fail("caption", images[0], "-m", folder, "--device", "cpu")
-        with pytest.raises(Failure):
+        with pytest.raises((Failure, CheckpointError)):
             load_language_model(find_repo(str(folder)), ModelOptions(str(folder), "cpu"))
         return message
 
@@ -261,6 +262,8 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("base", "message"),
         [
+            (5, "does not name its base model. Set base_model_name_or_path in its adapter_config.json"),
+            (["a"], "does not name its base model. Set base_model_name_or_path in its adapter_config.json"),
             (None, "does not name its base model. Set base_model_name_or_path in its adapter_config.json"),
             ("no/such/folder", "cannot be used: there is no folder no/such/folder"),
         ],
@@ -302,11 +305,14 @@ class TestBadInput:
         folder = rewrite(adapter, tmp_path / "cut")
         weights = folder / "adapter_model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-100])
-        assert "does not fit" in self.refuse(folder, images)
+        assert "adapter_model.safetensors cannot be read and is probably truncated" in self.refuse(folder, images)
+        weights.write_bytes(b"")
+        assert "adapter_model.safetensors cannot be read and is probably truncated" in self.refuse(folder, images)
         weights.unlink()
         assert "but no weights: adapter_model.safetensors is missing" in self.refuse(folder, images)
-        (folder / "adapter_config.json").write_text("{")
-        assert "adapter_config.json cannot be read" in self.refuse(folder, images)
+        for content in ("{", "5", '{"a":' * 50_000):
+            (folder / "adapter_config.json").write_text(content)
+            assert "adapter_config.json is not a usable JSON object" in self.refuse(folder, images)
 
     def test_no_change_of_layers(self, adapter, images, tmp_path):
         config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)

@@ -446,6 +446,20 @@ class TestPainting:
         assert "--force" in fail("draw", "a cat", "--model", repo, "-o", tmp_path / "cat.png")
         assert (tmp_path / "cat.png").read_text() == "mine"
 
+    def test_link_leads_to_the_new_picture(self, repo, tmp_path):
+        (tmp_path / "cat.png").write_text("mine")
+        (tmp_path / "cat.png").chmod(0o600)
+        (tmp_path / "link.png").symlink_to("cat.png")
+        succeed("draw", "a cat", "--model", repo, *STEPS, "-o", tmp_path / "link.png", "--force")
+        assert (tmp_path / "link.png").readlink() == Path("cat.png")
+        assert Image.open(tmp_path / "cat.png").mode == "RGB"
+        assert (tmp_path / "cat.png").stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="only Linux has a /proc")
+    def test_folder_that_takes_no_files(self, repo, images):
+        message = fail("reconstruct", images[0], "--model", repo, "-o", "/proc/new")
+        assert "because /proc takes no files (No such file or directory). Pass another --output." in message
+
     def test_placeholder_without_a_picture(self, repo, tmp_path):
         assert "<image>" in fail("draw", "<image> red", "--model", repo, "-o", tmp_path / "cat.png")
 

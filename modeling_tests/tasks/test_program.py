@@ -70,11 +70,22 @@ class TestRefusals:
         (orphan / ADAPTER_CONFIG_NAME).write_text(json.dumps({"base_model_name_or_path": str(tmp_path / "gone")}))
         (orphan / ADAPTER_WEIGHTS_NAMES[0]).touch()
         (link := tmp_path / "link").symlink_to("nowhere")
+        (picture_link := tmp_path / "link.png").symlink_to("nowhere.png")
         (benchmark := tmp_path / "coco").mkdir()
         (write_coco(benchmark) / "val2014" / coco_name(1)).unlink()
         cases = {
             "no such file": ["caption", "nowhere.png"],
             "--force": ["draw", "a cat", "-o", str(taken)],
+            "link.png already exists": ["draw", "a cat", "-o", str(picture_link)],
+            "File name too long": ["draw", "a cat", "-o", str(tmp_path / f"{'x' * 245}.png")],
+            "because /dev/null is a file": ["reconstruct", picture, "-o", "/dev/null"],
+            "1001 steps are more than the 1000": ["draw", "a cat", "-o", new, "-m", repo, "--steps", "1001"],
+            "1002 steps are more than the 1000": ["reconstruct", picture, "-o", new, "-m", repo, "--steps", "1002"],
+            "'meta' cannot be used": ["caption", picture, "-m", repo, "--device", "meta"],
+            "'' cannot be used": ["caption", picture, "-m", repo, "--device", ""],
+            "'--token-guidance': Input should be": ["draw", "a cat", "-o", new, "--token-guidance", "nan"],
+            "'--guidance': inf is not a": ["draw", "a cat", "-o", new, "--guidance", "inf"],
+            "'--temperature': inf is not a": ["draw", "a cat", "-o", new, "--temperature", "inf"],
             "is a file": ["draw", "a cat", "-o", str(taken / "new.png")],
             "multiple of": ["draw", "a cat", "-o", new, "-m", repo, "--height", "33"],
             "is not one of 1:1": ["draw", "a cat", "-o", new, "-m", repo, "--aspect-ratio", "7:1"],

@@ -141,7 +141,8 @@ def save_image(image: Image.Image, path: str | os.PathLike) -> None:
         image (`PIL.Image.Image`):
             The image.
         path (`str` or `os.PathLike`):
-            The file. Its extension sets the format. An existing file is replaced, and a missing folder is created.
+            The file. Its extension sets the format. An existing file is replaced, also through a link, and a missing
+            folder is created.
 
     Raises:
         `OSError`: If the file can't be written.
@@ -150,7 +151,7 @@ def save_image(image: Image.Image, path: str | os.PathLike) -> None:
     encoded = io.BytesIO()
     image.save(encoded, format=Image.registered_extensions()[path.suffix.lower()])
     try:
-        with atomic_file(path) as file:
+        with atomic_file(os.path.realpath(path)) as file:
             file.write_bytes(encoded.getbuffer())
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error  # the path that the user passed

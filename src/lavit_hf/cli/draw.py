@@ -23,6 +23,7 @@ from .options import (
     Seed,
     Steps,
     check_aspect_ratio,
+    check_finite,
     check_text,
 )
 
@@ -64,11 +65,18 @@ def draw(
     steps: Steps = None,
     guidance: Guidance = None,
     token_guidance: Annotated[
-        float | None, typer.Option(min=1.0, help="How closely the tokens follow the prompt; 1 turns guidance off.")
+        float | None,
+        typer.Option(
+            min=1.0, callback=check_finite, help="How closely the tokens follow the prompt; 1 turns guidance off."
+        ),
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(min=0.0, help="How much the images of a prompt vary; 0 always picks the most likely token."),
+        typer.Option(
+            min=0.0,
+            callback=check_finite,
+            help="How much the images of a prompt vary; 0 always picks the most likely token.",
+        ),
     ] = None,
     model: Model = None,
     device: Device = "auto",

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arguments and options shared by commands."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,13 @@ def check_text(text: str | None) -> str | None:
         return check_any_text(text)
     except Failure as failure:
         raise typer.BadParameter(str(failure)) from failure
+
+
+def check_finite(number: float | None) -> float | None:
+    """Raises a usage error for NaN and infinity, which typer accepts as numbers."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"{number} is not a finite number.")
+    return number
 
 
 def check_keep(**settings: float | None) -> KeepSettings:
@@ -147,5 +155,8 @@ Steps = Annotated[
     int | None, typer.Option(min=1, help="Number of denoising steps; the pipeline's by default.", show_default=False)
 ]
 Guidance = Annotated[
-    float | None, typer.Option(help="How closely the image follows the tokens; 1 turns guidance off.")
+    float | None,
+    typer.Option(
+        min=0.0, callback=check_finite, help="How closely the image follows the tokens; 1 or less turns guidance off."
+    ),
 ]

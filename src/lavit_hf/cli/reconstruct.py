@@ -43,8 +43,8 @@ def reconstruct(
 ) -> None:
     """Turn each image into tokens and reconstruct it from them."""
     keep = check_keep(keep_ratio=keep_ratio, keep_threshold=keep_threshold, keep_error=keep_error)
-    request = request_pictures(images, ModelOptions(model, device, dtype), output, force)
+    painting = {"num_inference_steps": steps, "guidance_scale": guidance}
+    request = request_pictures(images, ModelOptions(model, device, dtype), output, force, painting=painting)
     from ..tasks.painting import reconstruct_images
 
-    painting = {"num_inference_steps": steps, "guidance_scale": guidance}
     reconstruct_images(request, painting, keep, batch_size, seed, as_json)

@@ -41,7 +41,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
 
     Args:
         path (`str` or `os.PathLike`):
-            The final path. A missing folder is created.
+            The final path. A missing folder is created. An existing file passes its permissions on.
 
     Example:
 
@@ -54,6 +54,8 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     unfinished = unfinished_name(path)
     with locked(unfinished):
         try:
+            if path.is_file():
+                shutil.copymode(path, unfinished)
             yield unfinished
             flush(unfinished)  # raises an error if the disk is full
             os.replace(unfinished, path)

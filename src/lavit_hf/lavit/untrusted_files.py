@@ -75,6 +75,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
         OSError: If the file doesn't exist.
     """
     path = Path(path)
+    check_is_regular(path)
     if path.stat().st_size > MAX_JSON_BYTES:
         raise CheckpointError(f"{path} is not a configuration or index: it is larger than {MAX_JSON_BYTES} bytes.")
     try:
@@ -87,6 +88,19 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
             f"{path} is not a usable JSON object, or it is truncated. Download it again. ({describe_error(error)})"
         ) from error
     return content
+
+
+def check_is_regular(path: Path) -> None:
+    """Raises a `CheckpointError` for a named pipe or a device, which could be read forever."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise CheckpointError(f"{path} is not a regular file. Remove it, or replace it by one.")
+
+
+def _check_are_regular(folder: Path) -> None:
+    """Checks all files of a checkpoint, because libraries open them without a check."""
+    # A pipeline has one folder per component.
+    for path in sorted([*folder.glob("[!.]*"), *folder.glob("[!.]*/[!.]*")]):
+        check_is_regular(path)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -204,7 +218,8 @@ def _cache_blobs(folder: Path) -> Iterator[Path]:
 @contextmanager
 def naming_checkpoint(source: str | os.PathLike, kind: str, weights: Iterable[str] | None = None) -> Iterator[None]:
     """
-    Turns any error that libraries raise on a damaged checkpoint into a single [`CheckpointError`] that names it.
+    Turns any error that libraries raise on a damaged checkpoint into a single [`CheckpointError`] that names it. Named
+    pipes and devices among its files are refused before they are read.
 
     Args:
         source (`str` or `os.PathLike`):
@@ -214,6 +229,8 @@ def naming_checkpoint(source: str | os.PathLike, kind: str, weights: Iterable[st
         weights (`Iterable[str]`, *optional*):
             The weight files, one of which may be damaged.
     """
+    if source and Path(source).is_dir():
+        _check_are_regular(Path(source))
     try:
         yield
     except CheckpointError:
@@ -248,9 +265,20 @@ def _find_damaged(source: str | os.PathLike, weights: Iterable[str] | None) -> s
             return str(error)
     for file in weights or ():
         try:
-            if file.endswith(".safetensors"):
-                with safe_open(file, framework="pt"):
-                    pass
-        except SafetensorError as error:
-            return f"{file} cannot be read and is probably truncated. Download it again. ({error})"
+            check_weights(file)
+        except CheckpointError as error:
+            return str(error)
     return None
+
+
+def check_weights(file: str | os.PathLike) -> None:
+    """Raises a `CheckpointError` if a file of safetensors is damaged. Other formats aren't checked."""
+    if Path(file).suffix != ".safetensors":
+        return
+    try:
+        with safe_open(file, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{file} cannot be read and is probably truncated. Download it again. ({error})"
+        ) from error

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds PEFT adapters that are passed as models, and applies them to the language model of their base."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 
+from ..lavit.untrusted_files import check_weights, read_json
 from .failures import Failure
 from .hub_files import find_hub_file
 from .model_kinds import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, find_model_config, is_adapter_folder, is_bundled
@@ -31,12 +31,12 @@ def read_adapter_config(model: str | None) -> dict | None:
 
     Returns:
         `dict` or `None`: the configuration, or `None` if `model` is `None` or not an adapter.
+
+    Raises:
+        CheckpointError: If the configuration is damaged.
     """
     path = None if is_bundled(model) else _find_adapter_config(model)
-    try:
-        return None if path is None else dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise Failure(f"{path} cannot be read: {error}") from error
+    return None if path is None else read_json(path)
 
 
 def find_base(adapter: str, config: dict) -> str:
@@ -51,13 +51,12 @@ def find_base(adapter: str, config: dict) -> str:
 
     Raises:
         Failure: If the configuration names no base model, or the adapter has no weights.
+        CheckpointError: If the weights are damaged.
     """
-    if Path(adapter).is_dir() and not any(Path(adapter, name).is_file() for name in ADAPTER_WEIGHTS_NAMES):
-        raise Failure(
-            f"{adapter} holds an {ADAPTER_CONFIG_NAME}, but no weights: {ADAPTER_WEIGHTS_NAMES[0]} is missing."
-        )
+    if Path(adapter).is_dir():
+        check_weights(_find_weights(Path(adapter)))
     base = config.get(BASE_FIELD)
-    if not base:
+    if not base or not isinstance(base, str):
         raise Failure(
             f"the adapter {adapter} does not name its base model. Set {BASE_FIELD} in its {ADAPTER_CONFIG_NAME}."
         )
@@ -119,6 +118,15 @@ def apply_adapter(model: "LaVITForCausalLM", adapter: str, base: str, merge: boo
             f"{stray[0]}. Was it trained on another model?"
         )
     return adapted.merge_and_unload() if merge else adapted.get_base_model().eval()
+
+
+def _find_weights(folder: Path) -> Path:
+    file = next((folder / name for name in ADAPTER_WEIGHTS_NAMES if (folder / name).is_file()), None)
+    if file is None:
+        raise Failure(
+            f"{folder} holds an {ADAPTER_CONFIG_NAME}, but no weights: {ADAPTER_WEIGHTS_NAMES[0]} is missing."
+        )
+    return file
 
 
 def _is_pipeline_with(folder: Path, language_model: Path) -> bool:

@@ -12,13 +12,14 @@ from .failures import Failure
 
 
 CUDA = "cuda"
+META = "meta"  # torch's device for shapes without values
 CUDA_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"  # the library that torch opens
 
 
 def check_device(name: str) -> None:
     """
-    Rejects a CUDA device if torch was built without CUDA or there is no driver. Other problems are detected once torch
-    is imported.
+    Rejects a name that is empty or of no device that computes, and a CUDA device if torch was built without CUDA or
+    there is no driver. Other problems are detected once torch is imported.
 
     Args:
         name (`str`):
@@ -27,7 +28,10 @@ def check_device(name: str) -> None:
     Raises:
         Failure: If the device cannot be used. The message contains the reason.
     """
-    if name.partition(":")[0] == CUDA and (reason := _why_not_cuda()):
+    kind = name.strip().partition(":")[0]
+    if kind in ("", META):
+        raise Failure(device_refusal(name, "nothing is computed on it. Pass auto, cpu or cuda."))
+    if kind == CUDA and (reason := _why_not_cuda()):
         raise Failure(device_refusal(name, reason))
 
 

@@ -13,6 +13,7 @@ from .repo_files import RepoFiles
 
 
 UNET_CONFIG, VAE_CONFIG = "unet/config.json", "vae/config.json"
+SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 NOT_IN_THE_CACHE = "not in the cache"
 
 
@@ -41,7 +42,7 @@ def describe_decoder(files: RepoFiles) -> dict[str, dict[str, Any]]:
     if not found:
         return {"pixel_decoder": {"kind": NOT_IN_THE_CACHE if found is None else None}}
     unet, vae = files.read_json(UNET_CONFIG), files.read_json(VAE_CONFIG)
-    scheduler = files.read_json("scheduler/scheduler_config.json") or {}
+    scheduler = files.read_json(SCHEDULER_CONFIG) or {}
     with _naming_repo(files):
         return {
             "pixel_decoder": {
@@ -54,22 +55,35 @@ def describe_decoder(files: RepoFiles) -> dict[str, dict[str, Any]]:
         }
 
 
-def check_picture_size(files: RepoFiles, **size: Any) -> None:
+def check_painting(files: RepoFiles, painting: dict[str, Any]) -> None:
     """
-    Rejects a size that a repo's pixel decoder cannot generate.
+    Rejects a size or number of steps that a repo's pixel decoder does not support.
 
     Args:
         files (`RepoFiles`):
-            The repo. Without a pixel decoder, any size is accepted.
-        size:
-            `height`, `width` and `aspect_ratio`, as for the pipeline.
+            The repo. Without a pixel decoder, everything is accepted.
+        painting (`dict`):
+            Arguments of the pipeline; `None` means the default.
 
     Raises:
-        ValueError: If the size is not supported. The message suggests the nearest size.
-        Failure: If its configurations are damaged.
+        ValueError: If the size or the number of steps is not supported. The message suggests another.
+        Failure: If the configurations are damaged.
     """
     if not has_decoder(files):
         return
+    _check_steps(files, painting.get("num_inference_steps"))
+    size = {name: painting.get(name) for name in ("height", "width", "aspect_ratio")}
+    if any(value is not None for value in size.values()):
+        _check_size(files, size)
+
+
+def _check_steps(files: RepoFiles, steps: int | None) -> None:
+    most = (files.read_json(SCHEDULER_CONFIG) or {}).get("num_train_timesteps")
+    if steps is not None and isinstance(most, int) and steps > most:
+        raise ValueError(f"{steps} steps are more than the {most} of the scheduler in {files.repo}. Use fewer.")
+
+
+def _check_size(files: RepoFiles, size: dict[str, Any]) -> None:
     with _naming_repo(files):
         multiple = _pixels_per_latent(files.read_json(VAE_CONFIG))
         own_size = int(files.read_json(UNET_CONFIG)["sample_size"]) * multiple

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the repo of a model without importing torch."""
 
-import json
 from pathlib import Path
 
 from huggingface_hub.constants import CONFIG_NAME
 
 from ..bundled import bundled_checkpoint
+from ..lavit.untrusted_files import CheckpointError, read_json
 from .adapters import find_base, read_adapter_config
 from .failures import Failure
 from .model_kinds import ADAPTER_CONFIG_NAME, find_model_config, is_adapter_folder, is_bundled
@@ -31,6 +31,7 @@ def find_repo(model: str | None, adapted_by: str | None = None) -> str:
 
     Raises:
         Failure: If the model does not exist, the Hub cannot be reached, or the base model of an adapter is an adapter.
+        CheckpointError: If the configuration of the model is damaged.
     """
     if is_bundled(model):
         return bundled_checkpoint()
@@ -74,7 +75,7 @@ def _find_repo_of_adapter(adapter: str, adapted_by: str | None) -> str:
         raise Failure(f"{adapter} on the Hub is not a model ({CONFIG_NAME} is missing).")
     try:
         return find_repo(find_base(adapter, config), adapted_by=adapter)
-    except Failure as failure:
+    except (Failure, CheckpointError) as failure:
         raise Failure(
             f"{adapter} is an adapter for a model that cannot be used: {failure} Its {ADAPTER_CONFIG_NAME} names "
             "that model."
@@ -82,9 +83,6 @@ def _find_repo_of_adapter(adapter: str, adapted_by: str | None) -> str:
 
 
 def _check_is_lavit(model: str, config_file: Path) -> None:
-    try:
-        model_type = dict(json.loads(config_file.read_text())).get("model_type")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise Failure(f"{config_file} is damaged: {error}.") from error
+    model_type = read_json(config_file).get("model_type")
     if model_type != MODEL_TYPE:
         raise Failure(f"{model} is not a LaVIT model: its {CONFIG_NAME} has the model_type {model_type!r}.")

@@ -15,6 +15,10 @@ from .repos import find_repo
 from .saving import check_free, check_keeps_images, name_outputs, number_outputs
 
 
+# Arguments of the pipeline that depend on the pixel decoder.
+CHECKED_SETTINGS = ("height", "width", "aspect_ratio", "num_inference_steps")
+
+
 @dataclass(frozen=True)
 class PictureRequest:
     """
@@ -68,6 +72,7 @@ def request_pictures(
     folder: Path | None = None,
     force: bool = False,
     folder_option: str = "--output",
+    painting: dict[str, Any] | None = None,
 ) -> PictureRequest:
     """
     Finds images and the model to read them.
@@ -83,12 +88,15 @@ def request_pictures(
             Whether output files may overwrite others.
         folder_option (`str`, *optional*, defaults to `"--output"`):
             Name of the option for the folder, for messages.
+        painting (`dict`, *optional*):
+            Arguments of the pipeline, if the images are reconstructed.
 
     Returns:
         [`PictureRequest`].
 
     Raises:
         Failure: If an image, model or device does not exist, or an output file already exists.
+        ValueError: If the model does not support the arguments of the pipeline.
     """
     skipped = Skipped()
     sources = find_images(images, skipped)
@@ -96,6 +104,7 @@ def request_pictures(
     check_free(outputs.values(), force, folder_option)
     check_keeps_images(sources, outputs.values(), folder_option)
     repo = find_model(options)
+    _check_painting(repo, painting or {})
     show_loading(repo)
     return PictureRequest(sources, skipped, repo, options, outputs)
 
@@ -123,19 +132,14 @@ def request_painting(
 
     Raises:
         Failure: If an image, model or device does not exist, or an output file already exists.
-        ValueError: If the model does not support the size.
+        ValueError: If the model does not support the size or the number of steps.
     """
     outputs = number_outputs(output, painting["num_images_per_prompt"])
     check_free(outputs, force)
     # One by one, as an image may be in a prompt several times.
     sources = [source for image in images for source in find_images([image], Skipped(allowed=False))]
     repo = find_model(options)
-    size = {name: painting[name] for name in ("height", "width", "aspect_ratio")}
-    if any(value is not None for value in size.values()):
-        from .pixel_decoders import check_picture_size
-        from .repo_files import open_repo
-
-        check_picture_size(open_repo(repo), **size)
+    _check_painting(repo, painting)
     show_loading(repo)
     return PaintingRequest(sources, outputs, repo, options)
 
@@ -145,3 +149,11 @@ def find_model(options: ModelOptions) -> str:
     repo = find_repo(options.model)
     check_device(options.device)
     return repo
+
+
+def _check_painting(repo: str, painting: dict[str, Any]) -> None:
+    if any(painting.get(name) is not None for name in CHECKED_SETTINGS):
+        from .pixel_decoders import check_painting
+        from .repo_files import open_repo
+
+        check_painting(open_repo(repo), painting)

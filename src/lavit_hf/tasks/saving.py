@@ -3,10 +3,13 @@
 """Output files of images. Each image has its own file, and existing files are only overwritten on request."""
 
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ..lavit.atomic_files import unfinished_name
 from .failures import Failure
 from .images import STANDARD_INPUT, URL_PREFIXES
 
@@ -48,12 +51,12 @@ def number_outputs(path: Path, count: int) -> list[Path]:
     return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, count + 1)]
 
 
-def check_free(paths: Sequence[Path], force: bool, option: str = "--output") -> None:
+def check_free(paths: Collection[Path], force: bool, option: str = "--output") -> None:
     """
     Checks that files can be created.
 
     Args:
-        paths (`Sequence[Path]`):
+        paths (`Collection[Path]`):
             The files.
         force (`bool`):
             Whether they may overwrite others.
@@ -61,15 +64,19 @@ def check_free(paths: Sequence[Path], force: bool, option: str = "--output") -> 
             Name of the option for the files, for messages.
 
     Raises:
-        Failure: If a file exists and may not be overwritten, or its folder cannot be created.
+        Failure: If a file exists, even as a link to nowhere, and may not be overwritten, or it cannot be created.
     """
     for path in paths:
         if path.is_dir():
             raise Failure(f"{path} is a folder. Pass another {option}.")
-        if path.exists() and not force:
+        if os.path.lexists(path) and not force:
             raise Failure(f"{path} already exists. Pass --force to overwrite it, or another {option}.")
-        if in_the_way := next((folder for folder in path.parents if folder.is_file()), None):
+        if in_the_way := next((folder for folder in path.parents if _is_no_folder(folder)), None):
             raise Failure(f"{path} cannot be created because {in_the_way} is a file. Pass another {option}.")
+    for folder, path in {_nearest_folder(path): path for path in paths}.items():
+        _check_takes_files(folder, path, option)
+    for path in paths:
+        _check_length(path, option)
 
 
 def check_keeps_images(sources: Sequence[str], outputs: Sequence[Path], option: str = "--output") -> None:
@@ -91,6 +98,34 @@ def check_keeps_images(sources: Sequence[str], outputs: Sequence[Path], option: 
     replaced = next((existing[place] for place in map(os.path.realpath, sources) if place in existing), None)
     if replaced is not None:
         raise Failure(f"{replaced} is one of the images to read. Pass another {option}.")
+
+
+def _is_no_folder(path: Path) -> bool:
+    return path.exists() and not path.is_dir()
+
+
+def _nearest_folder(path: Path) -> Path:
+    """Returns the folder of a file, or the nearest one above that exists."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
+
+
+def _check_takes_files(folder: Path, path: Path, option: str) -> None:
+    """Creates a file without a name, because permissions do not tell: some folders, such as /proc, take no files."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise Failure(
+            f"{path} cannot be created, because {folder} takes no files ({error.strerror}). Pass another {option}."
+        ) from error
+
+
+def _check_length(path: Path, option: str) -> None:
+    """While it is unfinished, a file has a longer name, which the file system may not allow."""
+    try:
+        with suppress(FileNotFoundError):
+            os.lstat(_nearest_folder(path) / unfinished_name(path).name)
+    except OSError as error:
+        raise Failure(f"{path} cannot be created: {error.strerror}. Pass another {option}.") from error
 
 
 def _stem(source: str) -> str:
