@@ -13,7 +13,8 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import httpx
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -484,6 +485,33 @@ class TestCommandLine:
         assert (result.exit_code, result.stdout) == (1, "")
         assert "Check the network" in result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        ("status", "reason"),
+        [
+            (403, "the Hub denies access (status 403). Run `hf auth login`"),
+            (429, "the Hub does not answer now (status 429). Try again later."),
+            (500, "the Hub does not answer now (status 500). Try again later."),
+        ],
+    )
+    def test_hub_that_does_not_tell(self, monkeypatch, status, reason):
+        """As huggingface_hub reports it, after several attempts."""
+
+        def refuse(*args):
+            response = httpx.Response(status, request=httpx.Request("HEAD", "https://huggingface.co"))
+            raise LocalEntryNotFoundError("not found") from HfHubHTTPError("refused", response=response)
+
+        monkeypatch.setattr("lavit_hf.tasks.hub_files.hf_hub_download", refuse)
+        result = run_lavit("caption", CAT, "--model", "org/nothing")
+        assert result.exit_code == 1 and reason in result.stderr
+
+    @pytest.mark.parametrize("address", ["nonsense", f"http://{'a' * 70}.example"])
+    def test_address_that_is_none(self, address):
+        command = [sys.executable, "-m", "lavit_hf.cli", "info", "org/nothing"]
+        environment = {**os.environ, "HF_ENDPOINT": address}
+        result = subprocess.run(command, env=environment, capture_output=True, text=True)
+        message = f"lavit info: the address of the Hub, {address}, is not valid. Correct or unset HF_ENDPOINT.\n"
+        assert (result.returncode, result.stderr) == (1, message)
 
 
 def run_lavit(*arguments: str):

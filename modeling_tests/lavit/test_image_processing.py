@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -379,6 +380,34 @@ def test_missing_files_and_folders_are_named(image_processor, tmp_path):
     with pytest.raises(ValueError, match="no such file") as error:
         image_processor("?" * 100_000)
     assert len(str(error.value)) < 300
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_are_read_like_files(rgb, tmp_path):
+    """As a shell passes the output of a command, as in `lavit caption <(convert ...)`."""
+    os.mkfifo(tmp_path / "pipe")
+    data = encoded(Image.fromarray(rgb))
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,))
+    writer.start()
+    assert np.array_equal(load_image(tmp_path / "pipe"), rgb)
+    writer.join()
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="only Linux has a /proc")
+def test_files_that_are_none(monkeypatch):
+    monkeypatch.setattr("lavit_hf.lavit.image_loading.MAX_STREAM_BYTES", 2**20)
+    with pytest.raises(ValueError, match="'/dev/zero' has more than 1 MB and may have no end"):
+        load_image("/dev/zero")
+    with pytest.raises(ValueError, match="'/dev/null' is empty"):
+        load_image("/dev/null")
+    with pytest.raises(ValueError, match="'/proc/self/mem' cannot be decoded"):
+        load_image("/proc/self/mem")
+
+
+def test_hosts_that_are_too_long():
+    url = f"http://{'a' * 70}.example/cat.png"
+    with pytest.raises(ValueError, match=rf"'{url}' cannot be downloaded"):
+        load_image(url)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

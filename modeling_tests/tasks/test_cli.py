@@ -5,6 +5,7 @@
 import errno
 import itertools
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -155,6 +156,11 @@ class TestFindingImages:
         monkeypatch.chdir(tmp_path)
         assert "skipped '': no such file" in run("caption", "", "--model", repo).stderr
         assert "the name of the model is empty" in fail("caption", "mine.png", "--model", "")
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+    def test_pipes(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        assert find_images([str(tmp_path / "pipe")], Skipped()) == [str(tmp_path / "pipe")]
 
     def test_names_that_the_system_refuses(self, tmp_path, capsys):
         (tmp_path / "a.png").touch()

@@ -38,7 +38,7 @@ def download_image(url: str, name: str) -> bytes:
     try:
         with deadline, _open_response(url, deadline) as response:
             content = _read_body(response, name)
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as error:  # the third for overlong hosts
         _check_in_time(deadline, name)
         raise ValueError(f"{name} cannot be downloaded: {error}") from error
     _check_in_time(deadline, name)  # without a content length, closing the connection ends the body

@@ -19,6 +19,7 @@ from .image_download import download_image
 from .input_checks import check_has_values, check_is_dense, check_nesting
 
 
+MAX_STREAM_BYTES = 512 * 2**20  # for an image from a pipe
 MAX_SIDE = 2**16  # maximum side length in pixels before a resize; JPEGs have fewer
 
 # Metadata in which Pillow looks for the orientation of an image.
@@ -60,7 +61,9 @@ def load_image(
     """
     stream, name = _open_stream(source)
     with stream:
-        if stream.seek(0, io.SEEK_END) == 0:
+        with _pillow_errors(name):
+            is_empty = stream.seek(0, io.SEEK_END) == 0
+        if is_empty:
             raise ValueError(f"{name} is empty (0 bytes): was it written or downloaded completely?")
         stream.seek(0)
         if formats is not None:
@@ -232,10 +235,17 @@ def _open_stream(source: str | os.PathLike | bytes) -> tuple[BinaryIO, str]:
 
 
 def _open_file(path: str, name: str) -> BinaryIO:
+    """Opens a file. Pipes, as from `<(command)` in a shell, can't seek, so they are read into memory."""
     try:
-        return open(path, "rb")
+        if os.path.isfile(path):
+            return open(path, "rb")
+        with open(path, "rb") as stream:
+            content = stream.read(MAX_STREAM_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{name} cannot be opened as an image file: {error.strerror}.") from error
+    if len(content) > MAX_STREAM_BYTES:
+        raise ValueError(f"{name} has more than {MAX_STREAM_BYTES >> 20} MB and may have no end.")
+    return io.BytesIO(content)
 
 
 def _decode_base64(text: str, name: str) -> bytes:

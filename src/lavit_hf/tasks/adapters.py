@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from ..lavit.untrusted_files import check_weights, read_json
 from .failures import Failure
-from .hub_files import find_hub_file
+from .hub_files import find_hub_file, why_no_answer
 from .model_kinds import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAMES, find_model_config, is_adapter_folder, is_bundled
 
 
@@ -158,8 +158,8 @@ def _find_file(adapter: str, name: str) -> Path | None:
         return find_hub_file(adapter, name)
     except LocalEntryNotFoundError as error:
         raise Failure(
-            f"the Hub cannot be reached, and the cache does not tell whether {adapter} has a {name}. Check the "
-            f"network, or download the adapter once with `hf download {adapter}`."
+            f"the cache does not tell whether {adapter} has a {name}, and {why_no_answer(error)} Or download the "
+            f"adapter once with `hf download {adapter}`."
         ) from error
 
 

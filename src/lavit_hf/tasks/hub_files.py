@@ -11,8 +11,19 @@ from huggingface_hub import (
     snapshot_download,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError, RemoteEntryNotFoundError
+from huggingface_hub.constants import ENDPOINT
+from huggingface_hub.errors import (
+    CachedRepoTreeNotFoundError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+)
 from huggingface_hub.utils import httpx
+
+from .failures import Failure
+
+
+FORBIDDEN = 403
 
 
 def find_hub_file(repo: str, name: str) -> Path | None:
@@ -29,7 +40,8 @@ def find_hub_file(repo: str, name: str) -> Path | None:
         `Path` or `None`: the file in the cache, or `None` if the repo has no such file.
 
     Raises:
-        LocalEntryNotFoundError: If neither the Hub nor the cache can tell.
+        LocalEntryNotFoundError: If neither the Hub nor the cache can tell. [`why_no_answer`] tells why.
+        Failure: If the address of the Hub is not one.
     """
     try:
         return Path(hf_hub_download(repo, name))
@@ -39,6 +51,19 @@ def find_hub_file(repo: str, name: str) -> Path | None:
         if _is_known_to_be_missing(repo, name):
             return None
         raise
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError) as error:
+        raise Failure(f"the address of the Hub, {ENDPOINT}, is not valid. Correct or unset HF_ENDPOINT.") from error
+
+
+def why_no_answer(error: LocalEntryNotFoundError) -> str:
+    """Returns why the Hub could not tell whether it has a file, and what to do."""
+    answer = error.__cause__
+    if not isinstance(answer, HfHubHTTPError):
+        return "the Hub cannot be reached. Check the network."
+    status = answer.response.status_code
+    if status == FORBIDDEN:
+        return "the Hub denies access (status 403). Run `hf auth login` with a token that may read it."
+    return f"the Hub does not answer now (status {status}). Try again later."
 
 
 def is_cached(repo: str, name: str) -> bool:

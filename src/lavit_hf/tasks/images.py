@@ -192,11 +192,16 @@ def run_beside(function: Callable[[], T]) -> Callable[[], T]:
 
 def _expand(argument: str) -> list[str]:
     """Returns the images that an argument stands for."""
-    if argument == STANDARD_INPUT or argument.startswith(URL_PREFIXES) or Path(argument).is_file():
+    if argument == STANDARD_INPUT or argument.startswith(URL_PREFIXES) or _is_file_or_pipe(argument):
         return [argument]
     if _is_folder(argument):
         return _pictures_in(Path(argument))
     return sorted(path for path in glob.glob(argument, recursive=True) if Path(path).is_file())
+
+
+def _is_file_or_pipe(argument: str) -> bool:
+    """Whether an argument can be opened, such as a file, or a pipe from `<(command)` in a shell."""
+    return argument != "" and Path(argument).exists() and not Path(argument).is_dir()
 
 
 def _is_folder(argument: str) -> bool:

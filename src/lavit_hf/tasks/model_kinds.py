@@ -46,7 +46,7 @@ def find_model_config(model: str) -> Path | None:
         RepositoryNotFoundError,
     )
 
-    from .hub_files import find_hub_file, is_cached
+    from .hub_files import find_hub_file, is_cached, why_no_answer
 
     try:
         return find_hub_file(model, CONFIG_NAME)
@@ -63,6 +63,4 @@ def find_model_config(model: str) -> Path | None:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         if is_cached(model, ADAPTER_CONFIG_NAME):
             return None
-        raise Failure(
-            f"there is no folder {model}, it is not in the cache, and the Hub cannot be reached. Check the network."
-        ) from error
+        raise Failure(f"there is no folder {model}, it is not in the cache, and {why_no_answer(error)}") from error
