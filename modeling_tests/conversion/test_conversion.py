@@ -175,6 +175,12 @@ class TestBadInput:
             convert_checkpoint(golden.original, tmp_path / "there", HEADS)
         assert [path.name for path in tmp_path.rglob("*")] == ["there", "mine.txt"]
 
+    def test_destination_exists_by_a_detour(self, golden, tmp_path):
+        (tmp_path / "there").mkdir()
+        with pytest.raises(FileExistsError, match="already exists"):
+            convert_checkpoint(golden.original, tmp_path / "new" / "sub" / ".." / ".." / "there", HEADS)
+        assert os.listdir(tmp_path) == ["there"]
+
     def test_destination_is_a_link_to_nowhere(self, golden, tmp_path):
         (tmp_path / "link").symlink_to("nowhere")
         with pytest.raises(FileExistsError, match="already exists"):

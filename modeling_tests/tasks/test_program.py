@@ -190,6 +190,15 @@ class TestLeaving:
         assert process.returncode == 1
         assert process.stderr.splitlines() == ["lavit: standard output: [Errno 28] No space left on device"]
 
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    @pytest.mark.parametrize("option", ["--help", "--version"])
+    def test_help_that_cannot_be_written(self, option):
+        with open("/dev/full", "w") as full:
+            command = [sys.executable, "-m", "lavit_hf.cli", option]
+            process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert process.returncode == 1
+        assert process.stderr.splitlines() == ["lavit: standard output: [Errno 28] No space left on device"]
+
     @pytest.mark.slow
     @pytest.mark.skipif(sys.platform == "win32", reason="needs sh")
     def test_closed_streams_are_empty_ones(self, tmp_path):

@@ -30,6 +30,9 @@ class Leave:
         if isinstance(error, KeyboardInterrupt):
             self.exit_code = EXIT_INTERRUPTED
             raise SystemExit(EXIT_INTERRUPTED) from None
+        if isinstance(error, OSError):  # while printing the help or the version; commands explain their own errors
+            report(f"standard output: {explain(error)}")
+            raise SystemExit(EXIT_FAILURE) from None
         if error is None:
             self.exit_code = 0
         elif isinstance(error, SystemExit):

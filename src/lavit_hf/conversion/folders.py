@@ -37,5 +37,6 @@ def check_folders(source: Path, destination: Path) -> None:
 
 def check_is_free(destination: Path) -> None:
     """Raises a `FileExistsError` if the file or folder already exists, even as a link to nowhere."""
-    if os.path.lexists(destination):
+    # A path such as new/../old only leads to the old folder once the new one has been created.
+    if os.path.lexists(destination) or os.path.lexists(os.path.realpath(destination)):
         raise FileExistsError(f"{destination} already exists. Remove it or choose another destination.")

@@ -7,7 +7,7 @@ import binascii
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 
 from .image_download import download_image
+from .image_metadata import read_without_metadata
 from .input_checks import check_has_values, check_is_dense, check_nesting
 
 
@@ -41,7 +42,8 @@ def load_image(
     source: str | os.PathLike | bytes, max_pixels: int | None = None, formats: Sequence[str] | None = None
 ) -> Image.Image:
     """
-    Reads an image and rotates it upright according to its EXIF orientation.
+    Reads an image and rotates it upright according to its EXIF orientation. Damaged metadata of PNG and JPEG files is
+    ignored.
 
     Args:
         source (`str`, `os.PathLike` or `bytes`):
@@ -65,13 +67,15 @@ def load_image(
             is_empty = stream.seek(0, io.SEEK_END) == 0
         if is_empty:
             raise ValueError(f"{name} is empty (0 bytes): was it written or downloaded completely?")
-        stream.seek(0)
-        if formats is not None:
-            Image.init()
-            formats = [known for known in formats if known in Image.OPEN]  # Pillow can be built without some of them
-        with _pillow_errors(name):
-            image = Image.open(stream, formats=formats)
-        return to_rgb_image(image, name, max_pixels)
+        try:
+            return _decode(stream, name, max_pixels, formats)
+        except ValueError:
+            essential = read_without_metadata(stream)
+            if essential is None:
+                raise
+            with suppress(ValueError):
+                return _decode(io.BytesIO(essential), name, max_pixels, formats)
+            raise
 
 
 def to_rgb_image(image: Image.Image, name: str | None = None, max_pixels: int | None = None) -> Image.Image:
@@ -219,6 +223,16 @@ def is_floating_point(image: Image.Image | np.ndarray | torch.Tensor) -> bool:
     if isinstance(image, np.ndarray):
         return image.dtype.kind == "f"
     return isinstance(image, torch.Tensor) and image.is_floating_point()
+
+
+def _decode(stream: BinaryIO, name: str, max_pixels: int | None, formats: Sequence[str] | None) -> Image.Image:
+    if formats is not None:
+        Image.init()
+        formats = [known for known in formats if known in Image.OPEN]  # Pillow can be built without some of them
+    stream.seek(0)
+    with _pillow_errors(name):
+        image = Image.open(stream, formats=formats)
+    return to_rgb_image(image, name, max_pixels)
 
 
 def _open_stream(source: str | os.PathLike | bytes) -> tuple[BinaryIO, str]:
