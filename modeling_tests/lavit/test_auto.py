@@ -13,6 +13,8 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from datasets import Dataset
+from datasets import Image as ImageColumn
 from PIL import Image
 from transformers import (
     AutoConfig,
@@ -128,7 +130,9 @@ class TestPipelines:
         single, several = pipe(CAT, generate_kwargs=GREEDY), pipe([CAT, image], generate_kwargs=GREEDY)
         generated = pipe((path for path in (CAT, COFFEE)), generate_kwargs=GREEDY)
         assert single[0]["generated_text"] == direct[0]
-        for outputs in (several, generated):
+        table = Dataset.from_dict({"image": [CAT, COFFEE]}).cast_column("image", ImageColumn())
+        column = pipe(table["image"], generate_kwargs=GREEDY)
+        for outputs in (several, generated, column):
             assert [output[0]["generated_text"] for output in outputs] == direct
         with pytest.raises(ValueError, match=r"'a cat' \(no such file"):
             pipe("a cat")

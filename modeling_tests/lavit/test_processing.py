@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
+from datasets import Image as ImageColumn
 from PIL import Image
 from transformers import AutoProcessor
 
@@ -158,6 +160,21 @@ class TestBatches:
         from_path = processor(images=str(path), text="a")
         from_array = processor(images=np.array(Image.open(path).convert("RGB")), text="a")
         assert torch.equal(from_path.pixel_values, from_array.pixel_values)
+
+    def test_columns_of_a_table(self, golden, processor):
+        """As `datasets` returns them: sequences, but no lists."""
+        files = [{"bytes": path.read_bytes(), "path": None} for path in golden.image_paths[:2]]
+        table = Dataset.from_dict({"image": files, "text": ["cat", "dog"]}).cast_column("image", ImageColumn())
+        expected = processor(images=[str(path) for path in golden.image_paths[:2]], text=["cat", "dog"])
+        for column in (table["image"], table.cast_column("image", ImageColumn(decode=False))["image"]):
+            found = processor(images=column, text=table["text"])
+            assert found.keys() == expected.keys()
+            for name, values in expected.items():
+                assert torch.equal(found[name], values)
+            pixels = processor.image_processor(column, return_tensors="pt")["pixel_values"]
+            assert torch.equal(pixels, expected["pixel_values"])
+        on_disk = [{"bytes": None, "path": str(path)} for path in golden.image_paths[:2]]
+        assert torch.equal(processor(images=on_disk)["pixel_values"], expected["pixel_values"])
 
     def test_no_image_at_all(self, processor, ids):
         assert "pixel_values" not in processor(images=[[], []], text=["a", "b"])

@@ -28,7 +28,7 @@ from .image_loading import (
     reduce_long_sides_of_pixels,
     to_rgb_tensor,
 )
-from .input_checks import argument_errors, check_nesting
+from .input_checks import argument_errors, as_list, check_nesting
 from .remote_code import ships_code
 from .untrusted_files import naming_checkpoint, shorten
 
@@ -56,8 +56,8 @@ class LaVITImageProcessorMixin(LoadsWholeRepos):
         Loads all paths, URLs, base64 strings and `bytes` in an image or a nested list of images.
 
         Args:
-            images (`ImageInput`, `str`, `os.PathLike`, `bytes` or a nested list of these):
-                The images.
+            images (`ImageInput`, `str`, `os.PathLike`, `bytes`, `dict` or a nested list of these):
+                The images. A dict with a `"path"` or `"bytes"` is an image of the `datasets` library before decoding.
 
         Returns:
             `ImageInput`: The same structure, with PIL images instead of sources.
@@ -68,11 +68,12 @@ class LaVITImageProcessorMixin(LoadsWholeRepos):
         if isinstance(images, list | tuple):
             check_nesting(images, "The list of images")
             return [self.fetch_images(image) for image in images]
+        images = _source_of(images)
         return load_image(images) if isinstance(images, str | bytes | os.PathLike) else images
 
     def preprocess(self, images: ImageInput, *args, **kwargs) -> BatchFeature:
         with argument_errors():
-            return super().preprocess(images, *args, **kwargs)
+            return super().preprocess(as_list(images), *args, **kwargs)
 
     def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> list:
         # The base class would refuse grayscale arrays (2 axes), and print entire images in its error message.
@@ -205,6 +206,13 @@ class LaVITImageProcessorPil(LaVITImageProcessorMixin, PilBackend):
             `np.ndarray` of shape `(3, size.height, size.width)` and dtype `uint8`.
         """
         return super().resize(reduce_long_sides_of_pixels(torch.from_numpy(image)).numpy(), size, **kwargs)
+
+
+def _source_of(image: Any) -> Any:
+    """Returns the path or content of an image that the `datasets` library hasn't decoded, and all else as is."""
+    if not isinstance(image, dict) or not image.keys() <= {"path", "bytes"}:
+        return image
+    return image.get("path") if image.get("bytes") is None else image["bytes"]
 
 
 __all__ = ["LaVITImageProcessorPil"]

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clear errors for inputs on which libraries fail in various ways, such as special tensors or wrong argument types."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,13 @@ def argument_errors() -> Iterator[None]:
     except StrictDataclassError as error:
         reason = str(error).split("\n")[-1].strip().removeprefix("TypeError: ")
         raise ValueError(f"An argument cannot be used. {shorten(reason)}") from error
+
+
+def as_list(values: Any) -> Any:
+    """Converts a column of a table of the `datasets` library, which is a sequence, to a list. Keeps all else as is."""
+    if isinstance(values, Sequence) and not isinstance(values, list | tuple | str | bytes | bytearray | memoryview):
+        return list(values)
+    return values
 
 
 def check_is_dense(tensor: torch.Tensor, name: str) -> None:

@@ -20,7 +20,7 @@ from .atomic_saving import finish_interrupted_save
 from .chats import check_chat, check_images, check_messages, escape_chat, is_outdated, make_chat_template
 from .generation_lavit import agree_on_mode, check_generation_mode
 from .image_loading import flatten_images
-from .input_checks import argument_errors, check_nesting
+from .input_checks import argument_errors, as_list, check_nesting
 from .modeling_layers import IGNORE_INDEX, find_image_slots
 from .prompt_text import ESCAPE, Run, count_placeholders, remove_escapes, split_prompt
 from .remote_code import ships_code
@@ -215,9 +215,9 @@ class LaVITProcessor(ProcessorMixin):
             images (`ImageInput`, `str` or a list of them, flat or nested, *optional*):
                 The images. A flat list is assigned to the texts according to their placeholders. Without placeholders,
                 all images go to a single text, or one image to each text. A nested list contains one list per text,
-                which can be empty or `None`.
+                which can be empty or `None`. Can also be a column of a table of the `datasets` library.
             text (`str` or `list[str]`, *optional*):
-                The prompts. An empty prompt or `None` with an image asks for a caption.
+                The prompts, as a list or a column. An empty prompt or `None` with an image asks for a caption.
             kwargs (*optional*):
                 `generation_mode` and arguments of the tokenizer and the image processor; see [`LaVITProcessorKwargs`].
                 By default, prompts are padded to the longest (`padding=True`), on the left. They are only truncated
@@ -249,7 +249,7 @@ class LaVITProcessor(ProcessorMixin):
             kwargs = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         _check_text_kwargs(kwargs["text_kwargs"])
 
-        texts, images = _match_images_with_texts(text, images, self.image_token)
+        texts, images = _match_images_with_texts(as_list(text), as_list(images), self.image_token)
         prompts = self._build_prompts(
             texts, [len(sample) for sample in images], kwargs["generation_mode"], **kwargs["text_kwargs"]
         )

@@ -16,6 +16,7 @@ from transformers.utils.chat_template_utils import Chat
 from .configuration_lavit import LaVITConfig
 from .generation_lavit import agree_on_mode
 from .image_loading import load_image
+from .input_checks import as_list
 
 
 class OfLaVIT:
@@ -55,6 +56,7 @@ class LaVITImageTextToTextPipeline(OfLaVIT, ImageTextToTextPipeline):
     plain_class = ImageTextToTextPipeline
 
     def __call__(self, images: Any = None, text: Any = None, **kwargs: Any) -> Any:
+        images, text = as_list(images), as_list(text)
         if isinstance(images, list | tuple) and not images:
             raise ValueError("`images` is an empty list. Pass at least one image, or leave it out.")
         if images is not None and isinstance(text, str | list) and not _is_chat(text):
