@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import requests
 import torch
@@ -49,6 +50,9 @@ from lavit_hf.page.uploads import example_paths, picture_input, take_uploads_onl
 SEED = 3
 AS_TRAINED = ("As trained", 0.5, 0.5)
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0")
+ENDINGS = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+
+no_signals = pytest.mark.skipif(sys.platform == "win32", reason="no signals to send")
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +118,13 @@ def command(*arguments) -> dict:
     return json.loads(result.stdout.splitlines()[0])
 
 
+def wait_until(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def refused(client: Client, *arguments, api_name: str) -> str:
     with pytest.raises(AppError) as error:
         client.predict(*arguments, api_name=api_name)
@@ -142,6 +153,12 @@ class TestServer:
         assert result.exit_code == 1
         assert "203.0.113.7 is not an address of this machine" in result.stderr
 
+    @pytest.mark.parametrize("host", ["a" * 64, "a..b"])
+    def test_address_that_cannot_exist(self, host):
+        result = run("demo", "--host", host, "--port", 0)
+        assert result.exit_code == 1
+        assert f"the address '{host}' does not exist" in result.stderr
+
     def test_missing_gradio(self, monkeypatch):
         monkeypatch.setattr("lavit_hf.page.serving.find_spec", lambda name: None)
         result = run("demo")
@@ -153,29 +170,98 @@ class TestServer:
         assert result.exit_code == 1
         assert "config.json is missing" in result.stderr
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="no signals to send")
-    def test_ends_by_sigterm(self, model, monkeypatch, tmp_path):
-        monkeypatch.setattr("lavit_hf.page.model.load_page_model", lambda *args: model)
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+    @pytest.mark.parametrize("variable", ["http_proxy", "ALL_PROXY"])
+    def test_goes_through_no_proxy(self, blind, monkeypatch, host, variable):
+        """gradio requests the page on its start. What other requests do stays as it is set."""
+        monkeypatch.setenv("no_proxy", "example.org")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{claim_port('127.0.0.1', 0)}")  # where nobody listens
+        page = build_page(blind)
+        try:
+            assert start(page, host, claim_port(host, 0)).startswith("http://")
+        finally:
+            page.close(verbose=False)
+        assert (os.environ["no_proxy"], os.environ.get("NO_PROXY")) == ("example.org", None)
+
+    def test_page_that_cannot_be_reached(self, blind, monkeypatch):
+        def fail(*args, **kwargs):
+            raise httpx.ConnectError("no route")
+
+        monkeypatch.setattr(httpx, "get", fail)
+        page = build_page(blind)
+        with pytest.raises(Failure, match="cannot be reached from this machine: no route"):
+            start(page, "127.0.0.1", claim_port("127.0.0.1", 0))
+        page.close(verbose=False)
+
+    @pytest.fixture
+    def folders(self, monkeypatch, tmp_path) -> Path:
+        """Where the page creates its folder for uploads and results."""
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
-        ended = threading.Event()
+        return tmp_path
 
-        def stop():
-            while not ended.wait(0.2):
-                os.kill(os.getpid(), signal.SIGTERM)  # passed over until the page is up
+    @pytest.fixture
+    def passed_over(self):
+        """Signals do nothing, except to the command."""
+        before = {number: signal.signal(number, lambda *_: None) for number in ENDINGS}
+        yield
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
-        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sender = threading.Thread(target=stop)
-        try:
+    @no_signals
+    @pytest.mark.parametrize("number", ENDINGS)
+    def test_ends_by_a_signal(self, model, monkeypatch, folders, passed_over, number):
+        ended, urls = threading.Event(), []
+
+        def send():
+            while not ended.wait(0.05):
+                os.kill(os.getpid(), number)  # also while it ends
+
+        def start_and_end(*arguments):
+            urls.append(start(*arguments))
             sender.start()
+            return urls[0]
+
+        sender = threading.Thread(target=send)
+        monkeypatch.setattr("lavit_hf.page.model.load_page_model", lambda *_: model)
+        monkeypatch.setattr("lavit_hf.page.serving.start", start_and_end)
+        try:
             result = run("demo", "--port", 0)
         finally:
             ended.set()
             sender.join()
-            signal.signal(signal.SIGTERM, before)
         assert result.exit_code == 0, result.output
-        assert "http://127.0.0.1:" in result.stdout
-        assert list(tmp_path.iterdir()) == []  # uploads and results
+        assert "http://127.0.0.1:" in urls[0]
+        assert list(folders.iterdir()) == []  # uploads and results
+
+    @no_signals
+    @pytest.mark.parametrize("number", ENDINGS)
+    def test_ends_while_it_loads(self, monkeypatch, folders, passed_over, number):
+        def load(*_):
+            assert list(folders.iterdir())
+            os.kill(os.getpid(), number)
+            pytest.fail("went on")
+
+        monkeypatch.setattr("lavit_hf.page.model.load_page_model", load)
+        result = run("demo", "--port", 0)
+        assert result.exit_code == 0, result.output
+        assert list(folders.iterdir()) == []
+
+    @no_signals
+    def test_outlives_its_terminal_if_told_so(self, monkeypatch, folders, passed_over):
+        """By `nohup`, which ignores SIGHUP."""
+        outlived = []
+
+        def load(*_):
+            os.kill(os.getpid(), signal.SIGHUP)
+            outlived.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr("lavit_hf.page.model.load_page_model", load)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        assert run("demo", "--port", 0).exit_code == 0
+        assert outlived
 
     def test_uploads_are_bounded(self, url):
         files = {"files": ("huge.png", b"0" * (InputLimits().picture_bytes + 1))}
@@ -221,6 +307,51 @@ class TestServer:
             bodies = BoundedBodies(accept, InputLimits(stored_bytes=stored_bytes), tmp_path)
             asyncio.run(bodies(scope, receive, send))
         assert [status for status in statuses if status] == [507, 200]
+
+    def test_uploads_that_break_off_are_deleted(self, url, caplog):
+        folder, address = Path(os.environ["GRADIO_TEMP_DIR"]), ("127.0.0.1", httpx.URL(url).port)
+        head = (
+            "POST /gradio_api/upload HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n"
+            "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+            '--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        )
+        with socket.create_connection(address) as client:
+            client.sendall(head.encode() + b"0" * 4000)
+            wait_until(lambda: list(folder.glob("tmp*")))
+        wait_until(lambda: not list(folder.glob("tmp*")), seconds=10.0)
+        assert not caplog.records
+
+    def test_what_uploads_leave_behind_is_deleted(self, url, picture, monkeypatch):
+        """As if the disk were full. It counted for ever, until the page took no more uploads."""
+        leftover = Path(os.environ["GRADIO_TEMP_DIR"]) / "tmpabcd_123"
+        leftover.write_bytes(b"0")
+        kept = requests.post(f"{url}gradio_api/upload", files={"files": Path(picture).read_bytes()}).json()
+        monkeypatch.setattr("lavit_hf.page.bodies.SECONDS_BETWEEN_COUNTS", 0.0)
+        for age, is_left in ((0, True), (7200, False)):
+            for path in (leftover, *map(Path, kept)):
+                os.utime(path, (time.time() - age, time.time() - age))
+            requests.post(f"{url}gradio_api/upload", files={"files": b"another"})
+            assert leftover.exists() == is_left
+        assert all(Path(path).is_file() for path in kept)  # which gradio deletes itself
+
+    def test_nothing_else_is_deleted(self, tmp_path):
+        """Neither what gradio keeps or the user has put there, nor what a link points to."""
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        names = ("tmpaaaaaaaa", "tmpbbbbbbbb", "notes.txt", "folder/tmpaaaaaaaa", "../elsewhere/tmpcccccccc")
+        folder = tmp_path / "uploads"
+        (folder / "folder").mkdir(parents=True)
+        (folder / "tmpdddddddd").symlink_to(elsewhere)
+        (folder / "tmpeeeeeeee").symlink_to(elsewhere / "tmpcccccccc")
+        (folder / "tmpffffffff").mkdir()
+        for name in names:
+            (folder / name).write_bytes(b"0")
+            os.utime(folder / name, (0, 0))
+        bodies = BoundedBodies(None, InputLimits(), folder, tracked=lambda: [str(folder / "tmpbbbbbbbb")])
+        bodies._stored_bytes()
+        assert not (folder / "tmpaaaaaaaa").exists()
+        assert all((folder / name).exists() for name in names[1:])
+        assert len(list(folder.iterdir())) == 6
 
     def test_nothing_passes_the_queue(self, url, model):
         for name in ("caption", "draw", "show_code"):
@@ -332,10 +463,16 @@ class TestRead:
             assert "No image is chosen" in refused(client, None, *AS_TRAINED, api_name=api_name)
 
     @pytest.mark.parametrize(
-        ("question", "message"), [(" \n", "The text is empty."), ("cat " * 100_000, "400,000 characters")]
+        ("question", "message"),
+        [(" \n", "The text is empty."), (None, "The text is empty."), ("cat " * 100_000, "400,000 characters")],
     )
     def test_questions_that_are_refused(self, client, picture, question, message):
         assert message in refused(client, question, handle_file(picture), *AS_TRAINED, api_name="/ask")
+
+    @pytest.mark.parametrize("value", [None, "many"])
+    def test_shares_that_are_no_numbers(self, client, picture, value):
+        message = refused(client, handle_file(picture), "A share", value, 0.5, api_name="/caption")
+        assert message == "Share of patches: send a number from 0.05 to 1.0."
 
     def test_nothing_is_downloaded(self, client, strangers, golden):
         """Neither for an image nor where a text is expected, also not from this machine."""
@@ -444,6 +581,12 @@ class TestDraw:
         settings = [1, 1, 1.0, 1.0, 0.7, 0, 1]
         settings[index] = 2**60
         assert "maximum" in refused(client, "a cat", [], *settings, api_name="/draw")
+
+    @pytest.mark.parametrize("index", [0, 1, 2, 3, 4, 6])
+    def test_settings_that_are_null(self, client, index):
+        settings = [1, 1, 1.0, 1.0, 0.7, 0, 1]
+        settings[index] = None
+        assert "send a number from" in refused(client, "a cat", [], *settings, api_name="/draw")
 
     def test_unreadable_picture(self, client, tmp_path):
         (tmp_path / "note.png").write_bytes(b"no picture")

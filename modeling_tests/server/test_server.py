@@ -41,19 +41,23 @@ from lavit_hf.server import Limits
 from lavit_hf.server.app import build_app
 from lavit_hf.server.chat import Chat, _Draft, prepare_chat, write_replies
 from lavit_hf.server.errors import ApiError
-from lavit_hf.server.fields import ChatFields
+from lavit_hf.server.fields import ChatFields, PaintFields
 from lavit_hf.server.model import ServedModel, load_served_model
-from lavit_hf.server.painting import _make_generators
+from lavit_hf.server.painting import _make_generators, prepare_painting
+from lavit_hf.server.painting import paint as write_pictures
 from lavit_hf.server.scheduler import Job
 from lavit_hf.server.service import Service
 from lavit_hf.server.serving import make_server
-from lavit_hf.tasks.addresses import claim_port
+from lavit_hf.tasks.addresses import announce, claim_port
+from lavit_hf.tasks.failures import Failure
 from lavit_hf.tasks.limits import InputLimits
 
 
 QUESTION = "What is on it?"
 STEPS = {"num_inference_steps": 2}
-LIMITS = Limits(InputLimits(text_characters=2000, pictures=3), max_body_bytes=2**20, max_steps=1000)
+LIMITS = Limits(
+    InputLimits(text_characters=2000, pictures=3), max_body_bytes=2**20, max_batch_pixels=2**20, max_steps=1000
+)
 
 
 @pytest.fixture(scope="module")
@@ -309,6 +313,11 @@ class TestChat:
         reply = ask(client, user(pictures[0]), **defaults, frequency_penalty=0, presence_penalty=0.0)
         assert reply.choices[0].message.content == expect_text(model, user(pictures[0]))
 
+    def test_fields_that_change_nothing(self, client, model, pictures):
+        names = {"user": "a", "safety_identifier": "b", "prompt_cache_key": "c", "metadata": {"run": "1"}}
+        reply = ask(client, user(pictures[0]), **names, store=False, service_tier="auto", parallel_tool_calls=True)
+        assert reply.choices[0].message.content == expect_text(model, user(pictures[0]))
+
     def test_stop(self, client, model, pictures):
         text = expect_text(model, user(pictures[0]))
         stop = text[len(text) // 2 :][:2]
@@ -416,6 +425,45 @@ class TestPaint:
         for number, picture in enumerate(drawn):
             assert difference(picture, expect_picture(model, "a cat", 7 + number)) <= 1
         assert difference(*drawn) > 1
+
+    @pytest.mark.parametrize(
+        ("limits", "batches"), [({"max_batch_pixels": 3}, [3, 3, 1]), ({"max_batch_size": 2}, [2, 2, 2, 1])]
+    )
+    def test_many_pixels_take_several_batches(self, model, monkeypatch, limits, batches):
+        """Which does not change the images. A limit on pixels is in images of the model's own size here."""
+        side, sizes, run = model.pipeline.picture_size, [], type(model.pipeline).__call__
+        if "max_batch_pixels" in limits:
+            limits = {"max_batch_pixels": limits["max_batch_pixels"] * side * side}
+        limits = replace(LIMITS, **limits)
+
+        def count(self, prompts, **settings):
+            sizes.append(len(prompts))
+            return run(self, prompts, **settings)
+
+        monkeypatch.setattr(type(model.pipeline), "__call__", count)
+        jobs = []
+        for prompt, n, seed in (("a cat", 3, 5), ("a dog", 4, 9)):
+            fields = PaintFields(prompt=prompt, n=n, seed=seed, **STEPS)
+            jobs.append(Job(prepare_painting(fields, [], model, limits), None, print))
+        painted = write_pictures(jobs, model)
+        monkeypatch.undo()
+        assert sizes == batches
+        for job, row, seed in zip(jobs, painted, (5, 9)):
+            assert len(row) == job.inputs.num_pictures
+            for number, picture in enumerate(row):
+                assert difference(picture.image, expect_picture(model, job.inputs.prompt, seed + number)) <= 1
+
+    @pytest.mark.parametrize(("num_at_once", "num_rows"), [(1, 32), (4, 8), (9, 2), (16, 2), (100, 2)])
+    def test_large_images_fill_a_batch_sooner(self, model, num_at_once, num_rows):
+        """So that the scheduler does not let many requests wait for the last of their images."""
+        limits = replace(LIMITS, max_batch_pixels=num_at_once * model.pipeline.picture_size**2)
+        painting = prepare_painting(PaintFields(prompt="a cat", n=2), [], model, limits)
+        assert (painting.num_at_once, painting.num_rows) == (min(num_at_once, 16), num_rows)
+
+    def test_fields_that_change_nothing(self, client, model):
+        names = {"user": "a", "quality": "standard", "style": "vivid", "background": "opaque", "moderation": "auto"}
+        (picture,) = paint(client, "a cat", **names, extra_body={"seed": 3, "safety_identifier": "b", **STEPS})
+        assert difference(picture, expect_picture(model, "a cat", 3)) == 0
 
     def test_size_and_settings(self, client, model):
         settings = {"seed": 1, "num_inference_steps": 1, "guidance_scale": 2.0, "negative_prompt": "a dog"}
@@ -549,6 +597,9 @@ class TestBadInput:
             ({"frequency_penalty": 0.5}, "frequency_penalty"),
             ({"stream_options": {"include_usage": True}}, "stream_options"),
             ({"tools": []}, "tools"),
+            ({"store": True}, "store"),
+            ({"service_tier": "priority"}, "service_tier"),
+            ({"metadata": {"a": {}}}, "metadata.a"),
         ],
     )
     def test_settings_of_chats(self, client, settings, param):
@@ -566,7 +617,11 @@ class TestBadInput:
             ({"prompt": "a", "size": "33x64"}, "positive multiple"),
             ({"prompt": "a", "size": "large"}, "512x512"),
             ({"prompt": "a", "response_format": "url"}, "b64_json"),
-            ({"prompt": "a", "quality": "hd"}, "quality"),
+            ({"prompt": "a", "quality": "hd"}, "quality: Input should be 'auto' or 'standard'"),
+            ({"prompt": "a", "background": "transparent"}, "background: Input should be 'auto' or 'opaque'"),
+            ({"prompt": "a", "style": "natural"}, "style: Input should be 'vivid'"),
+            ({"prompt": "a", "moderation": "low"}, "moderation: Input should be 'auto'"),
+            ({"prompt": "a", "size": "2048x1024"}, "size is 2048x1024, 2,097,152 pixels, but at most 1,048,576"),
             ({"prompt": "a", "extra_body": {"num_inference_steps": 9999}}, "at most 1000"),
         ],
     )
@@ -582,6 +637,26 @@ class TestBadInput:
         with pytest.raises(openai.BadRequestError, match="the model reads at most 20") as error:
             paint(client, texts["prompt"], extra_body={"negative_prompt": texts["negative_prompt"]})
         assert (error.value.param, error.value.code) == (field, "context_length_exceeded")
+
+    @pytest.mark.parametrize("path", ["chat/completions", "images/generations", "images/edits"])
+    def test_long_names_are_shortened(self, url, pictures, path):
+        name, body = "a" * 2_000, {"messages": [user("a")]} if path.startswith("chat") else {"prompt": "a"}
+        if path == "images/edits":
+            files = {"image": pictures[0].read_bytes()}
+            response = httpx.post(f"{url}/v1/{path}", files=files, data={**body, name: "1"})
+        else:
+            response = post(url, path, {**body, name: 1})
+        error = response.json()["error"]
+        assert response.status_code == 400
+        assert error["param"] == "a" * 99 + "…"
+        assert error["message"] == f"{error['param']}: Extra inputs are not permitted"
+
+    def test_long_names_of_models_and_paths_are_shortened(self, url):
+        name = "a" * 900
+        for response in (post(url, "images/generations", {"prompt": "a", "model": name}), post(url, name, {})):
+            error = response.json()["error"]
+            assert response.status_code == 404
+            assert "a…" in error["message"] and len(error["message"]) < 200
 
     def test_form_in_capitals(self, url, pictures):
         form = httpx.Request("POST", url, files={"image": pictures[0].read_bytes()}, data={"prompt": "a", "n": "9"})
@@ -845,8 +920,33 @@ class TestCommand:
             port = server.getsockname()[1]
             assert f"port {port} is in use" in self.fail("--port", port)
 
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no stream that is always full")
+    def test_no_room_to_tell_where(self, monkeypatch):
+        with open("/dev/full", "w") as file:
+            monkeypatch.setattr(sys, "stdout", file)
+            announce("it runs")
+            monkeypatch.undo()
+            with pytest.raises(OSError, match="No space"):
+                file.flush()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())  # so that it can be closed
+
+    @pytest.mark.parametrize("is_noticed", [True, False])
+    def test_port_taken_in_the_meantime(self, model, monkeypatch, is_noticed):
+        """Also if it happens while the server starts, when uvicorn exits by itself."""
+        server = make_server(Service(lambda: model), "127.0.0.1", port := claim_port("127.0.0.1", 0))
+        checks = iter([is_noticed])
+        monkeypatch.setattr(
+            "lavit_hf.server.serving.claim_port", lambda *address: next(checks, True) and claim_port(*address)
+        )
+        with socket.create_server(("127.0.0.1", port)), pytest.raises(Failure, match=f"port {port} is in use"):
+            server.run()
+
     def test_foreign_address(self):
         assert "is not an address of this machine" in self.fail("--host", "203.0.113.7", "--port", 0)
+
+    @pytest.mark.parametrize("host", ["a" * 64, "a..b"])
+    def test_address_that_cannot_exist(self, host):
+        assert f"the address '{host}' does not exist" in self.fail("--host", host, "--port", 0)
 
     def test_no_such_model(self, tmp_path):
         assert "config.json is missing" in self.fail("--port", 0, "--model", tmp_path)
@@ -879,3 +979,25 @@ def test_command_serves_until_it_is_ended(ending):
         assert [model.id for model in client.models.list()] == ["lavit-emoji"]
         process.send_signal(ending)
         assert process.wait(60) in (130, -ending)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no stream that is always full")
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+def test_command_serves_without_standard_output(redirection):
+    port = claim_port("127.0.0.1", 0)
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "lavit_hf.cli", "serve", "--port"]
+
+    def is_up() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    with subprocess.Popen([*command, str(port)], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_until(is_up, 120)
+            time.sleep(1)  # for the line on standard output
+        finally:
+            process.terminate()
+        assert "Traceback" not in process.stderr.read()

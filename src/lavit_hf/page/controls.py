@@ -9,6 +9,7 @@ import gradio as gr
 
 from ..lavit.keep_settings import KeepSettings
 from ..tasks.kept import KeptPatches
+from .messages import message
 from .model import PageModel
 from .uploads import example_paths
 
@@ -58,6 +59,20 @@ def selection_controls(model: PageModel) -> tuple[gr.Radio, gr.Slider, gr.Slider
 def keep_settings(rule: str, share: float, error: float) -> KeepSettings:
     """Returns the settings of the controls for patches to keep; empty for the model's own rule."""
     return {A_SHARE: {"keep_ratio": share}, AS_NEEDED: {"keep_error": error}}.get(rule, {})
+
+
+def take_numbers_only(block: gr.blocks.Block) -> None:
+    """Makes a slider or a number field reject other values, with which gradio fails with messages for developers."""
+    if not isinstance(block, gr.Slider | gr.Number):
+        return
+    preprocess, can_be_empty = block.preprocess, isinstance(block, gr.Number)
+
+    def check(value):
+        if not isinstance(value, int | float) and not (value is None and can_be_empty):
+            raise message(f"{block.label}: send a number from {block.minimum} to {block.maximum}.")
+        return preprocess(value)
+
+    block.preprocess = check
 
 
 def picture_output(label: str, **kwargs) -> gr.Image:

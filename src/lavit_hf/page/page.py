@@ -6,6 +6,7 @@ import html
 
 import gradio as gr
 
+from .controls import take_numbers_only
 from .draw_tab import add_draw_tab
 from .inside_tab import add_inside_tab
 from .model import PageModel
@@ -47,6 +48,7 @@ def build_page(model: PageModel) -> gr.Blocks:
                 add_inside_tab(model, inside, read_picture)
     for block in page.blocks.values():
         take_uploads_only(block)
+        take_numbers_only(block)
     # All requests must wait in the queue or are rejected.
     return page.queue(max_size=MAX_WAITING, api_open=False, default_concurrency_limit=1)
 

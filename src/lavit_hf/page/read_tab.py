@@ -133,8 +133,8 @@ def _make_handlers(model: PageModel) -> tuple[Callable, Callable, Callable]:
         return write(CAPTION, path, rule, share, error)
 
     @shown
-    def answer_question(question: str, path: str | None, rule: str, share: float, error: float):
-        check_text(InputLimits().check_text(question))
+    def answer_question(question: str | None, path: str | None, rule: str, share: float, error: float):
+        check_text(InputLimits().check_text(question or ""))
         return write(answer_to(question), path, rule, share, error)
 
     return look, caption_picture, answer_question

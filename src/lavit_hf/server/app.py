@@ -180,7 +180,7 @@ async def _paint(request: Request, service: Service, fields: PaintFields, images
     model = service.check_model(fields.model)
     inputs = await service.prepare(painting.prepare_painting, fields, images, model, service.limits)
     run, kind = partial(painting.paint, model=model), painting.find_kind(inputs)
-    news = service.work(request, inputs, run, kind, inputs.num_pictures, prompt_field="prompt")
+    news = service.work(request, inputs, run, kind, inputs.num_rows, prompt_field="prompt")
     pictures = await _result(news)
     data = await asyncio.to_thread(lambda: [picture.as_dict(fields.output_format) for picture in pictures])
     return {"created": int(time.time()), "data": data}

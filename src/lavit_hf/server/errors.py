@@ -12,12 +12,14 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from ..lavit.untrusted_files import shorten
 from ..tasks.failures import Failure
 from ..tasks.limits import TooLarge
 from ..tasks.printing import one_line
 
 
 RETRY_SECONDS = 1  # Retry-After for clients if the server is busy
+MAX_NAME_LENGTH = 100  # in characters; clients choose the names of fields, paths and models
 
 
 class ApiError(Exception):
@@ -30,7 +32,7 @@ class ApiError(Exception):
         message (`str`):
             What is wrong, and how to fix it.
         param (`str`, *optional*):
-            The affected field.
+            The affected field. A long name is shortened.
         code (`str`, *optional*):
             A machine-readable code.
     """
@@ -39,7 +41,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.message = one_line(message)
-        self.param = param
+        self.param = None if param is None else shorten(param, MAX_NAME_LENGTH)
         self.code = code
 
     def as_dict(self) -> dict:
@@ -96,7 +98,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> JSONResponse:
-        what = f"{request.method} {request.url.path}: {error.detail}"
+        what = f"{request.method} {shorten(request.url.path, MAX_NAME_LENGTH)}: {error.detail}"
         return ApiError(error.status_code, what).as_response()
 
     @app.exception_handler(Exception)
@@ -107,7 +109,7 @@ def install_error_handlers(app: FastAPI) -> None:
 def _explain(error: ValidationError) -> ApiError:
     """Creates the error for the first invalid field of a request."""
     first, *others = error.errors(include_url=False, include_context=False, include_input=False)
-    field = ".".join(str(step) for step in first["loc"]) or None
+    field = shorten(".".join(str(step) for step in first["loc"]), MAX_NAME_LENGTH) or None
     reason = first["msg"].removeprefix("Value error, ")  # pydantic's words for our own errors
     message = f"{field}: {reason}" if field else reason
     more = f" (and {len(others)} more)" if others else ""
@@ -115,6 +117,7 @@ def _explain(error: ValidationError) -> ApiError:
 
 
 __all__ = [
+    "MAX_NAME_LENGTH",
     "ApiError",
     "bad_requests",
     "client_left",

@@ -1,6 +1,9 @@
 # Copyright 2026 The lavit_hf authors. All rights reserved.
 # SPDX-License-Identifier: Apache-2.0
-"""Fields of requests, in the format of OpenAI's API. Fields that would have no effect are rejected, not ignored."""
+"""
+Fields of requests, in the format of OpenAI's API. What the server does not do is rejected, not ignored. Fields that
+would change no result are accepted, since clients send them to every server.
+"""
 
 import re
 from typing import Annotated, Any, Literal
@@ -77,7 +80,10 @@ class ResponseFormat(Fields):
 
 
 class ChatFields(Fields):
-    """Body of `/v1/chat/completions`. Of the last fields, only the defaults are accepted, which some clients send."""
+    """
+    Body of `/v1/chat/completions`. The fields from `user` on change nothing. Of the last ones, only the defaults are
+    accepted, which some clients send.
+    """
 
     messages: list[Message] = Field(min_length=1)
     model: str | None = None
@@ -90,6 +96,12 @@ class ChatFields(Fields):
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    metadata: dict[str, str] | None = None
+    parallel_tool_calls: bool | None = None  # there are no tools
+    service_tier: Literal["auto", "default"] | None = None
+    store: Literal[False] | None = None
     n: Literal[1] | None = None
     logprobs: Literal[False] | None = None
     response_format: ResponseFormat | None = None
@@ -119,8 +131,8 @@ class ChatFields(Fields):
 
 class PaintFields(Fields):
     """
-    Body of `/v1/images/generations` and, with files, of `/v1/images/edits`. The last four fields are not in OpenAI's
-    API.
+    Body of `/v1/images/generations` and, with files, of `/v1/images/edits`. Of the fields from `quality` on, only what
+    the model does anyway is accepted. The last four fields are not in OpenAI's API.
     """
 
     prompt: str
@@ -130,6 +142,11 @@ class PaintFields(Fields):
     response_format: Literal["b64_json"] | None = None
     output_format: Literal["png", "jpeg", "webp"] | None = None
     user: str | None = None
+    safety_identifier: str | None = None
+    quality: Literal["auto", "standard"] | None = None
+    style: Literal["vivid"] | None = None  # the default
+    background: Literal["auto", "opaque"] | None = None
+    moderation: Literal["auto"] | None = None
     seed: int | None = Field(None, ge=0, le=MAX_SEED)
     negative_prompt: str | None = None
     num_inference_steps: int | None = Field(None, ge=1)

@@ -31,6 +31,9 @@ class Limits:
             Maximum number of images to generate per request.
         max_side (`int`, *optional*, defaults to 2048):
             Maximum side of an image to generate, in pixels.
+        max_batch_pixels (`int`, *optional*, defaults to 2048 x 2048):
+            Maximum number of pixels of the images that are generated in one batch, and so of a single image. Most of
+            the memory for images grows with it. Larger requests are generated in several batches.
         max_steps (`int`, *optional*, defaults to 200):
             Maximum number of denoising steps.
         remote_images (`bool`, *optional*, defaults to `False`):
@@ -58,6 +61,7 @@ class Limits:
     max_new_tokens: int = 512
     max_pictures: int = 4
     max_side: int = 2048
+    max_batch_pixels: int = 2048 * 2048
     max_steps: int = 200
     remote_images: bool = False
     max_preparing: int = 4

@@ -4,6 +4,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,10 @@ class Painting:
             Number of images to generate.
         seed (`int`, *optional*):
             Random seed of the first image. The others use the following numbers.
+        num_at_once (`int`):
+            Maximum number of images of this size to generate in one batch.
+        num_rows (`int`):
+            Number of rows that it takes in a batch of the scheduler. A large image takes several.
     """
 
     prompt: str
@@ -50,6 +55,8 @@ class Painting:
     settings: dict[str, Any]
     num_pictures: int
     seed: int | None
+    num_at_once: int
+    num_rows: int
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ def prepare_painting(fields: PaintFields, images: list[Image.Image], model: Serv
         raise ApiError(400, "the prompt is empty. Say what to draw.", "prompt")
     pipeline = model.pipeline
     with bad_requests("size"):
-        resolve_size(pipeline.picture_size, pipeline.vae_scale_factor, **fields.sides)
+        height, width = resolve_size(pipeline.picture_size, pipeline.vae_scale_factor, **fields.sides)
     images = shrink(images, model.processor.image_processor)
     for name, text, pictures in (("prompt", fields.prompt, images), ("negative_prompt", fields.negative_prompt, [])):
         if text or pictures:
@@ -107,7 +114,17 @@ def prepare_painting(fields: PaintFields, images: list[Image.Image], model: Serv
                 inputs = model.processor(text=text, images=pictures or None, generation_mode="image")
             model.check_length(name.replace("_", " "), inputs["input_ids"].shape[1], name)
     num_pictures = fields.n or 1
-    return Painting(fields.prompt, images, fields.negative_prompt, fields.painting, num_pictures, fields.seed)
+    num_at_once = min(max(limits.max_batch_pixels // (height * width), 1), limits.max_batch_size)
+    return Painting(
+        fields.prompt,
+        images,
+        fields.negative_prompt,
+        fields.painting,
+        num_pictures,
+        fields.seed,
+        num_at_once,
+        num_rows=num_pictures * (limits.max_batch_size // num_at_once),
+    )
 
 
 def find_kind(painting: Painting) -> tuple:
@@ -117,7 +134,7 @@ def find_kind(painting: Painting) -> tuple:
 
 def paint(jobs: Sequence[Job], model: ServedModel) -> list[list[PaintedPicture]]:
     """
-    Generates the images of requests of the same kind.
+    Generates the images of requests of the same kind, in several batches if they are large.
 
     Args:
         jobs (`Sequence[Job]`):
@@ -129,23 +146,36 @@ def paint(jobs: Sequence[Job], model: ServedModel) -> list[list[PaintedPicture]]
         `list[list[PaintedPicture]]`: the images of each request.
     """
     paintings = [job.inputs for job in jobs for _ in range(job.inputs.num_pictures)]
+    generators = [generator for job in jobs for generator in _make_generators(job.inputs, model)]
+    most = paintings[0].num_at_once
+    pictures = (
+        picture
+        for start in range(0, len(paintings), most)
+        for picture in _paint_batch(paintings[start : start + most], generators[start : start + most], jobs, model)
+    )
+    return [[next(pictures) for _ in range(job.inputs.num_pictures)] for job in jobs]
+
+
+def _paint_batch(
+    paintings: Sequence[Painting], generators: list[torch.Generator], jobs: Sequence[Job], model: ServedModel
+) -> list[PaintedPicture]:
+    """Generates one image per painting and generator, while a client is waiting for one of the jobs."""
     images = [painting.images for painting in paintings]
     negative_prompts = [painting.negative_prompt for painting in paintings]
     output = model.pipeline(
         [painting.prompt for painting in paintings],
         images=images if any(images) else None,
         negative_prompt=None if negative_prompts[0] is None else negative_prompts,
-        generator=[generator for job in jobs for generator in _make_generators(job.inputs, model)],
+        generator=generators,
         generation_kwargs={"stopping_criteria": [_Watch(jobs)]},
         callback_on_step_end=lambda pipeline, step, timestep, tensors: check_wanted(jobs) or tensors,
         **paintings[0].settings,
     )
     flags = output.nsfw_content_detected or [None] * len(output.images)
-    rows = (
+    return [
         PaintedPicture(image, None if flag is None else bool(flag))
         for image, flag in zip(output.images, flags, strict=True)
-    )
-    return [[next(rows) for _ in range(job.inputs.num_pictures)] for job in jobs]
+    ]
 
 
 class _Watch(StoppingCriteria):
@@ -175,6 +205,10 @@ def _check_bounds(fields: PaintFields, limits: Limits) -> None:
     for name, (value, bound) in bounds.items():
         if value is not None and value > bound:
             raise ApiError(400, f"{name} is {value}, but at most {bound} is allowed.", name)
+    pixels = math.prod(fields.sides.values()) if fields.sides else 0
+    if pixels > limits.max_batch_pixels:
+        most = f"{limits.max_batch_pixels:,}"
+        raise ApiError(400, f"size is {fields.size}, {pixels:,} pixels, but at most {most} are allowed.", "size")
     for name, text in (("prompt", fields.prompt), ("negative_prompt", fields.negative_prompt or "")):
         with bad_requests(name):
             limits.inputs.check_text(text)

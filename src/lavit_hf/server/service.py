@@ -11,7 +11,8 @@ from typing import Any
 from fastapi import Request
 
 from ..lavit.input_checks import ContextLengthError
-from .errors import ApiError, client_left, context_exceeded, internal_error
+from ..lavit.untrusted_files import shorten
+from .errors import MAX_NAME_LENGTH, ApiError, client_left, context_exceeded, internal_error
 from .limits import Limits
 from .model import ServedModel
 from .scheduler import Closed, Full, Job, Result, Scheduler
@@ -79,7 +80,8 @@ class Service:
         """Returns the model requested by name, or the served model without a name."""
         model = self.model
         if name not in (None, model.name):
-            raise ApiError(404, f"there is no model {name!r}, only {model.name!r}.", "model", "model_not_found")
+            shown = shorten(name, MAX_NAME_LENGTH)
+            raise ApiError(404, f"there is no model {shown!r}, only {model.name!r}.", "model", "model_not_found")
         return model
 
     async def prepare(self, function: Callable, *arguments: Any) -> Any:

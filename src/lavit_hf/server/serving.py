@@ -5,9 +5,7 @@
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from ..tasks.addresses import claim_port, is_loopback
+from ..tasks.addresses import announce, bracketed, claim_port, is_loopback
 from ..tasks.failures import Failure
 from ..tasks.options import ModelOptions
 from ..tasks.requests import find_model
@@ -67,9 +65,9 @@ def serve_api(
         if isinstance(outcome, Exception):
             server.should_exit = True
             return
-        typer.echo(f"{outcome.name} is running at http://{_bracketed(host)}:{port}/v1 (press Ctrl-C to stop it)")
+        announce(f"{outcome.name} is running at http://{bracketed(host)}:{port}/v1 (press Ctrl-C to stop it)")
         if api_key is None and not is_loopback(host):
-            typer.echo("It has no API key: anyone who can reach this machine can use it. To set one, pass --api-key.")
+            announce("It has no API key: anyone who can reach this machine can use it. To set one, pass --api-key.")
 
     service = Service(lambda: load_served_model(options, seed), limits, api_key, tell)
     server = make_server(service, host, port)
@@ -91,7 +89,7 @@ def make_server(service: "Service", host: str, port: int) -> Any:
             A free port.
 
     Returns:
-        `uvicorn.Server`.
+        `uvicorn.Server`. Its `run` raises a [`Failure`] if the port has been taken in the meantime.
     """
     import asyncio
 
@@ -100,6 +98,14 @@ def make_server(service: "Service", host: str, port: int) -> Any:
     from .app import build_app
 
     class Server(uvicorn.Server):
+        async def startup(self, *args, **kwargs) -> None:
+            claim_port(host, port)  # another program may have taken it; the model is not being loaded yet
+            try:
+                await super().startup(*args, **kwargs)
+            except SystemExit as error:
+                claim_port(host, port)  # raises an error that explains the problem
+                raise Failure(f"the server cannot be started at {host}, port {port}.") from error
+
         async def shutdown(self, *args, **kwargs) -> None:
             # Before uvicorn waits for requests, because it would also wait for those in the queue.
             await asyncio.to_thread(service.close)
@@ -124,10 +130,6 @@ def check_packages() -> None:
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
         raise Failure(f"the server needs {missing[0]}, which is not installed. Run `pip install 'lavit_hf[serve]'`.")
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 __all__ = ["check_packages", "make_server", "serve_api"]

@@ -5,6 +5,7 @@
 import errno
 import ipaddress
 import socket
+from contextlib import suppress
 
 from .failures import Failure
 
@@ -29,12 +30,23 @@ def claim_port(host: str, port: int) -> int:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with socket.create_server((host, port), family=family) as server:
             return server.getsockname()[1]
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # the latter for labels that no host name can have
         raise Failure(
             f"the address {host!r} does not exist. Pass --host 127.0.0.1, or 0.0.0.0 for all addresses."
         ) from error
     except OSError as error:
         raise Failure(_explain(error, host, port)) from error
+
+
+def announce(text: str) -> None:
+    """Prints a line about what is served. If standard output is closed or full, that is no reason to stop serving."""
+    with suppress(OSError, ValueError):  # a closed stream raises a `ValueError`
+        print(text, flush=True)
+
+
+def bracketed(host: str) -> str:
+    """Formats an address for URLs, in which IPv6 addresses are in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(host: str) -> bool:
