@@ -59,6 +59,9 @@ class SelectionSettings:
     selection_gradient: str = field(
         default="antithetic", metadata={"help": "antithetic, or straight_through as in the paper."}
     )
+    ratio_loss_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the loss of the kept share; that of the tokenizer by default."}
+    )
     random_mask_steps: int = field(default=150, metadata={"help": "Number of steps with random masks."})
     places_by_rank: bool = field(
         default=False, metadata={"help": "Experimental: the decoder only knows the order of the kept patches."}
@@ -120,12 +123,14 @@ def main() -> None:
     checkpoint = find_checkpoint(training_args, [settings])
     training_args.remove_unused_columns = False
     set_seed(training_args.seed)
+    weights = {} if settings.ratio_loss_weight is None else {"ratio_loss_weight": settings.ratio_loss_weight}
     model = LaVITTokenSelectionForPreTraining.from_pretrained(
         settings.model,
         dtype=torch.float32,
         attn_implementation=settings.attn_implementation,
         selection="threshold",
         selection_gradient=settings.selection_gradient,
+        **weights,
     )
     model.places_by_rank = settings.places_by_rank
     image_processor = LaVITImageProcessor.from_pretrained(settings.model)
