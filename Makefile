@@ -30,7 +30,7 @@ checkpoint: $(READY)  ## train a checkpoint like the bundled one from raw drawin
 test: lint  ## ruff, and all quick tests
 	$(BIN)/pytest -n 2 -m "not slow and not exhaustive and not gpu and not browser"
 
-test-slow: test-training  ## all tests that take more than a few seconds each
+test-slow: test-training  ## long tests, and the common suites of transformers and diffusers
 	$(BIN)/pytest -n 2 -m "slow and not gpu and not browser" --ignore modeling_tests/training
 
 test-training: $(READY)  ## slow tests of training: with two processes, killed and resumed, docs/train-from-nothing.md

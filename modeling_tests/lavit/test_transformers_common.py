@@ -6,6 +6,7 @@ import unittest
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import LlamaConfig
 
@@ -30,6 +31,9 @@ from tests.generation.test_utils import GenerationTesterMixin  # noqa: E402
 from tests.test_image_processing_common import ImageProcessingTester, ImageProcessingTestMixin  # noqa: E402
 from tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor  # noqa: E402
 from tests.test_processing_common import ProcessorTesterMixin  # noqa: E402
+
+
+pytestmark = pytest.mark.slow  # not each of them, but together
 
 
 class LaVITModelTester:

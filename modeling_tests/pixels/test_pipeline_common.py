@@ -42,6 +42,9 @@ from tiny_pixels import (
 )
 
 
+pytestmark = pytest.mark.slow  # not each of them, but together
+
+
 CLOSE = {"rtol": 0, "atol": 1e-4}
 
 
