@@ -106,5 +106,11 @@ def test_truncated_pixels_are_refused_as_before(data):
 
 
 def test_other_formats_are_left_alone():
-    assert read_without_metadata(io.BytesIO(encoded("GIF"))) is None
-    assert read_without_metadata(io.BytesIO(b"")) is None
+    assert read_without_metadata(io.BytesIO(encoded("GIF")), 2**20) is None
+    assert read_without_metadata(io.BytesIO(b""), 2**20) is None
+
+
+def test_large_files_are_left_alone():
+    data = encoded("PNG")
+    assert read_without_metadata(io.BytesIO(data), len(data)) is not None
+    assert read_without_metadata(io.BytesIO(data), len(data) - 1) is None

@@ -20,7 +20,7 @@ from .image_metadata import read_without_metadata
 from .input_checks import check_has_values, check_is_dense, check_nesting
 
 
-MAX_STREAM_BYTES = 512 * 2**20  # for an image from a pipe
+MAX_STREAM_BYTES = 512 * 2**20  # for an image that is read into memory, as from a pipe
 MAX_SIDE = 2**16  # maximum side length in pixels before a resize; JPEGs have fewer
 
 # Metadata in which Pillow looks for the orientation of an image.
@@ -70,7 +70,7 @@ def load_image(
         try:
             return _decode(stream, name, max_pixels, formats)
         except ValueError:
-            essential = read_without_metadata(stream)
+            essential = read_without_metadata(stream, MAX_STREAM_BYTES)
             if essential is None:
                 raise
             with suppress(ValueError):

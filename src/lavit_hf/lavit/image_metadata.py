@@ -6,8 +6,6 @@ import struct
 from typing import BinaryIO
 
 
-MAX_BYTES = 512 * 2**20
-
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = (b"eXIf",)  # the orientation; transparency is dropped anyway
 
@@ -17,21 +15,25 @@ JPEG_KEPT = (b"Exif\0\0", b"Adobe\0")  # the orientation, and the color space; t
 JPEG_LENGTHS = {b"Adobe\0": 12}
 
 
-def read_without_metadata(stream: BinaryIO) -> bytes | None:
+def read_without_metadata(stream: BinaryIO, max_bytes: int) -> bytes | None:
     """
     Reads a PNG or JPEG file without what doesn't change its pixels: texts, color profiles, resolutions and animations.
 
     Args:
         stream (`BinaryIO`):
             The file.
+        max_bytes (`int`):
+            Maximum size of the file.
 
     Returns:
-        `bytes` or `None`: The rest of the file, or `None` if it has another format or more than 512 MB.
+        `bytes` or `None`: The rest of the file, or `None` if it has another format or is larger.
     """
     stream.seek(0)
     signature = stream.read(len(PNG_SIGNATURE))
-    content = signature + stream.read(MAX_BYTES) if signature.startswith((PNG_SIGNATURE, JPEG_START)) else b""
-    if not content or stream.read(1):
+    if not signature.startswith((PNG_SIGNATURE, JPEG_START)):
+        return None
+    content = signature + stream.read(max_bytes)
+    if len(content) > max_bytes:
         return None
     if signature == PNG_SIGNATURE:
         return PNG_SIGNATURE + _essential_chunks(content)

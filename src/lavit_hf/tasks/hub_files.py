@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of Hub repos, from the Hub or, without a network, from the cache."""
 
+from http import HTTPStatus
 from pathlib import Path
 
 from huggingface_hub import (
@@ -21,9 +22,6 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import httpx
 
 from .failures import Failure
-
-
-FORBIDDEN = 403
 
 
 def find_hub_file(repo: str, name: str) -> Path | None:
@@ -61,7 +59,7 @@ def why_no_answer(error: LocalEntryNotFoundError) -> str:
     if not isinstance(answer, HfHubHTTPError):
         return "the Hub cannot be reached. Check the network."
     status = answer.response.status_code
-    if status == FORBIDDEN:
+    if status == HTTPStatus.FORBIDDEN:
         return "the Hub denies access (status 403). Run `hf auth login` with a token that may read it."
     return f"the Hub does not answer now (status {status}). Try again later."
 

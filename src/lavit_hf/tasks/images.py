@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STANDARD_INPUT = "-"
-MAX_INPUT_BYTES = 512 * 2**20  # for an image on standard input
 URL_PREFIXES = ("http://", "https://")
 
 
@@ -225,12 +224,14 @@ def _pictures_in(folder: Path) -> list[str]:
 
 
 def _read_standard_input() -> bytes:
+    from ..lavit.image_loading import MAX_STREAM_BYTES
+
     redirect = "Redirect an image to it, as in `lavit caption - < cat.jpg`."
     if sys.stdin.isatty():
         raise ValueError(f"standard input is a terminal. {redirect}")
-    content = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
-    if len(content) > MAX_INPUT_BYTES:
-        raise ValueError(f"standard input is larger than {MAX_INPUT_BYTES >> 20} MB.")
+    content = sys.stdin.buffer.read(MAX_STREAM_BYTES + 1)
+    if len(content) > MAX_STREAM_BYTES:
+        raise ValueError(f"standard input is larger than {MAX_STREAM_BYTES >> 20} MB.")
     if not content:
         raise ValueError(f"standard input is empty. {redirect}")
     return content

@@ -73,10 +73,11 @@ def check_free(paths: Collection[Path], force: bool, option: str = "--output") -
             raise Failure(f"{path} already exists. Pass --force to overwrite it, or another {option}.")
         if in_the_way := next((folder for folder in path.parents if _is_no_folder(folder)), None):
             raise Failure(f"{path} cannot be created because {in_the_way} is a file. Pass another {option}.")
-    for folder, path in {_nearest_folder(path): path for path in paths}.items():
+    nearest = {path: _nearest_folder(path) for path in paths}
+    for folder, path in {folder: path for path, folder in nearest.items()}.items():
         _check_takes_files(folder, path, option)
-    for path in paths:
-        _check_length(path, option)
+    for path, folder in nearest.items():
+        _check_length(folder, path, option)
 
 
 def check_keeps_images(sources: Sequence[str], outputs: Sequence[Path], option: str = "--output") -> None:
@@ -105,8 +106,8 @@ def _is_no_folder(path: Path) -> bool:
 
 
 def _nearest_folder(path: Path) -> Path:
-    """Returns the folder of a file, or the nearest one above that exists."""
-    return next(folder for folder in path.absolute().parents if folder.is_dir())
+    """Returns the folder of a file, or the nearest one above that exists, following links as when it is written."""
+    return next(folder for folder in Path(os.path.realpath(path)).parents if folder.is_dir())
 
 
 def _check_takes_files(folder: Path, path: Path, option: str) -> None:
@@ -119,11 +120,11 @@ def _check_takes_files(folder: Path, path: Path, option: str) -> None:
         ) from error
 
 
-def _check_length(path: Path, option: str) -> None:
+def _check_length(folder: Path, path: Path, option: str) -> None:
     """While it is unfinished, a file has a longer name, which the file system may not allow."""
     try:
         with suppress(FileNotFoundError):
-            os.lstat(_nearest_folder(path) / unfinished_name(path).name)
+            os.lstat(folder / unfinished_name(path).name)
     except OSError as error:
         raise Failure(f"{path} cannot be created: {error.strerror}. Pass another {option}.") from error
 
